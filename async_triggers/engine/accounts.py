@@ -1,0 +1,216 @@
+"""One transport, limiter and poller for each event loop and account.
+
+:func:`lease` is how anybody gets at an account. The first lease creates it, and some time
+after the last one has ended it is closed. Accounts are told apart by
+:attr:`~async_triggers.engine.wire.Account.identity`, never by the name of a connection.
+
+One task belongs to each account (:meth:`LeasedAccount._keep`). It runs in an empty
+context, so that it logs and traces as nobody, and is held by a registry that is weak in
+the loop *object*: test loops and ``dag.test()`` reuse ids. When the loop shuts down it is
+cancelled together with the waiters, in any order, and then ends them by cancellation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+)
+
+from async_triggers.engine import backoff
+from async_triggers.engine.errors import TransientError
+from async_triggers.engine.limiter import Limiter
+from async_triggers.engine.poller import SWEEP, Poller
+from async_triggers.engine.transport import Reload, Transport
+from async_triggers.engine.wire import Account, Lane, Reply, Request, Vendor
+
+T = TypeVar("T")
+
+LINGER = 30.0
+"""Seconds for which an account that nobody leases is kept open."""
+
+_accounts: WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[tuple[str, ...], LeasedAccount]
+] = WeakKeyDictionary()
+
+
+class LeasedAccount:
+    """An account that is in use on one event loop."""
+
+    def __init__(
+        self, vendor: Vendor, account: Account, *, reload: Reload | None, sweep: float
+    ) -> None:
+        self.vendor = vendor
+        self.limiter = Limiter(account.budget)
+        self.transport = Transport(vendor, account, self.limiter, reload=reload)
+        self._stirred = asyncio.Event()
+        self.poller = Poller(self.transport, stir=self._stirred.set, sweep=sweep)
+        self._identity = account.identity
+        self._leases = 0
+        self._linger = LINGER
+        self._keeper: asyncio.Task[None] | None = None
+        self._errands: set[asyncio.Task[Any]] = set()
+
+    def __repr__(self) -> str:
+        """State the state."""
+        return (
+            f"<LeasedAccount {self.account} [{self._leases} leases,"
+            f" {len(self._errands)} errands] {self.poller!r} {self.limiter!r}>"
+        )
+
+    @property
+    def account(self) -> Account:
+        """The account as it was last read."""
+        return self.transport.account
+
+    async def call(
+        self, request: Request, *, attempts: int = 4, patience: float = 20.0
+    ) -> Reply:
+        """Send one request, and again after a transient error.
+
+        At most ``attempts`` times; a wait longer than ``patience`` seconds is not waited
+        for. A request that may have taken effect already is sent again only if it reads
+        (GET) or cancels (DELETE): the caller must look for what a start did.
+        """
+
+        def may_repeat(error: BaseException) -> bool:
+            if not isinstance(error, TransientError):
+                return False
+
+            if (error.retry_after or 0.0) > patience:
+                return False
+
+            return not error.ambiguous or request.lane is not Lane.START
+
+        def pause(state: RetryCallState) -> float:
+            outcome = state.outcome
+            error = outcome.exception() if outcome is not None else None
+            asked = error.retry_after if isinstance(error, TransientError) else None
+            return backoff.delay(state.attempt_number, retry_after=asked)
+
+        reply: Reply | None = None
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(may_repeat),
+            wait=pause,
+            stop=stop_after_attempt(attempts),
+            reraise=True,
+        ):
+            with attempt:
+                reply = await self.transport.send(request)
+
+        assert reply is not None  # noqa: S101 - else the last error was raised
+        return reply
+
+    def run_errand(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Do something on the account's own behalf, whoever asked for it may go away.
+
+        The task holds a lease until it is done, and inherits no context.
+        """
+        self._acquire()
+        task = asyncio.get_running_loop().create_task(
+            work, name=name, context=contextvars.Context()
+        )
+        self._errands.add(task)
+        task.add_done_callback(self._errand_done)
+        return task
+
+    def _errand_done(self, task: asyncio.Task[Any]) -> None:
+        self._errands.discard(task)
+        self._release(LINGER)
+        # An errand whose caller has gone has nobody to look at its error.
+        if not task.cancelled():
+            task.exception()
+
+    # No await in these two: the count and the keeper change together.
+
+    def _acquire(self) -> None:
+        self._leases += 1
+        self._stirred.set()
+        if self._keeper is None:
+            self._keeper = asyncio.get_running_loop().create_task(
+                self._keep(), name=f"keep {self.account}", context=contextvars.Context()
+            )
+
+    def _release(self, linger: float) -> None:
+        self._leases -= 1
+        self._linger = linger
+        self._stirred.set()
+
+    async def _keep(self) -> None:
+        """Poll while somebody waits; close when nobody has leased for a while."""
+        try:
+            while self._leases or not self.poller.idle or await self._wanted_again():
+                await self.poller.run()
+                self._stirred.clear()
+                if self._leases and self.poller.idle:
+                    await self._stirred.wait()
+        finally:
+            self._forget()
+            self.poller.disband()
+            await self.transport.close()
+
+    async def _wanted_again(self) -> bool:
+        """Linger; True when somebody leased meanwhile."""
+        self._stirred.clear()
+        try:
+            async with asyncio.timeout(self._linger):
+                await self._stirred.wait()
+        except TimeoutError:
+            pass
+
+        return self._leases > 0
+
+    def _forget(self) -> None:
+        known = _accounts.get(asyncio.get_running_loop(), {})
+        if known.get(self._identity) is self:
+            del known[self._identity]
+
+    async def wait_closed(self) -> None:
+        """Wait until the account has been closed, after the last lease has ended."""
+        if self._keeper is not None:
+            await asyncio.wait([self._keeper])
+
+
+@asynccontextmanager
+async def lease(
+    vendor: Vendor,
+    account: Account,
+    *,
+    reload: Reload | None = None,
+    sweep: float = SWEEP,
+    linger: float = LINGER,
+) -> AsyncIterator[LeasedAccount]:
+    """Use an account for the length of the block.
+
+    ``reload`` reads the account again after its credentials were rejected. With
+    ``linger`` 0 the connections of an account that nobody else leases are closed before
+    the block is left; else they are kept for that many seconds.
+    """
+    loop = asyncio.get_running_loop()
+    known = _accounts.setdefault(loop, {})
+    leased = known.get(account.identity)
+    if leased is None:
+        leased = LeasedAccount(vendor, account, reload=reload, sweep=sweep)
+        known[account.identity] = leased
+
+    leased._acquire()  # noqa: SLF001 - the two halves of one module
+    try:
+        yield leased
+    finally:
+        leased._release(linger)  # noqa: SLF001 - as above
+        if linger == 0 and not leased._leases:  # noqa: SLF001 - as above
+            await leased.wait_closed()
+
+
+def leased_accounts() -> list[LeasedAccount]:
+    """Return the accounts in use on the running loop, for inspection."""
+    return list(_accounts.get(asyncio.get_running_loop(), {}).values())

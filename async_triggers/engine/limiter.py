@@ -1,0 +1,199 @@
+"""The request budget of one account in one process.
+
+Two things are limited apart: the *rate* of all requests together, and the *number under
+way* in each lane, so that slow starts never keep polls waiting. The rate is a leaky
+bucket (grants in any window of ``w`` seconds <= burst + rate x w) whose burst and rate
+are chosen so that the vendor's own window is never exceeded. The vendor's feedback comes
+on top: a pause ("not before") and, where replies tell what is left of the limit, a lower
+rate, since only the vendor sees other processes.
+
+Everything is synchronous but :meth:`Limiter.admit`: a grant is taken in the same step in
+which the wait for it ends, so a cancelled caller can never keep one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from async_triggers.engine.wire import Budget, Lane
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+BURST_SHARE = 0.1
+"""The part of a window's budget that may be spent at once."""
+SLOWEST = 0.05
+"""The rate never falls below this part of the budget, so that nobody starves."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimiterStatistics:
+    """A snapshot of a limiter. ``paused_for`` and ``window`` are in seconds."""
+
+    granted: int
+    waiting: int
+    under_way: Mapping[Lane, int]
+    paused_for: float
+    rate: float
+    burst: float
+
+
+class Limiter:
+    """Admits the requests of one account, first come, first served in each lane."""
+
+    def __init__(self, budget: Budget) -> None:
+        allowed = budget.requests * budget.share
+        self.burst = max(1.0, allowed * BURST_SHARE)
+        self.rate = max(allowed - self.burst, allowed * 0.5) / budget.per
+        self._budget = budget
+        self._slow = 1.0
+        self._level = 0.0
+        self._level_at = 0.0
+        self._not_before = 0.0
+        self._room = {
+            Lane.POLL: budget.polls,
+            Lane.START: budget.starts,
+            Lane.CANCEL: budget.cancels,
+        }
+        self._under_way = dict.fromkeys(Lane, 0)
+        self._queues: dict[Lane, deque[tuple[int, asyncio.Future[None]]]] = {
+            lane: deque() for lane in Lane
+        }
+        self._arrivals = 0
+        self._alarm: asyncio.TimerHandle | None = None
+        self._granted = 0
+        self._starts: deque[float] = deque()
+
+    def __repr__(self) -> str:
+        """State the state."""
+        state = self.statistics()
+        lanes = ", ".join(f"{lane} {count}" for lane, count in state.under_way.items())
+        return (
+            f"<Limiter [{state.granted} granted, {state.waiting} waiting |"
+            f" {lanes} | paused {state.paused_for:.0f} s]>"
+        )
+
+    def statistics(self) -> LimiterStatistics:
+        """Return a snapshot."""
+        return LimiterStatistics(
+            granted=self._granted,
+            waiting=sum(
+                not future.done()
+                for queue in self._queues.values()
+                for _, future in queue
+            ),
+            under_way=dict(self._under_way),
+            paused_for=self.paused_for,
+            rate=self.rate * self._slow,
+            burst=self.burst,
+        )
+
+    @property
+    def paused_for(self) -> float:
+        """How many seconds nothing will be admitted."""
+        try:
+            now = asyncio.get_running_loop().time()
+        except RuntimeError:
+            return 0.0
+
+        return max(0.0, self._not_before - now)
+
+    @property
+    def hourly_share(self) -> float:
+        """How many requests an hour are ours, starts included."""
+        return max(1.0, self.rate * self._slow * 3600.0)
+
+    def starts_per_hour(self) -> int:
+        """Return how many starts were admitted in the last hour."""
+        now = asyncio.get_running_loop().time()
+        while self._starts and self._starts[0] < now - 3600.0:
+            self._starts.popleft()
+
+        return len(self._starts)
+
+    def pause(self, seconds: float) -> None:
+        """Admit nothing for ``seconds`` from now on: the vendor asked for it."""
+        loop = asyncio.get_running_loop()
+        self._not_before = max(self._not_before, loop.time() + seconds)
+        self._serve(loop)
+
+    def observe(self, left: float, allowed: float) -> None:
+        """Take note of what the vendor says is left of its limit.
+
+        While others leave enough, our own budget is the limit. When less is left than
+        the part which is not ours, somebody else is spending it: slow down in proportion.
+        """
+        spare = allowed * (1.0 - self._budget.share)
+        slow = 1.0 if left >= spare or spare <= 0 else left / spare
+        self._slow = max(SLOWEST, slow)
+
+    @asynccontextmanager
+    async def admit(self, lane: Lane) -> AsyncIterator[None]:
+        """Wait until a request may be sent in ``lane``, and hold its room meanwhile."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._arrivals += 1
+        self._queues[lane].append((self._arrivals, future))
+        self._serve(loop)
+        try:
+            await future
+            yield
+        finally:
+            # A future that was granted holds room even if its caller was cancelled
+            # before it could run; one that was not granted is only skipped later.
+            if future.done() and not future.cancelled():
+                self._under_way[lane] -= 1
+            else:
+                future.cancel()
+
+            self._serve(loop)
+
+    def _serve(self, loop: AbstractEventLoop) -> None:
+        """Grant what can be granted, and set the alarm for the rest."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+        now = loop.time()
+        rate = self.rate * self._slow
+        self._level = max(0.0, self._level - (now - self._level_at) * rate)
+        self._level_at = now
+        wake = self._not_before
+        while (lane := self._next_lane()) is not None and now >= self._not_before:
+            if self._level + 1.0 > self.burst + 1e-9:
+                wake = now + (self._level + 1.0 - self.burst) / rate
+                break
+
+            _, future = self._queues[lane].popleft()
+            self._level += 1.0
+            self._under_way[lane] += 1
+            self._granted += 1
+            if lane is Lane.START:
+                self._starts.append(now)
+
+            future.set_result(None)
+
+        if wake > now and lane is not None:
+            # A timer may fire a hair early; a millisecond later costs nothing.
+            self._alarm = loop.call_at(wake + 0.001, self._serve, loop)
+
+    def _next_lane(self) -> Lane | None:
+        """Return the lane with room whose first caller has waited longest."""
+        best: Lane | None = None
+        first = 0
+        for lane, queue in self._queues.items():
+            while queue and queue[0][1].done():
+                queue.popleft()
+
+            if not queue or self._under_way[lane] >= self._room[lane]:
+                continue
+
+            if best is None or queue[0][0] < first:
+                best, first = lane, queue[0][0]
+
+        return best

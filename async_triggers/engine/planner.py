@@ -1,0 +1,327 @@
+"""How a round is planned: the cheapest way to learn the state of every job that is due.
+
+Pure: no clock, no I/O. What things cost is measured (:meth:`Planner.learn`), and only
+server times come in.
+
+The model::
+
+    cost(plan)  = requests + bytes / 256 KiB
+    fits(plan)  = requests * 3600 / interval <= share of the account's limit
+    choose      = the least cost among the plans that fit; if none fits, the fewest
+                  requests, and the interval is stretched until it does
+    keep the current plan unless another is cheaper by 2x for 3 rounds in a row, or asks
+    less than half of the requests
+
+A plan always says how the jobs are covered that its source will not show: they are asked
+for singly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from async_triggers.engine.wire import Source, SourceKind
+
+BYTES_PER_REQUEST = 256 * 1024
+"""A request weighs as much as this many bytes of body."""
+CHEAPER = 2.0
+ROUNDS_BEFORE_CHANGE = 3
+MEMORY = 0.3
+"""The weight of the newest measurement in the moving averages."""
+
+UNKNOWN_ROW = 1024.0
+"""Bytes of a row before any was measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What a round must achieve.
+
+    ``due`` are the subjects to learn about. ``behind`` maps those whose news are not
+    covered up to the cursor to the server time of their last look (None: unknown).
+    ``cursor`` is the server time from which the next window of a feed must begin; None
+    when there has been no complete round. ``now`` is the latest server time seen.
+    ``sources`` are those that may be used. ``scopes`` maps subjects to their group.
+    ``hourly`` is how many requests an hour are left for polling.
+    """
+
+    due: Sequence[str]
+    behind: Mapping[str, float | None]
+    cursor: float | None
+    now: float | None
+    sources: Sequence[Source]
+    scopes: Mapping[str, str] = field(default_factory=dict)
+    interval: float
+    hourly: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A round: what to ask a source, and whom to ask for singly besides.
+
+    ``requests`` and ``cost`` are what is expected. ``patience`` is the cost after which
+    a walk is given up and its jobs are asked for singly. ``stretch`` is the shortest
+    interval in seconds at which the plan fits the budget.
+    """
+
+    source: Source | None
+    singles: tuple[str, ...]
+    batches: tuple[tuple[str, ...], ...] = ()
+    since: float | None = None
+    scopes: tuple[str, ...] = ()
+    requests: int
+    cost: float
+    patience: float = math.inf
+    stretch: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Name the way of asking."""
+        return self.source.name if self.source is not None else "singles"
+
+
+@dataclass(slots=True)
+class Measures:
+    """What asking a source has cost so far. ``rows`` is the size of a walk by scope."""
+
+    row_bytes: float = UNKNOWN_ROW
+    rows_per_second: float | None = None
+    rows: dict[str, float] = field(default_factory=dict)
+
+
+class Planner:
+    """Plans the rounds of one account."""
+
+    def __init__(self) -> None:
+        self._measures: dict[str, Measures] = {}
+        self._single_bytes = UNKNOWN_ROW
+        self._current = "singles"
+        self._rivals = 0
+
+    def __repr__(self) -> str:
+        """State the state."""
+        return f"<Planner [{self._current} | rivals {self._rivals}]>"
+
+    @property
+    def current(self) -> str:
+        """The name of the way of asking that the last round took."""
+        return self._current
+
+    # Measuring ----------------------------------------------------------------
+
+    def learn_single(self, size: int) -> None:
+        """Take note of the size in bytes of a reply about one job."""
+        self._single_bytes += MEMORY * (size - self._single_bytes)
+
+    def learn(
+        self,
+        source: Source,
+        *,
+        rows: int,
+        size: int,
+        scope: str = "",
+        span: float = 0.0,
+    ) -> None:
+        """Take note of a whole walk: its rows and bytes, and the seconds it spanned."""
+        measures = self._measures.setdefault(source.name, Measures())
+        if rows:
+            measures.row_bytes += MEMORY * (size / rows - measures.row_bytes)
+
+        if source.kind is SourceKind.FEED:
+            if span > 0:
+                rate = rows / span
+                old = measures.rows_per_second
+                measures.rows_per_second = (
+                    rate if old is None else old + MEMORY * (rate - old)
+                )
+        else:
+            measures.rows[scope] = float(rows)
+
+    def walk_cost(self, source: Source, rows: float) -> tuple[int, float]:
+        """Return (requests, cost) of walking over ``rows`` rows of a source."""
+        measures = self._measures.get(source.name)
+        size = measures.row_bytes if measures is not None else UNKNOWN_ROW
+        requests = max(1, math.ceil(rows / source.page))
+        return requests, requests + rows * size / BYTES_PER_REQUEST
+
+    def list_cost(self, source: Source, scope: str = "") -> tuple[int, float]:
+        """Return the expected (requests, cost) of walking a list."""
+        measures = self._measures.get(source.name)
+        known = None if measures is None else measures.rows.get(scope)
+        return self.walk_cost(source, source.page if known is None else known)
+
+    @property
+    def single_cost(self) -> float:
+        """What one request for one job costs."""
+        return 1.0 + self._single_bytes / BYTES_PER_REQUEST
+
+    # Planning -----------------------------------------------------------------
+
+    def plan(self, situation: Situation) -> Plan:
+        """Choose how to learn the state of all that is due."""
+        plans = [self._singles(situation)]
+        for source in situation.sources:
+            plan = self._through(source, situation)
+            if plan is not None:
+                plans.append(plan)
+
+        room = situation.hourly * situation.interval / 3600.0
+        fitting = [plan for plan in plans if plan.requests <= room]
+        if fitting:
+            best = min(fitting, key=lambda plan: plan.cost)
+            chosen = self._settle(best, {plan.name: plan for plan in fitting})
+            stretch = 0.0
+        else:
+            chosen = min(plans, key=lambda plan: (plan.requests, plan.cost))
+            self._rivals = 0
+            stretch = chosen.requests * 3600.0 / situation.hourly
+
+        self._current = chosen.name
+        return Plan(
+            source=chosen.source,
+            singles=chosen.singles,
+            batches=chosen.batches,
+            since=chosen.since,
+            scopes=chosen.scopes,
+            requests=chosen.requests,
+            cost=chosen.cost,
+            # As much again as asking singly would cost: never more than twice the least.
+            patience=max(chosen.cost, plans[0].cost),
+            stretch=stretch,
+        )
+
+    def _settle(self, best: Plan, fitting: Mapping[str, Plan]) -> Plan:
+        current = fitting.get(self._current)
+        if current is None or current.name == best.name:
+            self._rivals = 0
+            return best
+
+        if current.requests > CHEAPER * best.requests:
+            self._rivals = 0
+            return best
+
+        if current.cost < CHEAPER * best.cost:
+            self._rivals = 0
+            return current
+
+        self._rivals += 1
+        if self._rivals < ROUNDS_BEFORE_CHANGE:
+            return current
+
+        self._rivals = 0
+        return best
+
+    def _singles(self, situation: Situation) -> Plan:
+        count = len(situation.due)
+        return Plan(
+            source=None,
+            singles=tuple(situation.due),
+            requests=count,
+            cost=count * self.single_cost,
+        )
+
+    def _through(self, source: Source, situation: Situation) -> Plan | None:
+        match source.kind:
+            case SourceKind.FEED:
+                return self._feed(source, situation)
+            case SourceKind.IDS:
+                return self._ids(source, situation)
+            case SourceKind.LIST:
+                return self._list(source, situation)
+            case SourceKind.LIVE:
+                return None
+
+    def _ids(self, source: Source, situation: Situation) -> Plan | None:
+        due = situation.due
+        if not due:
+            return None
+
+        batches = tuple(
+            tuple(due[start : start + source.page])
+            for start in range(0, len(due), source.page)
+        )
+        _, cost = self.walk_cost(source, len(due))
+        weight = cost - max(1, math.ceil(len(due) / source.page))
+        return Plan(
+            source=source,
+            singles=(),
+            batches=batches,
+            requests=len(batches),
+            cost=len(batches) + weight,
+        )
+
+    def _list(self, source: Source, situation: Situation) -> Plan | None:
+        if not source.scoped:
+            requests, cost = self.list_cost(source)
+            return Plan(
+                source=source, singles=(), scopes=("",), requests=requests, cost=cost
+            )
+
+        homes = {
+            subject: situation.scopes[subject]
+            for subject in situation.due
+            if situation.scopes.get(subject)
+        }
+        if not homes:
+            return None
+
+        strangers = tuple(subject for subject in situation.due if subject not in homes)
+        scopes = tuple(sorted(set(homes.values())))
+        costs = [self.list_cost(source, scope) for scope in scopes]
+        return Plan(
+            source=source,
+            singles=strangers,
+            scopes=scopes,
+            requests=len(strangers) + sum(requests for requests, _ in costs),
+            cost=len(strangers) * self.single_cost + sum(cost for _, cost in costs),
+        )
+
+    def _feed(self, source: Source, situation: Situation) -> Plan | None:
+        """Open the window where it pays, and ask singly for those left before it."""
+        looks = sorted(
+            (look, subject)
+            for subject, look in situation.behind.items()
+            if look is not None
+        )
+        blind = [subject for subject, look in situation.behind.items() if look is None]
+        starts = [look for look, _ in looks]
+        if situation.cursor is not None:
+            starts.append(situation.cursor)
+
+        if not starts:
+            return None
+
+        now = max([*starts, situation.now or 0.0])
+        base = situation.cursor if situation.cursor is not None else max(starts)
+        measures = self._measures.get(source.name)
+        rate = measures.rows_per_second if measures is not None else None
+        best: tuple[float, int, float] | None = None
+        # Each look is a place where the window may begin; looks before it go singly.
+        candidates = [(base, sum(1 for look in starts if look < base))]
+        previous = None
+        for index, (look, _) in enumerate(looks):
+            if look < base and look != previous:
+                candidates.append((look, index))
+
+            previous = look
+
+        for since, left_out in candidates:
+            rows = (rate or 0.0) * max(0.0, now - since + situation.interval)
+            requests, cost = self.walk_cost(source, rows)
+            alone = min(left_out, len(looks)) + len(blind)
+            total = cost + alone * self.single_cost
+            if best is None or total < best[0]:
+                best = (total, requests + alone, since)
+
+        assert best is not None  # noqa: S101 - there is always the base
+        cost, requests, since = best
+        early = [subject for look, subject in looks if look < since]
+        return Plan(
+            source=source,
+            singles=tuple(blind + early),
+            since=since,
+            requests=requests,
+            cost=cost,
+        )

@@ -1,0 +1,402 @@
+"""Request in, reply out: the only module that speaks HTTP.
+
+A :class:`Transport` belongs to one account and one event loop. It keeps one session with
+a small pool of connections, asks the limiter before anything leaves, proves who we are,
+and translates every failure of the network into the error tree. Nothing goes round it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from async_triggers import __version__
+from async_triggers.engine.errors import (
+    AccountMisconfigured,
+    CredentialsRejected,
+    EngineError,
+    RateLimited,
+    Unreachable,
+    UnreadableReply,
+)
+from async_triggers.engine.wire import HTTP_MULTIPLE_CHOICES, Lane, Reply
+
+if TYPE_CHECKING:
+    from async_triggers.engine.limiter import Limiter
+    from async_triggers.engine.wire import Account, Request, Token, Vendor
+
+log = logging.getLogger(__name__)
+
+LARGEST_BODY = 32 * 1024 * 1024
+"""Bytes of a reply (decompressed) that are read before it is given up."""
+TOKEN_MARGIN = 0.2
+"""A token is renewed when this part of its life is left, at most a minute."""
+
+HTTP_OK = 200
+
+Reload = Callable[[], Awaitable["Account"]]
+
+
+@dataclass(frozen=True, slots=True)
+class TransportStatistics:
+    """A snapshot of a transport."""
+
+    requests: int
+    failures: int
+    received_bytes: int
+    connections: int
+    tokens: int
+
+
+class Transport:
+    """Carries the requests of one account.
+
+    ``reload`` reads the account again from where it came, after the vendor rejected its
+    credentials; it is asked once for each set of credentials.
+    """
+
+    def __init__(
+        self,
+        vendor: Vendor,
+        account: Account,
+        limiter: Limiter,
+        *,
+        reload: Reload | None = None,
+    ) -> None:
+        self.vendor = vendor
+        self.account = account
+        self.limiter = limiter
+        self.reload = reload
+        self._session: aiohttp.ClientSession | None = None
+        self._opening = asyncio.Lock()
+        self._proving = asyncio.Lock()
+        self._token: Token | None = None
+        self._token_ends = 0.0
+        self._proof = 0
+        self._rejected: CredentialsRejected | None = None
+        self._rejected_until = 0.0
+        self._requests = 0
+        self._failures = 0
+        self._received = 0
+        self._connections = 0
+        self._tokens = 0
+
+    def __repr__(self) -> str:
+        """State the state, and no secret."""
+        state = "open" if self._session is not None else "idle"
+        return (
+            f"<Transport {self.account} [{state} | {self._requests} requests,"
+            f" {self._failures} failed, {self._connections} connections]>"
+        )
+
+    def statistics(self) -> TransportStatistics:
+        """Return a snapshot."""
+        return TransportStatistics(
+            requests=self._requests,
+            failures=self._failures,
+            received_bytes=self._received,
+            connections=self._connections,
+            tokens=self._tokens,
+        )
+
+    async def send(self, request: Request) -> Reply:
+        """Send a request and return a successful reply.
+
+        Raise :class:`~async_triggers.engine.errors.TransientError` when no usable answer
+        came, :class:`~async_triggers.engine.errors.PermanentError` when the vendor's
+        answer is a refusal that will stand. Rejected credentials are renewed once (a new
+        token) and read again once before they count as rejected.
+        """
+        if not request.authorized:
+            return await self._exchange(request, {})
+
+        rejection: CredentialsRejected | None = None
+        for _ in range(3):
+            proof, headers = await self._prove()
+            try:
+                return await self._exchange(request, headers)
+            except CredentialsRejected as error:
+                rejection = error
+                if not await self._renew(proof, error):
+                    break
+
+        assert rejection is not None  # noqa: S101 - the loop ran
+        raise rejection
+
+    async def close(self) -> None:
+        """Close the connections. The transport opens new ones if it is used again."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    # Who we are ---------------------------------------------------------------
+
+    async def _prove(self) -> tuple[int, Mapping[str, str]]:
+        """Return the headers that prove who we are, and the number of that proof."""
+        loop = asyncio.get_running_loop()
+        async with self._proving:
+            if self._rejected is not None and loop.time() < self._rejected_until:
+                raise self._rejected.again()
+
+            wanted = self.vendor.token_request(self.account)
+            if wanted is not None and loop.time() >= self._token_ends:
+                await self._fetch_token(wanted)
+
+            return self._proof, self.vendor.authorize(self.account, self._token)
+
+    async def _fetch_token(self, request: Request) -> None:
+        try:
+            reply = await self._exchange(request, {})
+        except CredentialsRejected as error:
+            if not await self._reread(error):
+                self._note_rejection(error)
+                raise
+
+            renewed = self.vendor.token_request(self.account)
+            if renewed is None:
+                return
+
+            try:
+                reply = await self._exchange(renewed, {})
+            except CredentialsRejected as again:
+                self._note_rejection(again)
+                raise
+
+        self._token = self.vendor.read_token(reply)
+        lifetime = self._token.lifetime
+        margin = min(60.0, lifetime * TOKEN_MARGIN)
+        self._token_ends = asyncio.get_running_loop().time() + lifetime - margin
+        self._proof += 1
+        self._tokens += 1
+
+    async def _renew(self, proof: int, error: CredentialsRejected) -> bool:
+        """Look for better proof than number ``proof``; False when there is none."""
+        async with self._proving:
+            if proof != self._proof:
+                return True
+
+            if self._token is not None:
+                self._token = None
+                self._token_ends = 0.0
+                self._proof += 1
+                return True
+
+            if await self._reread(error):
+                return True
+
+            self._note_rejection(error)
+            return False
+
+    async def _reread(self, error: CredentialsRejected) -> bool:
+        """Read the account again; True when its credentials are other ones now."""
+        if self.reload is None:
+            return False
+
+        try:
+            account = await self.reload()
+        except EngineError as failure:
+            log.warning(
+                "%s: credentials were rejected and the connection could not be read"
+                " again: %s",
+                self.account,
+                failure,
+            )
+            return False
+
+        if account.credentials == self.account.credentials:
+            return False
+
+        log.info("%s: credentials have changed, continuing (%s)", self.account, error)
+        self.account = account
+        self._token = None
+        self._token_ends = 0.0
+        self._proof += 1
+        return True
+
+    def _note_rejection(self, error: CredentialsRejected) -> None:
+        """Spare the vendor a storm: say the same to all who ask in the next seconds."""
+        self._rejected = error
+        self._rejected_until = asyncio.get_running_loop().time() + 5.0
+
+    # The wire -----------------------------------------------------------------
+
+    async def _exchange(self, request: Request, proof: Mapping[str, str]) -> Reply:
+        async with self.limiter.admit(request.lane):
+            self._requests += 1
+            try:
+                reply = await self._ask(request, proof)
+            except EngineError:
+                self._failures += 1
+                raise
+
+        left = self.vendor.remaining(reply)
+        if left is not None:
+            self.limiter.observe(*left)
+
+        if HTTP_OK <= reply.status < HTTP_MULTIPLE_CHOICES:
+            return reply
+
+        self._failures += 1
+        error = self.vendor.refuse(request, reply)
+        if isinstance(error, RateLimited):
+            cooldown = error.retry_after
+            if cooldown is None:
+                cooldown = self.account.budget.cooldown
+
+            error.retry_after = cooldown
+            self.limiter.pause(cooldown)
+
+        raise error
+
+    async def _ask(self, request: Request, proof: Mapping[str, str]) -> Reply:
+        url = self._url(request)
+        session = await self._open()
+        route = self.account.route
+        total = request.timeout or route.total
+        # A start or a cancel may be silent for a minute before its answer comes.
+        silence = route.read if request.lane is Lane.POLL else max(route.read, total)
+        timeout = aiohttp.ClientTimeout(
+            total=total, sock_connect=route.connect, sock_read=silence
+        )
+        host = url.host or ""
+        try:
+            async with session.request(
+                request.method,
+                url,
+                params=request.params or None,
+                json=request.json,
+                headers={**request.headers, **proof},
+                proxy=self._proxy(url),
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                body = await self._body(response, request)
+                headers = {key.lower(): val for key, val in response.headers.items()}
+                return Reply(response.status, MappingProxyType(headers), body)
+        except aiohttp.InvalidURL:
+            msg = f"{self.account} is no usable URL: correct the connection's host"
+            raise AccountMisconfigured(msg) from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            reason = error.certificate_error
+            msg = (
+                f"{host} shows a TLS certificate that is not trusted ({reason}): name"
+                " the certificate authority's file in the connection's extra.ca_bundle"
+            )
+            raise Unreachable(msg) from None
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            msg = f"{host} cannot be reached: {_reason(error)}"
+            raise Unreachable(msg) from None
+        except (TimeoutError, aiohttp.ServerTimeoutError):
+            msg = f"{host} did not answer about {request.about} within {total:.0f} s"
+            raise Unreachable(msg, ambiguous=True) from None
+        except (aiohttp.ClientError, OSError) as error:
+            msg = (
+                f"The connection to {host} broke while asking about {request.about}:"
+                f" {_reason(error)}"
+            )
+            raise Unreachable(msg, ambiguous=True) from None
+
+    async def _body(self, response: aiohttp.ClientResponse, request: Request) -> bytes:
+        pieces = bytearray()
+        async for piece in response.content.iter_chunked(256 * 1024):
+            pieces += piece
+            if len(pieces) > LARGEST_BODY:
+                response.close()
+                msg = (
+                    f"The answer about {request.about} is larger than"
+                    f" {LARGEST_BODY >> 20} MiB"
+                )
+                raise UnreadableReply(msg, status=response.status, ambiguous=True)
+
+        self._received += len(pieces)
+        return bytes(pieces)
+
+    def _url(self, request: Request) -> URL:
+        if request.path.startswith(("http://", "https://")):
+            return URL(request.path, encoded=True)
+
+        return URL(self.account.base_url.rstrip("/") + request.path, encoded=True)
+
+    def _proxy(self, url: URL) -> str | None:
+        """Choose a proxy: the connection's own, else the environment's."""
+        own = dict(self.account.route.proxies)
+        if own:
+            return own.get(url.scheme) or own.get("all")
+
+        found = getproxies_environment()
+        if found and proxy_bypass(url.host or ""):
+            return None
+
+        return found.get(url.scheme) or found.get("all")
+
+    async def _open(self) -> aiohttp.ClientSession:
+        if self._session is not None:
+            return self._session
+
+        async with self._opening:
+            if self._session is None:
+                # Reading certificates from the disk takes tens of milliseconds.
+                trust = await asyncio.to_thread(self._trust)
+                budget = self.account.budget
+                trace = aiohttp.TraceConfig()
+                trace.on_connection_create_end.append(self._count_connection)
+                self._session = aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(
+                        limit=budget.polls + budget.starts + budget.cancels,
+                        ssl=trust,
+                        keepalive_timeout=90.0,
+                    ),
+                    headers={
+                        "User-Agent": f"async-triggers/{__version__}",
+                        "Accept": "application/json",
+                    },
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    trace_configs=[trace],
+                )
+
+        return self._session
+
+    async def _count_connection(self, *_: object) -> None:
+        self._connections += 1
+
+    def _trust(self) -> ssl.SSLContext | bool:
+        if urlsplit(self.account.base_url).scheme != "https":
+            return True
+
+        route = self.account.route
+        if not route.verify:
+            return False
+
+        try:
+            trust = ssl.create_default_context()
+            if route.ca_bundle:
+                trust.load_verify_locations(cafile=route.ca_bundle)
+        except (OSError, ssl.SSLError) as error:
+            msg = (
+                f"The connection's extra.ca_bundle {route.ca_bundle!r} cannot be used:"
+                f" {error}. Name a readable PEM file"
+            )
+            raise AccountMisconfigured(msg) from None
+
+        return trust
+
+
+def _reason(error: BaseException) -> str:
+    """Say in a few words why, without a URL that might hold a proxy's password."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or type(error.os_error).__name__
+
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy answered {error.status}"
+
+    return getattr(error, "strerror", None) or type(error).__name__

@@ -1,0 +1,422 @@
+"""The border between the engine and a vendor: values in, values out, no I/O.
+
+A vendor says what it wants as a :class:`Request` and reads what came back from a
+:class:`Reply`; :mod:`async_triggers.engine.transport` carries the one to the other. All
+that the engine must know of a vendor is the protocol :class:`Vendor`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from urllib.parse import quote
+
+import orjson
+
+from async_triggers.engine.errors import (
+    CredentialsRejected,
+    EngineError,
+    JobNotFound,
+    RateLimited,
+    RequestRejected,
+    UnreadableReply,
+    VendorBroken,
+)
+
+if TYPE_CHECKING:
+    from async_triggers.engine.jobs import Job
+
+Row: TypeAlias = Mapping[str, Any]
+"""One object of a vendor's reply, undecoded beyond JSON."""
+
+HTTP_MULTIPLE_CHOICES = 300
+HTTP_BAD_REQUEST = 400
+HTTP_UNAUTHORIZED = 401
+HTTP_NOT_FOUND = 404
+HTTP_GONE = 410
+HTTP_TOO_MANY_REQUESTS = 429
+HTTP_SERVER_ERROR = 500
+
+
+class Lane(StrEnum):
+    """What a request is for. Each lane has its own room, so that none starves another."""
+
+    POLL = "poll"
+    START = "start"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One HTTP request, before anything has happened.
+
+    ``path`` begins with a slash and goes behind the account's base URL; an absolute URL
+    is used as it is. Everything in it is quoted already, see :func:`segment`. ``about``
+    says in words what is asked, for messages and logs. ``timeout`` bounds the whole
+    exchange in seconds; None takes the account's. ``note`` is the vendor's own: it comes
+    back to :meth:`Vendor.read` untouched.
+    """
+
+    method: str
+    path: str
+    about: str
+    params: tuple[tuple[str, str], ...] = ()
+    json: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    lane: Lane = Lane.POLL
+    timeout: float | None = None
+    authorized: bool = True
+    note: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One HTTP answer. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def date(self) -> float | None:
+        """The server's own time in epoch seconds, from the ``Date`` header."""
+        try:
+            return parsedate_to_datetime(self.headers["date"]).timestamp()
+        except (KeyError, ValueError, TypeError, OverflowError):
+            return None
+
+    def json(self, about: str) -> Any:
+        """Decode the body, or raise :class:`UnreadableReply` that names ``about``."""
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError as error:
+            kind = self.headers.get("content-type", "no content type")
+            msg = (
+                f"The answer about {about} is not JSON"
+                f" ({kind}, {len(self.body)} bytes): {error}"
+            )
+            raise UnreadableReply(msg, status=self.status) from None
+
+    def object(self, about: str) -> dict[str, Any]:
+        """Decode the body as a JSON object, or raise :class:`UnreadableReply`."""
+        value = self.json(about)
+        if not isinstance(value, dict):
+            msg = f"The answer about {about} is not a JSON object"
+            raise UnreadableReply(msg, status=self.status)
+
+        return value
+
+
+class CredentialKind(StrEnum):
+    """How requests prove who they come from."""
+
+    CLIENT_CREDENTIALS = "client credentials"
+    BEARER = "bearer token"
+    BASIC = "basic"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """Who we are to the vendor. ``repr`` shows the kind alone."""
+
+    kind: CredentialKind
+    login: str = field(default="", repr=False)
+    secret: str = field(default="", repr=False)
+    token_url: str = field(default="", repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash that tells two credentials apart and gives neither away."""
+        parts = f"{self.kind}\0{self.login}\0{self.secret}\0{self.token_url}"
+        return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """How to get to the vendor.
+
+    ``proxies`` maps ``http`` and ``https`` to a proxy URL and wins over the environment.
+    ``verify`` False switches the check of TLS certificates off; ``ca_bundle`` names a
+    file of further trusted certificates. The timeouts are in seconds: ``total`` for one
+    exchange, ``connect`` for reaching the host, ``read`` between two pieces of an answer.
+    """
+
+    proxies: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    verify: bool = True
+    ca_bundle: str = ""
+    total: float = 60.0
+    connect: float = 10.0
+    read: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How much may be asked of one account by one process.
+
+    ``requests`` in ``per`` seconds is the vendor's limit (or what we set where the vendor
+    names none) and ``share`` the part of it that we take. ``lanes`` says how many
+    requests of a lane may be under way at once. ``cooldown`` is how many seconds a 429
+    that names no time pauses the account.
+    """
+
+    requests: int
+    per: float
+    share: float = 0.6
+    polls: int = 8
+    starts: int = 2
+    cancels: int = 2
+    cooldown: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One account of one vendor, as a connection describes it."""
+
+    vendor: str
+    base_url: str
+    credentials: Credentials
+    account_id: str = ""
+    ui_url: str = ""
+    route: Route = field(default_factory=Route)
+    budget: Budget
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What makes two connections the same account; names play no part."""
+        return (
+            self.vendor,
+            self.base_url,
+            self.account_id,
+            self.credentials.fingerprint,
+            repr((self.route.proxies, self.route.verify, self.route.ca_bundle)),
+        )
+
+    def __str__(self) -> str:
+        """Name the account without anything secret."""
+        return f"{self.vendor} at {self.base_url}"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An access token and how many seconds it lives."""
+
+    value: str = field(repr=False)
+    lifetime: float
+
+
+class SourceKind(StrEnum):
+    """The ways in which one request can answer for many jobs."""
+
+    FEED = "feed"
+    """Shows what changed since a server time: absence means no change, if it is sound."""
+    IDS = "ids"
+    """Shows the rows of the ids that it is asked for."""
+    LIST = "list"
+    """Shows everything there is, page by page."""
+    LIVE = "live"
+    """Shows everything that has not ended, page by page: good for sweeps alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A way to learn the state of many jobs; asking singly is always there besides.
+
+    ``page`` is how many rows a reply holds at most. ``scoped`` lists ask for one group of
+    jobs at a time. ``omits`` are the terminal states that a feed is known not to show.
+    """
+
+    name: str
+    kind: SourceKind
+    page: int
+    scoped: bool = False
+    omits: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What one reply of a source held.
+
+    ``rows`` by subject; ``count`` is the number of rows with repeats. ``next`` asks for
+    the page that follows, None after the last. ``resume`` is the server time at which the
+    next window of a feed may begin, the overlap already taken off. ``sound`` is False
+    when the rows show that the server did not do what it was asked (ignored a filter).
+    """
+
+    rows: Mapping[str, Row]
+    count: int
+    next: Request | None = None
+    resume: float | None = None
+    sound: bool = True
+
+
+class Vendor(Protocol):
+    """All that the engine must know of a vendor. Implementations do no I/O."""
+
+    name: str
+    grid_floor: float
+    """The shortest interval in seconds at which the vendor may be polled."""
+    overlap: float
+    """Seconds by which the window of a feed begins before the last look."""
+    sources: Sequence[Source]
+    """The ways to ask for many jobs at once, the preferred one first."""
+
+    def token_request(self, account: Account) -> Request | None:
+        """Ask for an access token, or None where the credentials are sent as they are."""
+
+    def read_token(self, reply: Reply) -> Token:
+        """Read the access token."""
+
+    def authorize(self, account: Account, token: Token | None) -> Mapping[str, str]:
+        """Give the headers that prove who we are."""
+
+    def refuse(self, request: Request, reply: Reply) -> EngineError:
+        """Map an answer that is no success to an error. The only place that does."""
+
+    def remaining(self, reply: Reply) -> tuple[float, float] | None:
+        """Return (requests left, requests allowed) where the reply tells them."""
+
+    def single(self, account: Account, subject: str) -> Request:
+        """Ask for one job."""
+
+    def many(
+        self,
+        account: Account,
+        source: Source,
+        *,
+        subjects: Sequence[str] = (),
+        since: float | None = None,
+        scope: str = "",
+    ) -> Request:
+        """Ask a source: for ids, for changes since a server time, or for a list."""
+
+    def read(self, request: Request, reply: Reply) -> Page:
+        """Read the rows of a reply to :meth:`single` or :meth:`many`."""
+
+    def judge(self, account: Account, subject: str, row: Row, mark: str | None) -> Job:
+        """Tell from a row what a waiter's job is doing.
+
+        ``mark`` is what the waiter knew before the job started, for vendors whose rows
+        speak of a connection and not of a job.
+        """
+
+    def scope_of(self, row: Row) -> str:
+        """Name the group that a row belongs to, empty where lists are not scoped."""
+
+    def needs_confirmation(self, job: Job) -> bool:
+        """Tell whether a terminal state that a list showed must be asked for singly."""
+
+
+def segment(value: object, field_name: str) -> str:
+    """Quote an id as one segment of a path.
+
+    Raise :class:`RequestRejected` for an id that is empty or would leave its segment.
+    """
+    text = str(value).strip()
+    if not text or text in {".", ".."} or any(ord(char) < ord(" ") for char in text):
+        msg = f"{field_name} {value!r} cannot be used as an id: give the vendor's id"
+        raise RequestRejected(msg)
+
+    if "/" in text or "\\" in text:
+        msg = f"{field_name} {value!r} holds a slash: give the id alone, not a path"
+        raise RequestRejected(msg)
+
+    return quote(text, safe="")
+
+
+def retry_after(reply: Reply) -> float | None:
+    """Read ``Retry-After`` as seconds, from either of its forms (RFC 9110, 10.2.3)."""
+    value = reply.headers.get("retry-after", "").strip()
+    if not value:
+        return None
+
+    try:
+        return max(0.0, min(float(value), 86_400.0))
+    except ValueError:
+        pass
+
+    try:
+        when = parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+    now = reply.date
+    return None if now is None else max(0.0, min(when - now, 86_400.0))
+
+
+def refuse_by_status(
+    vendor: str, request: Request, reply: Reply, detail: str = ""
+) -> EngineError:
+    """Map an HTTP status to an error, as far as the status alone can tell.
+
+    ``detail`` is the vendor's own explanation.
+    """
+    status = reply.status
+    told = f": {detail[:400]}" if detail else ""
+    if status == HTTP_TOO_MANY_REQUESTS:
+        return RateLimited(
+            f"{vendor} limits the rate of requests{told}",
+            status=status,
+            retry_after=retry_after(reply),
+        )
+
+    if status >= HTTP_SERVER_ERROR:
+        return VendorBroken(
+            f"{vendor} answered {status} about {request.about}{told}",
+            status=status,
+            retry_after=retry_after(reply),
+            ambiguous=True,
+        )
+
+    if status == HTTP_UNAUTHORIZED:
+        return CredentialsRejected(
+            f"{vendor} does not accept the credentials{told}", status=status
+        )
+
+    if status in {HTTP_NOT_FOUND, HTTP_GONE}:
+        return JobNotFound(
+            f"{vendor} does not know {request.about}{told}", status=status
+        )
+
+    if HTTP_MULTIPLE_CHOICES <= status < HTTP_BAD_REQUEST:
+        where = reply.headers.get("location", "").split("?")[0][:200]
+        return RequestRejected(
+            f"{vendor} redirects {request.about} to {where or 'nowhere'}: set the"
+            " connection's host to the final address",
+            status=status,
+        )
+
+    return RequestRejected(
+        f"{vendor} rejected {request.about} with {status}{told}", status=status
+    )
+
+
+def parse_time(value: object) -> float | None:
+    """Read an ISO 8601 time as epoch seconds, None where it is none.
+
+    Times without an offset are UTC. Seconds may be missing, as in Java's
+    ``OffsetDateTime.toString``.
+    """
+    if not isinstance(value, str) or not value:
+        return None
+
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+
+    return moment.timestamp()
+
+
+def format_time(seconds: float) -> str:
+    """Write epoch seconds as ISO 8601 in UTC with ``Z``, whole seconds, rounded down."""
+    moment = datetime.fromtimestamp(int(seconds), tz=UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
