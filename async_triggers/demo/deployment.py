@@ -1,0 +1,498 @@
+"""A real Airflow on this machine: started, watched and stopped as one thing.
+
+Each component is a process group of its own, so that nothing of it survives. The home
+directory, the ports, the database and the secrets are made for this deployment alone;
+no Airflow setting of the caller's environment reaches it.
+"""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Self
+
+from async_triggers.demo.airflow_api import AirflowApi, TaskInstance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import TracebackType
+
+_HOST = "127.0.0.1"
+_HEALTHY_COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+
+
+class DeploymentError(RuntimeError):
+    """Airflow could not be started, or a part of it died; the message ends its log."""
+
+
+@dataclass(slots=True)
+class Component:
+    """One process of Airflow with everything it has forked.
+
+    ``index`` counts the triggerers, ``log`` is the file with all it has printed.
+    """
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    stopped_by_us: bool = field(default=False)
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is the id of its process group as well."""
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process itself still runs."""
+        return self.process.poll() is None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the whole process group; a group that is gone is fine."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def text(self) -> str:
+        """Return everything the component has printed."""
+        return self.log.read_text(errors="replace")
+
+    def tail(self, lines: int = 25) -> str:
+        """Return the last lines the component has printed."""
+        return "\n".join(self.text().splitlines()[-lines:])
+
+
+class Deployment:
+    """One Airflow with its home directory, its database and its processes.
+
+    As a context manager it is started on entry and stopped on exit, whatever the
+    reason of the exit.
+
+    ``dags`` are folders of DAG files. ``database`` is an SQLAlchemy URL; by default an
+    SQLite file in the home. ``connections`` reach every process as environment
+    variables: a URI, or a mapping of the fields of a connection. ``env`` are further
+    variables, ``config`` further settings by section and option. ``parallelism`` is the
+    number of worker slots. ``template`` is where a migrated SQLite database is kept, so
+    that the next deployment need not migrate one. ``say`` hears what is being done.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        dags: Iterable[Path] = (),
+        database: str | None = None,
+        connections: Mapping[str, str | Mapping[str, object]] | None = None,
+        env: Mapping[str, str] | None = None,
+        config: Mapping[str, Mapping[str, str]] | None = None,
+        parallelism: int = 4,
+        triggerers: int = 1,
+        template: Path | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.home = home.resolve()
+        self.dags = tuple(folder.resolve() for folder in dags)
+        self.parallelism = parallelism
+        self.triggerers: list[Component] = []
+        self._sqlite = self.home / "airflow.db" if database is None else None
+        self._database = database or f"sqlite:///{self._sqlite}"
+        self._template = template
+        self._triggerers_wanted = triggerers
+        self._extra_config = config or {}
+        self._components: dict[str, Component] = {}
+        self._say = say
+        self._logs: list[IO[bytes]] = []
+        self.interrupted = threading.Event()
+        self._ports = _free_ports(3)
+        self.url = f"http://{_HOST}:{self._ports[0]}"
+        self.api = AirflowApi(
+            self.url, interrupted=self.interrupted, watch=self._raise_if_one_died
+        )
+        self.env = _environment(self.home, connections or {}, env or {})
+
+    def __enter__(self) -> Self:
+        """Start everything; stop it again if that fails."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop everything."""
+        self.stop()
+
+    def __repr__(self) -> str:
+        """Tell where it is and what of it runs."""
+        running = [part.name for part in self.components if part.alive]
+        return f"<Deployment {self.url} home={self.home} running={running}>"
+
+    @property
+    def components(self) -> list[Component]:
+        """All processes started so far, triggerers last, dead ones included."""
+        return [*self._components.values(), *self.triggerers]
+
+    def component(self, name: str) -> Component:
+        """Return ``api-server``, ``scheduler`` or ``dag-processor``."""
+        return self._components[name]
+
+    def start(self, *, timeout: float = 120) -> None:
+        """Migrate the database, start all components, wait until all are healthy.
+
+        Raises `DeploymentError` with the end of a log if one dies, and
+        `DeadlinePassedError` if they are not healthy after ``timeout`` seconds.
+        """
+        try:
+            self._prepare_home()
+            self._migrate()
+            self._say("starting api-server, scheduler, dag-processor, triggerer")
+            api_port = str(self._ports[0])
+            self._launch("api-server", "--host", _HOST, "--port", api_port)
+            self._launch("scheduler")
+            self._launch("dag-processor")
+            for _ in range(self._triggerers_wanted):
+                self.start_triggerer()
+            self.wait_healthy(timeout=timeout)
+        except BaseException:
+            self.stop(grace=0)
+            raise
+
+    def wait_healthy(self, *, timeout: float = 120) -> None:
+        """Wait until Airflow itself calls all of its components healthy."""
+        self.api.wait_until(
+            self._is_healthy,
+            what="all components of Airflow to be healthy",
+            timeout=timeout,
+            told=self._tell_health,
+        )
+
+    def start_triggerer(self) -> Component:
+        """Start one more triggerer and return it, without waiting for it."""
+        number = len(self.triggerers)
+        # Only the first serves logs: all of them write into the same folder, and two
+        # servers cannot listen on the one port that the api-server knows.
+        arguments = ["--skip-serve-logs"] if number else []
+        name = f"triggerer-{number}"
+        self.triggerers.append(self._spawn(name, "triggerer", *arguments))
+        return self.triggerers[number]
+
+    def kill_triggerer(self, index: int, number: int = signal.SIGKILL) -> None:
+        """Send a signal to the group of a triggerer, SIGKILL by default.
+
+        SIGSTOP freezes it and SIGCONT thaws it. SIGTERM goes to the supervisor alone,
+        as a process manager would do it, and drains the triggerer.
+        """
+        triggerer = self.triggerers[index]
+        if number not in (signal.SIGSTOP, signal.SIGCONT):
+            triggerer.stopped_by_us = True
+        if number == signal.SIGTERM:
+            triggerer.process.terminate()
+        else:
+            triggerer.signal(number)
+        if number == signal.SIGKILL:
+            triggerer.process.wait()
+
+    def restart_scheduler(self) -> None:
+        """Kill the scheduler with all its workers and start another."""
+        scheduler = self._components["scheduler"]
+        scheduler.stopped_by_us = True
+        scheduler.signal(signal.SIGKILL)
+        scheduler.process.wait()
+        self._launch("scheduler")
+
+    def task_process(self, ti: TaskInstance) -> int | None:
+        """Return the process id of a task that runs in a worker, None if it does not.
+
+        Its parent is the executor's worker, which supervises it. Linux only: the
+        process is found by its title.
+        """
+        return _pid_by_title(f"airflow worker -- {ti.id}")
+
+    def kill_task(self, ti: TaskInstance, *, timeout: float = 30) -> None:
+        """Kill a running task and its supervisor with SIGKILL, as a lost machine would.
+
+        Airflow learns of it by the missing heartbeat, after
+        ``[scheduler] task_instance_heartbeat_timeout`` seconds. The executor replaces
+        the worker.
+        """
+        pid = self.api.wait_until(
+            lambda: self.task_process(ti),
+            what=f"{ti.label} to run in a worker",
+            timeout=timeout,
+            every=0.05,
+        )
+        supervisor = _parent(pid)
+        for victim in (supervisor, pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+
+    def airflow(
+        self, *arguments: str, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one command of Airflow's command line in this deployment."""
+        return self.python("-m", "airflow", *arguments, timeout=timeout)
+
+    def python(
+        self, *arguments: str, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Python with the environment of this deployment and return its output."""
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=self.env,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def stop(self, *, grace: float = 10) -> None:
+        """Stop all processes: SIGTERM, ``grace`` seconds, SIGKILL to their groups.
+
+        May be called at any time and more than once. It does not let itself be
+        interrupted: a second Ctrl-C does not leave processes behind.
+        """
+        parts = self.components
+        with _interrupts_held():
+            for part in parts:
+                part.stopped_by_us = True
+                if grace > 0 and part.alive:
+                    part.process.terminate()
+                    # One that a test has frozen could not hear it.
+                    part.signal(signal.SIGCONT)
+            deadline = time.monotonic() + grace
+            for part in parts:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    part.process.wait(max(0, deadline - time.monotonic()))
+            for part in parts:
+                part.signal(signal.SIGKILL)
+                part.process.wait()
+            for log in self._logs:
+                log.close()
+            self._logs.clear()
+
+    def _prepare_home(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        (self.home / "processes").mkdir(exist_ok=True)
+        config = configparser.ConfigParser(interpolation=None)
+        config.read_dict(self._settings())
+        target = self.home / "airflow.cfg"
+        target.touch(mode=0o600)
+        with target.open("w") as file:
+            config.write(file)
+
+    def _settings(self) -> dict[str, dict[str, str]]:
+        api, worker_logs, trigger_logs = self._ports
+        bundles = [
+            {
+                "name": f"{number}-{folder.name}",
+                "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+                "kwargs": {"path": str(folder), "refresh_interval": 5},
+            }
+            for number, folder in enumerate(self.dags)
+        ]
+        settings = {
+            "core": {
+                "dags_folder": str(self.home / "dags"),
+                "load_examples": "False",
+                "executor": "LocalExecutor",
+                "parallelism": str(self.parallelism),
+                "simple_auth_manager_all_admins": "True",
+                "execution_api_server_url": f"http://{_HOST}:{api}/execution/",
+                "fernet_key": _fernet_key(),
+                "test_connection": "Enabled",
+            },
+            "database": {"sql_alchemy_conn": self._database},
+            "api": {
+                "host": _HOST,
+                "port": str(api),
+                "base_url": f"http://{_HOST}:{api}",
+                "workers": "1",
+                "secret_key": secrets.token_hex(16),
+            },
+            "api_auth": {"jwt_secret": secrets.token_hex(32)},
+            "logging": {
+                "base_log_folder": str(self.home / "logs"),
+                "worker_log_server_port": str(worker_logs),
+                "trigger_log_server_port": str(trigger_logs),
+            },
+            "dag_processor": {
+                "dag_bundle_config_list": json.dumps(bundles),
+                "refresh_interval": "5",
+                "min_file_process_interval": "5",
+                "bundle_refresh_check_interval": "1",
+                "parsing_processes": "1",
+            },
+            "scheduler": {
+                # A killed worker is noticed by its missing heartbeat: in seconds, not
+                # in the five minutes of the default.
+                "task_instance_heartbeat_timeout": "20",
+                "task_instance_heartbeat_timeout_detection_interval": "5",
+                "trigger_timeout_check_interval": "5",
+            },
+            "triggerer": {
+                "capacity": "5000",
+                "max_trigger_to_select_per_loop": "1000",
+            },
+            "usage_data_collection": {"enabled": "False"},
+        }
+        for section, options in self._extra_config.items():
+            settings.setdefault(section, {}).update(options)
+        return settings
+
+    def _migrate(self) -> None:
+        if self._sqlite is not None and self._sqlite.exists():
+            return
+        kept = self._kept_database()
+        if self._sqlite is not None and kept is not None and kept.exists():
+            self._say("copying a migrated database")
+            _copy_sqlite(kept, self._sqlite)
+            return
+        self._say("migrating the database")
+        done = self.airflow("db", "migrate")
+        if done.returncode:
+            message = f"`airflow db migrate` failed:\n{done.stdout}\n{done.stderr}"
+            raise DeploymentError(message)
+        if self._sqlite is not None and kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            partial = kept.with_suffix(f".{os.getpid()}")
+            _copy_sqlite(self._sqlite, partial)
+            partial.replace(kept)
+
+    def _kept_database(self) -> Path | None:
+        if self._template is None:
+            return None
+        return self._template / f"migrated-{version('apache-airflow')}.db"
+
+    def _launch(self, command: str, *arguments: str) -> None:
+        self._components[command] = self._spawn(command, command, *arguments)
+
+    def _spawn(self, name: str, *arguments: str) -> Component:
+        log = self.home / "processes" / f"{name}.log"
+        # The component writes into it for as long as it lives; `stop` closes it.
+        output = log.open("ab")
+        self._logs.append(output)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "airflow", *arguments],
+            env=self.env,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        return Component(name, process, log)
+
+    def _is_healthy(self) -> bool:
+        try:
+            health = self.api.health()
+        except (OSError, ValueError):
+            return False
+        return all(health.get(name) == "healthy" for name in _HEALTHY_COMPONENTS)
+
+    def _tell_health(self) -> str:
+        try:
+            said = str(self.api.health())
+        except (OSError, ValueError) as error:
+            said = repr(error)
+        tails = "\n".join(
+            f"--- {part.name}\n{part.tail(8)}" for part in self.components
+        )
+        return f"{said}\n{tails}"
+
+    def _raise_if_one_died(self) -> None:
+        for part in self.components:
+            if not part.alive and not part.stopped_by_us:
+                message = (
+                    f"Airflow's {part.name} ended with {part.process.returncode}. "
+                    f"The end of {part.log}:\n{part.tail()}"
+                )
+                raise DeploymentError(message)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((_HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _fernet_key() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+def _environment(
+    home: Path,
+    connections: Mapping[str, str | Mapping[str, object]],
+    extra: Mapping[str, str],
+) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AIRFLOW_", "PYTEST_", "COV_"))
+        and name != "PYTHONWARNINGS"
+    }
+    loopback = f"{_HOST},localhost"
+    kept |= {"AIRFLOW_HOME": str(home), "NO_PROXY": loopback, "no_proxy": loopback}
+    # `airflow` itself may start a Python by name, for example to serve logs.
+    kept["PATH"] = os.pathsep.join(
+        [str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]
+    )
+    for conn_id, fields in connections.items():
+        value = fields if isinstance(fields, str) else json.dumps(dict(fields))
+        kept[f"AIRFLOW_CONN_{conn_id.upper()}"] = value
+    return kept | dict(extra)
+
+
+def _copy_sqlite(source: Path, target: Path) -> None:
+    with (
+        contextlib.closing(sqlite3.connect(source)) as origin,
+        contextlib.closing(sqlite3.connect(target)) as copy,
+    ):
+        origin.backup(copy)
+
+
+def _pid_by_title(title: str) -> int | None:
+    wanted = title.encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            shown = (process / "cmdline").read_bytes()
+            if shown.rstrip(b"\0").startswith(wanted):
+                return int(process.name)
+    return None
+
+
+def _parent(pid: int) -> int:
+    # The second field of `stat` is the command in brackets, which may hold anything.
+    after_command = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    return int(after_command.split()[1])
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ignore Ctrl-C meanwhile. Only a main thread may say so, and only it is hit."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
