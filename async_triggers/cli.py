@@ -1,0 +1,140 @@
+"""The command ``async-triggers``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shlex
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from async_triggers.simulator.server import Simulator
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    try:
+        return int(chosen.run(chosen))
+    except OSError as error:
+        print(f"async-triggers: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="async-triggers",
+        description="Deferrable Airbyte, Fivetran and dbt Cloud operators for Airflow.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    simulate = commands.add_parser(
+        "simulate",
+        help="serve the vendors' APIs on loopback",
+        description=(
+            "Serve simulated vendor APIs on loopback until interrupted, and print "
+            "their addresses and Airflow connections."
+        ),
+    )
+    _add_simulate_options(simulate)
+    simulate.set_defaults(run=_simulate)
+    return parser
+
+
+def _add_simulate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--airbyte-port",
+        type=int,
+        default=8000,
+        metavar="PORT",
+        help="port of the simulated Airbyte; 0 for any free one (%(default)s)",
+    )
+    parser.add_argument(
+        "--latency",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="time that every answer takes (%(default)s)",
+    )
+    parser.add_argument(
+        "--skew",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="by how much the servers' clocks are ahead (%(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="makes random faults repeatable (%(default)s)",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse connections and jobs that were not arranged before",
+    )
+    parser.add_argument(
+        "--airbyte-life",
+        default="pending:1 running:10 succeeded",
+        metavar="LIFE",
+        help="what a job goes through, with seconds (%(default)s)",
+    )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative; use seconds >= 0")
+    return value
+
+
+def _simulate(chosen: argparse.Namespace) -> int:
+    from async_triggers.simulator.airbyte import AirbyteSettings
+    from async_triggers.simulator.lives import Life
+    from async_triggers.simulator.server import Simulator
+
+    try:
+        airbyte_life = str(Life.parse(chosen.airbyte_life))
+    except ValueError as error:
+        print(f"async-triggers simulate: {error}", file=sys.stderr)
+        return 2
+    simulator = Simulator(
+        airbyte_port=chosen.airbyte_port,
+        airbyte=AirbyteSettings(
+            latency=chosen.latency,
+            skew=chosen.skew,
+            accept_unknown=not chosen.strict,
+            life=airbyte_life,
+        ),
+        seed=chosen.seed,
+    )
+    asyncio.run(_serve(simulator))
+    return 0
+
+
+async def _serve(simulator: Simulator) -> None:
+    from async_triggers.simulator.connections import connection_variables
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with simulator:
+        print("Simulated vendor APIs, until Ctrl-C:")
+        for name, url in simulator.urls.items():
+            print(f"  {name:<10} {url}")
+        print("\nAirflow connections:")
+        for name, value in connection_variables(simulator).items():
+            print(f"  export {name}={shlex.quote(value)}")
+        print("\nControl API: below /_simulator/ at each address.", flush=True)
+        await stop.wait()
+    print("Stopped.", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""The vendors' APIs on loopback: a test double for DAGs that start their jobs.
+
+It knows nothing of the operators: it is the other side of the wire.
+"""
+
+from __future__ import annotations
+
+from async_triggers.simulator.airbyte import AirbyteSettings, AirbyteSimulator
+from async_triggers.simulator.client import SimulatorControl
+from async_triggers.simulator.exchange import SimReply, SimRequest
+from async_triggers.simulator.faults import Fault, ListQuirks
+from async_triggers.simulator.lives import Life
+from async_triggers.simulator.record import Exchange, Record, Start
+from async_triggers.simulator.server import Simulator, SimulatorThread
+
+__all__ = [
+    "AirbyteSettings",
+    "AirbyteSimulator",
+    "Exchange",
+    "Fault",
+    "Life",
+    "ListQuirks",
+    "Record",
+    "SimReply",
+    "SimRequest",
+    "Simulator",
+    "SimulatorControl",
+    "SimulatorThread",
+    "Start",
+]

@@ -1,0 +1,31 @@
+"""Airflow connections that lead to a running simulator."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from async_triggers.simulator.server import Simulator
+
+
+def connection_variables(simulator: Simulator) -> dict[str, str]:
+    """Return environment variables with Airflow connections, in Airflow's JSON form.
+
+    The names are those of the operators' default connections, such as
+    ``AIRFLOW_CONN_AIRBYTE_DEFAULT``.
+    """
+    airbyte = simulator.airbyte.settings
+    found = {
+        "airbyte_default": {
+            "conn_type": "airbyte",
+            "host": f"{simulator.airbyte_url}/api/public/v1",
+            "login": airbyte.client_id,
+            "password": airbyte.client_secret,
+            "schema": "v1/applications/token",
+        },
+    }
+    return {
+        f"AIRFLOW_CONN_{name.upper()}": json.dumps(values)
+        for name, values in found.items()
+    }

@@ -1,0 +1,374 @@
+"""What the three simulated vendors share: routing, faults, record, control."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from random import Random
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
+
+from async_triggers.simulator.exchange import (
+    RefusalError,
+    SimReply,
+    SimRequest,
+    http_date,
+    json_reply,
+)
+from async_triggers.simulator.faults import Fault, FaultPlan, ListQuirks
+from async_triggers.simulator.record import Record
+
+CONTROL_PREFIX: Final = "/_simulator"
+
+_UNKNOWN_PATH: Final = "(unknown path)"
+
+
+@dataclass(slots=True, kw_only=True)
+class VendorSettings:
+    """Settings that every simulated vendor has.
+
+    :ivar latency: Seconds that every answer takes on top of its own time.
+    :ivar skew: Seconds by which the server's clock is ahead of the real one. All that
+        the server shows and reads is shifted; job lives are not.
+    :ivar accept_unknown: Whether a connection or job that nobody arranged springs into
+        being when it is asked for, instead of being refused.
+    """
+
+    latency: float = 0.0
+    skew: float = 0.0
+    accept_unknown: bool = False
+
+
+Handler = Callable[..., SimReply]
+Settings = TypeVar("Settings", bound=VendorSettings)
+
+
+class Route(NamedTuple):
+    """One operation of the API: method, path with ``{names}``, and who answers."""
+
+    method: str
+    template: str
+    pattern: re.Pattern[str]
+    handler: Handler
+    public: bool
+
+    @classmethod
+    def to(
+        cls, method: str, template: str, handler: Handler, *, public: bool = False
+    ) -> Route:
+        """Make a route; ``{name}`` is one path segment, ``{name+}`` the whole rest."""
+        pattern = re.sub(
+            r"\{(\w+)(\+?)\}",
+            lambda found: f"(?P<{found[1]}>{'.+' if found[2] else '[^/]+'})",
+            template,
+        )
+        return cls(method, template, re.compile(pattern), handler, public)
+
+    @property
+    def label(self) -> str:
+        """The name under which requests are counted."""
+        return f"{self.method} {self.template.replace('+}', '}')}"
+
+
+class JobView(NamedTuple):
+    """One job as the control API shows it; times in seconds of the real clock."""
+
+    job: str
+    target: str
+    state: str
+    since: float
+    created: float
+
+
+class VendorSimulator(ABC, Generic[Settings]):
+    """One vendor's API as a function of the request and of the time.
+
+    :meth:`respond` answers at once and never waits: an answer that the vendor would
+    give later carries a ``delay``, and a job's state follows from the clock alone. So
+    the same object serves real sockets and tests on a virtual clock.
+
+    :param clock: Returns epoch seconds.
+    :param seed: Makes rates and made-up tokens repeatable.
+    :param settings: The settings to begin with and to return to on :meth:`reset`.
+
+    :ivar faults: The troubles to make; see :class:`Fault`.
+    :ivar quirks: How list endpoints differ from the truth; see :class:`ListQuirks`.
+    :ivar record: What was asked.
+    """
+
+    name: ClassVar[str]
+    settings: Settings
+
+    def __init__(
+        self, settings: Settings, *, clock: Callable[[], float] = time.time, seed: int
+    ) -> None:
+        self.clock = clock
+        self.lock = threading.RLock()
+        self._seed = seed
+        self._initial = settings
+        self.record = Record()
+        self.random = Random(seed)
+        self.faults = FaultPlan(clock, self.random)
+        self.quirks = ListQuirks()
+        self._routes = list(self.routes())
+        self.reset()
+
+    # What a vendor provides
+
+    @abstractmethod
+    def routes(self) -> Iterable[Route]:
+        """Return the operations of the API."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Forget every connection, job and token."""
+
+    @abstractmethod
+    def authorize(self, request: SimRequest) -> None:
+        """Refuse a request without valid credentials.
+
+        :raises RefusalError: It has none.
+        """
+
+    @abstractmethod
+    def error(self, status: int, detail: str = "") -> SimReply:
+        """Return the vendor's own error answer."""
+
+    @abstractmethod
+    def add(self, kind: str, values: dict[str, Any]) -> None:
+        """Arrange one thing that the control API was given.
+
+        :raises ValueError: The kind or a field is unknown.
+        """
+
+    @abstractmethod
+    def jobs(self, *, finished: bool = False) -> list[JobView]:
+        """Return the jobs that run now; the finished ones too where asked for."""
+
+    @abstractmethod
+    def finish(self, job: str, state: str) -> None:
+        """Let a job be in a state from now on, in the vendor's words.
+
+        :raises ValueError: There is no such job.
+        """
+
+    def below(self, path: str) -> str:
+        """Return a path as the routes have it, or nothing where it is none of them."""
+        return path
+
+    def admit(self, request: SimRequest) -> SimReply | None:
+        """Return a refusal that comes before everything else, such as a rate limit."""
+        return None
+
+    def occupy(self, seconds: float) -> float:
+        """Return how long a request of that length waits for a free server thread."""
+        return 0.0
+
+    # Time as the server shows it
+
+    def now(self) -> float:
+        """Return the real clock's epoch seconds, in which all state is kept."""
+        return self.clock()
+
+    def shown(self, at: float) -> float:
+        """Return a time as the server's clock has it."""
+        return at + self.settings.skew
+
+    def meant(self, at: float) -> float:
+        """Return the real time of an instant that a client names in server time."""
+        return at - self.settings.skew
+
+    # Requests
+
+    def respond(self, request: SimRequest) -> SimReply:
+        """Answer one request from the state at this moment."""
+        with self.lock:
+            if request.path.startswith(CONTROL_PREFIX + "/"):
+                return self._control(request)
+            route, names = self._find(request)
+            label = route.label if route else f"{request.method} {_UNKNOWN_PATH}"
+            fault = self.faults.pick(request)
+            proper = None
+            if fault is None or fault.needs_answer:
+                proper = self._proper(request, route, names)
+            reply = fault.spoil(proper, self.error) if fault else proper
+            if reply is None:  # pragma: no cover - a fault without answer spoils None
+                raise AssertionError(label)
+            reply = reply.after(self.occupy(reply.delay) + self.settings.latency)
+            date = http_date(self.shown(self.now()))
+            reply = replace(reply, headers={"Date": date, **reply.headers})
+            self.record.add(
+                label,
+                at=self.shown(self.now()),
+                path=request.path,
+                query=request.query,
+                status=reply.status,
+                fault=fault.kind if fault else None,
+                answered=reply.fault not in {"reset", "close", "hang"},
+            )
+            return reply
+
+    def _find(self, request: SimRequest) -> tuple[Route | None, dict[str, str]]:
+        path = self.below(request.path)
+        for route in self._routes if path else ():
+            if route.method == request.method:
+                found = route.pattern.fullmatch(path)
+                if found:
+                    return route, found.groupdict()
+        return None, {}
+
+    def _proper(
+        self, request: SimRequest, route: Route | None, names: dict[str, str]
+    ) -> SimReply:
+        try:
+            refusal = self.admit(request)
+            if refusal is not None:
+                return refusal
+            if route is None:
+                return self.unrouted(request)
+            if not route.public:
+                self.authorize(request)
+            return route.handler(request, **names)
+        except RefusalError as refused:
+            return refused.reply
+
+    def unrouted(self, request: SimRequest) -> SimReply:
+        """Answer a request whose path or method the API does not have."""
+        return self.error(404, f"no operation {request.method} {request.path}")
+
+    # Control
+
+    def reset(self) -> None:
+        """Return to the state and the settings at the beginning."""
+        with self.lock:
+            self.settings = replace(self._initial)
+            self.random.seed(self._seed)
+            self.faults.clear()
+            self.quirks = ListQuirks()
+            self.record.clear()
+            self.clear()
+
+    def configure(self, **settings: object) -> None:
+        """Change settings.
+
+        :raises ValueError: A setting is unknown or has a value of a wrong type.
+        """
+        with self.lock:
+            known = {one.name for one in fields(self.settings)}
+            for name, value in settings.items():
+                if name not in known:
+                    raise ValueError(
+                        f"{self.name} has no setting {name!r}; "
+                        f"it has: {', '.join(sorted(known))}"
+                    )
+                setattr(self.settings, name, self._checked(name, value))
+
+    def _checked(self, name: str, value: object) -> object:
+        current = getattr(self._initial, name)
+        if isinstance(current, tuple) and isinstance(value, list):
+            return tuple(value)
+        if isinstance(current, bool) or current is None or value is None:
+            good = current is None or value is None or isinstance(value, bool)
+        elif isinstance(current, (int, float)):
+            good = isinstance(value, (int, float)) and not isinstance(value, bool)
+        else:
+            good = isinstance(value, type(current))
+        if not good:
+            raise ValueError(
+                f"setting {name!r} of {self.name} must be like {current!r}, "
+                f"not {value!r}"
+            )
+        return value
+
+    def arrange(self, **things: object) -> None:
+        """Arrange the scene from JSON-like values, as the control API does.
+
+        ``settings`` and ``quirks`` are objects, ``faults`` and everything that the
+        vendor knows (connections, jobs, …) are lists of objects.
+
+        :raises ValueError: Something in it is unknown or malformed.
+        """
+        with self.lock:
+            for kind, values in things.items():
+                if kind == "settings":
+                    self.configure(**_object(kind, values))
+                elif kind == "quirks":
+                    self.quirks = ListQuirks.from_dict(_object(kind, values))
+                elif kind == "faults":
+                    self.faults.add(*map(Fault.from_dict, _objects(kind, values)))
+                else:
+                    for one in _objects(kind, values):
+                        self.add(kind, one)
+
+    def _control(self, request: SimRequest) -> SimReply:
+        action = request.path[len(CONTROL_PREFIX) :].strip("/")
+        try:
+            return json_reply(200, self._act(request, f"{request.method} {action}"))
+        except KeyError:
+            return json_reply(
+                404, {"error": f"the control API has no {request.method} {action!r}"}
+            )
+        except ValueError as error:
+            return json_reply(400, {"error": str(error)})
+
+    def _act(self, request: SimRequest, action: str) -> object:
+        answer = self._tell(request, action)
+        if answer is not None:
+            return answer
+        match action:
+            case "POST reset":
+                self.reset()
+            case "POST arrange":
+                self.arrange(**request.json_object())
+            case "POST faults":
+                self.faults.add(Fault.from_dict(request.json_object()))
+            case "DELETE faults":
+                self.faults.clear()
+            case "POST finish":
+                wanted = request.json_object()
+                if not {"job", "state"} <= set(wanted):
+                    raise ValueError("'finish' needs the fields 'job' and 'state'")
+                self.finish(str(wanted["job"]), str(wanted["state"]))
+            case _:
+                raise KeyError(action)
+        return {"ok": True}
+
+    def _tell(self, request: SimRequest, action: str) -> object:
+        match action:
+            case "GET ":
+                return {"vendor": self.name, "now": self.shown(self.now())}
+            case "GET faults":
+                return self.faults.as_list()
+            case "GET record":
+                return self.record.as_dict(exchanges=request.value("exchanges") == "1")
+            case "GET jobs":
+                jobs = self.jobs(finished=request.value("finished") == "1")
+                return [job._asdict() for job in jobs]
+            case _:
+                return None
+
+
+def _object(kind: str, values: object) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{kind!r} must be a JSON object, not {values!r}")  # noqa: TRY004 - answered as 400
+    return {str(key): value for key, value in values.items()}
+
+
+def _objects(kind: str, values: object) -> list[dict[str, Any]]:
+    if not isinstance(values, (list, tuple)):
+        raise ValueError(f"{kind!r} must be a list of JSON objects, not {values!r}")  # noqa: TRY004 - answered as 400
+    return [_object(kind, value) for value in values]
+
+
+def call_with(function: Callable[..., object], kind: str, values: object) -> None:
+    """Call a function with the fields of a JSON object as keywords.
+
+    :raises ValueError: A field is unknown or missing.
+    """
+    try:
+        function(**_object(kind, values))
+    except TypeError as error:
+        raise ValueError(f"bad entry in {kind!r}: {error}") from error

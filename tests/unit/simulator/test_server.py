@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from async_triggers.simulator import (
+    AirbyteSettings,
+    Fault,
+    SimReply,
+    SimRequest,
+    Simulator,
+    SimulatorControl,
+    SimulatorThread,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+BEARER = {"Authorization": "Bearer simulator-token"}
+
+
+@contextlib.asynccontextmanager
+async def served(**settings: Any) -> AsyncIterator[tuple[Simulator, Any]]:
+    async with (
+        Simulator(airbyte=AirbyteSettings(**settings)) as simulator,
+        aiohttp.ClientSession(simulator.airbyte_url, headers=BEARER) as session,
+    ):
+        simulator.airbyte.add_connection("c")
+        yield simulator, session
+
+
+@pytest.mark.asyncio
+async def test_a_job_over_a_socket() -> None:
+    async with served(life="running:60 succeeded") as (simulator, session):
+        body = {"connectionId": "c", "jobType": "sync"}
+        async with session.post("/api/public/v1/jobs", json=body) as reply:
+            assert reply.status == 200
+            assert (await reply.json())["jobId"] == 1
+        async with session.get("/v1/jobs?orderBy=createdAt%7CDESC") as reply:
+            page = await reply.json()
+        assert [row["status"] for row in page["data"]] == ["running"]
+        assert page["next"].startswith(simulator.airbyte_url + "/v1/jobs?")
+        async with session.delete("/v1/jobs/1") as reply:
+            assert (await reply.json())["status"] == "cancelled"
+        record = simulator.airbyte.record
+        assert (record.total, record.starts, record.cancels) == (3, {"c": 1}, {"1": 1})
+        assert (record.tcp_connections, record.max_connections) == (1, 1)
+
+
+@pytest.mark.asyncio
+async def test_two_connections_at_once_are_counted() -> None:
+    async with served(latency=0.05) as (simulator, session):
+
+        async def look() -> None:
+            async with session.get("/v1/jobs") as reply:
+                await reply.read()
+
+        await asyncio.gather(look(), look())
+        assert simulator.airbyte.record.max_connections == 2
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("reset", aiohttp.ClientOSError),
+        ("close", aiohttp.ServerDisconnectedError),
+        ("truncate", aiohttp.ClientPayloadError),
+    ],
+)
+async def test_broken_connections(kind: Any, error: type[Exception]) -> None:
+    async with served() as (simulator, session):
+        # A client may try a lost GET again on its own: a POST it may not.
+        simulator.airbyte.faults.add(Fault(kind=kind, times=None))
+        with pytest.raises(error):
+            async with session.post("/v1/jobs", json={}) as reply:
+                await reply.read()
+
+
+@pytest.mark.asyncio
+async def test_a_hang_ends_with_the_clients_patience() -> None:
+    async with served() as (simulator, session):
+        simulator.airbyte.faults.add(Fault(kind="hang"))
+        timeout = aiohttp.ClientTimeout(total=0.05)
+        with pytest.raises(TimeoutError):
+            await session.get("/v1/jobs", timeout=timeout)
+        async with session.get("/v1/jobs") as reply:
+            assert reply.status == 200
+
+
+@pytest.mark.asyncio
+async def test_a_hang_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with served() as (simulator, session):
+        asked, respond = asyncio.Event(), simulator.airbyte.respond
+
+        def tell(request: SimRequest) -> SimReply:
+            asked.set()
+            return respond(request)
+
+        monkeypatch.setattr(simulator.airbyte, "respond", tell)
+        simulator.airbyte.faults.add(Fault(kind="hang"))
+        asking = asyncio.create_task(session.get("/v1/jobs"))
+        await asked.wait()
+        await simulator.stop()
+        with pytest.raises(aiohttp.ClientError):
+            await asking
+
+
+@pytest.mark.asyncio
+async def test_a_slow_body_arrives_whole() -> None:
+    async with served() as (simulator, session):
+        simulator.airbyte.faults.add(Fault(kind="slow", seconds=0.05))
+        async with session.get("/v1/jobs") as reply:
+            assert await reply.json() == {"previous": "", "next": "", "data": []}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("fault", "status", "body"),
+    [
+        (Fault(kind="html"), 200, b"<!doctype"),
+        (Fault(kind="cut"), 200, b'{"previous":""'),
+        (Fault(kind="empty"), 200, b""),
+        (Fault(kind="status", status=503, retry_after=7), 503, b'{"status":503'),
+        (Fault(kind="status", status=504), 504, b"<html>"),
+        (Fault(kind="status", status=418, body="tea"), 418, b"tea"),
+    ],
+)
+async def test_spoilt_answers(fault: Fault, status: int, body: bytes) -> None:
+    async with served() as (simulator, session):
+        simulator.airbyte.faults.add(fault)
+        async with session.get("/v1/jobs") as reply:
+            assert reply.status == status
+            assert (await reply.read()).startswith(body)
+            expected = None if fault.retry_after is None else str(fault.retry_after)
+            assert reply.headers.get("Retry-After") == expected
+        async with session.get("/v1/jobs") as reply:
+            assert reply.status == 200
+
+
+@pytest.mark.asyncio
+async def test_a_port_that_is_taken_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        simulator = Simulator(airbyte_port=taken.getsockname()[1])
+        with pytest.raises(OSError, match="address already in use"):
+            await simulator.start()
+        with pytest.raises(RuntimeError, match="does not listen yet"):
+            _ = simulator.airbyte_url
+
+
+# Synchronous code and other processes
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    with SimulatorThread() as running:
+        yield running
+
+
+def test_the_control_api_arranges_and_tells(simulator: Simulator) -> None:
+    control = SimulatorControl(simulator.airbyte_url)
+    control.arrange(
+        settings={"auth": ["none"], "life": "running:60 succeeded"},
+        connections=[{"connection_id": "c", "lives": ["running:60 failed"]}],
+        jobs=[{"connection_id": "c", "age": 30}],
+        quirks={"lag": 5},
+    )
+    assert [job["state"] for job in control.jobs()] == ["running"]
+    control.finish(1, "succeeded")
+    assert control.jobs() == []
+    assert [job["state"] for job in control.jobs(finished=True)] == ["succeeded"]
+    control.fault(kind="status", status=502)
+    with pytest.raises(urllib.error.HTTPError, match="502") as caught:
+        urllib.request.urlopen(simulator.airbyte_url + "/v1/jobs", timeout=5)
+    caught.value.close()
+    record = control.record(exchanges=True)
+    assert record["total"] == record["tcp_connections"] == 1
+    assert record["exchanges"][0]["endpoint"] == "GET /jobs"
+    assert record["faults"] == {"status": 1}
+    control.fault(kind="hang", times=None)
+    control.clear_faults()
+    control.reset()
+    assert control.record()["total"] == 0
+    assert control.jobs(finished=True) == []
+
+
+@pytest.mark.parametrize(
+    ("things", "message"),
+    [
+        ({"settings": {"colour": 1}}, "no setting 'colour'"),
+        ({"settings": {"latency": "1"}}, "setting 'latency'"),
+        ({"settings": {"show_nulls": 1}}, "setting 'show_nulls'"),
+        ({"settings": []}, "must be a JSON object"),
+        ({"quirks": {"colour": 1}}, "no field 'colour'"),
+        ({"faults": [{"kind": "flood"}]}, "'flood' is unknown"),
+        ({"faults": [{"kind": "hang", "rate": 2}]}, "between 0 and 1"),
+        ({"faults": [{}]}, "bad fault"),
+        ({"faults": {}}, "must be a list"),
+        ({"planets": [{}]}, "no 'planets' to arrange"),
+        ({"jobs": [{"connection_id": "x"}]}, "no connection 'x'"),
+        ({"jobs": [{}]}, "bad entry in 'jobs'"),
+        ({"connections": [{"lives": ["running succeeded"]}]}, "needs seconds"),
+        ({"connections": [{"lives": [""]}]}, "at least one state"),
+        ({"connections": [{"lives": ["running:x failed"]}]}, "no number"),
+        ({"connections": [{"lives": ["running:-1 failed"]}]}, "must be >= 0"),
+    ],
+)
+def test_the_control_api_names_what_is_wrong(
+    simulator: Simulator, things: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        SimulatorControl(simulator.airbyte_url).arrange(**things)
+
+
+def test_the_control_api_refuses_what_it_does_not_have(simulator: Simulator) -> None:
+    url = simulator.airbyte_url
+    with pytest.raises(ValueError, match="needs the fields"):
+        SimulatorControl(url)._call("POST", "finish", {"job": "1"})
+    with pytest.raises(ValueError, match="no job '1'"):
+        SimulatorControl(url).finish(1, "failed")
+    with pytest.raises(ValueError, match="has no GET 'weather'"):
+        SimulatorControl(url)._call("GET", "weather")
+    assert SimulatorControl(url)._call("GET", "")["vendor"] == "airbyte"
