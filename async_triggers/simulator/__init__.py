@@ -9,6 +9,7 @@ from async_triggers.simulator.airbyte import AirbyteSettings, AirbyteSimulator
 from async_triggers.simulator.client import SimulatorControl
 from async_triggers.simulator.exchange import SimReply, SimRequest
 from async_triggers.simulator.faults import Fault, ListQuirks
+from async_triggers.simulator.fivetran import FivetranSettings, FivetranSimulator
 from async_triggers.simulator.lives import Life
 from async_triggers.simulator.record import Exchange, Record, Start
 from async_triggers.simulator.server import Simulator, SimulatorThread
@@ -18,6 +19,8 @@ __all__ = [
     "AirbyteSimulator",
     "Exchange",
     "Fault",
+    "FivetranSettings",
+    "FivetranSimulator",
     "Life",
     "ListQuirks",
     "Record",

@@ -15,7 +15,7 @@ def connection_variables(simulator: Simulator) -> dict[str, str]:
     The names are those of the operators' default connections, such as
     ``AIRFLOW_CONN_AIRBYTE_DEFAULT``.
     """
-    airbyte = simulator.airbyte.settings
+    airbyte, fivetran = simulator.airbyte.settings, simulator.fivetran.settings
     found = {
         "airbyte_default": {
             "conn_type": "airbyte",
@@ -23,6 +23,12 @@ def connection_variables(simulator: Simulator) -> dict[str, str]:
             "login": airbyte.client_id,
             "password": airbyte.client_secret,
             "schema": "v1/applications/token",
+        },
+        "fivetran_default": {
+            "conn_type": "fivetran",
+            "host": simulator.fivetran_url,
+            "login": fivetran.api_key,
+            "password": fivetran.api_secret,
         },
     }
     return {

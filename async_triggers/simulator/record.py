@@ -59,6 +59,7 @@ class Record:
     :ivar tcp_connections: Connections that clients opened.
     :ivar open_connections: Connections open now.
     :ivar max_connections: The most that were open at once.
+    :ivar facts: What else a vendor counts, such as Fivetran's ``setup_tests``.
     :ivar started: The starts in order.
     :ivar exchanges: The latest requests in order, at most 20,000.
     """
@@ -70,6 +71,7 @@ class Record:
     starts: Counter[str] = field(default_factory=Counter)
     refused_starts: Counter[str] = field(default_factory=Counter)
     cancels: Counter[str] = field(default_factory=Counter)
+    facts: Counter[str] = field(default_factory=Counter)
     unauthorized: int = 0
     tokens_issued: int = 0
     tcp_connections: int = 0
@@ -153,6 +155,7 @@ class Record:
             "starts": dict(self.starts),
             "refused_starts": dict(self.refused_starts),
             "cancels": dict(self.cancels),
+            "facts": dict(self.facts),
             "unauthorized": self.unauthorized,
             "tokens_issued": self.tokens_issued,
             "tcp_connections": self.tcp_connections,

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from async_triggers.simulator.airbyte import AirbyteSettings, AirbyteSimulator
 from async_triggers.simulator.exchange import SimReply, SimRequest
+from async_triggers.simulator.fivetran import FivetranSettings, FivetranSimulator
 from async_triggers.simulator.vendor import CONTROL_PREFIX
 
 if TYPE_CHECKING:
@@ -165,12 +166,15 @@ class Simulator:
 
     :param host: Address to listen on.
     :param airbyte_port: Port of Airbyte's API; 0 for any free one.
+    :param fivetran_port: Port of Fivetran's API, likewise.
     :param airbyte: Settings of Airbyte.
+    :param fivetran: Settings of Fivetran.
     :param clock: Returns epoch seconds, as the servers are to believe.
     :param seed: Makes rates and made-up tokens repeatable.
     :param ssl_context: Serves https with it.
 
     :ivar airbyte: The simulated Airbyte: arrange things in it, read its record.
+    :ivar fivetran: The simulated Fivetran, likewise.
     """
 
     def __init__(
@@ -178,26 +182,37 @@ class Simulator:
         *,
         host: str = "127.0.0.1",
         airbyte_port: int = 0,
+        fivetran_port: int = 0,
         airbyte: AirbyteSettings | None = None,
+        fivetran: FivetranSettings | None = None,
         clock: Callable[[], float] = time.time,
         seed: int = 0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.airbyte = AirbyteSimulator(airbyte, clock=clock, seed=seed)
+        self.fivetran = FivetranSimulator(fivetran, clock=clock, seed=seed)
         self._host = host
         self._ssl_context = ssl_context
-        self._ports: dict[str, int] = {"airbyte": airbyte_port}
+        self._ports: dict[str, int] = {
+            "airbyte": airbyte_port,
+            "fivetran": fivetran_port,
+        }
         self._listeners: dict[str, _Listener] = {}
 
     @property
     def vendors(self) -> tuple[VendorSimulator[Any], ...]:
         """The simulated vendors."""
-        return (self.airbyte,)
+        return (self.airbyte, self.fivetran)
 
     @property
     def airbyte_url(self) -> str:
         """Where Airbyte listens, such as ``http://127.0.0.1:8000``; no path."""
         return self._url("airbyte")
+
+    @property
+    def fivetran_url(self) -> str:
+        """Where Fivetran listens; no path."""
+        return self._url("fivetran")
 
     @property
     def urls(self) -> dict[str, str]:

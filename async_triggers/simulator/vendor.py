@@ -163,6 +163,10 @@ class VendorSimulator(ABC, Generic[Settings]):
         """Return a refusal that comes before everything else, such as a rate limit."""
         return None
 
+    def decorate(self, reply: SimReply) -> SimReply:
+        """Return an answer with the headers that all of this vendor's answers have."""
+        return reply
+
     def occupy(self, seconds: float) -> float:
         """Return how long a request of that length waits for a free server thread."""
         return 0.0
@@ -198,6 +202,7 @@ class VendorSimulator(ABC, Generic[Settings]):
             if reply is None:  # pragma: no cover - a fault without answer spoils None
                 raise AssertionError(label)
             reply = reply.after(self.occupy(reply.delay) + self.settings.latency)
+            reply = self.decorate(reply)
             date = http_date(self.shown(self.now()))
             reply = replace(reply, headers={"Date": date, **reply.headers})
             self.record.add(
