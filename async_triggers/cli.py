@@ -7,6 +7,7 @@ import asyncio
 import shlex
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,6 +33,28 @@ def _parser() -> argparse.ArgumentParser:
         description="Deferrable Airbyte, Fivetran and dbt Cloud operators for Airflow.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    demo = commands.add_parser(
+        "demo",
+        help="watch a real Airflow run the example DAGs against simulated vendors",
+        description=(
+            "Start simulated vendor APIs and a real Airflow, run the example DAGs, "
+            "show what happens and sum it up. The exit code is 0 if all was as "
+            "expected. Everything is stopped at the end, also on Ctrl-C."
+        ),
+    )
+    demo.add_argument(
+        "--keep",
+        action="store_true",
+        help="leave Airflow up at the end, until Ctrl-C",
+    )
+    demo.add_argument(
+        "--home",
+        type=Path,
+        default=Path(".airflow", "demo"),
+        metavar="DIRECTORY",
+        help="where Airflow keeps its files; emptied at the start (%(default)s)",
+    )
+    demo.set_defaults(run=_demo)
     simulate = commands.add_parser(
         "simulate",
         help="serve the vendors' APIs on loopback",
@@ -91,6 +114,12 @@ def _seconds(text: str) -> float:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative; use seconds >= 0")
     return value
+
+
+def _demo(chosen: argparse.Namespace) -> int:
+    from async_triggers.demo.run import run
+
+    return run(home=chosen.home.resolve(), keep=chosen.keep)
 
 
 def _simulate(chosen: argparse.Namespace) -> int:

@@ -209,7 +209,7 @@ class AirflowApi:
         self.request("PATCH", run.path, {"state": state})
 
     def delete_run(self, run: Run) -> None:
-        """Delete a run with all its task instances."""
+        """Delete a run with its task instances; 409 if Airflow has it running."""
         self.request("DELETE", run.path)
 
     def wait_for_run(

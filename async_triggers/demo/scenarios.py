@@ -1,0 +1,84 @@
+"""What the demo runs, and what must come of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One example DAG and what its run must look like.
+
+    ``targets`` are what it starts jobs of at the ``vendor`` (Airbyte: connections), one
+    job each, and ``life`` is what each of these jobs goes through at the simulator.
+    ``tasks`` tells how many task instances each task has; all must end in ``state``.
+    ``interval`` is the seconds between two looks at a job, and ``slots`` the number of
+    worker slots its tasks hold while all of its jobs run.
+    """
+
+    dag_id: str
+    shows: str
+    vendor: str
+    targets: tuple[str, ...]
+    life: str
+    tasks: Mapping[str, int]
+    interval: float
+    slots: int
+    state: str = "success"
+
+
+STATUS_REQUESTS: Mapping[str, frozenset[str]] = {
+    "airbyte": frozenset({"GET /jobs", "GET /jobs/{job_id}"}),
+}
+"""By vendor, the requests that ask how jobs are doing."""
+
+_SHORT = "pending:1 running:15 succeeded"
+# Thirty tasks need a while to start on two cores; the first must still run then.
+_LONG = "pending:2 running:60 succeeded"
+
+SCENARIOS = (
+    Scenario(
+        dag_id="airbyte_thirty_syncs",
+        shows="30 mapped syncs, deferrable",
+        vendor="airbyte",
+        targets=tuple(f"demo-sync-{number:02}" for number in range(1, 31)),
+        life=_LONG,
+        tasks={"sync": 30},
+        interval=3,
+        slots=0,
+    ),
+    Scenario(
+        dag_id="airbyte_synchronous",
+        shows="waits on the worker",
+        vendor="airbyte",
+        targets=("demo-synchronous",),
+        life=_SHORT,
+        tasks={"airbyte_money_json_example": 1},
+        interval=5,
+        slots=1,
+    ),
+    Scenario(
+        dag_id="airbyte_asynchronous",
+        shows="starts, then a sensor waits",
+        vendor="airbyte",
+        targets=("demo-asynchronous",),
+        life=_SHORT,
+        tasks={"airbyte_async_money_json_example": 1, "airbyte_sensor": 1},
+        interval=5,
+        slots=1,
+    ),
+    Scenario(
+        dag_id="airbyte_deferrable",
+        shows="waits in the triggerer",
+        vendor="airbyte",
+        targets=("demo-deferrable",),
+        life=_SHORT,
+        tasks={"sync": 1},
+        interval=3,
+        slots=0,
+    ),
+)
