@@ -262,7 +262,7 @@ class Deployment:
             check=False,
         )
 
-    def stop(self, *, grace: float = 10) -> None:
+    def stop(self, *, grace: float = 5) -> None:
         """Stop all processes: SIGTERM, ``grace`` seconds, SIGKILL to their groups.
 
         May be called at any time and more than once. It does not let itself be

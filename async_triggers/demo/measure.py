@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from statistics import median_low
 from typing import TYPE_CHECKING
 
+from async_triggers.demo.airflow_api import FINISHED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -26,6 +28,11 @@ class Sample:
     def slots(self) -> int:
         """How many worker slots its tasks hold."""
         return self.states.get("running", 0)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has tasks and all of them are finished."""
+        return bool(self.states) and self.states.keys() <= FINISHED
 
 
 @dataclass(frozen=True, slots=True)

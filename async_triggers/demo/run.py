@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from async_triggers.demo.airflow_api import (
-    FINISHED,
     AirflowApiError,
     DeadlinePassedError,
     Run,
@@ -172,10 +171,7 @@ class Demo:
             moment = self._look()
             self._moments.append(moment)
             progress.show(moment)
-            return all(
-                set(moment.samples[scenario.dag_id].states) <= FINISHED
-                for scenario in self._scenarios
-            )
+            return all(now.over for now in moment.samples.values())
 
         self._deployment.api.wait_until(
             over,

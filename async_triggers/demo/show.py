@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from async_triggers.demo.scenarios import Scenario
 
 _COLUMNS = ("running", "deferred", "success", "failed")
+# Seconds between two plain lines: with news, and without.
 _PLAIN_EVERY = 5.0
+_PLAIN_STILL = 20.0
 _COLOURS = {"success": "green", "failed": "red", "deferred": "magenta"}
 
 
@@ -61,7 +63,8 @@ class Progress:
             self._live.update(progress_table(self._scenarios, moment), refresh=True)
             return
         line = progress_line(moment)
-        if line != self._shown and moment.elapsed - self._shown_at >= _PLAIN_EVERY:
+        silent = moment.elapsed - self._shown_at
+        if silent >= (_PLAIN_STILL if line == self._shown else _PLAIN_EVERY):
             self._shown, self._shown_at = line, moment.elapsed
             self._console.print(f"{moment.elapsed:5.0f} s  {line}", soft_wrap=True)
 
@@ -70,16 +73,14 @@ def progress_table(scenarios: Iterable[Scenario], moment: Moment) -> RenderableT
     """Return the live table: a row for each DAG, and the totals below."""
     table = Table(title="DAGs", title_justify="left", expand=False)
     table.add_column("DAG", no_wrap=True)
-    table.add_column("what it shows")
     for state in _COLUMNS:
-        table.add_column(state, justify="right")
-    table.add_column("jobs in flight", justify="right")
-    table.add_column("worker slots held", justify="right")
+        table.add_column(state, justify="right", no_wrap=True)
+    table.add_column("jobs", justify="right")
+    table.add_column("slots", justify="right")
     for scenario in scenarios:
         now = moment.samples[scenario.dag_id]
         table.add_row(
             scenario.dag_id,
-            scenario.shows,
             *(_number(now.states.get(state, 0), state) for state in _COLUMNS),
             str(now.jobs),
             str(now.slots),

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from async_triggers.demo.measure import Moment, Outcome, Sample
+from async_triggers.demo.scenarios import SCENARIOS
+from async_triggers.demo.show import Progress, progress_line, progress_table, summary
+from tests.unit.demo.test_measure import SCENARIO, task
+
+SAMPLES = {"two_syncs": Sample({"running": 1, "deferred": 29}, 30)}
+
+
+def written(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def plain() -> Console:
+    return Console(file=io.StringIO(), width=100, force_terminal=False)
+
+
+def at(elapsed: float, requests: int = 7) -> Moment:
+    return Moment(elapsed, SAMPLES, requests=requests, capacity=4)
+
+
+def test_a_moment_fits_one_plain_line() -> None:
+    assert progress_line(at(1)) == (
+        "jobs in flight 30, worker slots held 1 of 4, API requests made 7; "
+        "tasks: 1 running, 29 deferred"
+    )
+
+
+def test_a_line_without_tasks_says_nothing_of_them() -> None:
+    empty = Moment(1, {"two_syncs": Sample({}, 0)}, requests=0, capacity=4)
+
+    assert progress_line(empty).endswith("API requests made 0")
+
+
+def test_off_a_terminal_lines_come_every_few_seconds() -> None:
+    console = plain()
+    with Progress(console, [SCENARIO]) as progress:
+        progress.show(at(0, requests=1))
+        progress.show(at(4, requests=2))
+        progress.show(at(5, requests=3))
+        progress.show(at(24, requests=3))
+        progress.show(at(25, requests=3))
+
+    starts = [line.split(" s ")[0].strip() for line in written(console).splitlines()]
+    assert starts == ["0", "5", "25"]
+
+
+def test_on_a_terminal_there_is_a_table() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    with Progress(console, [SCENARIO]) as progress:
+        progress.show(at(3))
+
+    assert "two_syncs" in written(console)
+    assert "worker slots held" in written(console)
+
+
+def test_the_live_table_fits_eighty_columns() -> None:
+    names = [each.dag_id for each in SCENARIOS]
+    samples = {name: Sample({"deferred": 30, "success": 30}, 30) for name in names}
+    console = Console(file=io.StringIO(), width=80, force_terminal=False)
+
+    console.print(progress_table(SCENARIOS, Moment(99, samples, 1000, 4)))
+
+    shown = written(console)
+    assert "…" not in shown
+    assert all(name in shown for name in names)
+
+
+def test_the_summary_tells_everything() -> None:
+    outcome = Outcome(
+        scenario=SCENARIO,
+        tasks=[task(0), task(1), task(2, "failed")],
+        at_once=2,
+        slots=None,
+        separate=40,
+        wrong=["task 'sync[2]' is failed, not success"],
+    )
+    console = plain()
+
+    console.print(
+        summary(
+            [outcome],
+            asked={
+                "airbyte": {"GET /jobs": 5, "GET /jobs/{job_id}": 2, "POST /jobs": 3}
+            },
+            status_requests={"airbyte": ["GET /jobs", "GET /jobs/{job_id}"]},
+            at_once=2,
+        )
+    )
+
+    shown = " ".join(written(console).split())
+    assert "│ two_syncs │ sync[0-1] │ success │ 1 │" in shown
+    assert "│ two_syncs │ sync[2] │ failed │ 1 │" in shown
+    assert "│ two_syncs │ two syncs │ 2 │ ? │" in shown
+    assert "│ all │ 10 │" in shown
+    assert "7 of these asked how jobs are doing." in shown
+    assert "would have made 40" in shown
+    assert "At most 2 jobs ran at once." in shown
+    assert "two_syncs: task 'sync[2]' is failed, not success" in shown
