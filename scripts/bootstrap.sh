@@ -4,7 +4,11 @@
 # `venv` and `pip`, nothing else; PYTHON names another interpreter than the one found.
 
 say() {
-    printf '\033[1m==>\033[0m %s\n' "$*" >&2
+    if [ -t 2 ]; then
+        printf '\033[1m==> %s\033[0m\n' "$*" >&2
+    else
+        printf '==> %s\n' "$*" >&2
+    fi
 }
 
 fail() {
@@ -50,9 +54,9 @@ fi
 if [ "$(cat .venv/async-triggers.stamp 2>/dev/null)" != "$(wanted_stamp)" ]; then
     say "installing the package and its tools into .venv (some minutes the first time)"
     # Dependency groups need pip >= 25.1.
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    .venv/bin/python -m pip install -qq --disable-pip-version-check \
         --upgrade 'pip>=25.1' || fail "Could not update pip."
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    .venv/bin/python -m pip install -qq --disable-pip-version-check \
         --constraint constraints.txt --group dev --editable . ||
         fail "Could not install the package."
     wanted_stamp > .venv/async-triggers.stamp
