@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -59,6 +59,8 @@ class LeasedAccount:
         self._linger = LINGER
         self._keeper: asyncio.Task[None] | None = None
         self._errands: set[asyncio.Task[Any]] = set()
+        # Set while leased and once closed: what a lease without linger waits for.
+        self._settled = asyncio.Event()
 
     def __repr__(self) -> str:
         """State the state."""
@@ -75,11 +77,30 @@ class LeasedAccount:
     async def call(
         self, request: Request, *, attempts: int = 4, patience: float = 20.0
     ) -> Reply:
-        """Send one request, and again after a transient error.
+        """Send one request, and again after a transient error, see :meth:`persist`.
+
+        A start that may have taken effect already is not sent again: the caller must look
+        for what it did.
+        """
+        return await self.persist(
+            lambda: self.transport.send(request),
+            attempts=attempts,
+            patience=patience,
+            ambiguous=request.lane is not Lane.START,
+        )
+
+    async def persist(
+        self,
+        work: Callable[[], Awaitable[T]],
+        *,
+        attempts: int = 4,
+        patience: float = 20.0,
+        ambiguous: bool = True,
+    ) -> T:
+        """Do some work, and again after a transient error.
 
         At most ``attempts`` times; a wait longer than ``patience`` seconds is not waited
-        for. A request that may have taken effect already is sent again only if it reads
-        (GET) or cancels (DELETE): the caller must look for what a start did.
+        for. Without ``ambiguous`` it is not repeated when it may have taken effect.
         """
 
         def may_repeat(error: BaseException) -> bool:
@@ -89,7 +110,7 @@ class LeasedAccount:
             if (error.retry_after or 0.0) > patience:
                 return False
 
-            return not error.ambiguous or request.lane is not Lane.START
+            return ambiguous or not error.ambiguous
 
         def pause(state: RetryCallState) -> float:
             outcome = state.outcome
@@ -97,18 +118,16 @@ class LeasedAccount:
             asked = error.retry_after if isinstance(error, TransientError) else None
             return backoff.delay(state.attempt_number, retry_after=asked)
 
-        reply: Reply | None = None
-        async for attempt in AsyncRetrying(
+        async def once() -> T:
+            return await work()
+
+        retrying = AsyncRetrying(
             retry=retry_if_exception(may_repeat),
             wait=pause,
             stop=stop_after_attempt(attempts),
             reraise=True,
-        ):
-            with attempt:
-                reply = await self.transport.send(request)
-
-        assert reply is not None  # noqa: S101 - else the last error was raised
-        return reply
+        )
+        return await retrying(once)
 
     def run_errand(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Do something on the account's own behalf, whoever asked for it may go away.
@@ -125,7 +144,7 @@ class LeasedAccount:
 
     def _errand_done(self, task: asyncio.Task[Any]) -> None:
         self._errands.discard(task)
-        self._release(LINGER)
+        self._release(self._linger)
         # An errand whose caller has gone has nobody to look at its error.
         if not task.cancelled():
             task.exception()
@@ -134,6 +153,7 @@ class LeasedAccount:
 
     def _acquire(self) -> None:
         self._leases += 1
+        self._settled.set()
         self._stirred.set()
         if self._keeper is None:
             self._keeper = asyncio.get_running_loop().create_task(
@@ -144,6 +164,8 @@ class LeasedAccount:
         self._leases -= 1
         self._linger = linger
         self._stirred.set()
+        if not self._leases:
+            self._settled.clear()
 
     async def _keep(self) -> None:
         """Poll while somebody waits; close when nobody has leased for a while."""
@@ -154,9 +176,13 @@ class LeasedAccount:
                 if self._leases and self.poller.idle:
                     await self._stirred.wait()
         finally:
+            self._keeper = None
             self._forget()
             self.poller.disband()
-            await self.transport.close()
+            try:
+                await self.transport.close()
+            finally:
+                self._settled.set()
 
     async def _wanted_again(self) -> bool:
         """Linger; True when somebody leased meanwhile."""
@@ -175,9 +201,9 @@ class LeasedAccount:
             del known[self._identity]
 
     async def wait_closed(self) -> None:
-        """Wait until the account has been closed, after the last lease has ended."""
+        """After the last lease has ended, wait until it is closed, or leased again."""
         if self._keeper is not None:
-            await asyncio.wait([self._keeper])
+            await self._settled.wait()
 
 
 @asynccontextmanager

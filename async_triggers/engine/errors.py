@@ -88,7 +88,7 @@ class VendorBroken(TransientError):
 
 
 class UnreadableReply(TransientError):
-    """The vendor's answer could not be read: not JSON, cut, too large, or a field missing."""
+    """The vendor's answer could not be read: no JSON, cut, too large, a field missing."""
 
 
 class PermanentError(EngineError):

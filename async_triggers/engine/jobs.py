@@ -47,3 +47,11 @@ class Job:
     started_at: str | None = None
     ended_at: float | None = None
     statistics: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A look at a job: the job, and the server's time of the look in epoch seconds."""
+
+    job: Job
+    at: float | None

@@ -7,8 +7,9 @@ are chosen so that the vendor's own window is never exceeded. The vendor's feedb
 on top: a pause ("not before") and, where replies tell what is left of the limit, a lower
 rate, since only the vendor sees other processes.
 
-Everything is synchronous but :meth:`Limiter.admit`: a grant is taken in the same step in
-which the wait for it ends, so a cancelled caller can never keep one.
+Lanes take turns: however many starts have queued up, a poll waits for one of them and no
+more. Everything is synchronous but :meth:`Limiter.admit`: a grant is taken in the same
+step in which the wait for it ends, so a cancelled caller can never keep one.
 """
 
 from __future__ import annotations
@@ -61,10 +62,11 @@ class Limiter:
             Lane.CANCEL: budget.cancels,
         }
         self._under_way = dict.fromkeys(Lane, 0)
-        self._queues: dict[Lane, deque[tuple[int, asyncio.Future[None]]]] = {
+        self._queues: dict[Lane, deque[asyncio.Future[None]]] = {
             lane: deque() for lane in Lane
         }
-        self._arrivals = 0
+        # The lane that was served longest ago stands first.
+        self._turns = list(Lane)
         self._alarm: asyncio.TimerHandle | None = None
         self._granted = 0
         self._starts: deque[float] = deque()
@@ -83,9 +85,7 @@ class Limiter:
         return LimiterStatistics(
             granted=self._granted,
             waiting=sum(
-                not future.done()
-                for queue in self._queues.values()
-                for _, future in queue
+                not future.done() for queue in self._queues.values() for future in queue
             ),
             under_way=dict(self._under_way),
             paused_for=self.paused_for,
@@ -129,29 +129,47 @@ class Limiter:
         the part which is not ours, somebody else is spending it: slow down in proportion.
         """
         spare = allowed * (1.0 - self._budget.share)
-        slow = 1.0 if left >= spare or spare <= 0 else left / spare
-        self._slow = max(SLOWEST, slow)
+        slow = 1.0 if left >= spare or spare <= 0 else max(SLOWEST, left / spare)
+        if slow != self._slow:
+            loop = asyncio.get_running_loop()
+            self._leak(loop.time())
+            self._slow = slow
+            self._serve(loop)
 
     @asynccontextmanager
     async def admit(self, lane: Lane) -> AsyncIterator[None]:
         """Wait until a request may be sent in ``lane``, and hold its room meanwhile."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        self._arrivals += 1
-        self._queues[lane].append((self._arrivals, future))
+        self._queues[lane].append(future)
         self._serve(loop)
+        sent = False
         try:
             await future
+            sent = True
+            self._granted += 1
+            if lane is Lane.START:
+                self._starts.append(loop.time())
+
             yield
         finally:
             # A future that was granted holds room even if its caller was cancelled
-            # before it could run; one that was not granted is only skipped later.
+            # before it could run, and then its token has not been spent; one that was
+            # not granted is only skipped later.
             if future.done() and not future.cancelled():
                 self._under_way[lane] -= 1
+                if not sent:
+                    self._level = max(0.0, self._level - 1.0)
             else:
                 future.cancel()
 
             self._serve(loop)
+
+    def _leak(self, now: float) -> None:
+        """Let the bucket leak for the time that has passed."""
+        passed = now - self._level_at
+        self._level = max(0.0, self._level - passed * self.rate * self._slow)
+        self._level_at = now
 
     def _serve(self, loop: AbstractEventLoop) -> None:
         """Grant what can be granted, and set the alarm for the rest."""
@@ -161,21 +179,18 @@ class Limiter:
 
         now = loop.time()
         rate = self.rate * self._slow
-        self._level = max(0.0, self._level - (now - self._level_at) * rate)
-        self._level_at = now
+        self._leak(now)
         wake = self._not_before
         while (lane := self._next_lane()) is not None and now >= self._not_before:
             if self._level + 1.0 > self.burst + 1e-9:
                 wake = now + (self._level + 1.0 - self.burst) / rate
                 break
 
-            _, future = self._queues[lane].popleft()
+            future = self._queues[lane].popleft()
             self._level += 1.0
             self._under_way[lane] += 1
-            self._granted += 1
-            if lane is Lane.START:
-                self._starts.append(now)
-
+            self._turns.remove(lane)
+            self._turns.append(lane)
             future.set_result(None)
 
         if wake > now and lane is not None:
@@ -183,17 +198,13 @@ class Limiter:
             self._alarm = loop.call_at(wake + 0.001, self._serve, loop)
 
     def _next_lane(self) -> Lane | None:
-        """Return the lane with room whose first caller has waited longest."""
-        best: Lane | None = None
-        first = 0
-        for lane, queue in self._queues.items():
-            while queue and queue[0][1].done():
+        """Return the lane with room whose turn it is, of those with callers."""
+        for lane in self._turns:
+            queue = self._queues[lane]
+            while queue and queue[0].done():
                 queue.popleft()
 
-            if not queue or self._under_way[lane] >= self._room[lane]:
-                continue
+            if queue and self._under_way[lane] < self._room[lane]:
+                return lane
 
-            if best is None or queue[0][0] < first:
-                best, first = lane, queue[0][0]
-
-        return best
+        return None

@@ -123,8 +123,12 @@ class Planner:
         size: int,
         scope: str = "",
         span: float = 0.0,
+        whole: bool = True,
     ) -> None:
-        """Take note of a whole walk: its rows and bytes, and the seconds it spanned."""
+        """Take note of a walk: its rows and bytes, and the seconds it spanned.
+
+        A walk that was cut short (not ``whole``) tells at least how much there is.
+        """
         measures = self._measures.setdefault(source.name, Measures())
         if rows:
             measures.row_bytes += MEMORY * (size / rows - measures.row_bytes)
@@ -133,11 +137,15 @@ class Planner:
             if span > 0:
                 rate = rows / span
                 old = measures.rows_per_second
-                measures.rows_per_second = (
-                    rate if old is None else old + MEMORY * (rate - old)
-                )
-        else:
+                if old is None or (not whole and rate > old):
+                    measures.rows_per_second = rate
+                elif whole:
+                    measures.rows_per_second = old + MEMORY * (rate - old)
+        elif whole:
             measures.rows[scope] = float(rows)
+        else:
+            known = measures.rows.get(scope, 0.0)
+            measures.rows[scope] = max(known, float(rows + source.page))
 
     def walk_cost(self, source: Source, rows: float) -> tuple[int, float]:
         """Return (requests, cost) of walking over ``rows`` rows of a source."""

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import itertools
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -34,6 +33,7 @@ from async_triggers.engine.errors import (
     PermanentError,
     Scope,
     TransientError,
+    UnreadableReply,
 )
 from async_triggers.engine.jobs import Job
 from async_triggers.engine.planner import (
@@ -92,11 +92,15 @@ class _Waiter:
 class _Watched:
     """One subject and those who wait for it."""
 
-    waiters: list[_Waiter] = field(default_factory=list)
+    waiters: dict[_Waiter, None] = field(default_factory=dict)
+    interval: float = math.inf
+    """The shortest interval that a waiter asked for."""
     known: bool = False
     """The vendor has shown the job before, so that "gone" needs a second opinion."""
     doubted: int | None = None
     """The round in which the vendor first said that the job is gone."""
+    failures: int = 0
+    """How often in a row no answer came when the job was asked for singly."""
 
 
 T = TypeVar("T")
@@ -143,16 +147,25 @@ class Poller:
         self._troubled_round = -1
         self._failures = 0
         self._stretch = 0.0
-        # What is known of the server: its clock, how far each feed has been read, and
-        # whose news reach less far than that.
+        self._disbanded = False
+        # Those whose turn it was in a round that did not get to them.
+        self._owed: set[str] = set()
+        # What is known of the server: its clock, up to which time the changes of all
+        # jobs are known, and of which jobs less is known.
         self._server_now: float | None = None
         self._cursor: float | None = None
         self._behind: dict[str, float | None] = {}
+        # Of this round: the server time at which it began, who has been seen in a row of
+        # his own since then, and who joined after it was planned.
+        self._round_began: float | None = None
+        self._covered: set[str] = set()
+        self._joined: set[str] = set()
         self._scopes: dict[str, str] = {}
         self._distrusted: dict[str, float] = {}
         # When a row of its own was last seen, oldest first.
         self._last_row: dict[str, float] = {}
         self._swept_at = 0.0
+        self._sweep_credit = 0.0
         self._news_second = -1
         self._news_count = 0
 
@@ -199,6 +212,9 @@ class Poller:
         Raise :class:`~async_triggers.engine.errors.PermanentError` when the vendor's
         refusal concerns this job or the whole account.
         """
+        if self._disbanded:
+            raise asyncio.CancelledError
+
         waiter = _Waiter(
             future=asyncio.get_running_loop().create_future(),
             interval=max(interval, self._vendor.grid_floor),
@@ -220,18 +236,18 @@ class Poller:
         watched = self._watched.get(subject)
         if watched is None:
             watched = self._watched[subject] = _Watched()
-            self._behind[subject] = look
             self._last_row[subject] = now
-        elif subject in self._behind:
-            known = self._behind[subject]
-            self._behind[subject] = (
-                None if known is None or look is None else min(known, look)
-            )
-        elif look is None or self._cursor is None or look < self._cursor:
-            self._behind[subject] = look
 
+        # Also behind when the look is newer than the cursor: pages of the walk that is
+        # under way may have passed by already.
+        known = self._behind.get(subject, look)
+        self._behind[subject] = (
+            None if known is None or look is None else min(known, look)
+        )
+        self._joined.add(subject)
         watched.known = watched.known or seen_at is not None
-        watched.waiters.append(waiter)
+        watched.interval = min(watched.interval, waiter.interval)
+        watched.waiters[waiter] = None
         self._waiters += 1
         if waiter.interval < self._grid:
             self._grid = waiter.interval
@@ -243,13 +259,16 @@ class Poller:
 
     def _leave(self, subject: str, waiter: _Waiter) -> None:
         watched = self._watched[subject]
-        watched.waiters.remove(waiter)
+        del watched.waiters[waiter]
         self._waiters -= 1
         if not watched.waiters:
             del self._watched[subject]
             self._behind.pop(subject, None)
             self._scopes.pop(subject, None)
             self._last_row.pop(subject, None)
+            self._owed.discard(subject)
+        elif waiter.interval <= watched.interval:
+            watched.interval = min(each.interval for each in watched.waiters)
 
         if not self._watched:
             self._grid = self._next_round = math.inf
@@ -267,9 +286,10 @@ class Poller:
         loop = asyncio.get_running_loop()
         while self._watched:
             if loop.time() >= self._next_round:
-                started = loop.time()
+                # Where it stands on the grid, not when the loop got to it.
+                planned = self._next_round
                 await self._hold_round()
-                self._schedule(started)
+                self._schedule(planned)
                 continue
 
             self._changed.clear()
@@ -280,64 +300,74 @@ class Poller:
                 pass
 
     def disband(self) -> None:
-        """End all waiting by cancellation: the loop is shutting down."""
+        """End all waiting by cancellation, for good: the loop is shutting down."""
+        self._disbanded = True
         for watched in self._watched.values():
             for waiter in watched.waiters:
                 waiter.future.cancel()
 
-    def _schedule(self, started: float) -> None:
+    @property
+    def _pace(self) -> float:
+        """Seconds between two rounds while all is well."""
+        return max(self._grid, self._stretch)
+
+    def _schedule(self, planned: float) -> None:
         """Set the next round on the grid, later while there is trouble."""
         if not self._watched:
             return
 
         # The shortest interval may have left; the grid is looked for once a round.
-        self._grid = min(
-            waiter.interval
-            for watched in self._watched.values()
-            for waiter in watched.waiters
-        )
-        pace = max(self._grid, self._stretch)
+        self._grid = min(watched.interval for watched in self._watched.values())
+        pace = self._pace
         if self._failures:
             pace = max(pace, backoff.delay(self._failures))
 
         now = asyncio.get_running_loop().time()
-        steps = max(1, math.ceil((now - started) / pace))
-        self._next_round = started + steps * pace
+        steps = max(1, math.ceil((now - planned) / pace))
+        self._next_round = planned + steps * pace
 
     async def _hold_round(self) -> None:
         self._round += 1
         try:
-            await self._round_through(self._due())
+            await self._round_through()
         except _RoundGivenUp:
             self._failed_rounds += 1
             self._failures += 1
         except PermanentError as error:
             self._refuse_all(error)
-        except Exception:
+        except Exception as error:
             # Whatever it is, those who wait must not lose their jobs over it.
-            log.exception("%s: a round broke off", self._transport.account)
+            strange = UnreadableReply(f"a round broke off: {error!r}")
+            self.note_trouble(strange, cause=error)
             self._failed_rounds += 1
             self._failures += 1
-        else:
-            self._failures = 0
-            self._note_recovery()
 
     def _due(self) -> list[str]:
-        grid = self._grid
+        pace = self._pace
         return [
             subject
             for subject, watched in self._watched.items()
-            if self._round
-            % max(1, int(min(each.interval for each in watched.waiters) / grid + 1e-6))
-            == 0
-            or (watched.doubted is not None and self._round >= watched.doubted + 2)
+            if subject in self._owed
+            or self._round % max(1, int(watched.interval / pace + 1e-6)) == 0
+            or self._second_opinion_due(watched)
         ]
 
-    async def _round_through(self, due: Sequence[str]) -> None:
+    def _second_opinion_due(self, watched: _Watched) -> bool:
+        return watched.doubted is not None and self._round >= watched.doubted + 2
+
+    async def _round_through(self) -> None:
+        due = self._due()
+        if not due:
+            return
+
+        self._owed.update(due)
+        self._round_began = None
+        self._covered.clear()
         walk = _Walk(self, due)
         while True:
             plan = self._plan(due)
             self._stretch = plan.stretch
+            self._joined.clear()
             try:
                 await walk.follow(plan)
             except _Misled:
@@ -345,10 +375,51 @@ class Poller:
 
             break
 
-        await self._singly(walk.left(plan))
+        left = walk.left(plan)
+        if plan.source is not None:
+            left += [
+                subject
+                for subject, watched in self._watched.items()
+                if self._second_opinion_due(watched)
+            ]
+
+        await self._singly(left)
         await self._singly(walk.unconfirmed)
-        if plan.source is not None and plan.source.kind is not SourceKind.IDS:
+        own_rows = plan.source is None or plan.source.kind is SourceKind.IDS
+        if own_rows:
+            self._check_ids(plan, due, left)
+            self._move_cursor()
+        else:
             await self._sweep_some()
+
+        self._failures = 0
+        if self._troubled_round != self._round:
+            # Those whom a sound round did not mention have no news.
+            self._owed.clear()
+            self._note_recovery()
+
+    def _move_cursor(self) -> None:
+        """Move the cursor after a round in which all who were due were asked for."""
+        if self._round_began is None or self._troubled_round == self._round:
+            return
+
+        resume = self._round_began - self._vendor.overlap
+        if self._cursor is not None:
+            if resume <= self._cursor:
+                return
+
+            for subject in self._watched:
+                if subject not in self._covered:
+                    self._behind.setdefault(subject, self._cursor)
+
+        self._cursor = resume
+
+    def _check_ids(self, plan: Plan, due: Sequence[str], left: Sequence[str]) -> None:
+        """Distrust a source that most of the ids it was asked for had to be asked again."""
+        if plan.source is not None:
+            shown = sum(subject in self._covered for subject in left)
+            if shown * 2 > len(due):
+                self.distrust(plan.source, "it does not show jobs that are there")
 
     def _plan(self, due: Sequence[str]) -> Plan:
         limiter = self._transport.limiter
@@ -393,29 +464,42 @@ class Poller:
         """Send one request of a round and read its page, keeping track of trouble."""
         reply = await self._transport.send(request)
         page = self._vendor.read(request, reply)
-        if reply.date is not None:
-            self._server_now = max(self._server_now or 0.0, reply.date)
+        date = reply.date
+        if date is not None:
+            self._server_now = max(self._server_now or date, date)
+            self._round_began = min(self._round_began or date, date)
 
         return reply, page
 
     async def _singly(self, subjects: Iterable[str]) -> None:
-        """Ask for jobs one by one, a few at a time."""
-        failures = 0
+        """Ask for jobs one by one, a few at a time.
+
+        Jobs for which no answer came go last, so that they keep nobody else waiting. When
+        there is no answer about any, the vendor is in trouble and not the jobs.
+        """
+        failures = answers = 0
 
         async def ask(subject: str) -> None:
-            nonlocal failures
-            if subject not in self._watched:
+            nonlocal failures, answers
+            watched = self._watched.get(subject)
+            if watched is None or failures >= GIVE_UP_AFTER:
                 return
 
             if await self._ask_single(subject):
-                failures = 0
+                watched.failures = failures = 0
+                answers += 1
                 return
 
+            watched.failures += 1
             failures += 1
-            if failures >= GIVE_UP_AFTER:
+            if failures >= GIVE_UP_AFTER and not answers:
                 raise _RoundGivenUp
 
-        await self.spread(dict.fromkeys(subjects), ask)
+        wanted = [
+            subject for subject in dict.fromkeys(subjects) if subject in self._watched
+        ]
+        wanted.sort(key=lambda subject: self._watched[subject].failures)
+        await self.spread(wanted, ask)
 
     async def spread(
         self, items: Iterable[T], work: Callable[[T], Awaitable[None]]
@@ -424,7 +508,8 @@ class Poller:
 
         The first thing that goes wrong ends the rest and is raised.
         """
-        todo = iter(list(items))
+        batch = list(items)
+        todo = iter(batch)
 
         async def hand() -> None:
             for item in todo:
@@ -432,20 +517,23 @@ class Poller:
 
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self._transport.account.budget.polls):
+                for _ in range(min(len(batch), self._transport.account.budget.polls)):
                     group.create_task(hand())
         except BaseExceptionGroup as errors:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # Python 3.11 and 3.12 lose a cancellation that meets an error.
+                raise asyncio.CancelledError from None
+
             raise _gravest(errors) from None
 
     async def _ask_single(self, subject: str) -> bool:
         """Ask for one job; False when no answer came."""
-        request = self._vendor.single(self._transport.account, subject)
         try:
+            request = self._vendor.single(self._transport.account, subject)
             reply, page = await self.ask(request)
         except TransientError as error:
             self.note_trouble(error)
-            # Those that fail go last, so that they keep nobody else waiting.
-            self._touch(subject, self._last_row.get(subject))
             return False
         except PermanentError as error:
             if error.scope is Scope.ACCOUNT:
@@ -457,18 +545,23 @@ class Poller:
         self._planner.learn_single(len(reply.body))
         for key, row in page.rows.items():
             self.see(key, row, alone=True)
-
-        if subject in self._behind and reply.date is not None:
-            self._catch_up(subject, reply.date - self._vendor.overlap)
+            self.catch_up(key, reply)
 
         return True
 
-    def _catch_up(self, subject: str, covered: float) -> None:
-        """Take note that nothing is unknown of a job up to a server time."""
-        if self._cursor is not None and covered >= self._cursor:
-            self._behind.pop(subject, None)
-        else:
-            self._behind[subject] = covered
+    def catch_up(self, subject: str, reply: Reply) -> None:
+        """Take note that a row of his own told all about a job until the reply."""
+        date = reply.date
+        if date is None or subject not in self._watched:
+            return
+
+        self._covered.add(subject)
+        if subject in self._behind:
+            covered = date - self._vendor.overlap
+            if self._cursor is not None and covered >= self._cursor:
+                del self._behind[subject]
+            else:
+                self._behind[subject] = covered
 
     def _doubt(self, subject: str, error: PermanentError) -> None:
         """Believe that a job is gone: at once if it was never seen, else the 2nd time."""
@@ -502,13 +595,16 @@ class Poller:
         passed = now - self._swept_at
         self._swept_at = now
         # Whoever would be too late by the next round must be seen in this one.
-        late = now - self._sweep + self._grid * 1.5
-        early = now - self._sweep / 2
-        oldest = next(iter(self._last_row.values()), now)
-        if oldest > max(late, early):
+        late = now - self._sweep + self._pace * 1.5
+        early = max(late, now - self._sweep / 4)
+        count = len(self._last_row)
+        # Spread evenly over the rounds, a little faster than need be.
+        credit = count * min(1.0, 1.25 * passed / self._sweep)
+        self._sweep_credit = min(self._sweep_credit, 1.0) + credit
+        oldest = min(self._last_row.values(), default=now)
+        if oldest > early:
             return
 
-        count = len(self._last_row)
         walk = next(
             (
                 source
@@ -522,21 +618,20 @@ class Poller:
         if walk is not None:
             if oldest <= late:
                 await self._walk_sweep(walk, count)
-                await self._sweep_through(self._overdue(late, count))
+                await self._sweep_through(self._overdue(late))
 
             return
 
-        # Evenly over the rounds, a little faster than need be.
-        quota = math.ceil(count * min(1.0, 1.25 * passed / self._sweep))
-        await self._sweep_through(self._overdue(max(late, early), quota))
+        overdue = self._overdue(late)
+        if len(overdue) < self._sweep_credit:
+            overdue = self._overdue(early)[: int(self._sweep_credit)]
 
-    def _overdue(self, since: float, most: int) -> list[str]:
+        self._sweep_credit = max(0.0, self._sweep_credit - len(overdue))
+        await self._sweep_through(overdue)
+
+    def _overdue(self, since: float) -> list[str]:
         """Return those not seen in a row of their own since then, longest ago first."""
-        return [
-            subject
-            for subject, seen in itertools.islice(self._last_row.items(), most)
-            if seen <= since
-        ]
+        return [subject for subject, seen in self._last_row.items() if seen <= since]
 
     async def _sweep_through(self, subjects: Sequence[str]) -> None:
         if not subjects:
@@ -605,7 +700,10 @@ class Poller:
         now = asyncio.get_running_loop().time()
         watched.known = True
         watched.doubted = None
-        self._touch(subject, now)
+        self._owed.discard(subject)
+        # The one seen last stands last.
+        self._last_row.pop(subject, None)
+        self._last_row[subject] = now
         scope = self._vendor.scope_of(row)
         if scope:
             self._scopes[subject] = scope
@@ -621,6 +719,9 @@ class Poller:
             except TransientError as error:
                 self.note_trouble(error)
                 continue
+            except PermanentError as error:
+                waiter.future.set_exception(error.again())
+                continue
 
             if not job.state.is_terminal:
                 self._give_news(waiter, job, now)
@@ -629,15 +730,11 @@ class Poller:
                     unconfirmed.append(subject)
             else:
                 if not feed:
-                    self._check_feed(job)
+                    self._check_feed(subject, job)
 
                 waiter.future.set_result(job)
 
-    def _touch(self, subject: str, when: float | None) -> None:
-        if when is not None and self._last_row.pop(subject, None) is not None:
-            self._last_row[subject] = when
-
-    def _check_feed(self, job: Job) -> None:
+    def _check_feed(self, subject: str, job: Job) -> None:
         """Distrust a feed that should have told of this end and did not."""
         if job.ended_at is None or self._cursor is None or job.ended_at >= self._cursor:
             return
@@ -646,7 +743,7 @@ class Poller:
             if (
                 source.kind is SourceKind.FEED
                 and job.state not in source.omits
-                and job.id not in self._behind
+                and subject not in self._behind
                 and self._planner.current == source.name
             ):
                 self.distrust(source, f"it did not show the end of job {job.id}")
@@ -680,8 +777,13 @@ class Poller:
 
     # Trouble ------------------------------------------------------------------
 
-    def note_trouble(self, error: TransientError) -> None:
-        """Take note of a transient error, and log it when it is the first."""
+    def note_trouble(
+        self, error: TransientError, *, cause: Exception | None = None
+    ) -> None:
+        """Take note of a transient error, and log it when it is the first.
+
+        ``cause`` is an error that nobody thought of: it is logged with its traceback.
+        """
         self._troubled_round = self._round
         if self._trouble is not None:
             return
@@ -693,10 +795,11 @@ class Poller:
             self._transport.account,
             self._waiters,
             error.message,
+            exc_info=cause,
         )
 
     def _note_recovery(self) -> None:
-        if self._trouble is None or self._troubled_round == self._round:
+        if self._trouble is None:
             return
 
         seconds = asyncio.get_running_loop().time() - self._trouble_since
@@ -742,8 +845,18 @@ class Poller:
             self._behind = {
                 subject: look
                 for subject, look in self._behind.items()
-                if look is None or look < since
+                if look is None or look < since or subject in self._joined
             }
+
+    def last_resume(self, first: Reply, resume: float | None) -> float | None:
+        """Return where the next window of a feed may begin at the latest.
+
+        What changed while we paged may have missed us: never past the first reply.
+        """
+        if resume is None or first.date is None:
+            return resume
+
+        return min(resume, first.date - self._vendor.overlap)
 
     @property
     def server_now(self) -> float | None:
@@ -772,11 +885,17 @@ class _Walk:
             return
 
         source = plan.source
+        self._spent = 0.0
+        try:
+            starts = self._poller.first_requests(plan)
+        except PermanentError as error:
+            self._poller.distrust(source, error.message)
+            raise _Misled from None
 
         async def pages(start: tuple[str, Request]) -> None:
             await self._pages(plan, source, *start)
 
-        await self._poller.spread(self._poller.first_requests(plan), pages)
+        await self._poller.spread(starts, pages)
 
     async def _pages(
         self, plan: Plan, source: Source, scope: str, first: Request
@@ -784,10 +903,12 @@ class _Walk:
         request: Request | None = first
         rows = size = 0
         resume: float | None = None
+        opening: Reply | None = None
+        cut_short = False
         while request is not None:
             if self._spent >= plan.patience and request is not first:
-                self._cut_short = True
-                return
+                self._cut_short = cut_short = True
+                break
 
             try:
                 reply, page = await self._poller.ask(request)
@@ -805,42 +926,44 @@ class _Walk:
                 self._poller.distrust(source, "its rows are not what was asked for")
                 raise _Misled
 
+            opening = opening or reply
             rows += page.count
             size += len(reply.body)
             self._spent += 1.0 + len(reply.body) / BYTES_PER_REQUEST
             if page.resume is not None:
                 resume = max(resume or page.resume, page.resume)
 
-            self._take(source, page)
+            self._take(source, page, reply)
             request = page.next
 
         span = 0.0
         if plan.since is not None and self._poller.server_now is not None:
             span = self._poller.server_now - plan.since
 
-        self._poller.planner.learn(source, rows=rows, size=size, scope=scope, span=span)
-        if source.kind is SourceKind.FEED:
+        self._poller.planner.learn(
+            source, rows=rows, size=size, scope=scope, span=span, whole=not cut_short
+        )
+        if source.kind is SourceKind.FEED and opening is not None and not cut_short:
+            resume = self._poller.last_resume(opening, resume)
             self._poller.feed_complete(plan.since, resume)
 
-    def _take(self, source: Source, page: Page) -> None:
+    def _take(self, source: Source, page: Page, reply: Reply) -> None:
         feed = source.kind is SourceKind.FEED
         for subject, row in page.rows.items():
             self._seen.add(subject)
             self._poller.see(subject, row, feed=feed, unconfirmed=self.unconfirmed)
+            if source.kind is SourceKind.IDS:
+                self._poller.catch_up(subject, reply)
 
     def left(self, plan: Plan) -> list[str]:
         """Return those that must be asked for singly after the walk."""
-        if plan.source is None or plan.source.kind is SourceKind.FEED:
-            singles = list(plan.singles)
-        else:
-            singles = [*plan.singles]
-            if plan.source.kind is SourceKind.IDS:
-                singles += [key for key in self._due if key not in self._seen]
+        unseen: list[str] = []
+        if self._cut_short or (
+            plan.source is not None and plan.source.kind is SourceKind.IDS
+        ):
+            unseen = [key for key in self._due if key not in self._seen]
 
-        if self._cut_short:
-            singles += [key for key in self._due if key not in self._seen]
-
-        return singles
+        return [*plan.singles, *unseen]
 
 
 def _gravest(group: BaseExceptionGroup[BaseException]) -> BaseException:

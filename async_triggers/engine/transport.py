@@ -25,9 +25,14 @@ from async_triggers.engine.errors import (
     AccountMisconfigured,
     CredentialsRejected,
     EngineError,
+    PermanentError,
     RateLimited,
+    RequestRejected,
+    Scope,
+    TransientError,
     Unreachable,
     UnreadableReply,
+    VendorBroken,
 )
 from async_triggers.engine.wire import HTTP_MULTIPLE_CHOICES, Lane, Reply
 
@@ -83,6 +88,8 @@ class Transport:
         self._token: Token | None = None
         self._token_ends = 0.0
         self._proof = 0
+        # The proof is newer than the last rejection and has not been accepted yet.
+        self._untried = False
         self._rejected: CredentialsRejected | None = None
         self._rejected_until = 0.0
         self._requests = 0
@@ -120,18 +127,22 @@ class Transport:
         if not request.authorized:
             return await self._exchange(request, {})
 
-        rejection: CredentialsRejected | None = None
-        for _ in range(3):
+        # At most: as it is, a new token, new credentials, and once for a bystander
+        # whose proof others have renewed meanwhile.
+        attempts = 4
+        while True:
+            attempts -= 1
             proof, headers = await self._prove()
             try:
-                return await self._exchange(request, headers)
+                reply = await self._exchange(request, headers)
             except CredentialsRejected as error:
-                rejection = error
-                if not await self._renew(proof, error):
-                    break
+                if not await self._renew(proof, error) or not attempts:
+                    raise
+            else:
+                if proof == self._proof:
+                    self._untried = False
 
-        assert rejection is not None  # noqa: S101 - the loop ran
-        raise rejection
+                return reply
 
     async def close(self) -> None:
         """Close the connections. The transport opens new ones if it is used again."""
@@ -156,7 +167,7 @@ class Transport:
 
     async def _fetch_token(self, request: Request) -> None:
         try:
-            reply = await self._exchange(request, {})
+            reply = await self._ask_token(request)
         except CredentialsRejected as error:
             if not await self._reread(error):
                 self._note_rejection(error)
@@ -167,7 +178,7 @@ class Transport:
                 return
 
             try:
-                reply = await self._exchange(renewed, {})
+                reply = await self._ask_token(renewed)
             except CredentialsRejected as again:
                 self._note_rejection(again)
                 raise
@@ -179,16 +190,31 @@ class Transport:
         self._proof += 1
         self._tokens += 1
 
+    async def _ask_token(self, request: Request) -> Reply:
+        """Ask for a token. A refusal speaks of the account, never of one job."""
+        try:
+            return await self._exchange(request, {})
+        except PermanentError as error:
+            if error.scope is Scope.ACCOUNT:
+                raise
+
+            if self._tokens:
+                # It has worked with this very address: the vendor is being restarted.
+                raise VendorBroken(error.message, status=error.status) from None
+
+            raise AccountMisconfigured(error.message, status=error.status) from None
+
     async def _renew(self, proof: int, error: CredentialsRejected) -> bool:
         """Look for better proof than number ``proof``; False when there is none."""
         async with self._proving:
             if proof != self._proof:
                 return True
 
-            if self._token is not None:
+            if self._token is not None and not self._untried:
                 self._token = None
                 self._token_ends = 0.0
                 self._proof += 1
+                self._untried = True
                 return True
 
             if await self._reread(error):
@@ -198,13 +224,16 @@ class Transport:
             return False
 
     async def _reread(self, error: CredentialsRejected) -> bool:
-        """Read the account again; True when its credentials are other ones now."""
+        """Read the account again; True when its credentials are other ones now.
+
+        An account that cannot be read now is only a late answer, and raised as such.
+        """
         if self.reload is None:
             return False
 
         try:
             account = await self.reload()
-        except EngineError as failure:
+        except PermanentError as failure:
             log.warning(
                 "%s: credentials were rejected and the connection could not be read"
                 " again: %s",
@@ -221,6 +250,7 @@ class Transport:
         self._token = None
         self._token_ends = 0.0
         self._proof += 1
+        self._untried = True
         return True
 
     def _note_rejection(self, error: CredentialsRejected) -> None:
@@ -248,13 +278,11 @@ class Transport:
 
         self._failures += 1
         error = self.vendor.refuse(request, reply)
-        if isinstance(error, RateLimited):
-            cooldown = error.retry_after
-            if cooldown is None:
-                cooldown = self.account.budget.cooldown
+        if isinstance(error, RateLimited) and error.retry_after is None:
+            error.retry_after = self.account.budget.cooldown
 
-            error.retry_after = cooldown
-            self.limiter.pause(cooldown)
+        if isinstance(error, TransientError) and error.retry_after is not None:
+            self.limiter.pause(error.retry_after)
 
         raise error
 
@@ -269,23 +297,21 @@ class Transport:
             total=total, sock_connect=route.connect, sock_read=silence
         )
         host = url.host or ""
+        proxy = self._proxy(url)
         try:
             async with session.request(
                 request.method,
                 url,
                 params=request.params or None,
-                json=request.json,
+                json=None if request.json is None else dict(request.json),
                 headers={**request.headers, **proof},
-                proxy=self._proxy(url),
+                proxy=proxy,
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:
                 body = await self._body(response, request)
                 headers = {key.lower(): val for key, val in response.headers.items()}
                 return Reply(response.status, MappingProxyType(headers), body)
-        except aiohttp.InvalidURL:
-            msg = f"{self.account} is no usable URL: correct the connection's host"
-            raise AccountMisconfigured(msg) from None
         except aiohttp.ClientConnectorCertificateError as error:
             reason = error.certificate_error
             msg = (
@@ -294,11 +320,22 @@ class Transport:
             )
             raise Unreachable(msg) from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            msg = f"{host} cannot be reached: {_reason(error)}"
+            way = " through the proxy" if proxy else ""
+            msg = f"{host} cannot be reached{way}: {_reason(error)}"
             raise Unreachable(msg) from None
-        except (TimeoutError, aiohttp.ServerTimeoutError):
-            msg = f"{host} did not answer about {request.about} within {total:.0f} s"
+        except TimeoutError as error:
+            waited = silence if isinstance(error, aiohttp.SocketTimeoutError) else total
+            msg = f"{host} did not answer about {request.about} within {waited:g} s"
             raise Unreachable(msg, ambiguous=True) from None
+        except ValueError:
+            # Of aiohttp and yarl (a certificate's error is a ValueError too, see above):
+            # an address or a header that HTTP cannot carry.
+            msg = (
+                f"{self.account} cannot be asked: correct the connection's host,"
+                " credentials or extra.proxies, one of them holds characters or a"
+                " scheme that HTTP does not allow"
+            )
+            raise AccountMisconfigured(msg) from None
         except (aiohttp.ClientError, OSError) as error:
             msg = (
                 f"The connection to {host} broke while asking about {request.about}:"
@@ -322,10 +359,34 @@ class Transport:
         return bytes(pieces)
 
     def _url(self, request: Request) -> URL:
-        if request.path.startswith(("http://", "https://")):
-            return URL(request.path, encoded=True)
+        """Make the address of a request; proof of who we are stays with our host."""
+        try:
+            base = URL(self.account.base_url, encoded=True)
+            if not request.path.startswith(("http://", "https://")):
+                url = URL(
+                    self.account.base_url.rstrip("/") + request.path, encoded=True
+                )
+            else:
+                url = URL(request.path, encoded=True)
+                if request.authorized and url.origin() != base.origin():
+                    msg = (
+                        f"The credentials of {self.account} are not sent to"
+                        f" {url.host}, where {request.about} was to be asked for"
+                    )
+                    raise RequestRejected(msg)
 
-        return URL(self.account.base_url.rstrip("/") + request.path, encoded=True)
+            bare = url.user is None and url.password is None
+        except ValueError:
+            bare = False
+
+        if not bare:
+            msg = (
+                f"{self.account} is no usable address: give the connection's host as"
+                " scheme, name and port, and credentials in their own fields"
+            )
+            raise AccountMisconfigured(msg)
+
+        return url
 
     def _proxy(self, url: URL) -> str | None:
         """Choose a proxy: the connection's own, else the environment's."""
@@ -334,10 +395,12 @@ class Transport:
             return own.get(url.scheme) or own.get("all")
 
         found = getproxies_environment()
-        if found and proxy_bypass(url.host or ""):
+        if not found or proxy_bypass(f"{url.host}:{url.port}"):
             return None
 
-        return found.get(url.scheme) or found.get("all")
+        proxy = found.get(url.scheme) or found.get("all")
+        # As everywhere else, a proxy without a scheme is an HTTP proxy.
+        return proxy if not proxy or "://" in proxy else f"http://{proxy}"
 
     async def _open(self) -> aiohttp.ClientSession:
         if self._session is not None:
@@ -345,8 +408,7 @@ class Transport:
 
         async with self._opening:
             if self._session is None:
-                # Reading certificates from the disk takes tens of milliseconds.
-                trust = await asyncio.to_thread(self._trust)
+                trust = await self._trust()
                 budget = self.account.budget
                 trace = aiohttp.TraceConfig()
                 trace.on_connection_create_end.append(self._count_connection)
@@ -369,14 +431,20 @@ class Transport:
     async def _count_connection(self, *_: object) -> None:
         self._connections += 1
 
-    def _trust(self) -> ssl.SSLContext | bool:
-        if urlsplit(self.account.base_url).scheme != "https":
-            return True
-
+    async def _trust(self) -> ssl.SSLContext | bool:
+        """Say which certificates to trust; True stands for those that Python trusts."""
         route = self.account.route
         if not route.verify:
             return False
 
+        if not route.ca_bundle and urlsplit(self.account.base_url).scheme != "https":
+            return True
+
+        # Reading certificates from the disk takes tens of milliseconds.
+        return await asyncio.to_thread(self._load_certificates)
+
+    def _load_certificates(self) -> ssl.SSLContext:
+        route = self.account.route
         try:
             trust = ssl.create_default_context()
             if route.ca_bundle:

@@ -8,6 +8,7 @@ that the engine must know of a vendor is the protocol :class:`Vendor`.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = Mapping[str, Any]
 """One object of a vendor's reply, undecoded beyond JSON."""
+
+_USER_INFO = re.compile("//[^/?#]*@")
 
 HTTP_MULTIPLE_CHOICES = 300
 HTTP_BAD_REQUEST = 400
@@ -199,7 +202,11 @@ class Account:
 
     def __str__(self) -> str:
         """Name the account without anything secret."""
-        return f"{self.vendor} at {self.base_url}"
+        return f"{self.vendor} at {_USER_INFO.sub('//', self.base_url)}"
+
+    def __repr__(self) -> str:
+        """Name the account without anything secret."""
+        return f"<Account {self} {self.account_id or '-'} [{self.credentials.kind}]>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +253,8 @@ class Page:
     the page that follows, None after the last. ``resume`` is the server time at which the
     next window of a feed may begin, the overlap already taken off. ``sound`` is False
     when the rows show that the server did not do what it was asked (ignored a filter).
+    The engine takes no ``resume`` past the ``Date`` of a walk's first reply less the
+    overlap.
     """
 
     rows: Mapping[str, Row]

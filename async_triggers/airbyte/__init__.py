@@ -1,0 +1,1 @@
+"""Airbyte: operators, sensor, trigger and hook for syncs, resets and clears."""

@@ -1,0 +1,620 @@
+"""What Airbyte's public API says: addresses, requests, replies. Pure, no I/O.
+
+The API is described at https://reference.airbyte.com and, with the server's own wire
+format, in the OpenAPI file of https://github.com/airbytehq/airbyte-platform.
+"""
+
+from __future__ import annotations
+
+import logging
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from async_triggers.engine.errors import (
+    AccountMisconfigured,
+    AlreadyRunning,
+    CredentialsRejected,
+    EngineError,
+    JobNotFound,
+    UnreadableReply,
+    VendorBroken,
+)
+from async_triggers.engine.jobs import Job, JobState
+from async_triggers.engine.wire import (
+    Account,
+    CredentialKind,
+    Lane,
+    Page,
+    Reply,
+    Request,
+    Row,
+    Source,
+    SourceKind,
+    Token,
+    format_time,
+    parse_time,
+    refuse_by_status,
+    segment,
+)
+
+log = logging.getLogger(__name__)
+
+CLOUD_HOST = "api.airbyte.com"
+CLOUD_UI = "https://cloud.airbyte.com"
+
+HTTP_BAD_REQUEST = 400
+HTTP_FORBIDDEN = 403
+HTTP_CONFLICT = 409
+HTTP_UNPROCESSABLE = 422
+
+# https://reference.airbyte.com/reference/listjobs: "limit" has a maximum of 100.
+PAGE = 100
+# Seconds by which the window of the change feed begins before the last look: the status
+# of a job and its time are written a moment before they can be read.
+OVERLAP = 60.0
+# https://reference.airbyte.com/reference/createaccesstoken: older servers say nothing of
+# the lifetime, and theirs is three minutes.
+SHORTEST_TOKEN_LIFE = 180.0
+# POST /jobs answers when the job exists, which the server waits up to 60 s for.
+START_TIMEOUT = 90.0
+# DELETE /jobs/{jobId} answers when the workflow has stopped, however long that takes.
+CANCEL_TIMEOUT = 120.0
+# A start whose answer was lost shows up within the minute that the server waits for it.
+START_GRACE = 75.0
+
+FEED = Source(name="change feed", kind=SourceKind.FEED, page=PAGE)
+RUNNING = Source(name="running jobs", kind=SourceKind.LIVE, page=PAGE)
+
+JOB_TYPES = ("sync", "reset", "clear")
+
+# The states of a job as the server has them; "incomplete" lies between two attempts and
+# is no end: https://docs.airbyte.com/understanding-airbyte/jobs
+_STATES = {
+    "pending": JobState.PENDING,
+    "queued": JobState.PENDING,
+    "running": JobState.RUNNING,
+    "incomplete": JobState.RUNNING,
+    "succeeded": JobState.SUCCEEDED,
+    "failed": JobState.FAILED,
+    "cancelled": JobState.CANCELLED,
+}
+_NO_REASON = "Airbyte's API gives no reason, the job's log in its UI does"
+
+_strange_words: set[str] = set()
+
+
+# Addresses --------------------------------------------------------------------------
+
+
+def base_url(host: str, *, port: int | None, scheme: str, api_version: str) -> str:
+    """Return where the public API is, from the fields of a connection.
+
+    Cloud is ``https://api.airbyte.com/v1``, a server of one's own
+    ``<its address>/api/public/v1``; the path may be given, partly given or left out:
+    https://docs.airbyte.com/platform/using-airbyte/configuring-api-access
+    """
+    text = host.strip()
+    if not text:
+        msg = (
+            "host is empty: set it to the server's URL, for example"
+            " https://api.airbyte.com/v1 or http://localhost:8000/api/public/v1"
+        )
+        raise AccountMisconfigured(msg)
+
+    if "://" not in text:
+        text = f"{scheme or 'http'}://{text}"
+
+    try:
+        parts = urlsplit(text)
+        given_port = parts.port
+    except ValueError:
+        msg = f"host {host!r} is no URL: write it as https://host:port/path"
+        raise AccountMisconfigured(msg) from None
+
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        msg = (
+            f"host {host!r} is no http or https URL: write it as https://host:port/path"
+        )
+        raise AccountMisconfigured(msg)
+
+    if parts.username or parts.password:
+        msg = "host holds a user or a password: put them into login and password"
+        raise AccountMisconfigured(msg)
+
+    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    number = given_port or port
+    origin = f"{parts.scheme}://{name}" + (f":{number}" if number else "")
+    path = parts.path.rstrip("/")
+    if path.endswith(f"/{api_version}"):
+        return origin + path
+
+    if parts.hostname == CLOUD_HOST:
+        return f"{origin}{path}/{api_version}"
+
+    for known in ("/api/public", "/api", ""):
+        if path.endswith(known):
+            return f"{origin}{path.removesuffix(known)}/api/public/{api_version}"
+
+    raise AssertionError  # the empty suffix always fits
+
+
+def token_url(value: str, base: str) -> str:
+    """Return where tokens are asked for.
+
+    ``value`` is what the connection says: an absolute URL, or a path with or without the
+    version (``v1/applications/token``), or nothing. A path that begins with ``api/`` is
+    one of the server, not of the public API.
+    """
+    text = value.strip()
+    if text.startswith(("http://", "https://")):
+        return text
+
+    path = text.strip("/") or "applications/token"
+    if path.startswith("api/"):
+        parts = urlsplit(base)
+        return f"{parts.scheme}://{parts.netloc}/{path}"
+
+    version = base.rsplit("/", 1)[-1]
+    return f"{base}/{path.removeprefix(f'{version}/')}"
+
+
+def ui_url(base: str, given: str) -> str:
+    """Return where the web interface is."""
+    if given:
+        return given.rstrip("/")
+
+    parts = urlsplit(base)
+    return (
+        CLOUD_UI if parts.hostname == CLOUD_HOST else f"{parts.scheme}://{parts.netloc}"
+    )
+
+
+def job_url(ui: str, workspace_id: str, connection_id: str, job_id: str) -> str:
+    """Return where the web interface shows a job.
+
+    The route is that of the web application's own links:
+    https://github.com/airbytehq/airbyte-platform (``routePaths.tsx``).
+    """
+    if not workspace_id:
+        return ""
+
+    return (
+        f"{ui}/workspaces/{segment(workspace_id, 'workspaceId')}"
+        f"/connections/{segment(connection_id, 'connection_id')}"
+        f"/timeline?openLogs=true&jobId={segment(job_id, 'job_id')}"
+    )
+
+
+# Models -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """A connection of Airbyte: what is replicated from where to where.
+
+    ``status`` is active, inactive, deprecated or locked. ``schedule_type`` is manual,
+    scheduled, basic or cron; empty where the server does not say.
+    """
+
+    id: str
+    name: str
+    status: str
+    workspace_id: str
+    schedule_type: str
+
+
+# Requests -----------------------------------------------------------------------------
+
+
+def start_job(connection_id: str, job_type: str) -> Request:
+    """Start a job: https://reference.airbyte.com/reference/createjob."""
+    return Request(
+        method="POST",
+        path="/jobs",
+        about=f"the start of a {job_type} of connection {connection_id}",
+        json={"connectionId": connection_id, "jobType": job_type},
+        lane=Lane.START,
+        timeout=START_TIMEOUT,
+    )
+
+
+def get_job(job_id: str) -> Request:
+    """Ask for a job: https://reference.airbyte.com/reference/getjob."""
+    return Request(
+        method="GET", path=f"/jobs/{segment(job_id, 'job_id')}", about=f"job {job_id}"
+    )
+
+
+def cancel_job(job_id: str) -> Request:
+    """Cancel a job: https://reference.airbyte.com/reference/canceljob.
+
+    The server cancels whatever the connection is running, not just this job: look first.
+    """
+    return Request(
+        method="DELETE",
+        path=f"/jobs/{segment(job_id, 'job_id')}",
+        about=f"the cancelling of job {job_id}",
+        lane=Lane.CANCEL,
+        timeout=CANCEL_TIMEOUT,
+    )
+
+
+def latest_jobs(connection_id: str, limit: int = 5) -> Request:
+    """Ask for the newest jobs of a connection.
+
+    https://reference.airbyte.com/reference/listjobs: without ``orderBy`` the oldest come
+    first.
+    """
+    return Request(
+        method="GET",
+        path="/jobs",
+        about=f"the latest jobs of connection {connection_id}",
+        params=(
+            ("connectionId", connection_id),
+            ("orderBy", "createdAt|DESC"),
+            ("limit", str(limit)),
+        ),
+        note=_Walk(source="latest", limit=limit),
+    )
+
+
+def get_connection(connection_id: str) -> Request:
+    """Ask for a connection: https://reference.airbyte.com/reference/getconnection."""
+    return Request(
+        method="GET",
+        path=f"/connections/{segment(connection_id, 'connection_id')}",
+        about=f"connection {connection_id}",
+    )
+
+
+def list_workspaces() -> Request:
+    """Ask for a workspace: https://reference.airbyte.com/reference/listworkspaces."""
+    return Request(
+        method="GET",
+        path="/workspaces",
+        about="the workspaces",
+        params=(("limit", "1"),),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Walk:
+    """Where a walk over a list is."""
+
+    source: str
+    limit: int
+    since: float | None = None
+    offset: int = 0
+
+
+# Replies ------------------------------------------------------------------------------
+
+
+def read_jobs(request: Request, reply: Reply) -> list[Row]:
+    """Read the rows of a list of jobs."""
+    data = reply.object(request.about).get("data")
+    if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
+        msg = f"The answer about {request.about} has no list 'data' of objects"
+        raise UnreadableReply(msg, status=reply.status)
+
+    return data
+
+
+def read_job(row: Row) -> Job:
+    """Read one job; an unknown status counts as running and is warned about once."""
+    word = row.get("status")
+    if not isinstance(word, str):
+        msg = f"Job {row_id(row)} has no status"
+        raise UnreadableReply(msg)
+
+    state = _STATES.get(word)
+    if state is None:
+        state = JobState.RUNNING
+        if word not in _strange_words and len(_strange_words) < PAGE:
+            _strange_words.add(word)
+            log.warning("Airbyte has a job status %r, which counts as running", word)
+
+    started = row.get("startTime")
+    return Job(
+        id=row_id(row),
+        state=state,
+        word=word,
+        message=_NO_REASON if state is JobState.FAILED else "",
+        started_at=started if isinstance(started, str) else None,
+        ended_at=parse_time(row.get("lastUpdatedAt")) if state.is_terminal else None,
+        statistics={
+            "connection_id": _text(row.get("connectionId")),
+            "job_type": _text(row.get("jobType")),
+            "rows_synced": _count(row.get("rowsSynced")),
+            "bytes_synced": _count(row.get("bytesSynced")),
+            "duration": _text(row.get("duration")),
+        },
+    )
+
+
+def row_id(row: Row) -> str:
+    """Read the id of a job, or raise :class:`UnreadableReply`."""
+    value = row.get("jobId")
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        msg = "A job has no jobId"
+        raise UnreadableReply(msg)
+
+    return str(value)
+
+
+def read_connection(request: Request, reply: Reply) -> Connection:
+    """Read a connection."""
+    body = reply.object(request.about)
+    schedule = body.get("schedule")
+    kind = schedule.get("scheduleType") if isinstance(schedule, dict) else ""
+    return Connection(
+        id=_text(body.get("connectionId")) or "",
+        name=_text(body.get("name")) or "",
+        status=_text(body.get("status")) or "",
+        workspace_id=_text(body.get("workspaceId")) or "",
+        schedule_type=_text(kind) or "",
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+# The vendor ---------------------------------------------------------------------------
+
+
+class Airbyte:
+    """Airbyte as the engine sees it."""
+
+    name = "Airbyte"
+    grid_floor = 5.0
+    overlap = OVERLAP
+    sources: Sequence[Source] = (FEED, RUNNING)
+
+    def token_request(self, account: Account) -> Request | None:
+        """Ask for a token: https://reference.airbyte.com/reference/createaccesstoken.
+
+        Both spellings of the grant's key are sent: the schema and the list of required
+        keys of the API's own description differ in it.
+        """
+        credentials = account.credentials
+        if credentials.kind is not CredentialKind.CLIENT_CREDENTIALS:
+            return None
+
+        return Request(
+            method="POST",
+            path=credentials.token_url,
+            about="an access token",
+            json={
+                "client_id": credentials.login,
+                "client_secret": credentials.secret,
+                "grant-type": "client_credentials",
+                "grant_type": "client_credentials",
+            },
+            authorized=False,
+            note="token",
+        )
+
+    def read_token(self, reply: Reply) -> Token:
+        """Read a token and its life."""
+        body = reply.object("an access token")
+        value = body.get("access_token")
+        if not isinstance(value, str) or not value:
+            msg = "The answer about an access token holds no access_token"
+            raise UnreadableReply(msg, status=reply.status)
+
+        lifetime = body.get("expires_in")
+        if isinstance(lifetime, bool) or not isinstance(lifetime, int | float):
+            lifetime = SHORTEST_TOKEN_LIFE
+
+        return Token(value, max(1.0, float(lifetime)))
+
+    def authorize(self, account: Account, token: Token | None) -> Mapping[str, str]:
+        """Prove who we are: https://reference.airbyte.com/reference/authentication."""
+        credentials = account.credentials
+        match credentials.kind:
+            case CredentialKind.CLIENT_CREDENTIALS:
+                return {"Authorization": f"Bearer {token.value}"} if token else {}
+            case CredentialKind.BEARER:
+                return {"Authorization": f"Bearer {credentials.secret}"}
+            case CredentialKind.BASIC:
+                return {
+                    "Authorization": basic_auth(credentials.login, credentials.secret)
+                }
+            case CredentialKind.NONE:
+                return {}
+
+    def refuse(self, request: Request, reply: Reply) -> EngineError:
+        """Map a refusal to an error.
+
+        The bodies are problem objects (RFC 9457) whose ``type`` names the case:
+        https://reference.airbyte.com/reference/errors
+        """
+        kind, detail = _problem(reply)
+        status = reply.status
+        if request.note == "token":
+            return _refuse_token(request, reply, detail)
+
+        if status == HTTP_CONFLICT and request.lane is Lane.START:
+            if kind == "try-again-later":
+                return AlreadyRunning(
+                    f"Airbyte did not make {request.about}: {detail}", status=status
+                )
+
+            # The same body stands for "took longer than a minute" and for others.
+            return VendorBroken(
+                f"Airbyte could not tell about {request.about}: {detail}",
+                status=status,
+                ambiguous=True,
+            )
+
+        if (
+            status in {HTTP_FORBIDDEN, HTTP_CONFLICT}
+            and request.method == "GET"
+            and request.path.startswith("/jobs/")
+        ):
+            # The check of the role comes first, so an unknown job is forbidden for most
+            # callers and "not currently running" for administrators.
+            return JobNotFound(
+                f"Airbyte does not know {request.about}, or does not show it to these"
+                f" credentials: {detail}",
+                status=status,
+            )
+
+        return refuse_by_status(self.name, request, reply, detail)
+
+    def remaining(self, reply: Reply) -> tuple[float, float] | None:
+        """Airbyte tells nothing of what is left of a limit."""
+        return None
+
+    def single(self, account: Account, subject: str) -> Request:
+        """Ask for one job."""
+        return get_job(subject)
+
+    def many(
+        self,
+        account: Account,
+        source: Source,
+        *,
+        subjects: Sequence[str] = (),
+        since: float | None = None,
+        scope: str = "",
+    ) -> Request:
+        """Ask for what changed since a server time, or for what is running.
+
+        https://reference.airbyte.com/reference/listjobs. Newest first: a row that changes
+        while we page can then only repeat, never be shifted past us. ``workspaceIds`` is
+        left out, which means all that the caller may see.
+        """
+        return _page_of_jobs(_Walk(source=source.name, limit=source.page, since=since))
+
+    def read(self, request: Request, reply: Reply) -> Page:
+        """Read a page of jobs, or one job."""
+        walk = request.note
+        if not isinstance(walk, _Walk):
+            row = reply.object(request.about)
+            return Page(rows={row_id(row): row}, count=1)
+
+        data = read_jobs(request, reply)
+        rows = {row_id(row): row for row in data}
+        # The server's own link to the next page forgets the filters.
+        full = len(data) >= walk.limit
+        following = replace(walk, offset=walk.offset + walk.limit)
+        return Page(
+            rows=rows,
+            count=len(data),
+            next=_page_of_jobs(following) if full else None,
+            resume=_resume(walk, reply, data),
+            sound=_was_filtered(walk, data),
+        )
+
+    def judge(
+        self,
+        account: Account,
+        subject: str,
+        row: Row,
+        mark: str | None,
+    ) -> Job:
+        """Read the job that a row shows."""
+        return read_job(row)
+
+    def scope_of(self, row: Row) -> str:
+        """Lists are not scoped."""
+        return ""
+
+    def needs_confirmation(self, job: Job) -> bool:
+        """Ask singly for what lists may leave out: how much was synced."""
+        return job.state is JobState.SUCCEEDED and job.statistics["rows_synced"] is None
+
+
+AIRBYTE = Airbyte()
+
+
+def basic_auth(login: str, password: str) -> str:
+    """Return the value of an ``Authorization`` header (RFC 7617)."""
+    return "Basic " + b64encode(f"{login}:{password}".encode()).decode()
+
+
+def _page_of_jobs(walk: _Walk) -> Request:
+    params: list[tuple[str, str]] = []
+    if walk.source == FEED.name:
+        assert walk.since is not None  # noqa: S101 - a feed has a window
+        params += [
+            ("updatedAtStart", format_time(walk.since)),
+            ("orderBy", "updatedAt|DESC"),
+        ]
+    else:
+        params += [("status", "running"), ("orderBy", "createdAt|DESC")]
+
+    params += [("limit", str(walk.limit)), ("offset", str(walk.offset))]
+    return Request(
+        method="GET",
+        path="/jobs",
+        about=f"the {walk.source}",
+        params=tuple(params),
+        note=walk,
+    )
+
+
+def _resume(walk: _Walk, reply: Reply, data: Sequence[Row]) -> float | None:
+    """Return where the next window begins: by the server's clock, never by ours."""
+    if walk.source != FEED.name or walk.offset:
+        return None
+
+    now = reply.date
+    if now is None:
+        times = [parse_time(row.get("lastUpdatedAt")) for row in data]
+        now = max((each for each in times if each is not None), default=None)
+
+    return None if now is None else float(int(now - OVERLAP))
+
+
+def _was_filtered(walk: _Walk, data: Sequence[Row]) -> bool:
+    """Tell whether the server filtered by time; only rows that ended show theirs."""
+    if walk.since is None:
+        return True
+
+    ends = [parse_time(row.get("lastUpdatedAt")) for row in data]
+    return all(end is None or end >= walk.since - 1.0 for end in ends)
+
+
+def _problem(reply: Reply) -> tuple[str, str]:
+    """Return the case and the explanation of a problem object, empty where it is none."""
+    try:
+        body: Any = reply.json("a problem")
+    except UnreadableReply:
+        return "", ""
+
+    if not isinstance(body, dict):
+        return "", ""
+
+    kind = str(body.get("type") or "").rpartition("#")[2]
+    data = body.get("data")
+    inner = data.get("message") if isinstance(data, dict) else None
+    detail = inner or body.get("detail") or body.get("message") or body.get("title")
+    return kind, str(detail or "")
+
+
+def _refuse_token(request: Request, reply: Reply, detail: str) -> EngineError:
+    error = refuse_by_status(Airbyte.name, request, reply, detail)
+    if isinstance(error, JobNotFound):
+        return AccountMisconfigured(
+            "There is no token endpoint where the connection's schema says: set schema to"
+            " v1/applications/token, or to the endpoint's URL",
+            status=reply.status,
+        )
+
+    if reply.status in {HTTP_BAD_REQUEST, HTTP_FORBIDDEN, HTTP_UNPROCESSABLE}:
+        return CredentialsRejected(
+            f"Airbyte gives no access token for this login and password: {detail}",
+            status=reply.status,
+        )
+
+    return error

@@ -1,0 +1,224 @@
+"""Reads an Airflow connection to Airbyte, and makes the calls that people make by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from async_triggers.airbyte import api
+from async_triggers.airbyte.api import AIRBYTE
+from async_triggers.deferral.hook import (
+    VendorHook,
+    read_budget,
+    read_extra,
+    read_route,
+)
+from async_triggers.engine.errors import AccountMisconfigured
+from async_triggers.engine.jobs import Seen
+from async_triggers.engine.wire import Account, Budget, CredentialKind, Credentials
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Job
+
+# Airbyte names no limit. A server of one's own serves its public API with five threads
+# (PUBLIC_API_EXECUTOR_THREADS), of which a start holds one for up to a minute: two polls,
+# two starts and one cancel at a time leave it room. Cloud answers 429 without saying for
+# how long, and wants to be left alone then.
+BUDGET = Budget(
+    requests=600, per=60.0, share=0.6, polls=2, starts=2, cancels=1, cooldown=120.0
+)
+
+_KINDS = {
+    "client_credentials": CredentialKind.CLIENT_CREDENTIALS,
+    "bearer": CredentialKind.BEARER,
+    "basic": CredentialKind.BASIC,
+    "none": CredentialKind.NONE,
+}
+
+
+class AirbyteHook(VendorHook):
+    """Airbyte's public API, Cloud or self-managed.
+
+    :param airbyte_conn_id: the Airflow connection
+    :param api_version: the version in the API's path, used where the connection's host
+        does not say it
+    :param timeout: seconds for one request; else ``timeout`` in the connection's extra,
+        else 30
+    """
+
+    conn_name_attr = "airbyte_conn_id"
+    default_conn_name = "airbyte_default"
+    conn_type = "airbyte"
+    hook_name = "Airbyte"
+
+    vendor = AIRBYTE
+
+    def __init__(
+        self,
+        airbyte_conn_id: str = default_conn_name,
+        api_version: str = "v1",
+        timeout: float | None = None,
+    ) -> None:
+        super().__init__(airbyte_conn_id)
+        self.api_version = api_version
+        self.timeout = timeout
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells two hooks apart that would read the same connection differently."""
+        return (*super().key, self.api_version, self.timeout)
+
+    def read(self, connection: Connection) -> Account:
+        """Turn a connection into an account.
+
+        ``host`` is the server's URL, Cloud's or one's own, with or without the path of the
+        API. ``login`` and ``password`` are the client id and secret of an application and
+        ``schema`` its token endpoint; a ``password`` alone is a bearer token. In
+        connections of type HTTP, ``schema`` may hold the scheme of the URL. ``extra``:
+
+        - ``auth``: client_credentials, bearer, basic or none, where the above guesses wrong
+        - ``ui_url``: the address of the web interface
+        - ``proxies``, ``timeout``, ``connect_timeout``, ``read_timeout``, ``verify``,
+          ``ca_bundle``
+        - ``requests_per_minute``, ``share``, ``concurrent_polls``, ``concurrent_starts``
+        """
+        extra = read_extra(connection)
+        schema = (connection.schema or "").strip()
+        is_scheme = schema in {"http", "https"}
+        base = api.base_url(
+            connection.host or "",
+            port=connection.port,
+            scheme=schema if is_scheme else "",
+            api_version=self.api_version,
+        )
+        login, password = connection.login or "", connection.password or ""
+        kind = _credential_kind(extra.get("auth"), login, password)
+        token_url = ""
+        if kind is CredentialKind.CLIENT_CREDENTIALS:
+            token_url = api.token_url("" if is_scheme else schema, base)
+
+        interface = extra.get("ui_url", "")
+        if not isinstance(interface, str):
+            msg = "extra.ui_url must be a URL"
+            raise AccountMisconfigured(msg)
+
+        if self.timeout is not None:
+            extra = {**extra, "timeout": self.timeout}
+
+        return Account(
+            vendor=AIRBYTE.name,
+            base_url=base,
+            credentials=Credentials(
+                kind=kind,
+                login=login if kind is not CredentialKind.NONE else "",
+                secret=password if kind is not CredentialKind.NONE else "",
+                token_url=token_url,
+            ),
+            ui_url=api.ui_url(base, interface),
+            route=read_route(extra, total=30.0),
+            budget=read_budget(extra, BUDGET, "airbyte"),
+        )
+
+    # Calls ------------------------------------------------------------------------
+    # Each is a coroutine over a leased account; run() makes any of them blocking.
+
+    async def start_job(
+        self, leased: LeasedAccount, connection_id: str, job_type: str = "sync"
+    ) -> Seen:
+        """Start a sync, a reset or a clear of a connection.
+
+        Raise :class:`~async_triggers.engine.errors.AlreadyRunning` when one is under way.
+        """
+        request = api.start_job(connection_id, job_type)
+        reply = await leased.call(request)
+        job = api.read_job(reply.object(request.about))
+        return Seen(job=job, at=reply.date)
+
+    async def get_job(self, leased: LeasedAccount, job_id: int | str) -> Seen:
+        """Ask for a job.
+
+        Raise :class:`~async_triggers.engine.errors.JobNotFound` when Airbyte does not
+        know it or does not show it.
+        """
+        request = api.get_job(str(job_id))
+        reply = await leased.call(request)
+        job = api.read_job(reply.object(request.about))
+        return Seen(job=job, at=reply.date)
+
+    async def cancel_job(self, leased: LeasedAccount, job_id: int | str) -> Job:
+        """Cancel a job if it has not ended; return what Airbyte last showed of it.
+
+        Airbyte cancels whatever the connection is running, so before each try it is looked
+        whether that is still this job.
+        """
+
+        async def look_and_cancel() -> Job:
+            look = api.get_job(str(job_id))
+            reply = await leased.transport.send(look)
+            job = api.read_job(reply.object(look.about))
+            if job.state.is_terminal:
+                return job
+
+            request = api.cancel_job(str(job_id))
+            reply = await leased.transport.send(request)
+            return api.read_job(reply.object(request.about))
+
+        return await leased.persist(look_and_cancel, patience=60.0)
+
+    async def list_jobs(
+        self, leased: LeasedAccount, connection_id: str, limit: int = 5
+    ) -> list[Seen]:
+        """Return the newest jobs of a connection, the newest first."""
+        request = api.latest_jobs(connection_id, limit)
+        reply = await leased.call(request)
+        return [
+            Seen(job=api.read_job(row), at=reply.date)
+            for row in api.read_jobs(request, reply)
+        ]
+
+    async def get_airbyte_connection(
+        self, leased: LeasedAccount, connection_id: str
+    ) -> tuple[api.Connection, float | None]:
+        """Return a connection of Airbyte, and the server's time of the answer."""
+        request = api.get_connection(connection_id)
+        reply = await leased.call(request)
+        return api.read_connection(request, reply), reply.date
+
+    async def check(self, leased: LeasedAccount) -> str:
+        """Ask for a workspace, which any credentials that work may see."""
+        reply = await leased.call(api.list_workspaces(), attempts=1)
+        reply.object("the workspaces")
+        return f"Airbyte answers at {leased.account.base_url}"
+
+
+def _credential_kind(said: Any, login: str, password: str) -> CredentialKind:
+    if said:
+        kind = _KINDS.get(str(said).strip().lower().replace(" ", "_"))
+        if kind is None:
+            msg = f"extra.auth must be one of {', '.join(_KINDS)}, not {said!r}"
+            raise AccountMisconfigured(msg)
+
+    elif login and password:
+        kind = CredentialKind.CLIENT_CREDENTIALS
+    elif password:
+        kind = CredentialKind.BEARER
+    elif login:
+        msg = "password is empty: set it to the client secret that belongs to login"
+        raise AccountMisconfigured(msg)
+    else:
+        kind = CredentialKind.NONE
+
+    needs = {
+        CredentialKind.CLIENT_CREDENTIALS: (login, password),
+        CredentialKind.BEARER: ("-", password),
+        CredentialKind.BASIC: (login, "-"),
+        CredentialKind.NONE: ("-", "-"),
+    }[kind]
+    if not all(needs):
+        field = "login" if not needs[0] else "password"
+        msg = f"{field} is empty, which {kind.value} needs: set it in the connection"
+        raise AccountMisconfigured(msg)
+
+    return kind

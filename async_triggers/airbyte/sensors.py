@@ -1,0 +1,83 @@
+"""Waits for an Airbyte job that something else started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.configuration import conf
+
+from async_triggers.airbyte.hooks import AirbyteHook
+from async_triggers.airbyte.triggers import AirbyteSyncTrigger
+from async_triggers.deferral.arguments import text, whole_number
+from async_triggers.deferral.sensor import JobSensor
+
+if TYPE_CHECKING:
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Seen
+
+
+class AirbyteJobSensor(JobSensor):
+    """Waits until an Airbyte job has ended, and fails if it did not succeed.
+
+    :param airbyte_job_id: the job: an int, a template, or another task's output (templated)
+    :param airbyte_conn_id: the Airflow connection (templated)
+    :param deferrable: wait on the triggerer and not on a worker
+    :param api_version: the version in the API's path, where the connection's host does
+        not say it
+    """
+
+    template_fields: Sequence[str] = ("airbyte_job_id", "airbyte_conn_id")
+    ui_color = "#6C51FD"
+
+    def __init__(
+        self,
+        *,
+        airbyte_job_id: int | str,
+        deferrable: bool = conf.getboolean(
+            "operators", "default_deferrable", fallback=False
+        ),
+        airbyte_conn_id: str = "airbyte_default",
+        api_version: str = "v1",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.airbyte_job_id = airbyte_job_id
+        self.deferrable = deferrable
+        self.airbyte_conn_id = airbyte_conn_id
+        self.api_version = api_version
+
+    def check_arguments(self) -> None:
+        """Raise AirflowException when a rendered argument cannot be used."""
+        text("airbyte_conn_id", self.airbyte_conn_id)
+        whole_number("airbyte_job_id", self.airbyte_job_id)
+
+    @property
+    def _job_id(self) -> int:
+        return whole_number("airbyte_job_id", self.airbyte_job_id)
+
+    def make_hook(self) -> AirbyteHook:
+        """Return the hook of the sensor's connection."""
+        return AirbyteHook(self.airbyte_conn_id, self.api_version)
+
+    async def look(self, leased: LeasedAccount) -> Seen:
+        """Ask for the job."""
+        return await self.make_hook().get_job(leased, self._job_id)
+
+    def make_trigger(
+        self,
+        seen: Seen | None,
+        *,
+        end_time: float | None,
+        execution_deadline: float | None,
+    ) -> AirbyteSyncTrigger:
+        """Return the trigger that waits for the job."""
+        return AirbyteSyncTrigger(
+            self._job_id,
+            self.airbyte_conn_id,
+            end_time,
+            self.poke_interval,
+            execution_deadline,
+            api_version=self.api_version,
+            seen_at=None if seen is None else seen.at,
+        )

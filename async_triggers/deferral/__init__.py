@@ -1,0 +1,1 @@
+"""Airflow without a vendor: the half of deferral that every vendor shares."""

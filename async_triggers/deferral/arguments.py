@@ -1,0 +1,59 @@
+"""Checks of operators' arguments: which one is wrong, why, and what would be right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from async_triggers.deferral.errors import AsyncTriggersException
+
+
+class ArgumentUnusable(AsyncTriggersException, ValueError):
+    """An argument of an operator cannot be used."""
+
+
+def one_of(name: str, value: object, choices: Sequence[str]) -> str:
+    """Return a value that is one of a few words."""
+    if not isinstance(value, str) or value not in choices:
+        msg = f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}"
+        raise ArgumentUnusable(msg)
+
+    return value
+
+
+def positive(name: str, value: object) -> float:
+    """Return a number of seconds greater than zero."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or value <= 0
+    ):
+        msg = f"{name} must be a number of seconds greater than 0, not {value!r}"
+        raise ArgumentUnusable(msg)
+
+    return value
+
+
+def text(name: str, value: object) -> str:
+    """Return a text that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        msg = f"{name} must be a text that is not empty, not {value!r}"
+        raise ArgumentUnusable(msg)
+
+    return value
+
+
+def whole_number(name: str, value: object) -> int:
+    """Return an id that is a whole number, also where a template made it a text."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError  # noqa: TRY004, TRY301 - one message for all
+
+        return int(value)
+    except ValueError:
+        msg = (
+            f"{name} must be a whole number, not {value!r}: is the task that should have"
+            " returned it upstream, and did it succeed?"
+        )
+        raise ArgumentUnusable(msg) from None

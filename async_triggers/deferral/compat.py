@@ -1,0 +1,106 @@
+"""The one place that asks which Airflow this is.
+
+Everything the package takes from Airflow beyond its public classes comes through here, so
+that a change in Airflow is met in one file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+__all__ = [
+    "AirflowException",
+    "AirflowFailException",
+    "AirflowNotFoundException",
+    "AirflowSensorTimeout",
+    "AirflowSkipException",
+    "TaskDeferralError",
+    "TaskDeferralTimeout",
+    "owner_token",
+    "push_owner_token",
+    "task_state",
+]
+
+OWNER_KEY = "async_triggers_owner"
+"""XCom key of the token that says which attempt owns which job."""
+
+
+def push_owner_token(context: Context, job_id: str) -> None:
+    """Write down that this attempt of the task waits for ``job_id``.
+
+    Pushed past a custom XCom backend, whose references a trigger could not read back.
+    The server wipes a task's XComs at each new attempt, not when it resumes.
+    """
+    ti = context["ti"]
+    BaseXCom.set(
+        OWNER_KEY,
+        {"try": ti.try_number, "job_id": job_id},
+        dag_id=ti.dag_id,
+        task_id=ti.task_id,
+        run_id=ti.run_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+    )
+
+
+async def owner_token(ti: Any) -> tuple[int, str] | None:
+    """Read the owner token of a task from a trigger: (attempt, job id), or None."""
+    value = await BaseXCom.aget_one(
+        key=OWNER_KEY,
+        dag_id=ti.dag_id,
+        task_id=ti.task_id,
+        run_id=ti.run_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+    )
+    if not isinstance(value, dict):
+        return None
+
+    attempt, job_id = value.get("try"), value.get("job_id")
+    if not isinstance(attempt, int) or not isinstance(job_id, str):
+        return None
+
+    return attempt, job_id
+
+
+async def task_state(ti: Any) -> str | None:
+    """Ask from a trigger for the state of its task now; None when there is none.
+
+    Raise RuntimeError when the supervisor does not know.
+    """
+    # Heavy, and needed on the triggerer alone, which has them loaded.
+    from airflow.sdk.execution_time import task_runner  # noqa: PLC0415
+    from airflow.sdk.execution_time.comms import (  # noqa: PLC0415
+        GetTaskStates,
+        TaskStatesResult,
+    )
+
+    mapped = ti.map_index is not None and ti.map_index >= 0
+    answer = await task_runner.SUPERVISOR_COMMS.asend(
+        GetTaskStates(
+            dag_id=ti.dag_id,
+            task_ids=[ti.task_id],
+            run_ids=[ti.run_id],
+            map_index=ti.map_index if mapped else None,
+        )
+    )
+    if not isinstance(answer, TaskStatesResult):
+        msg = f"the supervisor answered {type(answer).__name__}"
+        raise RuntimeError(msg)  # noqa: TRY004 - not a wrong argument
+
+    key = f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id
+    states = answer.task_states.get(ti.run_id, {})
+    state = states.get(key)
+    return None if state is None else str(state)

@@ -1,0 +1,197 @@
+"""The event that a trigger sends to its task, and the one reader of it.
+
+An event crosses the metadata database as a small JSON object. It carries all that
+``execute_complete`` needs, so that resuming asks the vendor nothing::
+
+    {"v": 1, "status": "success" | "error" | "cancelled" | "timeout",
+     "message": "...", "job_id": "42", "job": {...} | null,
+     "kind": "ended" | "refused" | "deadline", "error": "JobNotFound" | null,
+     "cancel": "none" | "confirmed" | "unconfirmed"}
+
+Reading fails closed: whatever is malformed or of another version raises
+:class:`~async_triggers.deferral.errors.EventUnusable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from async_triggers.deferral.errors import EventUnusable
+from async_triggers.engine.jobs import Job, JobState, Scalar
+
+VERSION = 1
+
+
+class Status(StrEnum):
+    """How the wait ended, in the words that users of Airflow's providers know."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+
+
+class Kind(StrEnum):
+    """What ended the wait: the job, the vendor's refusal, or a deadline."""
+
+    ENDED = "ended"
+    REFUSED = "refused"
+    DEADLINE = "deadline"
+
+
+class Cancel(StrEnum):
+    """What became of the job at a deadline."""
+
+    NONE = "none"
+    CONFIRMED = "confirmed"
+    UNCONFIRMED = "unconfirmed"
+
+
+_STATUS_OF = {
+    JobState.SUCCEEDED: Status.SUCCESS,
+    JobState.FAILED: Status.ERROR,
+    JobState.CANCELLED: Status.CANCELLED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a wait ended."""
+
+    status: Status
+    kind: Kind
+    job_id: str
+    message: str
+    job: Job | None = None
+    error: str | None = None
+    cancel: Cancel = Cancel.NONE
+
+
+_ENDINGS = {
+    JobState.SUCCEEDED: "succeeded",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "was cancelled",
+}
+
+
+def ended(job: Job) -> Outcome:
+    """Return the outcome of a job that has ended."""
+    told = f": {job.message}" if job.message else ""
+    where = f" ({job.url})" if job.url else ""
+    return Outcome(
+        status=_STATUS_OF[job.state],
+        kind=Kind.ENDED,
+        job_id=job.id,
+        message=f"Job {job.id} {_ENDINGS[job.state]}{told}{where}",
+        job=job,
+    )
+
+
+def to_payload(outcome: Outcome) -> dict[str, Any]:
+    """Write an outcome as the payload of an event."""
+    job = outcome.job
+    return {
+        "v": VERSION,
+        "status": outcome.status.value,
+        "message": outcome.message,
+        "job_id": outcome.job_id,
+        "kind": outcome.kind.value,
+        "error": outcome.error,
+        "cancel": outcome.cancel.value,
+        "job": None if job is None else job_to_json(job),
+    }
+
+
+def from_payload(event: object) -> Outcome:
+    """Read the payload of an event, or raise :class:`EventUnusable`."""
+    if not isinstance(event, Mapping):
+        msg = (
+            f"The trigger's event is {type(event).__name__}, not an object:"
+            " is the trigger from this package?"
+        )
+        raise EventUnusable(msg)
+
+    if event.get("v") != VERSION:
+        msg = (
+            f"The trigger's event has version {event.get('v')!r}, this package reads"
+            f" {VERSION}: run the same release on workers and triggerers, then clear the"
+            " task"
+        )
+        raise EventUnusable(msg)
+
+    try:
+        job = event["job"]
+        return Outcome(
+            status=Status(event["status"]),
+            kind=Kind(event["kind"]),
+            job_id=_id(event["job_id"]),
+            message=_text(event["message"]),
+            job=None if job is None else job_from_json(job),
+            error=None if event["error"] is None else _text(event["error"]),
+            cancel=Cancel(event["cancel"]),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        msg = f"The trigger's event is malformed: {type(error).__name__}: {error}"
+        raise EventUnusable(msg) from None
+
+
+def job_to_json(job: Job) -> dict[str, Any]:
+    """Write a job as plain JSON."""
+    return {
+        "id": job.id,
+        "state": job.state.value,
+        "word": job.word,
+        "message": job.message,
+        "url": job.url,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+        "statistics": dict(job.statistics),
+    }
+
+
+def job_from_json(value: object) -> Job:
+    """Read what :func:`job_to_json` wrote; raise TypeError, KeyError or ValueError."""
+    if not isinstance(value, Mapping):
+        msg = "job is not an object"
+        raise TypeError(msg)
+
+    started_at, ended_at = value["started_at"], value["ended_at"]
+    statistics = value["statistics"]
+    if not isinstance(statistics, Mapping):
+        msg = "statistics is not an object"
+        raise TypeError(msg)
+
+    return Job(
+        id=_text(value["id"]),
+        state=JobState(value["state"]),
+        word=_text(value["word"]),
+        message=_text(value["message"]),
+        url=_text(value["url"]),
+        started_at=None if started_at is None else _text(started_at),
+        ended_at=None if ended_at is None else float(ended_at),
+        statistics={_text(key): _scalar(val) for key, val in statistics.items()},
+    )
+
+
+def _id(value: object) -> str:
+    """Read an id, which some vendors' triggers give as the number that it is."""
+    return str(value) if type(value) is int else _text(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        msg = f"{value!r} is no text"
+        raise TypeError(msg)
+
+    return value
+
+
+def _scalar(value: object) -> Scalar:
+    if value is not None and not isinstance(value, str | int | float | bool):
+        msg = f"{value!r} is no scalar"
+        raise TypeError(msg)
+
+    return value

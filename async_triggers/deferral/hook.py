@@ -1,0 +1,362 @@
+"""From an Airflow connection to an account of the engine.
+
+A :class:`VendorHook` knows one connection. :meth:`VendorHook.read` is pure: it turns the
+fields of a connection into an :class:`~async_triggers.engine.wire.Account` or says which
+field is wrong. The type of the connection is never looked at, so that connections made
+for other providers keep working.
+
+Calls are written once, as coroutines over a leased account; :meth:`VendorHook.run` makes
+any of them callable from a worker or a script.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import json
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from airflow.sdk import BaseHook
+from airflow.sdk.configuration import conf
+
+from async_triggers.deferral.errors import AsyncTriggersException, translate
+from async_triggers.engine.accounts import LINGER, LeasedAccount, lease
+from async_triggers.engine.errors import (
+    AccountMisconfigured,
+    EngineError,
+    TransientError,
+    Unreachable,
+)
+from async_triggers.engine.wire import Account, Budget, Route, Vendor
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CONNECTION_TTL = 300.0
+"""Seconds for which a connection that a trigger has read is not read again."""
+
+
+@dataclass(slots=True)
+class _Known:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    account: Account | None = None
+    read_at: float = 0.0
+
+
+_connections: WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[tuple[object, ...], _Known]
+] = WeakKeyDictionary()
+
+
+class VendorHook(BaseHook):
+    """Reads a connection, and leases the account that it describes.
+
+    :param conn_id: the Airflow connection
+    """
+
+    vendor: ClassVar[Vendor]
+
+    def __init__(self, conn_id: str) -> None:
+        super().__init__()
+        self.conn_id = conn_id
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells two hooks apart that would read the same connection differently."""
+        return (type(self), self.conn_id)
+
+    @abstractmethod
+    def read(self, connection: Connection) -> Account:
+        """Turn a connection into an account.
+
+        Raise :class:`~async_triggers.engine.errors.AccountMisconfigured`, naming the field
+        and the next step.
+        """
+
+    # Getting at the account -----------------------------------------------------
+
+    def get_conn(self) -> Account:
+        """Read the connection and return the account (blocking)."""
+        return self.account()
+
+    def account(self) -> Account:
+        """Read the connection now (blocking; for workers and scripts).
+
+        Raise :class:`~async_triggers.deferral.errors.ConnectionUnusable` when a field is
+        missing or malformed, Airflow's own error when there is no such connection.
+        """
+        try:
+            return self.read(self.get_connection(self.conn_id))
+        except EngineError as error:
+            raise translate(error, self.conn_id) from None
+
+    async def known_account(self) -> Account:
+        """Return the account from a trigger, reading the connection at most rarely.
+
+        Airflow answers a trigger's look-ups one at a time, so a thousand triggers share
+        one. Raise :class:`~async_triggers.engine.errors.Unreachable` when the connection
+        could not be looked up: Airflow does not tell "there is none" from "the database
+        is down".
+        """
+        loop = asyncio.get_running_loop()
+        known = _connections.setdefault(loop, {}).setdefault(self.key, _Known())
+        async with known.lock:
+            stale = loop.time() >= known.read_at + CONNECTION_TTL
+            if known.account is None or stale:
+                known.account = await self._look_up()
+                known.read_at = loop.time()
+
+            return known.account
+
+    async def reread_account(self) -> Account:
+        """Read the connection again, whatever is known: its credentials were rejected."""
+        loop = asyncio.get_running_loop()
+        known = _connections.setdefault(loop, {}).setdefault(self.key, _Known())
+        async with known.lock:
+            known.account = await self._look_up()
+            known.read_at = loop.time()
+            return known.account
+
+    async def _look_up(self) -> Account:
+        try:
+            # In a thread: the look-up is a blocking exchange with Airflow's supervisor,
+            # and only this way of it works in triggers, in tasks and in dag.test().
+            connection = await asyncio.to_thread(self.get_connection, self.conn_id)
+        except Exception as error:  # noqa: BLE001
+            # Airflow turns every failure into "not found"; none of them is final here.
+            msg = (
+                f"The Airflow connection {self.conn_id!r} could not be looked up:"
+                f" {type(error).__name__}"
+            )
+            raise Unreachable(msg) from None
+
+        return self.read(connection)
+
+    @asynccontextmanager
+    async def lease(
+        self, *, account: Account | None = None, linger: float = LINGER
+    ) -> AsyncIterator[LeasedAccount]:
+        """Use the account for the length of the block.
+
+        ``account`` is one that was read before; in a worker it must be given, since
+        Airflow forbids blocking look-ups on a running loop there.
+        """
+        if account is None:
+            account = await self.known_account()
+
+        async with lease(
+            self.vendor, account, reload=self.reread_account, linger=linger
+        ) as leased:
+            yield leased
+
+    def run(self, call: Callable[[LeasedAccount], Awaitable[T]]) -> T:
+        """Do ``call`` with the leased account and return its result (blocking).
+
+        Works with and without a running event loop in this thread. The connections to
+        the vendor are closed before it returns.
+        """
+        account = self.account()
+
+        async def leased_call() -> T:
+            async with self.lease(account=account, linger=0) as leased:
+                return await call(leased)
+
+        try:
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                return asyncio.run(leased_call())
+
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                return pool.submit(asyncio.run, leased_call()).result()
+        except EngineError as error:
+            raise translate(error, self.conn_id) from None
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask the vendor for something small, for the Test button of the connection."""
+        try:
+            return True, self.run(self.check)
+        except AsyncTriggersException as error:
+            return False, str(error)
+
+    @abstractmethod
+    async def check(self, leased: LeasedAccount) -> str:
+        """Ask for something small; return what to tell the user."""
+
+
+# Reading a connection: what every vendor's fields have in common -----------------
+
+
+def read_extra(connection: Connection) -> dict[str, Any]:
+    """Return the connection's extra as a dict, without asking Airflow for anything."""
+    text = connection.extra
+    if not text:
+        return {}
+
+    try:
+        extra = json.loads(text)
+    except ValueError:
+        msg = "extra is not JSON: correct the connection's extra"
+        raise AccountMisconfigured(msg) from None
+
+    if not isinstance(extra, dict):
+        msg = "extra is not a JSON object: correct the connection's extra"
+        raise AccountMisconfigured(msg)
+
+    return extra
+
+
+def read_route(extra: Mapping[str, Any], *, total: float) -> Route:
+    """Read proxies, timeouts and TLS settings from a connection's extra.
+
+    ``proxies`` is a URL or an object of URLs by scheme; ``timeout`` seconds for one
+    exchange; ``connect_timeout`` and ``read_timeout`` its parts; ``verify`` false switches
+    the check of certificates off; ``ca_bundle`` names a PEM file.
+    """
+    timeout = read_number(extra, "timeout", total, least=0.1)
+    connect = read_number(extra, "connect_timeout", min(10.0, timeout), least=0.1)
+    read = read_number(extra, "read_timeout", min(30.0, timeout), least=0.1)
+    verify = extra.get("verify", True)
+    bundle = extra.get("ca_bundle", "")
+    if isinstance(verify, str):
+        # As requests has it: a path to certificates.
+        verify, bundle = True, verify
+
+    if not isinstance(verify, bool) or not isinstance(bundle, str):
+        msg = "extra.verify must be true, false or the path of a PEM file"
+        raise AccountMisconfigured(msg)
+
+    return Route(
+        proxies=_read_proxies(extra.get("proxies")),
+        verify=verify,
+        ca_bundle=bundle,
+        total=timeout,
+        connect=connect,
+        read=read,
+    )
+
+
+def _read_proxies(value: object) -> tuple[tuple[str, str], ...]:
+    if not value:
+        return ()
+
+    if isinstance(value, str):
+        value = {"http": value, "https": value}
+
+    if not isinstance(value, Mapping) or not all(
+        isinstance(scheme, str) and isinstance(url, str)
+        for scheme, url in value.items()
+    ):
+        msg = (
+            "extra.proxies must be a URL or an object such as"
+            ' {"https": "http://proxy:3128"}'
+        )
+        raise AccountMisconfigured(msg)
+
+    # requests also allows the keys "http://" and "https://".
+    cleaned = {scheme.removesuffix("://"): url for scheme, url in value.items()}
+    for url in cleaned.values():
+        if urlsplit(url).scheme not in {"http", "https"}:
+            msg = "extra.proxies must hold http:// or https:// URLs"
+            raise AccountMisconfigured(msg)
+
+    return tuple(sorted(cleaned.items()))
+
+
+def read_number(
+    extra: Mapping[str, Any], name: str, default: float, *, least: float
+) -> float:
+    """Read a number from a connection's extra."""
+    value = extra.get(name)
+    if value is None or value == "":
+        return default
+
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+
+    if not number >= least:
+        msg = f"extra.{name} must be a number of at least {least:g}, not {value!r}"
+        raise AccountMisconfigured(msg)
+
+    return number
+
+
+def read_budget(extra: Mapping[str, Any], default: Budget, section: str) -> Budget:
+    """Read how much may be asked from ``extra``, else from ``[async_triggers]``.
+
+    Options are named ``<vendor>_<option>`` in the section and ``<option>`` in ``extra``:
+    ``requests_per_minute``, ``share``, ``concurrent_polls``, ``concurrent_starts``.
+    """
+    minutes = default.per / 60.0
+    per_minute = _option(
+        extra, section, "requests_per_minute", default.requests / minutes, least=0.1
+    )
+    return Budget(
+        requests=max(1, round(per_minute * minutes)),
+        per=default.per,
+        share=min(1.0, _option(extra, section, "share", default.share, least=0.01)),
+        polls=int(_option(extra, section, "concurrent_polls", default.polls, least=1)),
+        starts=int(
+            _option(extra, section, "concurrent_starts", default.starts, least=1)
+        ),
+        cancels=default.cancels,
+        cooldown=default.cooldown,
+    )
+
+
+def _option(
+    extra: Mapping[str, Any], section: str, name: str, default: float, *, least: float
+) -> float:
+    configured = conf.get("async_triggers", f"{section}_{name}", fallback="")
+    if configured:
+        settings = {name: configured}
+        try:
+            default = read_number(settings, name, default, least=least)
+        except AccountMisconfigured:
+            msg = (
+                f"[async_triggers] {section}_{name} must be a number of at least"
+                f" {least:g}, not {configured!r}"
+            )
+            raise AccountMisconfigured(msg) from None
+
+    return read_number(extra, name, default, least=least)
+
+
+async def patiently(
+    look_up: Callable[[], Awaitable[T]], *, patience: float, what: str
+) -> T:
+    """Try again for ``patience`` seconds while something cannot be reached."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + patience
+    attempt = 0
+    while True:
+        try:
+            return await look_up()
+        except TransientError as error:
+            attempt += 1
+            if loop.time() >= ends:
+                raise
+
+            if attempt == 1:
+                log.warning("%s, trying again: %s", what, error.message)
+
+            await asyncio.sleep(min(15.0, 2.0**attempt))
+
+
+def wall_clock() -> float:
+    """Return the time of the day in epoch seconds, for deadlines between processes."""
+    return time.time()

@@ -1,0 +1,67 @@
+"""Whether a killed trigger cancels its job: a pure decision.
+
+Airflow 3.3 calls ``on_kill`` for a user's action and for a takeover alike, and a cleared
+task may have begun its next attempt before. What tells these apart is the task's state
+now, and the token that each attempt pushes before it defers.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from async_triggers.engine.jobs import Job
+
+
+class Verdict(Enum):
+    """What to do with the job; the value says it in words."""
+
+    CANCEL = "cancelled, because the task was stopped"
+    ENDED = "had ended already"
+    REATTACHED = "left alone, a newer attempt of the task waits for it"
+    TAKEN_OVER = "left alone, another triggerer waits for it"
+    RETRY = "left alone, the retry of the task will attach to it"
+    NO_TOKEN = (
+        "left alone: the task is still deferred and pushed no owner token, so a takeover"  # noqa: S105
+        " cannot be told from a clear; call claim() before defer()"
+    )
+    UNKNOWN = "left alone: the state of its task could not be learnt"
+
+    @property
+    def is_doubtful(self) -> bool:
+        """True when the job may have been left running against the user's wish."""
+        return self in {Verdict.NO_TOKEN, Verdict.UNKNOWN}
+
+
+def judge_kill(  # noqa: PLR0911 - the rows of a table
+    *,
+    state: str | Exception | None,
+    token: tuple[int, str] | Exception | None,
+    job: Job | Exception,
+    job_id: str,
+    attempt: int,
+) -> Verdict:
+    """Decide from what was learnt; an exception stands for what could not be.
+
+    ``state`` is the task's state now (None: the task or its run is gone), ``token`` the
+    (attempt, job id) that the task pushed last, ``attempt`` the one that this trigger
+    belongs to. The first case that applies wins.
+    """
+    if isinstance(job, Job) and job.state.is_terminal:
+        return Verdict.ENDED
+
+    if isinstance(token, tuple) and token[0] > attempt:
+        return Verdict.REATTACHED if token[1] == job_id else Verdict.CANCEL
+
+    if isinstance(state, Exception):
+        return Verdict.UNKNOWN
+
+    if state == "deferred":
+        if isinstance(token, tuple) and token[0] == attempt:
+            return Verdict.TAKEN_OVER
+
+        return Verdict.NO_TOKEN
+
+    if state == "up_for_retry" and isinstance(token, tuple) and token[0] == attempt:
+        return Verdict.RETRY
+
+    return Verdict.CANCEL

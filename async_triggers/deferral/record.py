@@ -1,0 +1,115 @@
+"""What a task has written down of its job, and what the next attempt makes of it.
+
+The record lives in Airflow's task state store, which survives retries, crashes of workers
+and clears. It is written *before* the start (an intent) and completed with the id after,
+so that a start whose answer was lost is looked for and never repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+KEY = "async_triggers"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What was known right before a start: what a lost start is found again by.
+
+    ``at`` is the server's time (epoch seconds), ``baseline`` what the vendor showed last
+    before it (the newest job, a time of success), ``marker`` what the start carries.
+    """
+
+    at: float | None = None
+    baseline: str = ""
+    marker: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One attempt's job.
+
+    ``job_id`` is None while only the intent is known. ``owned`` is False for a job that
+    the task attached to. ``killed`` tells that the attempt was stopped by a user while it
+    ran on a worker.
+    """
+
+    fingerprint: str
+    max_tries: int
+    job_id: str | None = None
+    owned: bool = True
+    killed: bool = False
+    intent: Intent = field(default_factory=Intent)
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the record as plain JSON."""
+        return {
+            "v": VERSION,
+            "fingerprint": self.fingerprint,
+            "max_tries": self.max_tries,
+            "job_id": self.job_id,
+            "owned": self.owned,
+            "killed": self.killed,
+            "intent": {
+                "at": self.intent.at,
+                "baseline": self.intent.baseline,
+                "marker": self.intent.marker,
+            },
+        }
+
+    def with_job(self, job_id: str, *, owned: bool) -> Record:
+        """Complete an intent with the job that came of it."""
+        return replace(self, job_id=job_id, owned=owned)
+
+
+def read_record(value: object) -> Record | None:
+    """Read what :meth:`Record.to_json` wrote; None for anything else."""
+    if not isinstance(value, Mapping) or value.get("v") != VERSION:
+        return None
+
+    intent = value.get("intent")
+    try:
+        return Record(
+            fingerprint=str(value["fingerprint"]),
+            max_tries=int(value["max_tries"]),
+            job_id=None if value["job_id"] is None else str(value["job_id"]),
+            owned=bool(value["owned"]),
+            killed=bool(value["killed"]),
+            intent=Intent(**intent) if isinstance(intent, Mapping) else Intent(),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+class Next(Enum):
+    """What an attempt does first."""
+
+    START = "start a job"
+    REATTACH = "look at the job of the earlier attempt, it may be taken over"
+    FIND = "look for the job of the earlier attempt, whose start was not answered"
+    SUPERSEDE = "end the job of the cleared attempt, then start a new one"
+    LEAVE = "leave the job of the earlier attempt alone, then start a new one"
+
+
+def decide(record: Record | None, *, fingerprint: str, max_tries: int) -> Next:
+    """Tell what an attempt does, given what the last one wrote down.
+
+    A clear raises ``max_tries``, a retry never does; a task that was cleared while it ran
+    keeps it, but its record says that it was killed.
+    """
+    if record is None:
+        return Next.START
+
+    cleared = record.killed or record.max_tries != max_tries
+    same = record.fingerprint == fingerprint
+    if record.job_id is None:
+        return Next.FIND if same else Next.START
+
+    if cleared:
+        return Next.SUPERSEDE if record.owned else Next.START
+
+    return Next.REATTACH if same else Next.LEAVE

@@ -1,0 +1,169 @@
+"""Waiting for a job that something else started.
+
+A sensor never cancels: the job is not its own. ``soft_fail`` and ``never_fail`` turn
+every failure into a skip in all three modes (poke, reschedule, deferrable), and trouble
+with the API is only a late answer in all of them.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator
+from airflow.sdk.bases.sensor import PokeReturnValue
+
+from async_triggers.deferral import compat, events
+from async_triggers.deferral.errors import (
+    EventUnusable,
+    JobCancelled,
+    JobFailed,
+    VendorRefused,
+    VendorUnavailable,
+)
+from async_triggers.deferral.events import Kind, Outcome, Status
+from async_triggers.deferral.hook import VendorHook, wall_clock
+from async_triggers.deferral.operator import BACKSTOP
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from async_triggers.deferral.trigger import JobTrigger
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Job, Seen
+
+
+class JobSensor(BaseSensorOperator):
+    """Waits until a job has ended."""
+
+    # Set by the vendor's sensor.
+    deferrable: bool
+
+    # What a vendor adds -----------------------------------------------------------
+
+    @abstractmethod
+    def make_hook(self) -> VendorHook:
+        """Return the hook of the sensor's connection."""
+
+    @abstractmethod
+    def check_arguments(self) -> None:
+        """Raise AirflowException when a rendered argument cannot be used."""
+
+    @abstractmethod
+    async def look(self, leased: LeasedAccount) -> Seen:
+        """Ask for the job, and for all that its end should tell."""
+
+    @abstractmethod
+    def make_trigger(
+        self,
+        seen: Seen | None,
+        *,
+        end_time: float | None,
+        execution_deadline: float | None,
+    ) -> JobTrigger:
+        """Return the trigger that waits for the job."""
+
+    def result(self, job: Job) -> Any:
+        """Return what the sensor returns; by default nothing."""
+        return None
+
+    # Waiting ----------------------------------------------------------------------
+
+    def execute(self, context: Context) -> Any:
+        """Wait for the job: here, or on the triggerer."""
+        self.check_arguments()
+        if not self.deferrable:
+            return super().execute(context)
+
+        try:
+            seen: Seen | None = self.make_hook().run(self.look)
+        except VendorUnavailable as error:
+            self.log.warning("%s: waiting all the same", error)
+            seen = None
+        except compat.AirflowException as error:
+            self._skip_or_raise(error)
+
+        if seen is not None and seen.job.state.is_terminal:
+            return self._end(events.ended(seen.job))
+
+        self._defer(context, seen, wall_clock() + self.timeout)
+        return None
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once; True when the job has succeeded."""
+        try:
+            seen = self.make_hook().run(self.look)
+        except VendorUnavailable as error:
+            self.log.warning("%s: looking again later", error)
+            return PokeReturnValue(is_done=False)
+        except compat.AirflowException as error:
+            self._skip_or_raise(error)
+
+        job = seen.job
+        if not job.state.is_terminal:
+            self.log.info("Job %s is %s", job.id, job.word)
+            return PokeReturnValue(is_done=False)
+
+        result = self._end(events.ended(job))
+        return PokeReturnValue(is_done=True, xcom_value=result)
+
+    def _defer(self, context: Context, seen: Seen | None, end_time: float) -> None:
+        limit = self.execution_timeout
+        began = getattr(context["ti"], "start_date", None)
+        execution_deadline = None
+        if limit is not None:
+            start = wall_clock() if began is None else began.timestamp()
+            execution_deadline = float(start + limit.total_seconds())
+
+        ends = min(end_time, execution_deadline or end_time)
+        self.defer(
+            trigger=self.make_trigger(
+                seen, end_time=end_time, execution_deadline=execution_deadline
+            ),
+            method_name="execute_complete",
+            kwargs={"waiting": {"end_time": end_time}},
+            timeout=timedelta(seconds=max(0.0, ends - wall_clock())) + BACKSTOP,
+        )
+
+    def execute_complete(
+        self,
+        context: Context,
+        event: Mapping[str, Any] | None = None,
+        waiting: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """End as the job did. Asks the vendor nothing."""
+        return self._end(events.from_payload(event))
+
+    def _end(self, outcome: Outcome) -> Any:
+        job = outcome.job
+        if outcome.status is Status.SUCCESS:
+            if job is None:
+                msg = "The trigger's event says success and does not show the job"
+                raise EventUnusable(msg)
+
+            self.log.info("%s", outcome.message)
+            return self.result(job)
+
+        error: compat.AirflowException
+        if outcome.status is Status.TIMEOUT:
+            # Airflow's own class, which is not retried.
+            error = compat.AirflowSensorTimeout(outcome.message)
+        elif outcome.status is Status.CANCELLED:
+            error = JobCancelled(outcome.message, job=job)
+        elif outcome.kind is Kind.REFUSED:
+            error = VendorRefused(outcome.message)
+        else:
+            error = JobFailed(outcome.message, job=job)
+
+        return self._skip_or_raise(error)
+
+    def _skip_or_raise(self, error: compat.AirflowException) -> Any:
+        """Fail, or skip where the sensor may not fail."""
+        if self.soft_fail or self.never_fail:
+            setting = "soft_fail" if self.soft_fail else "never_fail"
+            msg = f"Skipping, because {setting} is set: {error}"
+            raise compat.AirflowSkipException(msg) from error
+
+        raise error

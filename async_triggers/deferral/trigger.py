@@ -1,0 +1,387 @@
+"""Waiting for a job on the triggerer.
+
+:class:`JobTrigger` is all of a trigger but the vendor: it leases the account, waits on
+the shared poller, keeps the deadlines, and yields one event. A subclass names its hook
+and how to look at and cancel a job; what it must declare is checked when its module is
+imported, not on the triggerer out of sight of the task that deferred.
+
+Constructors only assign attributes: Airflow 3.3 takes the whole triggerer down when one
+raises. Everything that ``run`` needs is in the serialized arguments, because it may run
+again on another machine at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from async_triggers.deferral import compat, events
+from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
+from async_triggers.deferral.hook import VendorHook, patiently, wall_clock
+from async_triggers.deferral.kill import Verdict, judge_kill
+from async_triggers.engine.errors import EngineError
+from async_triggers.engine.jobs import Job, JobState
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from async_triggers.engine.accounts import LeasedAccount
+
+T = TypeVar("T")
+
+PATIENCE_WITH_CONNECTION = 300.0
+"""Seconds for which a failing look-up of the connection is not believed."""
+KILL_WAIT = 8.0
+"""Seconds that ``on_kill`` waits for its errand, which goes on without it."""
+KILL_LOOK = 6.0
+"""Seconds in which the facts for a kill must be known."""
+CONFIRM_CANCEL = 60.0
+"""Seconds in which a cancelled job should have stopped."""
+LAST_LOOK = 15.0
+"""Seconds for the last look at a job when its deadline has come."""
+
+
+class JobTrigger(BaseTrigger):
+    """Waits until a job has ended and yields one event.
+
+    Subclasses set :attr:`hook_class`, assign every argument of their constructor to an
+    attribute of the same name, and implement the abstract methods.
+    """
+
+    hook_class: ClassVar[type[VendorHook]]
+
+    # What the methods below read; subclasses take them as arguments.
+    conn_id: str
+    end_time: float | None
+    execution_deadline: float | None
+    poll_interval: float
+    owned: bool
+    cancel_on_kill: bool
+    cancel_on_timeout: bool
+    seen_at: float | None
+
+    _fired: bool = False
+    _leased: LeasedAccount | None = None
+    _last_word: str = ""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Airflow's is not typed
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Reject a subclass that could not be serialized, where it is written."""
+        super().__init_subclass__(**kwargs)
+        if inspect.isabstract(cls):
+            return
+
+        for parameter in cls._parameters():
+            if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
+                msg = (
+                    f"{cls.__qualname__}.__init__ takes *{parameter.name}: name every"
+                    " argument, they are what is stored of a trigger"
+                )
+                raise TypeError(msg)
+
+        if getattr(cls, "hook_class", None) is None:
+            msg = f"{cls.__qualname__} must set hook_class to the vendor's hook"
+            raise TypeError(msg)
+
+    @classmethod
+    def _parameters(cls) -> list[inspect.Parameter]:
+        signature = inspect.signature(cls.__init__)
+        return [each for name, each in signature.parameters.items() if name != "self"]
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the classpath and the arguments; none of them is secret."""
+        cls = type(self)
+        names = [parameter.name for parameter in self._parameters()]
+        return (
+            f"{cls.__module__}.{cls.__qualname__}",
+            {name: getattr(self, name) for name in names},
+        )
+
+    @classmethod
+    def claim(cls, context: Context, job_id: object) -> None:
+        """Push the token that tells this attempt of the task owns the job.
+
+        Call it in a custom operator right before ``defer``. Without the token ``on_kill``
+        cannot tell a kill from a takeover by another triggerer while the task is still
+        deferred, and then leaves the job alone.
+        """
+        compat.push_owner_token(context, str(job_id))
+
+    # What a vendor adds -----------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def subject(self) -> str:
+        """What the poller asks for: the id that the vendor's rows go by."""
+
+    @property
+    def shown_id(self) -> str:
+        """The id of the job in events and messages."""
+        return self.subject
+
+    @property
+    def mark(self) -> str | None:
+        """What was known before the job started, for vendors that need it."""
+        return None
+
+    @abstractmethod
+    def make_hook(self) -> VendorHook:
+        """Return the hook of the trigger's connection. No I/O."""
+
+    @abstractmethod
+    async def look(self, leased: LeasedAccount) -> Job:
+        """Ask for the job once."""
+
+    @abstractmethod
+    async def cancel(self, leased: LeasedAccount) -> None:
+        """Cancel the job, if it is still this one that runs."""
+
+    async def complete(self, leased: LeasedAccount, job: Job) -> Job:
+        """Add what the event should carry beyond the row; by default nothing."""
+        return job
+
+    # Waiting ----------------------------------------------------------------------
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event: how the wait ended."""
+        outcome = await self._outcome()
+        # A trigger that lingers after its event is told to kill; see on_kill.
+        self._fired = True
+        yield TriggerEvent(self.payload(outcome))
+
+    def payload(self, outcome: Outcome) -> dict[str, Any]:
+        """Write the event's payload."""
+        return events.to_payload(outcome)
+
+    async def _outcome(self) -> Outcome:
+        hook = self.make_hook()
+        try:
+            account = await patiently(
+                hook.known_account,
+                patience=PATIENCE_WITH_CONNECTION,
+                what=f"Waiting for the connection {self.conn_id!r}",
+            )
+        except EngineError as error:
+            if self._seconds_left() == 0.0:
+                return self._late(
+                    Cancel.UNCONFIRMED if self._may_cancel else Cancel.NONE
+                )
+
+            return self._refused(error)
+
+        async with hook.lease(account=account) as leased:
+            # Kept past the lease: on_kill comes after this block and must not look the
+            # connection up again. The account itself lingers.
+            self._leased = leased
+            return await self.wait_on(leased)
+
+    async def wait_on(self, leased: LeasedAccount) -> Outcome:
+        """Wait with an account that is leased already, on a worker as on the triggerer."""
+        try:
+            async with asyncio.timeout(self._seconds_left()):
+                job = await leased.poller.wait(
+                    self.subject,
+                    interval=self.poll_interval,
+                    mark=self.mark,
+                    seen_at=self.seen_at,
+                    news=self._tell,
+                )
+                job = await self.complete(leased, job)
+        except TimeoutError:
+            return await self._at_deadline(leased)
+        except EngineError as error:
+            return self._refused(error)
+
+        outcome = events.ended(job)
+        self.log.info("%s", outcome.message)
+        return outcome
+
+    def _tell(self, job: Job) -> None:
+        """Log what has changed."""
+        facts = ", ".join(
+            f"{name} {value}" for name, value in job.statistics.items() if value
+        )
+        self.log.info(
+            "Job %s is %s%s", job.id, job.word, f" ({facts})" if facts else ""
+        )
+
+    def _seconds_left(self) -> float | None:
+        ends = self._deadline
+        return None if ends is None else max(0.0, ends - wall_clock())
+
+    @property
+    def _deadline(self) -> float | None:
+        ends = [
+            each
+            for each in (self.end_time, self.execution_deadline)
+            if each is not None
+        ]
+        return min(ends, default=None)
+
+    @property
+    def _may_cancel(self) -> bool:
+        return self.owned and self.cancel_on_timeout
+
+    async def _at_deadline(self, leased: LeasedAccount) -> Outcome:
+        """Look once more, cancel what is ours, and confirm it."""
+        job = await self._last_look(leased)
+        if job is not None and job.state.is_terminal:
+            return events.ended(job)
+
+        if not self._may_cancel:
+            return self._late(Cancel.NONE, job)
+
+        self.log.warning(
+            "The %s has passed, cancelling job %s", self._which_deadline, self.shown_id
+        )
+        try:
+            ending = await self._cancel_and_confirm(leased)
+        except (EngineError, TimeoutError) as error:
+            self.log.warning("Job %s could not be cancelled: %s", self.shown_id, error)
+            return self._late(Cancel.UNCONFIRMED, job)
+
+        if ending is not None and ending.state is JobState.SUCCEEDED:
+            return events.ended(ending)
+
+        done = Cancel.UNCONFIRMED if ending is None else Cancel.CONFIRMED
+        return self._late(done, ending or job)
+
+    async def _last_look(self, leased: LeasedAccount) -> Job | None:
+        try:
+            async with asyncio.timeout(LAST_LOOK):
+                job = await self.look(leased)
+                if job.state.is_terminal:
+                    job = await self.complete(leased, job)
+
+                return job
+        except (EngineError, TimeoutError):
+            return None
+
+    async def _cancel_and_confirm(self, leased: LeasedAccount) -> Job | None:
+        """Cancel, and return the job once it has ended; None when it would not end."""
+        work = leased.run_errand(self.cancel(leased), f"cancel {self.shown_id}")
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + CONFIRM_CANCEL
+        while loop.time() < ends:
+            await asyncio.wait({work}, timeout=2.0)
+            if work.done() and work.exception() is not None:
+                work.result()
+
+            job = await self._last_look(leased)
+            if job is not None and job.state.is_terminal:
+                return job
+
+            if work.done():
+                await asyncio.sleep(1.0)
+
+        return None
+
+    @property
+    def _which_deadline(self) -> str:
+        by_airflow = self._deadline == self.execution_deadline
+        return "execution_timeout" if by_airflow else "timeout"
+
+    def _late(self, cancel: Cancel, job: Job | None = None) -> Outcome:
+        said = {
+            Cancel.NONE: "it is left running",
+            Cancel.CONFIRMED: "it was cancelled",
+            Cancel.UNCONFIRMED: "cancelling it could not be confirmed",
+        }
+        where = f" ({job.url})" if job is not None and job.url else ""
+        return Outcome(
+            status=Status.TIMEOUT,
+            kind=Kind.DEADLINE,
+            job_id=self.shown_id,
+            message=(
+                f"Job {self.shown_id} was still running when the"
+                f" {self._which_deadline} of the task passed; {said[cancel]}{where}"
+            ),
+            job=job,
+            cancel=cancel,
+        )
+
+    def _refused(self, error: EngineError) -> Outcome:
+        return Outcome(
+            status=Status.ERROR,
+            kind=Kind.REFUSED,
+            job_id=self.shown_id,
+            message=f"{error.message} (connection {self.conn_id!r})",
+            error=type(error).__name__,
+        )
+
+    # Being killed -----------------------------------------------------------------
+
+    async def on_kill(self) -> None:
+        """Cancel the job if the user's intention says so.
+
+        Airflow calls this when a user marks, clears or fails the deferred task, but also
+        when another triggerer has taken the trigger over, and it interrupts the call
+        after a second. So the facts are gathered first, and the work is an errand of the
+        account that goes on when this coroutine is interrupted.
+        """
+        leased = self._leased
+        if self._fired or not self.cancel_on_kill or not self.owned or leased is None:
+            return
+
+        if self.task_instance is None:
+            return
+
+        errand = leased.run_errand(
+            self._settle_kill(leased), f"settle the kill of job {self.shown_id}"
+        )
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + KILL_WAIT
+        while not errand.done() and loop.time() < ends:
+            try:
+                await asyncio.wait({errand}, timeout=ends - loop.time())
+            except asyncio.CancelledError:
+                # Airflow repeats its cancellation every second until the trigger ends.
+                if errand.cancelled():
+                    raise
+
+        if not errand.done():
+            self.log.info("Cancelling job %s goes on", self.shown_id)
+        elif not errand.cancelled() and errand.exception() is None:
+            self.log.info("%s", errand.result())
+
+    async def _settle_kill(self, leased: LeasedAccount) -> str:
+        """Learn what happened to the task and act on it; return what was done."""
+        ti = self.task_instance
+        assert ti is not None  # noqa: S101 - on_kill looked
+        state, token, job = await asyncio.gather(
+            _in_time(compat.task_state(ti)),
+            _in_time(compat.owner_token(ti)),
+            _in_time(self.look(leased)),
+        )
+        verdict = judge_kill(
+            state=state,
+            token=token,
+            job=job,
+            job_id=self.shown_id,
+            attempt=ti.try_number,
+        )
+        if verdict is Verdict.CANCEL:
+            # No await between the look and the cancel.
+            await self.cancel(leased)
+
+        told = f"Job {self.shown_id}: {verdict.value}"
+        if verdict.is_doubtful:
+            self.log.warning("%s", told)
+
+        return told
+
+
+async def _in_time(question: Awaitable[T]) -> T | Exception:
+    """Return the answer, or the exception that there was instead of one."""
+    try:
+        async with asyncio.timeout(KILL_LOOK):
+            return await question
+    except Exception as error:  # noqa: BLE001 - any failure means "not known"
+        return error
