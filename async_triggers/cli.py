@@ -69,13 +69,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_simulate_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--airbyte-port",
-        type=int,
-        default=8000,
-        metavar="PORT",
-        help="port of the simulated Airbyte; 0 for any free one (%(default)s)",
-    )
+    for vendor, port in (("airbyte", 8000), ("fivetran", 8001), ("dbt", 8002)):
+        parser.add_argument(
+            f"--{vendor}-port",
+            type=int,
+            default=port,
+            metavar="PORT",
+            help="its port; 0 for any free one (%(default)s)",
+        )
     parser.add_argument(
         "--latency",
         type=_seconds,
@@ -102,11 +103,31 @@ def _add_simulate_options(parser: argparse.ArgumentParser) -> None:
         help="refuse connections and jobs that were not arranged before",
     )
     parser.add_argument(
-        "--airbyte-life",
-        default="pending:1 running:10 succeeded",
-        metavar="LIFE",
-        help="what a job goes through, with seconds (%(default)s)",
+        "--legacy-paths",
+        action="store_true",
+        help="serve Fivetran's former paths too: /v1/connectors and /force",
     )
+    for vendor, life in (
+        ("airbyte", "pending:1 running:10 succeeded"),
+        ("fivetran", "scheduled:1 syncing:10 succeeded"),
+        ("dbt", "queued:1 starting:1 running:10 success"),
+    ):
+        parser.add_argument(
+            f"--{vendor}-life",
+            type=_life,
+            default=life,
+            metavar="LIFE",
+            help="what its jobs go through, with seconds (%(default)s)",
+        )
+
+
+def _life(text: str) -> str:
+    from async_triggers.simulator.lives import Life
+
+    try:
+        return str(Life.parse(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _seconds(text: str) -> float:
@@ -124,22 +145,24 @@ def _demo(chosen: argparse.Namespace) -> int:
 
 def _simulate(chosen: argparse.Namespace) -> int:
     from async_triggers.simulator.airbyte import AirbyteSettings
-    from async_triggers.simulator.lives import Life
+    from async_triggers.simulator.dbt_cloud import DbtCloudSettings
+    from async_triggers.simulator.fivetran import FivetranSettings
     from async_triggers.simulator.server import Simulator
 
-    try:
-        airbyte_life = str(Life.parse(chosen.airbyte_life))
-    except ValueError as error:
-        print(f"async-triggers simulate: {error}", file=sys.stderr)
-        return 2
+    shared = {
+        "latency": chosen.latency,
+        "skew": chosen.skew,
+        "accept_unknown": not chosen.strict,
+    }
     simulator = Simulator(
         airbyte_port=chosen.airbyte_port,
-        airbyte=AirbyteSettings(
-            latency=chosen.latency,
-            skew=chosen.skew,
-            accept_unknown=not chosen.strict,
-            life=airbyte_life,
+        fivetran_port=chosen.fivetran_port,
+        dbt_cloud_port=chosen.dbt_port,
+        airbyte=AirbyteSettings(life=chosen.airbyte_life, **shared),
+        fivetran=FivetranSettings(
+            life=chosen.fivetran_life, legacy_paths=chosen.legacy_paths, **shared
         ),
+        dbt_cloud=DbtCloudSettings(life=chosen.dbt_life, **shared),
         seed=chosen.seed,
     )
     asyncio.run(_serve(simulator))

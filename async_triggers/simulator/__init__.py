@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from async_triggers.simulator.airbyte import AirbyteSettings, AirbyteSimulator
 from async_triggers.simulator.client import SimulatorControl
+from async_triggers.simulator.dbt_cloud import DbtCloudSettings, DbtCloudSimulator
 from async_triggers.simulator.exchange import SimReply, SimRequest
 from async_triggers.simulator.faults import Fault, ListQuirks
 from async_triggers.simulator.fivetran import FivetranSettings, FivetranSimulator
@@ -17,6 +18,8 @@ from async_triggers.simulator.server import Simulator, SimulatorThread
 __all__ = [
     "AirbyteSettings",
     "AirbyteSimulator",
+    "DbtCloudSettings",
+    "DbtCloudSimulator",
     "Exchange",
     "Fault",
     "FivetranSettings",

@@ -16,6 +16,7 @@ def connection_variables(simulator: Simulator) -> dict[str, str]:
     ``AIRFLOW_CONN_AIRBYTE_DEFAULT``.
     """
     airbyte, fivetran = simulator.airbyte.settings, simulator.fivetran.settings
+    dbt_cloud = simulator.dbt_cloud.settings
     found = {
         "airbyte_default": {
             "conn_type": "airbyte",
@@ -29,6 +30,12 @@ def connection_variables(simulator: Simulator) -> dict[str, str]:
             "host": simulator.fivetran_url,
             "login": fivetran.api_key,
             "password": fivetran.api_secret,
+        },
+        "dbt_cloud_default": {
+            "conn_type": "dbt_cloud",
+            "host": simulator.dbt_cloud_url,
+            "login": str(dbt_cloud.account_id),
+            "password": dbt_cloud.tokens[0],
         },
     }
     return {

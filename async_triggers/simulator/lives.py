@@ -81,13 +81,7 @@ class Timeline:
     def __init__(self, start: float, life: Life) -> None:
         self._times: list[float] = []
         self._words: list[str] = []
-        at = start
-        for word, seconds in life.steps:
-            if math.isinf(at):
-                break
-            self._times.append(at)
-            self._words.append(word)
-            at += seconds
+        self.follow(start, life.steps)
 
     @property
     def start(self) -> float:
@@ -117,6 +111,15 @@ class Timeline:
         del self._times[keep:], self._words[keep:]
         self._times.append(time)
         self._words.append(word)
+
+    def follow(self, time: float, steps: tuple[tuple[str, float], ...]) -> None:
+        """Let more states follow from ``time`` on, with the seconds spent in each."""
+        for word, seconds in steps:
+            if math.isinf(time):
+                return
+            self._times.append(time)
+            self._words.append(word)
+            time += seconds
 
     def insert(self, time: float, word: str) -> None:
         """Put one more change of state at ``time``; what follows stays as planned."""

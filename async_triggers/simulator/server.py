@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from aiohttp import web
 
 from async_triggers.simulator.airbyte import AirbyteSettings, AirbyteSimulator
+from async_triggers.simulator.dbt_cloud import DbtCloudSettings, DbtCloudSimulator
 from async_triggers.simulator.exchange import SimReply, SimRequest
 from async_triggers.simulator.fivetran import FivetranSettings, FivetranSimulator
 from async_triggers.simulator.vendor import CONTROL_PREFIX
@@ -167,14 +168,17 @@ class Simulator:
     :param host: Address to listen on.
     :param airbyte_port: Port of Airbyte's API; 0 for any free one.
     :param fivetran_port: Port of Fivetran's API, likewise.
+    :param dbt_cloud_port: Port of dbt Cloud's API, likewise.
     :param airbyte: Settings of Airbyte.
     :param fivetran: Settings of Fivetran.
+    :param dbt_cloud: Settings of dbt Cloud.
     :param clock: Returns epoch seconds, as the servers are to believe.
     :param seed: Makes rates and made-up tokens repeatable.
     :param ssl_context: Serves https with it.
 
     :ivar airbyte: The simulated Airbyte: arrange things in it, read its record.
     :ivar fivetran: The simulated Fivetran, likewise.
+    :ivar dbt_cloud: The simulated dbt Cloud, likewise.
     """
 
     def __init__(
@@ -183,26 +187,30 @@ class Simulator:
         host: str = "127.0.0.1",
         airbyte_port: int = 0,
         fivetran_port: int = 0,
+        dbt_cloud_port: int = 0,
         airbyte: AirbyteSettings | None = None,
         fivetran: FivetranSettings | None = None,
+        dbt_cloud: DbtCloudSettings | None = None,
         clock: Callable[[], float] = time.time,
         seed: int = 0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.airbyte = AirbyteSimulator(airbyte, clock=clock, seed=seed)
         self.fivetran = FivetranSimulator(fivetran, clock=clock, seed=seed)
+        self.dbt_cloud = DbtCloudSimulator(dbt_cloud, clock=clock, seed=seed)
         self._host = host
         self._ssl_context = ssl_context
         self._ports: dict[str, int] = {
             "airbyte": airbyte_port,
             "fivetran": fivetran_port,
+            "dbt_cloud": dbt_cloud_port,
         }
         self._listeners: dict[str, _Listener] = {}
 
     @property
     def vendors(self) -> tuple[VendorSimulator[Any], ...]:
         """The simulated vendors."""
-        return (self.airbyte, self.fivetran)
+        return (self.airbyte, self.fivetran, self.dbt_cloud)
 
     @property
     def airbyte_url(self) -> str:
@@ -213,6 +221,11 @@ class Simulator:
     def fivetran_url(self) -> str:
         """Where Fivetran listens; no path."""
         return self._url("fivetran")
+
+    @property
+    def dbt_cloud_url(self) -> str:
+        """Where dbt Cloud listens; no path."""
+        return self._url("dbt_cloud")
 
     @property
     def urls(self) -> dict[str, str]:
