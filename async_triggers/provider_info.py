@@ -1,8 +1,18 @@
-"""What Airflow asks about this package, in every process: strings only, no imports."""
+"""What Airflow asks about this package, in every process: strings only, no imports.
+
+Connection forms are metadata here and not code in the hooks, as Airflow 3.2 and later
+want it. Where the official provider of a vendor is installed its form stays: two
+providers may not declare the same type, and the fields are the same.
+"""
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
+
+_OFFICIAL = {
+    "airbyte": "apache-airflow-providers-airbyte",
+}
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -11,4 +21,128 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "async-triggers",
         "name": "Async Triggers",
         "description": "Deferrable operators for Airbyte, Fivetran and dbt Cloud.",
+        "integrations": [
+            {
+                "integration-name": "Airbyte",
+                "external-doc-url": "https://docs.airbyte.com/",
+                "tags": ["service"],
+            },
+        ],
+        "operators": [_modules("Airbyte", "async_triggers.airbyte.operators")],
+        "sensors": [_modules("Airbyte", "async_triggers.airbyte.sensors")],
+        "hooks": [_modules("Airbyte", "async_triggers.airbyte.hooks")],
+        "triggers": [_modules("Airbyte", "async_triggers.airbyte.triggers")],
+        "extra-links": ["async_triggers.airbyte.links.AirbyteJobLink"],
+        "connection-types": [
+            form
+            for form in (_AIRBYTE_FORM,)
+            if not _is_installed(_OFFICIAL[form["connection-type"]])
+        ],
+        "config": {
+            "async_triggers": {
+                "description": (
+                    "How much is asked of the vendors. Each process (a triggerer, a task)"
+                    " has a budget of its own; a connection's extra wins over these."
+                ),
+                "options": _options("airbyte", "Airbyte", "600", "2", "2"),
+            }
+        },
+    }
+
+
+def _modules(integration: str, module: str) -> dict[str, Any]:
+    return {"integration-name": integration, "python-modules": [module]}
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+
+    return True
+
+
+def _extra(label: str, kind: str, description: str) -> dict[str, Any]:
+    return {
+        "label": label,
+        "description": description,
+        "schema": {"type": [kind, "null"]},
+    }
+
+
+_ROUTE_FIELDS = {
+    "timeout": _extra("Timeout (s)", "number", "Seconds for one request."),
+    "proxies": _extra(
+        "Proxy", "string", "URL of a proxy; without it the environment's is used."
+    ),
+    "ca_bundle": _extra(
+        "CA bundle", "string", "PEM file of a certificate authority of your own."
+    ),
+    "requests_per_minute": _extra(
+        "Requests per minute",
+        "number",
+        "The limit of which this process takes a share.",
+    ),
+}
+
+_AIRBYTE_FORM: dict[str, Any] = {
+    "connection-type": "airbyte",
+    "hook-class-name": "async_triggers.airbyte.hooks.AirbyteHook",
+    "hook-name": "Airbyte",
+    "ui-field-behaviour": {
+        "hidden-fields": ["port"],
+        "relabeling": {
+            "host": "Server URL",
+            "login": "Client ID",
+            "password": "Client Secret",
+            "schema": "Token URL",
+        },
+        "placeholders": {
+            "host": "https://api.airbyte.com/v1",
+            "schema": "v1/applications/token",
+        },
+    },
+    "conn-fields": {
+        "auth": _extra(
+            "Authentication",
+            "string",
+            "client_credentials, bearer, basic or none; guessed from the fields if empty.",
+        ),
+        "ui_url": _extra(
+            "Web interface", "string", "Its URL, where it is not that of the server."
+        ),
+        **_ROUTE_FIELDS,
+    },
+}
+
+
+def _options(
+    prefix: str, vendor: str, limit: str, polls: str, starts: str
+) -> dict[str, Any]:
+    def option(kind: str, default: str, description: str) -> dict[str, Any]:
+        return {
+            "description": description,
+            "version_added": "0.1.0",
+            "type": kind,
+            "example": None,
+            "default": default,
+        }
+
+    return {
+        f"{prefix}_requests_per_minute": option(
+            "float", limit, f"Requests a minute that {vendor} allows one account."
+        ),
+        f"{prefix}_share": option(
+            "float",
+            "0.6",
+            f"The part of it that one process takes. With several triggerers on one"
+            f" {vendor} account, divide it by their number.",
+        ),
+        f"{prefix}_concurrent_polls": option(
+            "integer", polls, f"Requests about jobs of {vendor} under way at once."
+        ),
+        f"{prefix}_concurrent_starts": option(
+            "integer", starts, f"Starts of jobs of {vendor} under way at once."
+        ),
     }

@@ -503,8 +503,8 @@ class JobOperator(BaseOperator):
         if not self.waits:
             return self.result(job_id, None)
 
-        self._claim(context, job_id)
         if self.deferrable:
+            self._claim(context, job_id)
             self._defer_for(context, seen, end_time, owned=owned)
 
         return self._wait_here(context, seen, end_time, owned=owned)

@@ -152,6 +152,7 @@ class JobTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event: how the wait ended."""
         outcome = await self._outcome()
+        self.log.info("%s", outcome.message)
         # A trigger that lingers after its event is told to kill; see on_kill.
         self._fired = True
         yield TriggerEvent(self.payload(outcome))
@@ -199,9 +200,7 @@ class JobTrigger(BaseTrigger):
         except EngineError as error:
             return self._refused(error)
 
-        outcome = events.ended(job)
-        self.log.info("%s", outcome.message)
-        return outcome
+        return events.ended(job)
 
     def _tell(self, job: Job) -> None:
         """Log what has changed."""
