@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+HERE = Path(__file__).parents[2]
+
+
+def _processes_of(home: Path) -> list[int]:
+    """Return the processes that have this Airflow home in their environment."""
+    mark = f"AIRFLOW_HOME={home}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found
+
+
+def test_an_interrupted_demo_stops_all_it_started(tmp_path: Path) -> None:
+    home = tmp_path / "demo"
+    with subprocess.Popen(
+        [sys.executable, "-m", "async_triggers.cli", "demo", "--home", home],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=HERE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as demo:
+        assert demo.stdout is not None
+        said = ""
+        for line in demo.stdout:
+            said += line
+            if "Airflow at http://127.0.0.1:" in line:
+                break
+        while_it_runs = _processes_of(home)
+
+        demo.send_signal(signal.SIGINT)
+        said += demo.stdout.read()
+
+    assert demo.returncode == 130, said
+    assert "Interrupted; everything is stopped." in said
+    assert len(while_it_runs) >= 4
+    patience = threading.Event()
+    for _ in range(50):
+        if not _processes_of(home):
+            break
+        patience.wait(0.1)
+    assert _processes_of(home) == []
