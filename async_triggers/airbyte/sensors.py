@@ -13,6 +13,8 @@ from async_triggers.deferral.arguments import text, whole_number
 from async_triggers.deferral.sensor import JobSensor
 
 if TYPE_CHECKING:
+    from airflow.sdk import XComArg
+
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Seen
 
@@ -33,7 +35,7 @@ class AirbyteJobSensor(JobSensor):
     def __init__(
         self,
         *,
-        airbyte_job_id: int | str,
+        airbyte_job_id: int | str | XComArg,
         deferrable: bool = conf.getboolean(
             "operators", "default_deferrable", fallback=False
         ),

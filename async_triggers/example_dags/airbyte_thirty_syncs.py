@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from airflow.sdk import DAG
 
@@ -11,7 +11,7 @@ from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 with DAG(
     dag_id="airbyte_thirty_syncs",
     schedule=None,
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     doc_md="One poller waits for thirty syncs; no worker slot is held meanwhile.",
 ):
     AirbyteTriggerSyncOperator.partial(
