@@ -148,6 +148,9 @@ class Poller:
         self._failures = 0
         self._stretch = 0.0
         self._disbanded = False
+        # Walks that failed in a row, and answers that came in this round.
+        self._walk_failures = 0
+        self._answers = 0
         # Those whose turn it was in a round that did not get to them.
         self._owed: set[str] = set()
         # What is known of the server: its clock, up to which time the changes of all
@@ -335,9 +338,9 @@ class Poller:
             self._failures += 1
         except PermanentError as error:
             self._refuse_all(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - logged with its traceback
             # Whatever it is, those who wait must not lose their jobs over it.
-            strange = UnreadableReply(f"a round broke off: {error!r}")
+            strange = UnreadableReply(f"a round broke off: {type(error).__name__}")
             self.note_trouble(strange, cause=error)
             self._failed_rounds += 1
             self._failures += 1
@@ -352,6 +355,20 @@ class Poller:
             or self._second_opinion_due(watched)
         ]
 
+    async def _works_singly(self, plan: Plan, due: Sequence[str]) -> bool:
+        """After a walk failed: tell whether the source is to blame and not the vendor."""
+        self._walk_failures += 1
+        if plan.source is None or self._walk_failures < GIVE_UP_AFTER:
+            return False
+
+        wanted = [subject for subject in due if subject in self._watched]
+        wanted.sort(key=lambda subject: self._watched[subject].failures)
+        if not wanted or not await self._ask_single(wanted[0]):
+            return False
+
+        self.distrust(plan.source, "it fails while single jobs can be asked for")
+        return True
+
     def _second_opinion_due(self, watched: _Watched) -> bool:
         return watched.doubted is not None and self._round >= watched.doubted + 2
 
@@ -360,6 +377,7 @@ class Poller:
         if not due:
             return
 
+        self._answers = 0
         self._owed.update(due)
         self._round_began = None
         self._covered.clear()
@@ -372,9 +390,15 @@ class Poller:
                 await walk.follow(plan)
             except _Misled:
                 continue
+            except _RoundGivenUp:
+                if not await self._works_singly(plan, due):
+                    raise
+
+                continue
 
             break
 
+        self._walk_failures = 0
         left = walk.left(plan)
         if plan.source is not None:
             left += [
@@ -464,6 +488,7 @@ class Poller:
         """Send one request of a round and read its page, keeping track of trouble."""
         reply = await self._transport.send(request)
         page = self._vendor.read(request, reply)
+        self._answers += 1
         date = reply.date
         if date is not None:
             self._server_now = max(self._server_now or date, date)
@@ -475,24 +500,23 @@ class Poller:
         """Ask for jobs one by one, a few at a time.
 
         Jobs for which no answer came go last, so that they keep nobody else waiting. When
-        there is no answer about any, the vendor is in trouble and not the jobs.
+        the round has had no answer at all, the vendor is in trouble and not the jobs.
         """
-        failures = answers = 0
+        failures = 0
 
         async def ask(subject: str) -> None:
-            nonlocal failures, answers
+            nonlocal failures
             watched = self._watched.get(subject)
             if watched is None or failures >= GIVE_UP_AFTER:
                 return
 
             if await self._ask_single(subject):
                 watched.failures = failures = 0
-                answers += 1
                 return
 
             watched.failures += 1
             failures += 1
-            if failures >= GIVE_UP_AFTER and not answers:
+            if failures >= GIVE_UP_AFTER and not self._answers:
                 raise _RoundGivenUp
 
         wanted = [
@@ -657,6 +681,12 @@ class Poller:
         except _Misled:
             await self._singly(subjects)
             return
+        except _RoundGivenUp:
+            # The source of this round has answered, and so does the vendor.
+            self.distrust(ids, "it fails while others answer")
+            return
+
+        await self._singly(walk.left(plan))
 
         await self._singly(walk.unconfirmed)
 
@@ -673,6 +703,9 @@ class Poller:
         try:
             await walk.follow(plan)
         except _Misled:
+            return
+        except _RoundGivenUp:
+            self.distrust(source, "it fails while others answer")
             return
 
         await self._singly(walk.unconfirmed)
@@ -712,15 +745,8 @@ class Poller:
             if waiter.future.done():
                 continue
 
-            try:
-                job = self._vendor.judge(
-                    self._transport.account, subject, row, waiter.mark
-                )
-            except TransientError as error:
-                self.note_trouble(error)
-                continue
-            except PermanentError as error:
-                waiter.future.set_exception(error.again())
+            job = self._judge(waiter, subject, row)
+            if job is None:
                 continue
 
             if not job.state.is_terminal:
@@ -733,6 +759,18 @@ class Poller:
                     self._check_feed(subject, job)
 
                 waiter.future.set_result(job)
+
+    def _judge(self, waiter: _Waiter, subject: str, row: Row) -> Job | None:
+        """Read a waiter's job from a row; None when it cannot be read."""
+        account = self._transport.account
+        try:
+            return self._vendor.judge(account, subject, row, waiter.mark)
+        except TransientError as error:
+            self.note_trouble(error)
+        except PermanentError as error:
+            waiter.future.set_exception(error.again())
+
+        return None
 
     def _check_feed(self, subject: str, job: Job) -> None:
         """Distrust a feed that should have told of this end and did not."""
