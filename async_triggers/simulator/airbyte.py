@@ -612,13 +612,14 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
             return self._shown_job(named, self.now())
         now = self.now()
         moment = running.timeline.at(now)
-        self.record.cancels[str(running.job_id)] += 1
         if moment is not None and moment.word == "queued":
+            self.record.cancels[str(running.job_id)] += 1
             shown = self._shown_job(named, now)
             running.timeline.end(now + self.settings.queued_cancel_after, "cancelled")
             return shown
         end = now + self.settings.cancel_blocks
         if not running.is_over(end):
+            self.record.cancels[str(running.job_id)] += 1
             running.timeline.end(end, "cancelled")
         return self._shown_job(named, end).after(self.settings.cancel_blocks)
 

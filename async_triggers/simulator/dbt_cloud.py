@@ -830,10 +830,10 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         now = self.now()
         moment = found.timeline.at(now)
         if moment is not None and moment.word not in TERMINAL:
-            self.record.cancels[str(found.run_id)] += 1
             begun = moment.word != "queued"
             takes = self.settings.cancel_takes if begun else 0.0
             if found.end > now + takes:
+                self.record.cancels[str(found.run_id)] += 1
                 self._end(found, now + takes, "cancelled")
         return self._one(self._shown_run(found, now, request))
 

@@ -57,7 +57,8 @@ class Fault:
     :param start_in: Seconds from now until the fault begins.
     :param lasts: Seconds for which it goes on; None for ever.
     :param takes_effect: Whether the server does what was asked before it goes wrong:
-        a start whose answer is lost has still started a job.
+        a start whose answer is lost has still started a job. ``slow``, ``truncate``,
+        ``delay``, ``cut`` and ``empty`` spoil a proper answer and always take effect.
     """
 
     kind: FaultKind

@@ -72,7 +72,7 @@ class _Listener:
         self._ssl_context = ssl_context
         self._stopping = asyncio.Event()
         self._server = _CountingServer(
-            vendor.record, self._handle, handler_cancellation=True
+            vendor.record, self._handle, handler_cancellation=True, access_log=None
         )
         self._runner = web.ServerRunner(self._server, shutdown_timeout=0.5)
 

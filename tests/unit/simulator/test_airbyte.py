@@ -409,6 +409,14 @@ def test_cancel_blocks_until_the_job_is_cancelled(
     assert airbyte.record.cancels == {"1": 1}
 
 
+def test_a_cancel_can_come_too_late(airbyte: AirbyteSimulator) -> None:
+    airbyte.configure(cancel_blocks=8, life="running:5 succeeded")
+    start(airbyte)
+    reply = ask(airbyte, "DELETE", f"{BASE}/jobs/1")
+    assert reply.json()["status"] == "succeeded"
+    assert airbyte.record.cancels == {}
+
+
 def test_cancelling_an_old_job_kills_what_the_connection_runs_now(
     airbyte: AirbyteSimulator,
 ) -> None:

@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
+import ssl
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from async_triggers.simulator import (
     AirbyteSettings,
@@ -22,6 +29,7 @@ from async_triggers.simulator import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
 
 BEARER = {"Authorization": "Bearer simulator-token"}
@@ -156,6 +164,54 @@ async def test_a_port_that_is_taken_is_told() -> None:
             await simulator.start()
         with pytest.raises(RuntimeError, match="does not listen yet"):
             _ = simulator.airbyte_url
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1 with its key, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "simulator")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "simulator.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + signed.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+@pytest.mark.asyncio
+async def test_tls(certificate: Path) -> None:
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(certificate)
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    async with Simulator(ssl_context=serving) as simulator:
+        url = simulator.dbt_cloud_url
+        assert url.startswith("https://127.0.0.1:")
+        connector = aiohttp.TCPConnector(ssl=trusting)
+        async with (
+            aiohttp.ClientSession(url, headers=BEARER, connector=connector) as session,
+            session.get("/api/v2/accounts") as reply,
+        ):
+            # The redirect to the path with a slash has been followed.
+            assert (await reply.json())["status"]["code"] == 200
 
 
 # Synchronous code and other processes
