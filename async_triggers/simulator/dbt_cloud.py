@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
+from urllib.parse import urlencode
 
 from async_triggers.simulator.exchange import (
     RefusalError,
@@ -564,7 +565,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         """Redirect a GET that lacks the slash at its end; anything else is 404."""
         slashed = SimRequest(request.method, f"{request.path}/")
         if request.method == "GET" and self._find(slashed)[0] is not None:
-            query = "&".join(f"{key}={value}" for key, value in request.query)
+            query = urlencode(request.query)
             location = f"{slashed.path}?{query}" if query else slashed.path
             return SimReply(301, {"Location": location}, b"")
         return self.error(404)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 
@@ -38,7 +38,7 @@ class SimRequest:
         body: bytes = b"",
         json_body: object = None,
     ) -> SimRequest:
-        """Make a request from a path or URL with its query still encoded.
+        """Make a request from a path or URL, percent-encoded as it is sent.
 
         ``json_body``, where given, becomes the body and sets the content type.
         """
@@ -49,7 +49,7 @@ class SimRequest:
             sent.setdefault("Content-Type", "application/json")
         return cls(
             method,
-            parts.path,
+            unquote(parts.path),
             parse_qsl(parts.query, keep_blank_values=True),
             sent,
             body,

@@ -94,13 +94,13 @@ class _Listener:
         return f"{scheme}://{self.host}:{self.port}"
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        # The query as it was sent: "+" is a space in it, "%2B" is a plus.
         asked = SimRequest.to(
             request.method,
-            f"//{request.host}{request.path}",
+            request.raw_path,
             headers=request.headers,
             body=await request.read(),
         )
-        asked.query.extend(SimRequest.to("GET", f"?{request.query_string}").query)
         if not asked.path.startswith(CONTROL_PREFIX):
             self._server.count(request.protocol)
         reply = self.vendor.respond(asked)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+import yarl
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -61,6 +62,20 @@ async def test_a_job_over_a_socket() -> None:
         record = simulator.airbyte.record
         assert (record.total, record.starts, record.cancels) == (3, {"c": 1}, {"1": 1})
         assert (record.tcp_connections, record.max_connections) == (1, 1)
+
+
+@pytest.mark.asyncio
+async def test_the_query_is_read_as_it_was_sent() -> None:
+    async with served() as (simulator, session):
+        simulator.airbyte.add_job("c", "running", age=60)
+        path = "/v1/jobs?updatedAtStart=2026-03-25T01:30:00{}00:00&connectionId=%63"
+        for sign, status in (("%2B", 200), ("+", 400)):
+            async with session.get(yarl.URL(path.format(sign), encoded=True)) as reply:
+                assert reply.status == status
+        assert simulator.airbyte.record.exchanges[0].query == (
+            ("updatedAtStart", "2026-03-25T01:30:00+00:00"),
+            ("connectionId", "c"),
+        )
 
 
 @pytest.mark.asyncio
