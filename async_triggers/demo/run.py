@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import shutil
 import signal
 import threading
@@ -100,7 +101,6 @@ def _run(
         deployment = Deployment(
             home,
             dags=[dags],
-            env=connection_variables(simulator),
             parallelism=_PARALLELISM,
             template=home.parent,
             say=say,
@@ -108,6 +108,7 @@ def _run(
         with deployment:
             say(f"Airflow at {deployment.url}; its files are in {home}")
             demo = Demo(deployment, simulator, scenarios, began=began)
+            demo.connect()
             demo.start()
             say(f"running {', '.join(scenario.dag_id for scenario in scenarios)}")
             with Progress(console, scenarios) as progress:
@@ -153,6 +154,14 @@ class Demo:
         self._began = began
         self._runs: dict[str, Run] = {}
         self._moments: list[Moment] = []
+
+    def connect(self) -> None:
+        """Store the connections that the DAGs use, so that the UI shows them too."""
+        variables = connection_variables(self._simulator)
+        vendors = {each.conn_id: each.vendor for each in self._scenarios}
+        for conn_id, vendor in vendors.items():
+            fields = json.loads(variables[f"AIRFLOW_CONN_{vendor.upper()}_DEFAULT"])
+            self._deployment.api.add_connection(conn_id, **fields)
 
     def start(self) -> None:
         """Start a run of every scenario."""

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 class Scenario:
     """One example DAG and what its run must look like.
 
-    ``targets`` are what it starts jobs of at the ``vendor`` (Airbyte: connections), one
-    job each, and ``life`` is what each of these jobs goes through at the simulator.
+    ``conn_id`` is the Airflow connection it uses. ``targets`` are what it starts jobs
+    of at the ``vendor`` (Airbyte: connections), one job each, and ``life`` is what each
+    of these jobs goes through at the simulator.
     ``tasks`` tells how many task instances each task has; all must end in ``state``.
     ``interval`` is the seconds between two looks at a job, and ``slots`` the number of
     worker slots its tasks hold while all of its jobs run.
@@ -23,6 +24,7 @@ class Scenario:
     dag_id: str
     shows: str
     vendor: str
+    conn_id: str
     targets: tuple[str, ...]
     life: str
     tasks: Mapping[str, int]
@@ -45,6 +47,7 @@ SCENARIOS = (
         dag_id="airbyte_thirty_syncs",
         shows="30 mapped syncs, deferrable",
         vendor="airbyte",
+        conn_id="airbyte_conn_example",
         targets=tuple(f"demo-sync-{number:02}" for number in range(1, 31)),
         life=_LONG,
         tasks={"sync": 30},
@@ -55,6 +58,7 @@ SCENARIOS = (
         dag_id="airbyte_synchronous",
         shows="waits on the worker",
         vendor="airbyte",
+        conn_id="airbyte_conn_example",
         targets=("demo-synchronous",),
         life=_SHORT,
         tasks={"airbyte_money_json_example": 1},
@@ -65,6 +69,7 @@ SCENARIOS = (
         dag_id="airbyte_asynchronous",
         shows="starts, then a sensor waits",
         vendor="airbyte",
+        conn_id="airbyte_conn_example",
         targets=("demo-asynchronous",),
         life=_SHORT,
         tasks={"airbyte_async_money_json_example": 1, "airbyte_sensor": 1},
@@ -75,6 +80,7 @@ SCENARIOS = (
         dag_id="airbyte_deferrable",
         shows="waits in the triggerer",
         vendor="airbyte",
+        conn_id="airbyte_conn_example",
         targets=("demo-deferrable",),
         life=_SHORT,
         tasks={"sync": 1},

@@ -21,6 +21,7 @@ SCENARIO = Scenario(
     dag_id="two_syncs",
     shows="two syncs",
     vendor="airbyte",
+    conn_id="airbyte_conn_example",
     targets=("one", "two"),
     life="running:10 succeeded",
     tasks={"sync": 2},
