@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from async_triggers.simulator import Fault, Life, SimRequest
+from async_triggers.simulator.faults import FaultPlan
+from async_triggers.simulator.lives import Timeline
+
+if TYPE_CHECKING:
+
+    class Clock(Protocol):
+        time: float
+
+        def __call__(self) -> float: ...
+
+        def advance(self, seconds: float) -> None: ...
+
+
+LOOK = SimRequest("GET", "/v1/jobs/1")
+START = SimRequest("POST", "/v1/jobs")
+
+
+@pytest.fixture
+def plan(clock: Clock) -> FaultPlan:
+    return FaultPlan(clock, Random(0))
+
+
+def hits(plan: FaultPlan, *requests: SimRequest) -> list[bool]:
+    return [plan.pick(request) is not None for request in requests]
+
+
+def test_a_fault_hits_once_unless_told_otherwise(plan: FaultPlan) -> None:
+    plan.add(Fault(kind="reset"))
+    assert hits(plan, LOOK, LOOK) == [True, False]
+    plan.add(Fault(kind="reset", times=2))
+    assert hits(plan, LOOK, LOOK, LOOK) == [True, True, False]
+    plan.add(Fault(kind="reset", times=None))
+    assert all(hits(plan, *[LOOK] * 50))
+    plan.clear()
+    assert hits(plan, LOOK) == [False]
+
+
+def test_a_fault_hits_only_what_matches(plan: FaultPlan) -> None:
+    plan.add(Fault(kind="reset", method="POST", path="*/jobs"))
+    other = SimRequest("POST", "/v1/jobs/1")
+    assert hits(plan, LOOK, other, START, START) == [False, False, True, False]
+
+
+def test_a_fault_can_leave_the_first_ones_alone(plan: FaultPlan) -> None:
+    plan.add(Fault(kind="reset", method="GET", skip=2))
+    assert hits(plan, LOOK, START, LOOK, LOOK, LOOK) == [
+        False,
+        False,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_a_dead_period_begins_and_ends(plan: FaultPlan, clock: Clock) -> None:
+    plan.add(Fault(kind="reset", times=None, start_in=10, lasts=5))
+    seen = []
+    for _ in range(4):
+        seen += hits(plan, LOOK)
+        clock.advance(5)
+    assert seen == [False, False, True, False]
+    assert plan.as_list() == []
+
+
+def test_a_rate_hits_its_share_and_is_repeatable(clock: Clock) -> None:
+    seen = []
+    for _ in range(2):
+        plan = FaultPlan(clock, Random(7))
+        plan.add(Fault(kind="reset", times=None, rate=0.25))
+        seen.append(hits(plan, *[LOOK] * 1000))
+    assert seen[0] == seen[1]
+    assert 200 <= sum(seen[0]) <= 300
+    assert plan.as_list()[0]["hits"] == sum(seen[1])
+
+
+def test_faults_are_tried_in_order(plan: FaultPlan) -> None:
+    plan.add(Fault(kind="reset", method="POST"), Fault(kind="hang"))
+    found = [plan.pick(request) for request in (LOOK, START)]
+    assert [one.kind for one in found if one] == ["hang", "reset"]
+
+
+def test_a_life_is_written_as_it_is_read() -> None:
+    script = "pending:1.5 running:10 succeeded"
+    assert str(Life.parse(script)) == script
+
+
+def test_a_timeline_answers_for_every_time() -> None:
+    line = Timeline(100.0, Life.parse("pending:1 running:5 failed"))
+    words = []
+    for time in (99.9, 100, 101, 105.9, 106, 1e9):
+        moment = line.at(time)
+        words.append(moment.word if moment else None)
+    assert words == [None, "pending", "running", "running", "failed", "failed"]
+    line.end(103, "cancelled")
+    assert line.at(1e9) == ("cancelled", 103)
+    assert line.first("running") == 101
+    assert line.first("failed") is None
+    assert line.first("running", until=100) is None
+
+
+def test_a_state_that_never_ends_hides_what_follows() -> None:
+    line = Timeline(0.0, Life((("running", float("inf")), ("failed", 0.0))))
+    assert line.last == ("running", 0.0)
