@@ -103,7 +103,7 @@ def conclude(
         [moment.samples[scenario.dag_id] for moment in moments],
     )
     wrong = [*_wrong_tasks(scenario, tasks), *_wrong_starts(scenario, ours)]
-    if slots != scenario.slots:
+    if scenario.slots is not None and slots != scenario.slots:
         held = "never seen" if slots is None else slots
         wrong.append(f"worker slots held while waiting: {held}, not {scenario.slots}")
     return Outcome(

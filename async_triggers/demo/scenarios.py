@@ -18,7 +18,8 @@ class Scenario:
     of these jobs goes through at the simulator.
     ``tasks`` tells how many task instances each task has; all must end in ``state``.
     ``interval`` is the seconds between two looks at a job, and ``slots`` the number of
-    worker slots its tasks hold while all of its jobs run.
+    worker slots its tasks hold while all of its jobs run, None where that is a matter
+    of when a slot is free.
     """
 
     dag_id: str
@@ -29,7 +30,7 @@ class Scenario:
     life: str
     tasks: Mapping[str, int]
     interval: float
-    slots: int
+    slots: int | None
     state: str = "success"
 
 
@@ -38,22 +39,11 @@ STATUS_REQUESTS: Mapping[str, frozenset[str]] = {
 }
 """By vendor, the requests that ask how jobs are doing."""
 
-_SHORT = "pending:1 running:15 succeeded"
+_SHORT = "pending:1 running:25 succeeded"
 # Thirty tasks need a while to start on two cores; the first must still run then.
 _LONG = "pending:2 running:60 succeeded"
 
 SCENARIOS = (
-    Scenario(
-        dag_id="airbyte_thirty_syncs",
-        shows="30 mapped syncs, deferrable",
-        vendor="airbyte",
-        conn_id="airbyte_conn_example",
-        targets=tuple(f"demo-sync-{number:02}" for number in range(1, 31)),
-        life=_LONG,
-        tasks={"sync": 30},
-        interval=3,
-        slots=0,
-    ),
     Scenario(
         dag_id="airbyte_synchronous",
         shows="waits on the worker",
@@ -74,7 +64,8 @@ SCENARIOS = (
         life=_SHORT,
         tasks={"airbyte_async_money_json_example": 1, "airbyte_sensor": 1},
         interval=5,
-        slots=1,
+        # The sensor holds one, once it has got one.
+        slots=None,
     ),
     Scenario(
         dag_id="airbyte_deferrable",
@@ -84,6 +75,17 @@ SCENARIOS = (
         targets=("demo-deferrable",),
         life=_SHORT,
         tasks={"sync": 1},
+        interval=3,
+        slots=0,
+    ),
+    Scenario(
+        dag_id="airbyte_thirty_syncs",
+        shows="30 mapped syncs, deferrable",
+        vendor="airbyte",
+        conn_id="airbyte_conn_example",
+        targets=tuple(f"demo-sync-{number:02}" for number in range(1, 31)),
+        life=_LONG,
+        tasks={"sync": 30},
         interval=3,
         slots=0,
     ),

@@ -101,6 +101,18 @@ def test_what_is_wrong_is_told(changes: dict[str, object], wrong: str) -> None:
     assert any(wrong in told for told in outcome.wrong), outcome.wrong
 
 
+def test_slots_that_are_a_matter_of_chance_are_not_judged() -> None:
+    outcome = conclude(
+        replace(SCENARIO, slots=None),
+        tasks=[task(0), task(1)],
+        jobs=JOBS,
+        moments=[moment(2, running=2)],
+    )
+
+    assert outcome.slots == 2
+    assert outcome.wrong == []
+
+
 def test_jobs_that_follow_each_other_do_not_run_at_once() -> None:
     assert most_at_once([JobTimes("a", 0, 5), JobTimes("b", 5, 9)]) == 1
 
