@@ -63,4 +63,10 @@ if [ "$(cat .venv/async-triggers.stamp 2>/dev/null)" != "$(wanted_stamp)" ]; the
 fi
 
 PATH=$PWD/.venv/bin:$PATH
-export PATH
+# What imports Airflow reads its settings, and writes them where there are none: not
+# those of whoever runs this.
+for setting in $(env | sed -n 's/^\(AIRFLOW_[A-Za-z0-9_]*\)=.*/\1/p'); do
+    unset "$setting"
+done
+AIRFLOW_HOME=$PWD/.airflow/home
+export PATH AIRFLOW_HOME
