@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from airflow.sdk import BaseOperatorLink
-
-if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator
-    from airflow.sdk.types import TaskInstanceKey
+from async_triggers.deferral.link import JobLink
 
 
-class AirbyteJobLink(BaseOperatorLink):
+class AirbyteJobLink(JobLink):
     """Opens the job's log in Airbyte."""
 
     name = "Airbyte job"
-
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the job's address, empty while there is no job."""
-        return str(getattr(operator, "job_url", ""))

@@ -85,7 +85,7 @@ def ended(job: Job) -> Outcome:
         status=_STATUS_OF[job.state],
         kind=Kind.ENDED,
         job_id=job.id,
-        message=f"Job {job.id} {_ENDINGS[job.state]}{told}{where}",
+        message=f"{job.title} {_ENDINGS[job.state]}{told}{where}",
         job=job,
     )
 
@@ -144,6 +144,7 @@ def job_to_json(job: Job) -> dict[str, Any]:
         "id": job.id,
         "state": job.state.value,
         "word": job.word,
+        "label": job.label,
         "message": job.message,
         "url": job.url,
         "started_at": job.started_at,
@@ -168,6 +169,7 @@ def job_from_json(value: object) -> Job:
         id=_text(value["id"]),
         state=JobState(value["state"]),
         word=_text(value["word"]),
+        label=_text(value["label"]),
         message=_text(value["message"]),
         url=_text(value["url"]),
         started_at=None if started_at is None else _text(started_at),

@@ -114,8 +114,6 @@ class JobOperator(BaseOperator):
 
     statistics_key: ClassVar[str]
     """XCom key of the job's statistics."""
-    can_cancel: ClassVar[bool] = True
-    """Whether the vendor can cancel a job."""
     start_grace: ClassVar[float] = 0.0
     """Seconds after which a start whose answer was lost shows up, if it ever does."""
 
@@ -189,6 +187,11 @@ class JobOperator(BaseOperator):
     async def cancel(self, leased: LeasedAccount, job_id: str) -> None:
         """Cancel a job, if it is still that job which runs."""
 
+    @property
+    def attaches_when_cleared(self) -> bool:
+        """True where a running job cannot be cancelled to make way for a new one."""
+        return False
+
     @abstractmethod
     def may_attach(self, job: Job) -> bool:
         """Tell whether a job of somebody else would do as well as our own."""
@@ -207,6 +210,9 @@ class JobOperator(BaseOperator):
     @abstractmethod
     def result(self, job_id: str, job: Job | None) -> Any:
         """Return what the task returns."""
+
+    def failed_before(self, seen: Seen) -> None:
+        """Take note that this is a retry, and of the job that failed before it."""
 
     # The attempt ------------------------------------------------------------------
 
@@ -274,7 +280,12 @@ class JobOperator(BaseOperator):
                     return found, record.owned
 
             elif step is Next.SUPERSEDE:
-                self._supersede(record.job_id)
+                found = self._supersede(record.job_id)
+                if found is not None:
+                    new = replace(record, max_tries=ti.max_tries, killed=False)
+                    self._write(context, new)
+                    return found, True
+
                 superseded = record.job_id
 
             elif step is Next.LEAVE:
@@ -309,23 +320,34 @@ class JobOperator(BaseOperator):
                 job_id,
                 seen.job.word,
             )
+            self.failed_before(seen)
             return None
 
         whose = "the earlier attempt started" if record.owned else "it waited for"
         self.log.info("Attaching to job %s, which %s", job_id, whose)
         return seen
 
-    def _supersede(self, job_id: str) -> None:
-        """Cancel the job of a cleared attempt and see it end, before a new one starts."""
+    def _supersede(self, job_id: str) -> Seen | None:
+        """Cancel the job of a cleared attempt and see it end, before a new one starts.
+
+        Return it where the vendor cannot cancel, so that it is attached to.
+        """
         try:
             seen = self._ask(lambda leased: self.look(leased, job_id))
         except JobNotFound:
-            return
+            return None
         except TransientError as error:
             raise _Later(TRY_AGAIN, error.message) from None
 
-        if seen.job.state.is_terminal or not self.can_cancel:
-            return
+        if seen.job.state.is_terminal:
+            return None
+
+        if self.attaches_when_cleared:
+            self.log.info(
+                "The task was cleared and its job %s cannot be cancelled: attaching to it",
+                job_id,
+            )
+            return seen
 
         if not self.cancel_on_kill:
             self.log.info("Waiting for job %s of the cleared attempt to end", job_id)
@@ -339,6 +361,8 @@ class JobOperator(BaseOperator):
 
         if not ending.job.state.is_terminal:
             raise _Behind(ending)
+
+        return None
 
     async def _cancel_and_confirm(self, leased: LeasedAccount, job_id: str) -> Seen:
         await self.cancel(leased, job_id)
@@ -389,6 +413,7 @@ class JobOperator(BaseOperator):
             if attached is not None:
                 return attached, False
 
+        earlier = self._read_record(context)
         record = replace(record, intent=before.intent)
         self._write(context, record)
         try:
@@ -396,11 +421,12 @@ class JobOperator(BaseOperator):
                 lambda leased: self.start(leased, record.intent), interruptible=False
             )
         except AlreadyRunning as error:
+            self._take_back(context, earlier)
             attached = self._after_conflict(context, record, error, superseded)
             return attached, False
         except TransientError as error:
             if not error.ambiguous:
-                self._forget(context)
+                self._take_back(context, earlier)
                 raise _Later(error.retry_after or TRY_AGAIN, error.message) from None
 
             self.log.warning(
@@ -412,11 +438,11 @@ class JobOperator(BaseOperator):
 
             seen = found
         except PermanentError:
-            self._forget(context)
+            self._take_back(context, earlier)
             raise
 
         if self.was_there_before(seen, before.intent):
-            self._forget(context)
+            self._take_back(context, earlier)
             attached = self._meet(context, record, seen, superseded)
             if attached is not None:
                 return attached, False
@@ -424,7 +450,7 @@ class JobOperator(BaseOperator):
         self._job_id, self._owned = seen.job.id, True
         self._write(context, record.with_job(seen.job.id, owned=True))
         where = f" ({seen.job.url})" if seen.job.url else ""
-        self.log.info("Started job %s%s", seen.job.id, where)
+        self.log.info("%s: started%s", seen.job.title, where)
         if self._killed:
             # The kill came while the start was under way, before there was an id.
             self.on_kill()
@@ -440,7 +466,6 @@ class JobOperator(BaseOperator):
         superseded: str | None,
     ) -> Seen:
         """The vendor says that a job runs already: see which."""
-        self._forget(context)
         try:
             running = self._ask(self.find_running)
         except TransientError as failure:
@@ -471,7 +496,7 @@ class JobOperator(BaseOperator):
 
         where = f" ({job.url})" if job.url else ""
         since = f" since {job.started_at}" if job.started_at else ""
-        told = f"Job {job.id} is running already{since}{where}"
+        told = f"{job.title} is running already{since}{where}"
         if self.if_running == "fail":
             msg = f"{told}, and if_running is 'fail'"
             raise JobAlreadyRunning(msg)
@@ -781,7 +806,6 @@ class JobOperator(BaseOperator):
             and job_id is not None
             and self._owned
             and self.cancel_on_kill
-            and self.can_cancel
         ):
             thread = threading.Thread(
                 target=self._cancel_from_thread, args=(account, job_id), daemon=True
@@ -812,7 +836,7 @@ class JobOperator(BaseOperator):
 
     def _cancel_late(self, job_id: str) -> None:
         """Cancel after a deadline, on the worker, when nobody confirmed it before."""
-        if not (self.cancel_on_timeout and self.can_cancel):
+        if not self.cancel_on_timeout:
             return
 
         try:
@@ -851,8 +875,12 @@ class JobOperator(BaseOperator):
         if store is not None:
             store.set(KEY, record.to_json())
 
-    def _forget(self, context: Context) -> None:
-        """Take an intent back: nothing was started."""
+    def _take_back(self, context: Context, earlier: Record | None) -> None:
+        """Take an intent back: nothing was started, what was known before still holds."""
+        if earlier is not None and earlier.job_id is not None:
+            self._write(context, earlier)
+            return
+
         self._carried = None
         store = context.get("task_state_store")
         if store is not None:

@@ -103,7 +103,7 @@ class JobSensor(BaseSensorOperator):
 
         job = seen.job
         if not job.state.is_terminal:
-            self.log.info("Job %s is %s", job.id, job.word)
+            self.log.info("%s is %s", job.title, job.word)
             return PokeReturnValue(is_done=False)
 
         result = self._end(events.ended(job))

@@ -147,6 +147,13 @@ class JobTrigger(BaseTrigger):
         """Add what the event should carry beyond the row; by default nothing."""
         return job
 
+    def needs_attention(self, job: Job) -> bool:
+        """Tell whether a job that has not ended will not go on by itself."""
+        return False
+
+    async def attend(self, leased: LeasedAccount, job: Job) -> None:
+        """Help such a job on. The wait goes on afterwards."""
+
     # Waiting ----------------------------------------------------------------------
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -187,14 +194,7 @@ class JobTrigger(BaseTrigger):
         """Wait with an account that is leased already, on a worker as on the triggerer."""
         try:
             async with asyncio.timeout(self._seconds_left()):
-                job = await leased.poller.wait(
-                    self.subject,
-                    interval=self.poll_interval,
-                    mark=self.mark,
-                    seen_at=self.seen_at,
-                    news=self._tell,
-                )
-                job = await self.complete(leased, job)
+                job = await self.complete(leased, await self._until_ended(leased))
         except TimeoutError:
             return await self._at_deadline(leased)
         except EngineError as error:
@@ -202,14 +202,27 @@ class JobTrigger(BaseTrigger):
 
         return events.ended(job)
 
+    async def _until_ended(self, leased: LeasedAccount) -> Job:
+        while True:
+            job = await leased.poller.wait(
+                self.subject,
+                interval=self.poll_interval,
+                mark=self.mark,
+                seen_at=self.seen_at,
+                until=self.needs_attention,
+                news=self._tell,
+            )
+            if job.state.is_terminal:
+                return job
+
+            await self.attend(leased, job)
+
     def _tell(self, job: Job) -> None:
         """Log what has changed."""
         facts = ", ".join(
             f"{name} {value}" for name, value in job.statistics.items() if value
         )
-        self.log.info(
-            "Job %s is %s%s", job.id, job.word, f" ({facts})" if facts else ""
-        )
+        self.log.info("%s is %s%s", job.title, job.word, f" ({facts})" if facts else "")
 
     def _seconds_left(self) -> float | None:
         ends = self._deadline

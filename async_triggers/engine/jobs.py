@@ -32,7 +32,8 @@ _TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 class Job:
     """A job as one row of the vendor showed it.
 
-    ``id`` is the vendor's id as text. ``word`` is the vendor's own status word, for logs
+    ``id`` is the vendor's id as text; ``label`` names the job for people where that id
+    would not. ``word`` is the vendor's own status word, for logs
     and for states that nobody knows yet. ``message`` is the vendor's explanation of a
     failure, empty where it gives none. ``statistics`` holds plain JSON scalars in the
     vendor's names (rows, bytes, durations). ``started_at`` is ISO 8601 or None.
@@ -42,11 +43,17 @@ class Job:
     id: str
     state: JobState
     word: str
+    label: str = ""
     message: str = ""
     url: str = ""
     started_at: str | None = None
     ended_at: float | None = None
     statistics: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What to call the job in a sentence."""
+        return self.label or f"Job {self.id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

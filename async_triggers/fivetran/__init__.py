@@ -1,0 +1,1 @@
+"""Fivetran: operators, sensor, trigger and hook for syncs and re-syncs."""

@@ -1,0 +1,660 @@
+"""What Fivetran's REST API says: requests, replies, runs. Pure, no I/O.
+
+The API is described at https://fivetran.com/docs/rest-api/api-reference. A sync has no id
+there: a run is known by what the connection showed before its start
+(:class:`Run`), and over when the connection shows a later time of success or failure.
+Server times are compared with server times alone.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from async_triggers.engine.errors import (
+    AlreadyRunning,
+    EngineError,
+    UnreadableReply,
+)
+from async_triggers.engine.jobs import Job, JobState, Scalar
+from async_triggers.engine.wire import (
+    Account,
+    CredentialKind,
+    Lane,
+    Page,
+    Reply,
+    Request,
+    Row,
+    Source,
+    SourceKind,
+    Token,
+    format_time,
+    parse_time,
+    refuse_by_status,
+    segment,
+)
+
+HTTP_CONFLICT = 409
+
+DASHBOARD = "https://fivetran.com/dashboard/connections"
+
+# https://fivetran.com/docs/rest-api/pagination: "limit" from 1 to 1000.
+PAGE = 1000
+# Stopping a sync takes up to a minute, and pausing one waits for that:
+# https://fivetran.com/docs/rest-api/troubleshooting/pause-connector-500-error
+PAUSE_TIMEOUT = 90.0
+# https://fivetran.com/docs/rest-api/api-reference/connections/connection-sync-history: a
+# window of at most seven days, which must not begin earlier.
+HISTORY_WINDOW = 7 * 86_400.0
+HISTORY_MARGIN = 3_600.0
+
+HEADERS = {"Accept": "application/json;version=2"}
+
+ACCOUNT_LIST = Source(name="account list", kind=SourceKind.LIST, page=PAGE)
+GROUP_LISTS = Source(name="group lists", kind=SourceKind.LIST, page=PAGE, scoped=True)
+
+SYNCING = "syncing"
+RESCHEDULED = "rescheduled"
+PAUSED = "paused"
+MANUAL = "manual"
+CONNECTED = "connected"
+
+_HISTORY_STATES = {
+    # https://fivetran.com/docs/rest-api/api-reference/connections/connection-sync-history
+    "COMPLETED": JobState.SUCCEEDED,
+    "FAILURE": JobState.FAILED,
+    "CANCELED": JobState.CANCELLED,
+}
+
+
+# Models -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One sync of a connection: the connection, and what it showed before the start.
+
+    ``succeeded_at`` and ``failed_at`` are the server's times as it wrote them, None where
+    it never did. ``resync`` is set for a historical re-sync, which is over when the
+    connection has also left its historical state. ``patient`` runs are not over while the
+    connection is syncing, whatever its times say. ``strict`` ones have failed when the
+    connection's last sync had, even before the baseline.
+    """
+
+    connection_id: str
+    succeeded_at: str | None = None
+    failed_at: str | None = None
+    resync: bool = False
+    patient: bool = False
+    strict: bool = False
+
+    @property
+    def mark(self) -> str:
+        """Write all but the connection as text, for the poller and for storing."""
+        flags = "".join(
+            letter
+            for letter, is_set in (
+                ("r", self.resync),
+                ("p", self.patient),
+                ("s", self.strict),
+            )
+            if is_set
+        )
+        return f"{self.succeeded_at or ''}~{self.failed_at or ''}~{flags}"
+
+    @property
+    def id(self) -> str:
+        """An id of the run: the connection, and what it showed before the start."""
+        return f"{self.connection_id}@{self.mark}"
+
+    @property
+    def label(self) -> str:
+        """Name the run for people."""
+        what = "Re-sync" if self.resync else "Sync"
+        return f"{what} of {self.connection_id}"
+
+    @classmethod
+    def from_mark(cls, connection_id: str, mark: str | None) -> Run:
+        """Read what :attr:`mark` wrote; without one the connection never synced."""
+        parts = (mark or "").split("~")
+        succeeded, failed, flags = (*parts, "", "", "")[:3]
+        return cls(
+            connection_id=connection_id,
+            succeeded_at=succeeded or None,
+            failed_at=failed or None,
+            resync="r" in flags,
+            patient="p" in flags,
+            strict="s" in flags,
+        )
+
+    @classmethod
+    def from_id(cls, run_id: str) -> Run:
+        """Read what :attr:`id` wrote."""
+        connection_id, _, mark = run_id.partition("@")
+        return cls.from_mark(connection_id, mark)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """A connection of Fivetran: what is replicated from where to where.
+
+    ``tasks`` are the messages of what must be done for it to work again. ``sync_state`` is
+    scheduled, syncing, paused or rescheduled, ``setup_state`` incomplete, connected or
+    broken, ``schedule_type`` auto or manual.
+    """
+
+    id: str
+    schema: str
+    service: str
+    group_id: str
+    paused: bool
+    schedule_type: str
+    setup_state: str
+    sync_state: str
+    succeeded_at: str | None
+    failed_at: str | None
+    rescheduled_for: str | None
+    historical: bool
+    tasks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def run(self, *, resync: bool = False) -> Run:
+        """Return the run that would start now."""
+        return Run(
+            connection_id=self.id,
+            succeeded_at=self.succeeded_at,
+            failed_at=self.failed_at,
+            resync=resync,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryRecord:
+    """One sync in a connection's history. Volumes are in MB."""
+
+    sync_id: str
+    status: str
+    start: str | None
+    end: str | None
+    reason: str
+    volumes: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+def dashboard_url(connection_id: str) -> str:
+    """Return where the dashboard shows a connection."""
+    return f"{DASHBOARD}/{segment(connection_id, 'connection id')}/status"
+
+
+def latest_time(*times: str | None) -> str | None:
+    """Return the latest of some server times, as it was written."""
+    known = [(parse_time(each), each) for each in times]
+    found = [(moment, each) for moment, each in known if moment is not None]
+    return max(found)[1] if found else None
+
+
+def is_later(time: str | None, than: str | None) -> bool:
+    """Tell whether a server time is strictly later than a baseline; None is never."""
+    moment = parse_time(time)
+    if moment is None:
+        return False
+
+    baseline = parse_time(than)
+    return baseline is None or moment > baseline
+
+
+# Requests -----------------------------------------------------------------------------
+
+
+def get_connection(connection_id: str) -> Request:
+    """Ask for a connection.
+
+    https://fivetran.com/docs/rest-api/api-reference/connections/connection-details
+    """
+    return Request(
+        method="GET",
+        path=f"/v1/connections/{segment(connection_id, 'connector_id')}",
+        about=f"connection {connection_id}",
+        headers=HEADERS,
+    )
+
+
+def list_connections(group_id: str = "", *, schema: str = "") -> Request:
+    """Ask for the connections of the account or of one group, a thousand at a time.
+
+    https://fivetran.com/docs/rest-api/api-reference/connections/list-connections
+    """
+    path = "/v1/connections"
+    if group_id:
+        path = f"/v1/groups/{segment(group_id, 'group id')}/connections"
+
+    return _page(_Walk(path=path, schema=schema))
+
+
+def list_groups() -> Request:
+    """Ask for the groups, which are the destinations by name.
+
+    https://fivetran.com/docs/rest-api/api-reference/groups/list-all-groups
+    """
+    return _page(_Walk(path="/v1/groups"))
+
+
+def start_sync(connection_id: str, *, force: bool = False) -> Request:
+    """Start a sync; without ``force`` one that is under way is let be.
+
+    https://fivetran.com/docs/rest-api/api-reference/connections/sync-connection
+    """
+    return Request(
+        method="POST",
+        path=f"/v1/connections/{segment(connection_id, 'connector_id')}/sync",
+        about=f"the start of a sync of connection {connection_id}",
+        json={"force": force},
+        headers=HEADERS,
+        lane=Lane.START,
+        timeout=PAUSE_TIMEOUT,
+    )
+
+
+def start_resync(
+    connection_id: str, scope: Mapping[str, Sequence[str]] | None = None
+) -> Request:
+    """Start a historical re-sync, of some tables of some schemas or of all.
+
+    https://fivetran.com/docs/rest-api/api-reference/connections/resync-connection
+    """
+    return Request(
+        method="POST",
+        path=f"/v1/connections/{segment(connection_id, 'connector_id')}/resync",
+        about=f"the start of a re-sync of connection {connection_id}",
+        json={"scope": {key: list(val) for key, val in scope.items()}} if scope else {},
+        headers=HEADERS,
+        lane=Lane.START,
+        timeout=PAUSE_TIMEOUT,
+    )
+
+
+def modify_connection(
+    connection_id: str,
+    *,
+    paused: bool | None = None,
+    schedule_type: str | None = None,
+) -> Request:
+    """Pause or un-pause a connection, or change what starts its syncs.
+
+    Setup tests count against a limit of their own and are left out:
+    https://fivetran.com/docs/rest-api/api-reference/connections/modify-connection
+    """
+    body: dict[str, Any] = {"run_setup_tests": False}
+    if paused is not None:
+        body["paused"] = paused
+
+    if schedule_type is not None:
+        body["schedule_type"] = schedule_type
+
+    return Request(
+        method="PATCH",
+        path=f"/v1/connections/{segment(connection_id, 'connector_id')}",
+        about=f"a change of connection {connection_id}",
+        json=body,
+        headers=HEADERS,
+        lane=Lane.CANCEL if paused else Lane.START,
+        timeout=PAUSE_TIMEOUT,
+    )
+
+
+def sync_history(connection_id: str, *, since: float, until: float) -> Request:
+    """Ask for the syncs in a window of server times (epoch seconds).
+
+    https://fivetran.com/docs/rest-api/api-reference/connections/connection-sync-history
+    """
+    return Request(
+        method="GET",
+        path=f"/v1/connections/{segment(connection_id, 'connector_id')}/sync-history",
+        about=f"the sync history of connection {connection_id}",
+        params=(
+            ("start_time", format_time(since)),
+            ("end_time", format_time(until)),
+            ("limit", str(PAGE)),
+        ),
+        headers=HEADERS,
+    )
+
+
+def account_info() -> Request:
+    """Ask who we are: https://fivetran.com/docs/rest-api/api-reference/account."""
+    return Request(
+        method="GET",
+        path="/v1/account/info",
+        about="the account",
+        headers=HEADERS,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Walk:
+    """Where a walk over a list is, and which cursors it has seen."""
+
+    path: str
+    schema: str = ""
+    cursor: str = ""
+    seen: frozenset[str] = frozenset()
+
+
+def _page(walk: _Walk) -> Request:
+    params = [("limit", str(PAGE))]
+    if walk.schema:
+        params.append(("schema", walk.schema))
+
+    if walk.cursor:
+        params.append(("cursor", walk.cursor))
+
+    return Request(
+        method="GET",
+        path=walk.path,
+        about=f"the list at {walk.path}",
+        params=tuple(params),
+        headers=HEADERS,
+        note=walk,
+    )
+
+
+# Replies ------------------------------------------------------------------------------
+
+
+def read_data(request: Request, reply: Reply) -> dict[str, Any]:
+    """Read ``data`` of the envelope."""
+    data = reply.object(request.about).get("data")
+    if not isinstance(data, dict):
+        msg = f"The answer about {request.about} has no object 'data'"
+        raise UnreadableReply(msg, status=reply.status)
+
+    return data
+
+
+def read_items(request: Request, reply: Reply) -> tuple[list[Row], Request | None]:
+    """Read a page of a list, and the request for the one that follows."""
+    data = read_data(request, reply)
+    items = data.get("items")
+    if not isinstance(items, list) or not all(isinstance(row, dict) for row in items):
+        msg = f"The answer about {request.about} has no list 'items' of objects"
+        raise UnreadableReply(msg, status=reply.status)
+
+    walk, cursor = request.note, data.get("next_cursor")
+    if not isinstance(walk, _Walk) or not isinstance(cursor, str) or not cursor:
+        return items, None
+
+    if cursor in walk.seen:
+        # A cursor that comes back would be followed for ever.
+        return items, None
+
+    following = _Walk(
+        path=walk.path,
+        schema=walk.schema,
+        cursor=cursor,
+        seen=walk.seen | {cursor},
+    )
+    return items, _page(following)
+
+
+def row_id(row: Row) -> str:
+    """Read the id of a connection, or raise :class:`UnreadableReply`."""
+    value = row.get("id")
+    if not isinstance(value, str) or not value:
+        msg = "A connection has no id"
+        raise UnreadableReply(msg)
+
+    return value
+
+
+def read_connection(row: Row) -> Connection:
+    """Read a connection."""
+    status = row.get("status")
+    if not isinstance(status, dict):
+        msg = f"Connection {row_id(row)} has no status"
+        raise UnreadableReply(msg)
+
+    return Connection(
+        id=row_id(row),
+        schema=_text(row.get("schema")) or "",
+        service=_text(row.get("service")) or "",
+        group_id=_text(row.get("group_id")) or "",
+        paused=row.get("paused") is True,
+        schedule_type=_text(row.get("schedule_type")) or "",
+        setup_state=_text(status.get("setup_state")) or "",
+        sync_state=_text(status.get("sync_state")) or "",
+        succeeded_at=_text(row.get("succeeded_at")),
+        failed_at=_text(row.get("failed_at")),
+        rescheduled_for=_text(status.get("rescheduled_for")),
+        historical=status.get("is_historical_sync") is True,
+        tasks=_messages(status.get("tasks")),
+        warnings=_messages(status.get("warnings")),
+    )
+
+
+def judge_run(connection: Connection, run: Run) -> Job:
+    """Tell how a run is doing from what its connection shows.
+
+    A later time of success or failure ends it, the later of the two where both moved. A
+    connection that was paused or broke meanwhile shows no time, and ends it too.
+    """
+    succeeded = is_later(connection.succeeded_at, run.succeeded_at)
+    failed = is_later(connection.failed_at, run.failed_at)
+    if succeeded and failed:
+        succeeded = is_later(connection.succeeded_at, connection.failed_at)
+        failed = not succeeded
+
+    statistics: dict[str, Scalar] = {
+        "connection_id": connection.id,
+        "connection_name": connection.schema,
+        "succeeded_at": connection.succeeded_at,
+        "failed_at": connection.failed_at,
+    }
+    if run.strict and not succeeded:
+        failed = failed or is_later(connection.failed_at, connection.succeeded_at)
+
+    state, word, message = JobState.RUNNING, connection.sync_state, ""
+    ended_at: str | None = None
+    if run.patient and connection.sync_state == SYNCING:
+        pass
+    elif failed:
+        state, word, ended_at = JobState.FAILED, "failed", connection.failed_at
+        message = "; ".join(connection.tasks) or "Fivetran reports a failure"
+    elif succeeded and not (run.resync and connection.historical):
+        state, word, ended_at = JobState.SUCCEEDED, "succeeded", connection.succeeded_at
+    elif connection.setup_state not in {"", CONNECTED}:
+        state, word = JobState.FAILED, connection.setup_state
+        told = "; ".join(connection.tasks)
+        message = f"the connection is {connection.setup_state}" + (
+            f": {told}" if told else ""
+        )
+    elif connection.paused or connection.sync_state == PAUSED:
+        state, word = JobState.FAILED, PAUSED
+        message = "the connection was paused while the sync was waited for"
+    elif connection.sync_state == RESCHEDULED:
+        statistics["rescheduled_for"] = connection.rescheduled_for
+        statistics["schedule_type"] = connection.schedule_type
+
+    return Job(
+        id=run.id,
+        state=state,
+        word=word,
+        message=message,
+        label=run.label,
+        url=dashboard_url(connection.id),
+        started_at=None,
+        ended_at=parse_time(ended_at),
+        statistics=statistics,
+    )
+
+
+def read_history(request: Request, reply: Reply) -> list[HistoryRecord]:
+    """Read the records of a connection's history."""
+    items, _ = read_items(request, reply)
+    records = []
+    for row in items:
+        stages = row.get("stages")
+        volumes: dict[str, Scalar] = {}
+        for stage in ("extract", "process", "load"):
+            told = stages.get(stage) if isinstance(stages, dict) else None
+            volume = told.get("volume") if isinstance(told, dict) else None
+            if isinstance(volume, int | float) and not isinstance(volume, bool):
+                volumes[f"{stage}_volume_mb"] = volume
+
+        records.append(
+            HistoryRecord(
+                sync_id=_text(row.get("sync_id")) or "",
+                status=_text(row.get("status")) or "",
+                start=_text(row.get("start")),
+                end=_text(row.get("end")),
+                reason=_text(row.get("reason")) or "",
+                volumes=volumes,
+            )
+        )
+
+    return records
+
+
+def record_of(job: Job, records: Sequence[HistoryRecord]) -> HistoryRecord | None:
+    """Find the record that a job's end belongs to: the last one that agrees with it."""
+    fitting = [
+        record
+        for record in records
+        if record.end is not None and _HISTORY_STATES.get(record.status) is job.state
+    ]
+    return max(fitting, key=lambda record: parse_time(record.end) or 0.0, default=None)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _messages(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        return ()
+
+    told = [
+        each.get("message") or each.get("code")
+        for each in value
+        if isinstance(each, dict)
+    ]
+    return tuple(str(each) for each in told if each)
+
+
+# The vendor ---------------------------------------------------------------------------
+
+
+class Fivetran:
+    """Fivetran as the engine sees it."""
+
+    name = "Fivetran"
+    grid_floor = 15.0
+    # There is no feed whose window could overlap.
+    overlap = 0.0
+    sources: Sequence[Source] = (ACCOUNT_LIST, GROUP_LISTS)
+
+    def token_request(self, account: Account) -> Request | None:
+        """Credentials are sent as they are."""
+        return None
+
+    def read_token(self, reply: Reply) -> Token:
+        """Fivetran has no tokens."""
+        raise NotImplementedError(reply.status)
+
+    def authorize(
+        self,
+        account: Account,
+        token: Token | None,
+    ) -> Mapping[str, str]:
+        """Prove who we are: https://fivetran.com/docs/rest-api/getting-started."""
+        credentials = account.credentials
+        if credentials.kind is CredentialKind.BEARER:
+            # The dashboard also shows key and secret as one text in Base64.
+            return {"Authorization": f"Basic {credentials.secret}"}
+
+        pair = f"{credentials.login}:{credentials.secret}"
+        return {"Authorization": f"Basic {b64encode(pair.encode()).decode()}"}
+
+    def refuse(self, request: Request, reply: Reply) -> EngineError:
+        """Map a refusal to an error.
+
+        https://fivetran.com/docs/rest-api/api-reference/api-response-codes
+        """
+        detail = _explanation(reply)
+        if reply.status == HTTP_CONFLICT and request.lane is Lane.START:
+            return AlreadyRunning(
+                f"Fivetran did not make {request.about}: {detail}", status=reply.status
+            )
+
+        return refuse_by_status(self.name, request, reply, detail)
+
+    def remaining(self, reply: Reply) -> tuple[float, float] | None:
+        """Read what is left of the account's hour.
+
+        https://fivetran.com/docs/rest-api/getting-started/rate-limiting
+        """
+        try:
+            left = float(reply.headers["x-rate-limit-remaining"])
+            allowed = float(reply.headers["x-rate-limit"])
+        except (KeyError, ValueError):
+            return None
+
+        return left, allowed
+
+    def single(self, account: Account, subject: str) -> Request:
+        """Ask for one connection."""
+        return get_connection(subject)
+
+    def many(
+        self,
+        account: Account,
+        source: Source,
+        *,
+        subjects: Sequence[str] = (),
+        since: float | None = None,
+        scope: str = "",
+    ) -> Request:
+        """Ask for the connections of the account, or of one group."""
+        return list_connections(scope)
+
+    def read(self, request: Request, reply: Reply) -> Page:
+        """Read a page of connections, or one connection."""
+        if not isinstance(request.note, _Walk):
+            row = read_data(request, reply)
+            return Page(rows={row_id(row): row}, count=1)
+
+        items, following = read_items(request, reply)
+        return Page(
+            rows={row_id(row): row for row in items}, count=len(items), next=following
+        )
+
+    def judge(
+        self,
+        account: Account,
+        subject: str,
+        row: Row,
+        mark: str | None,
+    ) -> Job:
+        """Tell how the run is doing that a waiter waits for."""
+        return judge_run(read_connection(row), Run.from_mark(subject, mark))
+
+    def scope_of(self, row: Row) -> str:
+        """Name the group, so that only its list need be read."""
+        return _text(row.get("group_id")) or ""
+
+    def needs_confirmation(self, job: Job) -> bool:
+        """Always: how far lists lag behind is not documented."""
+        return True
+
+
+FIVETRAN = Fivetran()
+
+
+def _explanation(reply: Reply) -> str:
+    try:
+        body = reply.object("a refusal")
+    except UnreadableReply:
+        return ""
+
+    parts = (body.get("code"), body.get("message"))
+    return ": ".join(str(part) for part in parts if part)

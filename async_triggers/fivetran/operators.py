@@ -1,0 +1,379 @@
+"""Runs a sync, or a historical re-sync, of a Fivetran connection."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from async_triggers.deferral.arguments import (
+    ArgumentUnusable,
+    one_of,
+    positive,
+    text,
+)
+from async_triggers.deferral.operator import IF_RUNNING, Before, JobOperator
+from async_triggers.deferral.record import Intent
+from async_triggers.engine.errors import RequestRejected
+from async_triggers.engine.jobs import Job, JobState, Seen
+from async_triggers.fivetran import api
+from async_triggers.fivetran.hooks import FivetranHook
+from async_triggers.fivetran.links import FivetranConnectionLink
+from async_triggers.fivetran.triggers import FivetranTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from async_triggers.engine.accounts import LeasedAccount
+
+SCHEDULE_TYPES = ("manual", "auto")
+OLD_SCHEDULE_KEY = "fivetran_schedule_type_before"
+"""XCom key of the schedule type that a connection had before it was changed."""
+
+
+class FivetranOperator(JobOperator):
+    """Starts a sync of a Fivetran connection and waits until it has ended.
+
+    Returns the time of the success as Fivetran writes it; with
+    ``wait_for_completion=False`` the connection's last time before the start (None when it
+    never synced), which a sensor takes as its baseline. The statistics are pushed to the
+    XCom ``fivetran_sync``.
+
+    Unlike the peers, a sync that is under way is never stopped and started anew.
+
+    :param connector_id: the connection in Fivetran (templated)
+    :param connector_name: its name, together with ``destination_name`` (templated)
+    :param destination_name: the name of its destination (templated)
+    :param run_name: accepted as the peers do, and not used
+    :param fivetran_conn_id: the Airflow connection
+    :param fivetran_retry_limit: how often a single call is tried
+    :param fivetran_retry_delay: accepted as the peers do; the waits between tries follow
+        the vendor's word and double from one second
+    :param poll_frequency: how often to look, in seconds; never more often than every 15
+    :param schedule_type: what may start syncs: ``manual`` (requests only) or ``auto``
+        (Fivetran's schedule too). Changed where the connection has the other, with a
+        warning and the old value in the XCom ``fivetran_schedule_type_before``; None
+        leaves it
+    :param reschedule_wait_time: seconds after which a sync that Fivetran has put off is
+        started again, where the schedule is manual; 0 waits until the time it names
+    :param deferrable: wait on the triggerer and not on a worker
+    :param wait_for_completion: False hands back the baseline and does not wait
+    :param timeout: seconds after which the task gives up; None for never
+    :param if_running: what to do when a sync is under way that is not our own: ``wait``
+        for it to end and start our own, ``attach`` to it, ``fail``, or ``skip``
+    :param cancel_on_kill: pause the connection when a user stops the task. Off, because
+        pausing is the only way to stop a sync and stops the schedule with it
+    :param cancel_on_timeout: pause the connection when a deadline passes
+    :param unpause_after_cancel: un-pause it once the sync has stopped
+    """
+
+    template_fields: Sequence[str] = (
+        "connector_id",
+        "connector_name",
+        "destination_name",
+    )
+    ui_color = "#D5E8FF"
+    operator_extra_links = (FivetranConnectionLink(),)
+
+    statistics_key = "fivetran_sync"
+    # A connection shows that it is syncing some seconds after its start.
+    start_grace = 60.0
+
+    def __init__(
+        self,
+        connector_id: str | None = None,
+        connector_name: str | None = None,
+        destination_name: str | None = None,
+        run_name: str | None = None,
+        fivetran_conn_id: str = "fivetran_default",
+        fivetran_retry_limit: int = 3,
+        fivetran_retry_delay: float = 1,
+        poll_frequency: float = 15,
+        schedule_type: str | None = "manual",
+        reschedule_wait_time: float = 0,
+        deferrable: bool = True,
+        wait_for_completion: bool = True,
+        *,
+        timeout: float | None = None,
+        if_running: str = "wait",
+        cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
+        unpause_after_cancel: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if "timeout_seconds" in kwargs:
+            old = kwargs.pop("timeout_seconds")
+            timeout = old if timeout is None else timeout
+            deprecated("timeout_seconds", "timeout")
+
+        super().__init__(**kwargs)
+        self.connector_id = connector_id
+        self.connector_name = connector_name
+        self.destination_name = destination_name
+        self.run_name = run_name
+        self.fivetran_conn_id = fivetran_conn_id
+        self.fivetran_retry_limit = fivetran_retry_limit
+        self.fivetran_retry_delay = fivetran_retry_delay
+        self.poll_frequency = positive("poll_frequency", poll_frequency)
+        if schedule_type is not None:
+            one_of("schedule_type", schedule_type, SCHEDULE_TYPES)
+
+        self.schedule_type = schedule_type
+        self.reschedule_wait_time = reschedule_wait_time
+        self.deferrable = deferrable
+        self.wait_for_completion = wait_for_completion
+        self.timeout = None if timeout is None else positive("timeout", timeout)
+        self.if_running = one_of("if_running", if_running, IF_RUNNING)
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self.unpause_after_cancel = unpause_after_cancel
+
+    # What is asked for ------------------------------------------------------------
+
+    resync = False
+    _found_id: str | None = None
+    _connection: api.Connection | None = None
+    _old_schedule: str | None = None
+    _stopped = False
+
+    @property
+    def waits(self) -> bool:
+        """False when the task hands back the baseline and does not wait."""
+        return self.wait_for_completion
+
+    def check_arguments(self) -> None:
+        """Raise AirflowException when a rendered argument cannot be used."""
+        check_connector(self.connector_id, self.connector_name, self.destination_name)
+
+    def make_hook(self) -> FivetranHook:
+        """Return the hook of the operator's connection."""
+        return FivetranHook(
+            self.fivetran_conn_id, attempts=max(1, int(self.fivetran_retry_limit))
+        )
+
+    def describe_request(self) -> Mapping[str, Any]:
+        """Return what is asked for."""
+        return {
+            "connector_id": self.connector_id,
+            "connector_name": self.connector_name,
+            "destination_name": self.destination_name,
+            "resync": self.resync,
+        }
+
+    async def _id(self, leased: LeasedAccount) -> str:
+        if self.connector_id:
+            return self.connector_id
+
+        if self._found_id is None:
+            self._found_id = await self.make_hook().find_connector_id(
+                leased, self.connector_name or "", self.destination_name or ""
+            )
+
+        return self._found_id
+
+    # The start --------------------------------------------------------------------
+
+    async def before_start(self, leased: LeasedAccount) -> Before:
+        """Look at the connection: what it last did, and whether it can sync at all."""
+        hook = self.make_hook()
+        connector_id = await self._id(leased)
+        connection, now = await hook.get_fivetran_connection(leased, connector_id)
+        self._connection = connection
+        refuse_unless_set_up(connection)
+        run = connection.run(resync=self.resync)
+        running = None
+        if connection.sync_state == api.SYNCING:
+            running = Seen(job=api.judge_run(connection, run), at=now)
+
+        return Before(intent=Intent(at=now, baseline=run.id), running=running)
+
+    async def start(self, leased: LeasedAccount, intent: Intent) -> Seen:
+        """Make the connection ready, and start the sync."""
+        run = api.Run.from_id(intent.baseline)
+        await self._make_ready(leased, run.connection_id)
+        at = await self.send_start(leased, run.connection_id)
+        job = Job(
+            id=run.id,
+            state=JobState.RUNNING,
+            word=api.SYNCING,
+            label=run.label,
+            url=api.dashboard_url(run.connection_id),
+        )
+        return Seen(job=job, at=at)
+
+    async def send_start(
+        self, leased: LeasedAccount, connector_id: str
+    ) -> float | None:
+        """Ask for the sync; return the server's time of the answer."""
+        return await self.make_hook().start_sync(leased, connector_id)
+
+    async def _make_ready(self, leased: LeasedAccount, connector_id: str) -> None:
+        hook = self.make_hook()
+        connection = self._connection
+        if connection is None:
+            connection, _ = await hook.get_fivetran_connection(leased, connector_id)
+
+        wanted = self.schedule_type
+        if wanted is not None and connection.schedule_type not in {"", wanted}:
+            self.log.warning(
+                "The schedule type of connection %s is changed from %s to %s, as"
+                " schedule_type says; None would leave it",
+                connector_id,
+                connection.schedule_type,
+                wanted,
+            )
+            self._old_schedule = connection.schedule_type
+            await hook.set_schedule_type(leased, connector_id, wanted)
+
+        if connection.paused:
+            self.log.info("Connection %s is paused: un-pausing it", connector_id)
+            await hook.set_paused(leased, connector_id, paused=False)
+
+    async def find_started(self, leased: LeasedAccount, intent: Intent) -> Seen | None:
+        """See whether the connection has moved since the intent."""
+        run = api.Run.from_id(intent.baseline)
+        connection, now = await self.make_hook().get_fivetran_connection(
+            leased, run.connection_id
+        )
+        job = api.judge_run(connection, run)
+        moved = job.ended_at is not None or connection.sync_state == api.SYNCING
+        return Seen(job=job, at=now) if moved else None
+
+    async def find_running(self, leased: LeasedAccount) -> Seen | None:
+        """Return the sync that is under way."""
+        return (await self.before_start(leased)).running
+
+    def started(self, context: Context, seen: Seen) -> None:
+        """Write down the schedule type that was changed."""
+        if self._old_schedule is not None:
+            context["ti"].xcom_push(key=OLD_SCHEDULE_KEY, value=self._old_schedule)
+
+    # The sync ---------------------------------------------------------------------
+
+    async def look(self, leased: LeasedAccount, job_id: str) -> Seen:
+        """Ask how a run is doing."""
+        seen = await self.make_hook().look(leased, api.Run.from_id(job_id))
+        if self._stopped and seen.job.state in {JobState.RUNNING, JobState.FAILED}:
+            stopped = replace(seen.job, state=JobState.CANCELLED, word="stopped")
+            return Seen(job=stopped, at=seen.at)
+
+        return seen
+
+    async def cancel(self, leased: LeasedAccount, job_id: str) -> None:
+        """Stop the sync by pausing its connection."""
+        await self.make_hook().stop_sync(
+            leased,
+            api.Run.from_id(job_id).connection_id,
+            unpause=self.unpause_after_cancel,
+        )
+        self._stopped = True
+
+    async def complete(self, leased: LeasedAccount, job: Job) -> Job:
+        """Add what the sync history tells."""
+        connector_id = api.Run.from_id(job.id).connection_id
+        return await self.make_hook().settle(leased, job, connector_id)
+
+    @property
+    def attaches_when_cleared(self) -> bool:
+        """Fivetran cannot cancel a sync, except by pausing where that is wanted."""
+        return not self.cancel_on_kill
+
+    def may_attach(self, job: Job) -> bool:
+        """Attach to a sync, unless a re-sync is wanted."""
+        return not self.resync
+
+    def make_trigger(
+        self,
+        seen: Seen | str,
+        *,
+        owned: bool,
+        end_time: float | None,
+        execution_deadline: float | None,
+    ) -> FivetranTrigger:
+        """Return the trigger that waits for a run."""
+        run = api.Run.from_id(seen if isinstance(seen, str) else seen.job.id)
+        return FivetranTrigger(
+            self.task_id,
+            run.connection_id,
+            self.fivetran_conn_id,
+            poke_interval=self.poll_frequency,
+            reschedule_wait_time=self.reschedule_wait_time,
+            baseline=run.mark,
+            end_time=end_time,
+            execution_deadline=execution_deadline,
+            owned=owned,
+            cancel_on_kill=self.cancel_on_kill,
+            cancel_on_timeout=self.cancel_on_timeout,
+            unpause_after_cancel=self.unpause_after_cancel,
+            seen_at=None if isinstance(seen, str) else seen.at,
+        )
+
+    def result(self, job_id: str, job: Job | None) -> str | None:
+        """Return the time of the success, or the baseline of a sync not waited for."""
+        if job is None:
+            run = api.Run.from_id(job_id)
+            return api.latest_time(run.succeeded_at, run.failed_at)
+
+        done = job.statistics.get("succeeded_at")
+        return done if isinstance(done, str) else None
+
+
+class FivetranResyncOperator(FivetranOperator):
+    """Starts a historical re-sync of a Fivetran connection and waits until it has ended.
+
+    :param scope: the tables to re-sync by schema, for example ``{"sales": ["orders"]}``;
+        None for all
+    """
+
+    resync = True
+
+    def __init__(
+        self, scope: Mapping[str, Sequence[str]] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.scope = scope
+
+    def describe_request(self) -> Mapping[str, Any]:
+        """Return what is asked for."""
+        return {**super().describe_request(), "scope": self.scope}
+
+    async def send_start(
+        self, leased: LeasedAccount, connector_id: str
+    ) -> float | None:
+        """Ask for the re-sync; return the server's time of the answer."""
+        return await self.make_hook().start_resync(leased, connector_id, self.scope)
+
+
+def check_connector(
+    connector_id: str | None, connector_name: str | None, destination_name: str | None
+) -> None:
+    """Raise AirflowException unless a connection is named in one of the two ways."""
+    if connector_id:
+        text("connector_id", connector_id)
+        if "@" in connector_id:
+            msg = f"connector_id {connector_id!r} is not an id of Fivetran's"
+            raise ArgumentUnusable(msg)
+
+    elif not (connector_name and destination_name):
+        msg = "Give connector_id, or both connector_name and destination_name"
+        raise ArgumentUnusable(msg)
+
+
+def refuse_unless_set_up(connection: api.Connection) -> None:
+    """Raise :class:`RequestRejected` for a connection whose setup is not complete."""
+    if connection.setup_state in {"", api.CONNECTED}:
+        return
+
+    told = "; ".join(connection.tasks)
+    msg = (
+        f"The Fivetran connection {connection.id} is {connection.setup_state}"
+        f"{f' ({told})' if told else ''}: complete its setup at"
+        f" {api.dashboard_url(connection.id)},"
+        " nothing was started"
+    )
+    raise RequestRejected(msg)
+
+
+def deprecated(old: str, new: str) -> None:
+    warnings.warn(f"{old} is deprecated: use {new}", DeprecationWarning, stacklevel=4)
