@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+
+from rich.console import Console
+
+from async_triggers.demo.run import run
+from async_triggers.demo.scenarios import SCENARIOS
 
 HERE = Path(__file__).parents[2]
 
@@ -20,6 +26,16 @@ def _processes_of(home: Path) -> list[int]:
             if mark in (process / "environ").read_bytes().split(b"\0"):
                 found.append(int(process.name))
     return found
+
+
+def _wait_until_gone(home: Path) -> None:
+    """Wait for the killed to be gone; the kernel takes a moment."""
+    patience = threading.Event()
+    for _ in range(50):
+        if not _processes_of(home):
+            return
+        patience.wait(0.1)
+    assert _processes_of(home) == []
 
 
 def test_an_interrupted_demo_stops_all_it_started(tmp_path: Path) -> None:
@@ -46,9 +62,19 @@ def test_an_interrupted_demo_stops_all_it_started(tmp_path: Path) -> None:
     assert demo.returncode == 130, said
     assert "Interrupted; everything is stopped." in said
     assert len(while_it_runs) >= 4
-    patience = threading.Event()
-    for _ in range(50):
-        if not _processes_of(home):
-            break
-        patience.wait(0.1)
-    assert _processes_of(home) == []
+    _wait_until_gone(home)
+
+
+def test_the_demo_of_single_syncs_is_as_expected(tmp_path: Path) -> None:
+    single = [each for each in SCENARIOS if len(each.targets) == 1]
+    console = Console(file=io.StringIO(), width=100)
+
+    code = run(home=tmp_path / "demo", scenarios=single, console=console)
+
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue()
+    assert code == 0, said
+    assert "all as expected" in said
+    for scenario in single:
+        assert scenario.dag_id in said
+    _wait_until_gone(tmp_path / "demo")
