@@ -12,6 +12,7 @@ from typing import Any
 
 _OFFICIAL = {
     "airbyte": "apache-airflow-providers-airbyte",
+    "Fivetran": "airflow-provider-fivetran-async",
 }
 
 
@@ -27,16 +28,24 @@ def get_provider_info() -> dict[str, Any]:
                 "external-doc-url": "https://docs.airbyte.com/",
                 "tags": ["service"],
             },
+            {
+                "integration-name": "Fivetran",
+                "external-doc-url": "https://fivetran.com/docs/",
+                "tags": ["service"],
+            },
         ],
-        "operators": [_modules("Airbyte", "async_triggers.airbyte.operators")],
-        "sensors": [_modules("Airbyte", "async_triggers.airbyte.sensors")],
-        "hooks": [_modules("Airbyte", "async_triggers.airbyte.hooks")],
-        "triggers": [_modules("Airbyte", "async_triggers.airbyte.triggers")],
-        "extra-links": ["async_triggers.airbyte.links.AirbyteJobLink"],
+        "operators": _modules("operators"),
+        "sensors": _modules("sensors"),
+        "hooks": _modules("hooks"),
+        "triggers": _modules("triggers"),
+        "extra-links": [
+            "async_triggers.airbyte.links.AirbyteJobLink",
+            "async_triggers.fivetran.links.FivetranConnectionLink",
+        ],
         "connection-types": [
             form
-            for form in (_AIRBYTE_FORM,)
-            if not _is_installed(_OFFICIAL[form["connection-type"]])
+            for form in _FORMS
+            if not _is_installed(_OFFICIAL.get(form["connection-type"], ""))
         ],
         "config": {
             "async_triggers": {
@@ -44,17 +53,32 @@ def get_provider_info() -> dict[str, Any]:
                     "How much is asked of the vendors. Each process (a triggerer, a task)"
                     " has a budget of its own; a connection's extra wins over these."
                 ),
-                "options": _options("airbyte", "Airbyte", "600", "2", "2"),
+                "options": {
+                    **_options("airbyte", "Airbyte", "600", "2", "2"),
+                    **_options("fivetran", "Fivetran", "333.33", "8", "4"),
+                },
             }
         },
     }
 
 
-def _modules(integration: str, module: str) -> dict[str, Any]:
-    return {"integration-name": integration, "python-modules": [module]}
+_PACKAGES = {
+    "Airbyte": "async_triggers.airbyte",
+    "Fivetran": "async_triggers.fivetran",
+}
+
+
+def _modules(kind: str) -> list[dict[str, Any]]:
+    return [
+        {"integration-name": integration, "python-modules": [f"{package}.{kind}"]}
+        for integration, package in _PACKAGES.items()
+    ]
 
 
 def _is_installed(name: str) -> bool:
+    if not name:
+        return False
+
     try:
         distribution(name)
     except PackageNotFoundError:
@@ -115,6 +139,37 @@ _AIRBYTE_FORM: dict[str, Any] = {
         **_ROUTE_FIELDS,
     },
 }
+
+
+def _fivetran_form(connection_type: str) -> dict[str, Any]:
+    return {
+        "connection-type": connection_type,
+        "hook-class-name": "async_triggers.fivetran.hooks.FivetranHook",
+        "hook-name": "Fivetran",
+        "ui-field-behaviour": {
+            "hidden-fields": ["schema", "port"],
+            "relabeling": {"login": "API Key", "password": "API Secret"},
+            "placeholders": {
+                "login": "API key, or empty",
+                "password": "API secret, or the Base64-encoded API key",
+                "host": "https://api.fivetran.com",
+            },
+        },
+        "conn-fields": {
+            "trial": _extra(
+                "Trial account", "boolean", "A trial account has 500 requests an hour."
+            ),
+            **_ROUTE_FIELDS,
+        },
+    }
+
+
+_FORMS: tuple[dict[str, Any], ...] = (
+    _AIRBYTE_FORM,
+    _fivetran_form("fivetran"),
+    # The peers' spelling, so that connections made for them can still be edited.
+    _fivetran_form("Fivetran"),
+)
 
 
 def _options(

@@ -376,4 +376,5 @@ def refuse_unless_set_up(connection: api.Connection) -> None:
 
 
 def deprecated(old: str, new: str) -> None:
+    """Warn of an argument that has a new name."""
     warnings.warn(f"{old} is deprecated: use {new}", DeprecationWarning, stacklevel=4)
