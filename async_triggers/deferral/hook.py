@@ -35,7 +35,13 @@ from async_triggers.engine.errors import (
     TransientError,
     Unreachable,
 )
-from async_triggers.engine.wire import Account, Budget, Route, Vendor
+from async_triggers.engine.wire import (
+    Account,
+    Budget,
+    CredentialKind,
+    Route,
+    Vendor,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -43,6 +49,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 CONNECTION_TTL = 300.0
 """Seconds for which a connection that a trigger has read is not read again."""
@@ -98,7 +106,7 @@ class VendorHook(BaseHook):
         missing or malformed, Airflow's own error when there is no such connection.
         """
         try:
-            return self.read(self.get_connection(self.conn_id))
+            return self._read_warily(self.get_connection(self.conn_id))
         except EngineError as error:
             raise translate(error, self.conn_id) from None
 
@@ -142,7 +150,24 @@ class VendorHook(BaseHook):
             )
             raise Unreachable(msg) from None
 
-        return self.read(connection)
+        return self._read_warily(connection)
+
+    def _read_warily(self, connection: Connection) -> Account:
+        """Read a connection, and warn of one that gives its credentials away."""
+        account = self.read(connection)
+        parts = urlsplit(account.base_url)
+        if (
+            parts.scheme == "http"
+            and account.credentials.kind is not CredentialKind.NONE
+            and parts.hostname not in _LOOPBACK
+        ):
+            log.warning(
+                "The connection %r sends its credentials to %s unencrypted: use https",
+                self.conn_id,
+                parts.hostname,
+            )
+
+        return account
 
     @asynccontextmanager
     async def lease(
