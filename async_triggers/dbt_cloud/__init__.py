@@ -1,0 +1,1 @@
+"""dbt Cloud: operators, sensor, trigger, hook and link."""

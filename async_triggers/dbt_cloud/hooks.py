@@ -1,0 +1,524 @@
+"""Reads an Airflow connection to dbt Cloud, and makes the calls people make by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from async_triggers.dbt_cloud import api
+from async_triggers.dbt_cloud.api import DBT_CLOUD, DbtCloudJobRunStatus
+from async_triggers.deferral.arguments import (
+    ArgumentUnusable,
+    positive,
+    text,
+    whole_number,
+)
+from async_triggers.deferral.hook import (
+    VendorHook,
+    read_budget,
+    read_extra,
+    read_route,
+)
+from async_triggers.engine.errors import (
+    AccountMisconfigured,
+    EngineError,
+    PermanentError,
+    RequestRejected,
+)
+from async_triggers.engine.jobs import JobState, Seen
+from async_triggers.engine.wire import Account, Budget, CredentialKind, Credentials
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+    from airflow.sdk.types import Logger
+
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Job
+    from async_triggers.engine.wire import Reply, Request, Row
+
+__all__ = [
+    "DbtCloudHook",
+    "DbtCloudJobRunStatus",
+    "HookParams",
+    "optional_id",
+    "read_hook_params",
+]
+
+# https://docs.getdbt.com/docs/dbt-apis/rate-limits: 5,000 requests a minute for an
+# account. Who exceeds them is refused for five minutes, and not told so by any header.
+BUDGET = Budget(
+    requests=5000, per=60.0, share=0.6, polls=8, starts=4, cancels=2, cooldown=300.0
+)
+
+ATTEMPTS = 4
+# Seconds in which it is found out why a run failed: the task must not wait for it longer.
+EXPLAIN = 10.0
+# The log of a step and the artifacts of a run appear a moment after its end.
+EXPLAIN_AGAIN = 2.0
+
+_warned_hosts: set[str] = set()
+
+
+class DbtCloudHook(VendorHook):
+    """dbt Cloud's Admin API.
+
+    :param dbt_cloud_conn_id: the Airflow connection
+    :param timeout_seconds: seconds for one request; else ``timeout`` in the connection's
+        extra, else 60
+    :param retry_limit: how often one call is tried while only trouble answers
+    :param account_id: the account; else the connection's login
+    """
+
+    conn_name_attr = "dbt_cloud_conn_id"
+    default_conn_name = "dbt_cloud_default"
+    conn_type = "dbt_cloud"
+    hook_name = "dbt Cloud"
+
+    vendor = DBT_CLOUD
+
+    def __init__(
+        self,
+        dbt_cloud_conn_id: str = default_conn_name,
+        timeout_seconds: float | None = None,
+        retry_limit: int = ATTEMPTS,
+        *,
+        account_id: int | str | None = None,
+    ) -> None:
+        super().__init__(dbt_cloud_conn_id)
+        self.timeout_seconds = timeout_seconds
+        self.retry_limit = retry_limit
+        self.account_id = account_id
+
+    @classmethod
+    def for_task(
+        cls,
+        conn_id: str,
+        *,
+        account_id: object = None,
+        hook_params: Mapping[str, Any] | None = None,
+    ) -> DbtCloudHook:
+        """Return the hook that a task's rendered arguments ask for.
+
+        Raise :class:`~async_triggers.deferral.arguments.ArgumentUnusable` for any of them
+        that cannot be used.
+        """
+        params = read_hook_params(hook_params)
+        return cls(
+            text("dbt_cloud_conn_id", conn_id),
+            params.timeout_seconds,
+            params.retry_limit,
+            account_id=optional_id("account_id", account_id),
+        )
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells two hooks apart that would read the same connection differently."""
+        return (*super().key, self.timeout_seconds, str(self.account_id or ""))
+
+    def read(self, connection: Connection) -> Account:
+        """Turn a connection into an account.
+
+        ``host`` is the account's access URL, ``login`` the account's id unless the task
+        names one, ``password`` an API token. ``schema`` may hold the scheme of the URL.
+        ``extra``:
+
+        - ``proxies``, ``timeout``, ``connect_timeout``, ``read_timeout``, ``verify``,
+          ``ca_bundle``
+        - ``requests_per_minute``, ``share``, ``concurrent_polls``, ``concurrent_starts``
+        """
+        extra = read_extra(connection)
+        host = connection.host or ""
+        schema = (connection.schema or "").strip()
+        base = api.base_url(
+            host,
+            port=connection.port,
+            scheme=schema if schema in {"http", "https"} else "",
+        )
+        token = (connection.password or "").strip()
+        if not token:
+            msg = "password is empty: set it to an API token of dbt Cloud"
+            raise AccountMisconfigured(msg)
+
+        if self.account_id is not None and self.account_id != "":
+            account_id = api.account_id(self.account_id, "account_id")
+        elif connection.login:
+            account_id = api.account_id(connection.login, "login")
+        else:
+            msg = "login is empty: set it to the account's id, or give the task account_id"
+            raise AccountMisconfigured(msg)
+
+        if self.timeout_seconds is not None:
+            extra = {**extra, "timeout": self.timeout_seconds}
+
+        doubt = api.doubt_host(host, base)
+        if doubt and base not in _warned_hosts:
+            _warned_hosts.add(base)
+            self.log.warning("Connection %r: %s", self.conn_id, doubt)
+
+        return Account(
+            vendor=DBT_CLOUD.name,
+            base_url=base,
+            credentials=Credentials(kind=CredentialKind.BEARER, secret=token),
+            account_id=account_id,
+            ui_url=base,
+            route=read_route(extra, total=60.0),
+            budget=read_budget(extra, BUDGET, "dbt_cloud"),
+        )
+
+    # Calls ------------------------------------------------------------------------
+    # Each is a coroutine over a leased account; run() makes any of them blocking.
+
+    async def start_run(
+        self,
+        leased: LeasedAccount,
+        job_id: int | str,
+        cause: str,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Seen:
+        """Start a run of a job; ``overrides`` are in the words of the API.
+
+        dbt Cloud queues the runs of a job, so a run that is under way is no hindrance.
+        """
+        body = {**(overrides or {}), "cause": cause}
+        request = api.start_run(leased.account, job_id, body)
+        return await self._seen(leased, request)
+
+    async def retry_run(self, leased: LeasedAccount, run_id: int | str) -> Seen:
+        """Run what failed in a run, and what was skipped after it, as a new run.
+
+        Raise :class:`~async_triggers.engine.errors.RequestRejected` when dbt Cloud cannot.
+        """
+        return await self._seen(leased, api.retry_run(leased.account, run_id))
+
+    async def get_run(self, leased: LeasedAccount, run_id: int | str) -> Seen:
+        """Ask for a run.
+
+        Raise :class:`~async_triggers.engine.errors.JobNotFound` when dbt Cloud does not
+        know it or does not show it.
+        """
+        return await self._seen(leased, api.get_run(leased.account, run_id))
+
+    async def get_run_details(
+        self,
+        leased: LeasedAccount,
+        run_id: int | str,
+        *,
+        include_related: Sequence[str] = (),
+    ) -> Row:
+        """Return a run as dbt Cloud shows it, with what is related to it."""
+        request = api.get_run(leased.account, run_id, include_related=include_related)
+        return api.read_row(request, await self._call(leased, request))
+
+    async def cancel_run(self, leased: LeasedAccount, run_id: int | str) -> Job:
+        """Cancel a run if it has not ended; return what dbt Cloud last showed of it."""
+        request = api.cancel_run(leased.account, run_id)
+        try:
+            return (await self._seen(leased, request, patience=60.0)).job
+        except RequestRejected:
+            # Perhaps because there was nothing left to cancel.
+            job = (await self.get_run(leased, run_id)).job
+            if job.state.is_terminal:
+                return job
+
+            raise
+
+    async def list_runs(
+        self,
+        leased: LeasedAccount,
+        *,
+        job_id: int | str | None = None,
+        order_by: str | None = None,
+        include_related: Sequence[str] = (),
+        statuses: Sequence[int] = (),
+        latest_only: bool = False,
+    ) -> list[Row]:
+        """Return runs as dbt Cloud shows them, all of them or the first one alone."""
+        request: Request | None = api.list_runs(
+            leased.account,
+            job_id=job_id,
+            order_by=order_by,
+            include_related=include_related,
+            statuses=statuses,
+        )
+        found: list[Row] = []
+        while request is not None and not (latest_only and found):
+            rows, request = api.read_rows(request, await self._call(leased, request))
+            # The server may ignore a filter that it does not understand.
+            found += [
+                row for row in rows if not statuses or row.get("status") in statuses
+            ]
+
+        return found[:1] if latest_only else found
+
+    async def newest_runs(
+        self, leased: LeasedAccount, job_id: int | str
+    ) -> list[tuple[Seen, Row]]:
+        """Return the newest runs of a job with their causes, the newest first."""
+        request = api.list_runs(
+            leased.account,
+            job_id=job_id,
+            order_by="-id",
+            include_related=("trigger",),
+            limit=api.NEWEST,
+        )
+        reply = await self._call(leased, request)
+        rows, _ = api.read_rows(request, reply)
+        return [(self._read(leased, row, reply), row) for row in rows]
+
+    async def get_job(
+        self, leased: LeasedAccount, job_id: int | str
+    ) -> tuple[Row, float | None]:
+        """Return a job of dbt Cloud, and the server's time of the answer."""
+        request = api.get_job(leased.account, job_id)
+        reply = await self._call(leased, request)
+        return api.read_row(request, reply), reply.date
+
+    async def list_jobs(
+        self,
+        leased: LeasedAccount,
+        *,
+        project_id: int | str | None = None,
+        environment_id: int | str | None = None,
+        name_contains: str | None = None,
+        order_by: str | None = None,
+    ) -> list[Row]:
+        """Return the jobs of the account, or those that pass."""
+        request = api.list_jobs(
+            leased.account,
+            project_id=project_id,
+            environment_id=environment_id,
+            name_contains=name_contains,
+            order_by=order_by,
+        )
+        return await self._all(leased, request)
+
+    async def find_job(
+        self,
+        leased: LeasedAccount,
+        *,
+        project_name: str,
+        environment_name: str,
+        job_name: str,
+    ) -> int:
+        """Return the id of the one job of that name in that environment of that project.
+
+        Raise :class:`~async_triggers.engine.errors.RequestRejected` when a name stands for
+        nothing, or for more than one thing.
+        """
+        account = leased.account
+        project = await self._one_named(
+            leased,
+            "project",
+            project_name,
+            api.list_projects(account, name_contains=project_name),
+        )
+        environment = await self._one_named(
+            leased,
+            "environment",
+            environment_name,
+            api.list_environments(account, project, name_contains=environment_name),
+        )
+        return await self._one_named(
+            leased,
+            "job",
+            job_name,
+            api.list_jobs(
+                account,
+                project_id=project,
+                environment_id=environment,
+                name_contains=job_name,
+            ),
+        )
+
+    async def list_artifacts(
+        self, leased: LeasedAccount, run_id: int | str, *, step: int | None = None
+    ) -> list[str]:
+        """Return the paths of a run's artifacts, of its last step if none is named."""
+        request = api.list_artifacts(leased.account, run_id, step=step)
+        paths = api.read_data(request, await self._call(leased, request))
+        return [str(path) for path in paths or ()]
+
+    async def get_artifact(
+        self,
+        leased: LeasedAccount,
+        run_id: int | str,
+        path: str,
+        *,
+        step: int | None = None,
+    ) -> bytes:
+        """Return one artifact as it is, of the run's last step if none is named."""
+        request = api.get_artifact(leased.account, run_id, path, step=step)
+        return (await self._call(leased, request)).body
+
+    async def check(self, leased: LeasedAccount) -> str:
+        """Ask for the account, which any token of it may see."""
+        request = api.get_account(leased.account)
+        row = api.read_row(request, await leased.call(request, attempts=1))
+        return (
+            f"dbt Cloud answers at {leased.account.base_url} for account"
+            f" {leased.account.account_id}, {row.get('name')}"
+        )
+
+    # Why a run failed -------------------------------------------------------------
+
+    async def complete(self, leased: LeasedAccount, job: Job) -> Job:
+        """Say in a failed run's message which step and nodes failed, and log its end.
+
+        Whatever goes wrong here costs only the explanation.
+        """
+        if job.state is not JobState.FAILED:
+            return job
+
+        step: api.Step | None = None
+        nodes: list[str] = []
+        try:
+            async with asyncio.timeout(EXPLAIN):
+                step = await self._failed_step(leased, job.id)
+                if step is None or not step.lines:
+                    await asyncio.sleep(EXPLAIN_AGAIN)
+                    step = await self._failed_step(leased, job.id) or step
+
+                nodes = await self._failed_nodes(leased, job.id, step)
+        except EngineError as error:
+            self.log.warning(
+                "Why run %s failed could not be learnt: %s", job.id, error.message
+            )
+        except TimeoutError:
+            self.log.warning(
+                "Why run %s failed could not be learnt within %d s", job.id, EXPLAIN
+            )
+
+        if step is not None and step.lines:
+            self.log.error(
+                "The last lines of step %d, %s, of run %s:\n%s",
+                step.index,
+                step.name,
+                job.id,
+                "\n".join(step.lines),
+            )
+
+        return api.explain(job, step, nodes)
+
+    async def _failed_step(self, leased: LeasedAccount, run_id: str) -> api.Step | None:
+        row = await self.get_run_details(leased, run_id, include_related=("run_steps",))
+        return api.read_failed_step(row)
+
+    async def _failed_nodes(
+        self, leased: LeasedAccount, run_id: str, step: api.Step | None
+    ) -> list[str]:
+        request = api.get_artifact(
+            leased.account,
+            run_id,
+            "run_results.json",
+            step=None if step is None else step.index,
+        )
+        try:
+            reply = await self._call(leased, request)
+        except PermanentError:
+            # A step that failed before dbt ran has none.
+            return []
+
+        return api.read_failed_nodes(request, reply)
+
+    # Asking -----------------------------------------------------------------------
+
+    async def _call(
+        self, leased: LeasedAccount, request: Request, *, patience: float = 20.0
+    ) -> Reply:
+        return await leased.call(request, attempts=self.retry_limit, patience=patience)
+
+    async def _seen(
+        self, leased: LeasedAccount, request: Request, *, patience: float = 20.0
+    ) -> Seen:
+        reply = await self._call(leased, request, patience=patience)
+        return self._read(leased, api.read_row(request, reply), reply)
+
+    def _read(self, leased: LeasedAccount, row: Row, reply: Reply) -> Seen:
+        job = api.read_run(row)
+        return Seen(
+            job=replace(job, url=api.run_url(leased.account, row)), at=reply.date
+        )
+
+    async def _all(self, leased: LeasedAccount, first: Request) -> list[Row]:
+        request: Request | None = first
+        found: list[Row] = []
+        while request is not None:
+            rows, request = api.read_rows(request, await self._call(leased, request))
+            found += rows
+
+        return found
+
+    async def _one_named(
+        self, leased: LeasedAccount, kind: str, name: str, request: Request
+    ) -> int:
+        # The filter of the server is "contains", whatever the case of the letters.
+        rows = await self._all(leased, request)
+        found = [row for row in rows if row.get("name") == name]
+        if len(found) != 1:
+            raise api.unknown_name(kind, name, found)
+
+        return int(api.row_id(found[0]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookParams:
+    """What of ``hook_params`` has an effect; ``ignored`` are the names of the rest."""
+
+    timeout_seconds: float | None = None
+    retry_limit: int = ATTEMPTS
+    ignored: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a trigger is to be given."""
+        return {
+            "timeout_seconds": self.timeout_seconds,
+            "retry_limit": self.retry_limit,
+        }
+
+    def warn(self, log: Logger) -> None:
+        """Say once which of them have no effect."""
+        if self.ignored:
+            log.warning(
+                "hook_params %s have no effect here: how long to wait between two tries is"
+                " decided by what went wrong",
+                ", ".join(self.ignored),
+            )
+
+
+def optional_id(name: str, value: object) -> int | None:
+    """Return an id that may be left out, also where a template made it a text."""
+    return None if value is None or value == "" else whole_number(name, value)
+
+
+def read_hook_params(value: object) -> HookParams:
+    """Read ``hook_params``: ``timeout_seconds`` and ``retry_limit``.
+
+    Raise :class:`~async_triggers.deferral.arguments.ArgumentUnusable` for any that cannot
+    be used.
+    """
+    if value is None:
+        return HookParams()
+
+    if not isinstance(value, Mapping):
+        msg = f"hook_params must be an object, not {value!r}"
+        raise ArgumentUnusable(msg)
+
+    timeout = value.get("timeout_seconds")
+    if timeout is not None:
+        timeout = positive("hook_params['timeout_seconds']", timeout)
+
+    limit = value.get("retry_limit")
+    if limit is None:
+        limit = ATTEMPTS
+    elif whole_number("hook_params['retry_limit']", limit) < 1:
+        msg = f"hook_params['retry_limit'] must be at least 1, not {limit!r}"
+        raise ArgumentUnusable(msg)
+
+    known = {"timeout_seconds", "retry_limit"}
+    return HookParams(
+        timeout_seconds=timeout,
+        retry_limit=int(limit),
+        ignored=tuple(sorted(set(map(str, value)) - known)),
+    )

@@ -1,0 +1,658 @@
+"""Runs a job of dbt Cloud, and reads what its runs have left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.configuration import conf
+
+from async_triggers.dbt_cloud import api
+from async_triggers.dbt_cloud.hooks import (
+    DbtCloudHook,
+    HookParams,
+    optional_id,
+    read_hook_params,
+)
+from async_triggers.dbt_cloud.links import DbtCloudRunJobOperatorLink
+from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
+from async_triggers.deferral.arguments import (
+    ArgumentUnusable,
+    positive,
+    text,
+    whole_number,
+)
+from async_triggers.deferral.operator import Before, JobOperator
+from async_triggers.deferral.record import Intent
+from async_triggers.engine.errors import JobNotFound, PermanentError, RequestRejected
+from async_triggers.engine.wire import parse_time
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context, XComArg
+
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Job, Seen
+
+
+class DbtCloudRunJobOperator(JobOperator):
+    """Starts a run of a dbt Cloud job and waits until it has ended.
+
+    Returns the run's id (int) in every mode. As soon as there is a run, its id and address
+    are pushed to the XComs ``job_run_id`` and ``job_run_url``; at its end its statistics to
+    ``dbt_cloud_run``: job_id (the run), status, url, attached, job_started_at,
+    job_definition_id, project_id, environment_id, duration, queued_duration,
+    run_duration, dbt_version, git_branch, git_sha.
+
+    dbt Cloud runs the runs of one job one after another, so a run of somebody else is no
+    hindrance: ours waits its turn.
+
+    :param dbt_cloud_conn_id: the Airflow connection (templated)
+    :param job_id: the job in dbt Cloud (templated)
+    :param project_name: the job's project, where the job is named and not numbered
+        (templated)
+    :param environment_name: the job's environment, likewise (templated)
+    :param job_name: the job's name, likewise (templated)
+    :param account_id: the account; else the connection's login (templated)
+    :param trigger_reason: the cause that dbt Cloud shows; cut to fit 255 letters together
+        with the mark of :attr:`mark_cause` (templated)
+    :param steps_override: dbt commands to run instead of the job's (templated)
+    :param schema_override: the schema to build into instead of the job's (templated)
+    :param wait_for_termination: wait for the run's end; else hand its id back at once
+    :param timeout: seconds after which the task gives up; None for never
+    :param check_interval: how often to look at the run, in seconds; never more often than
+        every five
+    :param additional_run_config: further fields of the start, in the API's words; a
+        ``cause`` in it wins over ``trigger_reason`` (templated)
+    :param reuse_existing_run: attach to the job's newest run that has not ended, if there
+        is one; never where something is overridden
+    :param retry_from_failure: when the task is retried because its own run failed, run
+        what failed in it and what was skipped after it; a cleared task and the next
+        scheduled one start a run of the whole job
+    :param deferrable: wait on the triggerer and not on a worker
+    :param hook_params: ``timeout_seconds`` and ``retry_limit`` of single calls
+    :param openlineage_inject_parent_job_info: has no effect
+    :param cancel_on_kill: cancel the run when a user stops the task
+    :param cancel_on_timeout: cancel the run when ``timeout`` or ``execution_timeout``
+        passes
+    :param mark_cause: append `` [at:…]`` to the cause, by which a run is found whose start
+        was not answered
+    """
+
+    template_fields: Sequence[str] = (
+        "dbt_cloud_conn_id",
+        "job_id",
+        "project_name",
+        "environment_name",
+        "job_name",
+        "account_id",
+        "trigger_reason",
+        "steps_override",
+        "schema_override",
+        "additional_run_config",
+    )
+    ui_color = "#FF694A"
+    operator_extra_links = (DbtCloudRunJobOperatorLink(),)
+
+    statistics_key = "dbt_cloud_run"
+    start_grace = api.START_GRACE
+    # What before_start tells of runs under way is meant to be attached to.
+    if_running = "attach"
+
+    def __init__(
+        self,
+        *,
+        dbt_cloud_conn_id: str = DbtCloudHook.default_conn_name,
+        job_id: int | str | XComArg | None = None,
+        project_name: str | None = None,
+        environment_name: str | None = None,
+        job_name: str | None = None,
+        account_id: int | str | None = None,
+        trigger_reason: str | None = None,
+        steps_override: list[str] | None = None,
+        schema_override: str | None = None,
+        wait_for_termination: bool = True,
+        timeout: float | None = 60 * 60 * 24 * 7,
+        check_interval: float = 60,
+        additional_run_config: dict[str, Any] | None = None,
+        reuse_existing_run: bool = False,
+        retry_from_failure: bool = False,
+        deferrable: bool = conf.getboolean(
+            "operators", "default_deferrable", fallback=False
+        ),
+        hook_params: dict[str, Any] | None = None,
+        openlineage_inject_parent_job_info: bool = conf.getboolean(
+            "openlineage", "spark_inject_parent_job_info", fallback=False
+        ),
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = True,
+        mark_cause: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.dbt_cloud_conn_id = dbt_cloud_conn_id
+        self.job_id = job_id
+        self.project_name = project_name
+        self.environment_name = environment_name
+        self.job_name = job_name
+        self.account_id = account_id
+        self.trigger_reason = trigger_reason
+        self.steps_override = steps_override
+        self.schema_override = schema_override
+        self.wait_for_termination = wait_for_termination
+        self.timeout = None if timeout is None else positive("timeout", timeout)
+        self.check_interval = positive("check_interval", check_interval)
+        self.additional_run_config = additional_run_config
+        self.reuse_existing_run = reuse_existing_run
+        self.retry_from_failure = retry_from_failure
+        self.deferrable = deferrable
+        self.hook_params = hook_params
+        self.openlineage_inject_parent_job_info = openlineage_inject_parent_job_info
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self.mark_cause = mark_cause
+
+    # The state of one attempt on a worker.
+    _found_job: int | None = None
+    _attempt_of: tuple[object, ...] = ()
+    _try_number: int = 1
+    _default_reason: str = ""
+    _retry_of: str = ""
+
+    @property
+    def waits(self) -> bool:
+        """False when the task hands back the id and does not wait."""
+        return self.wait_for_termination
+
+    def check_arguments(self) -> None:
+        """Raise AirflowException when a rendered argument cannot be used."""
+        self.make_hook()
+        if self.job_id is None or self.job_id == "":
+            names = {
+                "project_name": self.project_name,
+                "environment_name": self.environment_name,
+                "job_name": self.job_name,
+            }
+            if not all(names.values()):
+                missing = ", ".join(name for name, value in names.items() if not value)
+                msg = (
+                    "Give job_id, or all of project_name, environment_name and job_name:"
+                    f" {missing} is missing"
+                )
+                raise ArgumentUnusable(msg)
+
+            for name, value in names.items():
+                text(name, value)
+        else:
+            whole_number("job_id", self.job_id)
+
+        steps: object = self.steps_override
+        if steps is not None and not (
+            isinstance(steps, Sequence)
+            and not isinstance(steps, str)
+            and all(isinstance(step, str) and step for step in steps)
+        ):
+            msg = f"steps_override must be a list of dbt commands, not {steps!r}"
+            raise ArgumentUnusable(msg)
+
+        config: object = self.additional_run_config
+        if config is not None and not isinstance(config, Mapping):
+            msg = f"additional_run_config must be an object, not {config!r}"
+            raise ArgumentUnusable(msg)
+
+        self._params.warn(self.log)
+        if self.openlineage_inject_parent_job_info:
+            self.log.warning(
+                "openlineage_inject_parent_job_info has no effect here: the run's cause is"
+                " left as it was given"
+            )
+
+    @property
+    def _params(self) -> HookParams:
+        return read_hook_params(self.hook_params)
+
+    def make_hook(self) -> DbtCloudHook:
+        """Return the hook of the operator's connection."""
+        return DbtCloudHook.for_task(
+            self.dbt_cloud_conn_id,
+            account_id=self.account_id,
+            hook_params=self.hook_params,
+        )
+
+    def describe_request(self) -> Mapping[str, Any]:
+        """Return what is asked for; the reason given for it does not change that."""
+        return {
+            "account_id": optional_id("account_id", self.account_id),
+            "job_id": optional_id("job_id", self.job_id),
+            "names": [self.project_name, self.environment_name, self.job_name],
+            "overrides": self._overrides,
+        }
+
+    @property
+    def _overrides(self) -> dict[str, Any]:
+        """What the start overrides, in the API's words."""
+        config = {**(self.additional_run_config or {})}
+        config.pop("cause", None)
+        if self.steps_override:
+            config = {"steps_override": list(self.steps_override), **config}
+
+        if self.schema_override:
+            config = {"schema_override": self.schema_override, **config}
+
+        return config
+
+    # The attempt ------------------------------------------------------------------
+
+    def execute(self, context: Context) -> int:
+        """Start the run, or find it again, and wait for it as the mode says."""
+        self._note(context)
+        return int(super().execute(context))
+
+    def execute_start(
+        self,
+        context: Context,
+        event: Mapping[str, Any] | None = None,
+        waiting: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Come back to a start that had to wait."""
+        self._note(context)
+        return int(super().execute_start(context, event, waiting))
+
+    def _note(self, context: Context) -> None:
+        ti = context["ti"]
+        self._attempt_of = (
+            ti.dag_id,
+            ti.run_id,
+            ti.task_id,
+            -1 if ti.map_index is None else ti.map_index,
+            ti.max_tries,
+        )
+        self._try_number = ti.try_number
+        self._default_reason = (
+            f"Triggered by the task {ti.task_id} of the Airflow DAG {ti.dag_id}"
+        )
+
+    def failed_before(self, seen: Seen) -> None:
+        """Remember the run of the earlier attempt, which may be retried."""
+        if self.retry_from_failure:
+            self._retry_of = seen.job.id
+
+    async def before_start(self, leased: LeasedAccount) -> Before:
+        """Look at the job, which also tells the server's time."""
+        hook = self.make_hook()
+        job_id = await self._resolve(leased)
+        try:
+            _, now = await hook.get_job(leased, job_id)
+        except JobNotFound as error:
+            msg = f"{error.message}: check job_id and account_id"
+            raise RequestRejected(msg, status=error.status) from None
+
+        marker = ""
+        if self.mark_cause:
+            parts = (leased.account.account_id, *self._attempt_of)
+            marker = api.make_marker(parts, self._try_number)
+
+        intent = Intent(at=now, baseline=self._retry_of, marker=marker)
+        running = None
+        if self.reuse_existing_run and not self._retry_of:
+            if self._overrides:
+                self.log.info(
+                    "reuse_existing_run is set aside: a run of somebody else lacks what"
+                    " this task overrides"
+                )
+            else:
+                running = await self._newest_unfinished(leased)
+
+        return Before(intent=intent, running=running)
+
+    async def _resolve(self, leased: LeasedAccount) -> int:
+        """Return the id of the job, found by its name where it is not given."""
+        given = optional_id("job_id", self.job_id)
+        if given is not None:
+            return given
+
+        if self._found_job is None:
+            self._found_job = await self.make_hook().find_job(
+                leased,
+                project_name=self.project_name or "",
+                environment_name=self.environment_name or "",
+                job_name=self.job_name or "",
+            )
+
+        return self._found_job
+
+    async def start(self, leased: LeasedAccount, intent: Intent) -> Seen:
+        """Start a run; after a failure of our own, of what failed."""
+        hook = self.make_hook()
+        if intent.baseline:
+            seen = await self._retry(leased, intent.baseline)
+            if seen is not None:
+                return seen
+
+        return await hook.start_run(
+            leased, await self._resolve(leased), self._cause(intent), self._overrides
+        )
+
+    async def _retry(self, leased: LeasedAccount, run_id: str) -> Seen | None:
+        """Retry a failed run of our own; None where dbt Cloud cannot."""
+        hook = self.make_hook()
+        try:
+            row = await hook.get_run_details(leased, run_id)
+            if row.get("can_retry") is True:
+                seen = await hook.retry_run(leased, run_id)
+                self.log.info("Retrying run %s from where it failed", run_id)
+                return seen
+
+            reason = row.get("retry_not_supported_reason") or "it gives no reason"
+        except PermanentError as error:
+            reason = error.message
+
+        self.log.warning(
+            "dbt Cloud cannot retry run %s (%s): starting a run of the whole job",
+            run_id,
+            reason,
+        )
+        return None
+
+    def _cause(self, intent: Intent) -> str:
+        config = self.additional_run_config or {}
+        reason = config.get("cause") or self.trigger_reason or self._default_reason
+        cause = api.make_cause(str(reason), intent.marker)
+        if not cause.startswith(str(reason)):
+            self.log.warning(
+                "trigger_reason is cut: dbt Cloud takes %d letters, the mark %d of them",
+                api.LONGEST_CAUSE,
+                len(intent.marker),
+            )
+
+        return cause
+
+    async def find_started(self, leased: LeasedAccount, intent: Intent) -> Seen | None:
+        """Look for the run by its mark, else by its cause and the time of the start."""
+        # Should there be none, it is this run that is still to be retried.
+        self._retry_of = intent.baseline
+        job_id = await self._resolve(leased)
+        after = -math.inf if intent.at is None else float(int(intent.at))
+        own = self._cause(intent)
+        for seen, row in await self.make_hook().newest_runs(leased, job_id):
+            if intent.baseline and str(row.get("retrying_run_id")) == intent.baseline:
+                return seen
+
+            cause = api.read_cause(row)
+            if intent.marker:
+                if cause.endswith(intent.marker.strip()):
+                    return seen
+
+            elif cause == own and (parse_time(row.get("created_at")) or 0.0) >= after:
+                return seen
+
+        return None
+
+    async def find_running(self, leased: LeasedAccount) -> Seen | None:
+        """Return None: no run is in the way of another, dbt Cloud queues them."""
+        return None
+
+    async def _newest_unfinished(self, leased: LeasedAccount) -> Seen | None:
+        job_id = await self._resolve(leased)
+        for seen, _ in await self.make_hook().newest_runs(leased, job_id):
+            if not seen.job.state.is_terminal:
+                return seen
+
+        return None
+
+    async def look(self, leased: LeasedAccount, job_id: str) -> Seen:
+        """Ask for a run."""
+        return await self.make_hook().get_run(leased, job_id)
+
+    async def cancel(self, leased: LeasedAccount, job_id: str) -> None:
+        """Cancel a run."""
+        await self.make_hook().cancel_run(leased, job_id)
+
+    def may_attach(self, job: Job) -> bool:
+        """Attach to a run of the job as it is: nothing is overridden."""
+        return not self._overrides
+
+    def started(self, context: Context, seen: Seen) -> None:
+        """Push the run's id and address, before the wait."""
+        context["ti"].xcom_push(key="job_run_url", value=seen.job.url)
+        context["ti"].xcom_push(key="job_run_id", value=int(seen.job.id))
+
+    def make_trigger(
+        self,
+        seen: Seen | str,
+        *,
+        owned: bool,
+        end_time: float | None,
+        execution_deadline: float | None,
+    ) -> DbtCloudRunJobTrigger:
+        """Return the trigger that waits for a run."""
+        run_id = seen if isinstance(seen, str) else seen.job.id
+        return DbtCloudRunJobTrigger(
+            self.dbt_cloud_conn_id,
+            int(run_id),
+            end_time,
+            self.check_interval,
+            optional_id("account_id", self.account_id),
+            self._params.to_json(),
+            execution_deadline,
+            owned=owned,
+            cancel_on_kill=self.cancel_on_kill,
+            cancel_on_timeout=self.cancel_on_timeout,
+            seen_at=None if isinstance(seen, str) else seen.at,
+        )
+
+    async def complete(self, leased: LeasedAccount, job: Job) -> Job:
+        """Say why a run failed that ended before the task could wait."""
+        return await self.make_hook().complete(leased, job)
+
+    def result(self, job_id: str, job: Job | None) -> int:
+        """Return the run's id."""
+        return int(job_id)
+
+
+class DbtCloudGetJobRunArtifactOperator(BaseOperator):
+    """Downloads an artifact of a run, and returns the name of the file.
+
+    The file is written as dbt Cloud gives it, on the worker that runs the task.
+
+    :param dbt_cloud_conn_id: the Airflow connection (templated)
+    :param run_id: the run (templated)
+    :param path: the artifact's path, such as ``manifest.json`` (templated)
+    :param account_id: the account; else the connection's login (templated)
+    :param step: the run's step, counted from 1; else the last one
+    :param output_file_name: where to write; else ``<run_id>_<path>`` with dashes for
+        slashes (templated)
+    :param hook_params: ``timeout_seconds`` and ``retry_limit`` of the call
+    """
+
+    template_fields: Sequence[str] = (
+        "dbt_cloud_conn_id",
+        "run_id",
+        "path",
+        "account_id",
+        "output_file_name",
+    )
+    ui_color = "#FF694A"
+
+    def __init__(
+        self,
+        *,
+        dbt_cloud_conn_id: str = DbtCloudHook.default_conn_name,
+        run_id: int | str | XComArg,
+        path: str,
+        account_id: int | str | None = None,
+        step: int | None = None,
+        output_file_name: str | None = None,
+        hook_params: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.dbt_cloud_conn_id = dbt_cloud_conn_id
+        self.run_id = run_id
+        self.path = path
+        self.account_id = account_id
+        self.step = step
+        self.output_file_name = output_file_name
+        self.hook_params = hook_params
+
+    def execute(self, context: Context) -> str:
+        """Download the artifact."""
+        run_id = whole_number("run_id", self.run_id)
+        path = text("path", self.path)
+        read_hook_params(self.hook_params).warn(self.log)
+        hook = DbtCloudHook.for_task(
+            self.dbt_cloud_conn_id,
+            account_id=self.account_id,
+            hook_params=self.hook_params,
+        )
+        content = hook.run(
+            lambda leased: hook.get_artifact(leased, run_id, path, step=self.step)
+        )
+        name = self.output_file_name or f"{run_id}_{path}".replace("/", "-")
+        file = Path(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        self.log.info("Wrote %s of run %d to %s", path, run_id, file)
+        return str(file)
+
+
+class DbtCloudListJobsOperator(BaseOperator):
+    """Returns the ids of the account's jobs.
+
+    :param dbt_cloud_conn_id: the Airflow connection (templated)
+    :param account_id: the account; else the connection's login (templated)
+    :param project_id: only the jobs of this project (templated)
+    :param order_by: a field, with a minus before it for the reverse order
+    :param hook_params: ``timeout_seconds`` and ``retry_limit`` of the calls
+    """
+
+    template_fields: Sequence[str] = ("account_id", "project_id", "dbt_cloud_conn_id")
+    ui_color = "#FF694A"
+
+    def __init__(
+        self,
+        *,
+        dbt_cloud_conn_id: str = DbtCloudHook.default_conn_name,
+        account_id: int | str | None = None,
+        project_id: int | str | None = None,
+        order_by: str | None = None,
+        hook_params: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.dbt_cloud_conn_id = dbt_cloud_conn_id
+        self.account_id = account_id
+        self.project_id = project_id
+        self.order_by = order_by
+        self.hook_params = hook_params
+
+    def execute(self, context: Context) -> list[int]:
+        """List the jobs."""
+        project = optional_id("project_id", self.project_id)
+        read_hook_params(self.hook_params).warn(self.log)
+        hook = DbtCloudHook.for_task(
+            self.dbt_cloud_conn_id,
+            account_id=self.account_id,
+            hook_params=self.hook_params,
+        )
+        rows = hook.run(
+            lambda leased: hook.list_jobs(
+                leased, project_id=project, order_by=self.order_by
+            )
+        )
+        found = [int(api.row_id(row)) for row in rows]
+        self.log.info("dbt Cloud has %d such jobs", len(found))
+        return found
+
+
+class DbtCloudListJobRunsOperator(BaseOperator):
+    """Returns runs as dbt Cloud shows them: a list, or one alone.
+
+    :param dbt_cloud_conn_id: the Airflow connection (templated)
+    :param account_id: the account; else the connection's login (templated)
+    :param job_id: only the runs of this job (templated)
+    :param order_by: ``id``, ``created_at`` or ``finished_at``, with a minus before it for
+        the reverse order; else the oldest come first (templated)
+    :param include_related: what to add: ``trigger``, ``job``, ``audit``, ``debug_logs``
+        (templated)
+    :param hook_params: ``timeout_seconds`` and ``retry_limit`` of the calls
+    :param latest_only: return the newest run alone (the first one by ``order_by``, if that
+        is given), None if there is none
+    :param status_filter: only runs of this status or these, see
+        :class:`~async_triggers.dbt_cloud.api.DbtCloudJobRunStatus`
+    """
+
+    template_fields: Sequence[str] = (
+        "account_id",
+        "job_id",
+        "order_by",
+        "include_related",
+        "dbt_cloud_conn_id",
+    )
+    ui_color = "#FF694A"
+
+    def __init__(
+        self,
+        *,
+        dbt_cloud_conn_id: str = DbtCloudHook.default_conn_name,
+        account_id: int | str | None = None,
+        job_id: int | str | None = None,
+        order_by: str | None = None,
+        include_related: list[str] | None = None,
+        hook_params: dict[str, Any] | None = None,
+        latest_only: bool = False,
+        status_filter: int | list[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.dbt_cloud_conn_id = dbt_cloud_conn_id
+        self.account_id = account_id
+        self.job_id = job_id
+        self.order_by = order_by
+        self.include_related = include_related
+        self.hook_params = hook_params
+        self.latest_only = latest_only
+        self.status_filter = status_filter
+
+    def execute(self, context: Context) -> list[dict[str, Any]] | dict[str, Any] | None:
+        """List the runs."""
+        statuses = self._statuses()
+        job_id = optional_id("job_id", self.job_id)
+        order = self.order_by or ("-id" if self.latest_only else None)
+        read_hook_params(self.hook_params).warn(self.log)
+        hook = DbtCloudHook.for_task(
+            self.dbt_cloud_conn_id,
+            account_id=self.account_id,
+            hook_params=self.hook_params,
+        )
+        rows = hook.run(
+            lambda leased: hook.list_runs(
+                leased,
+                job_id=job_id,
+                order_by=order,
+                include_related=self.include_related or (),
+                statuses=statuses,
+                latest_only=self.latest_only,
+            )
+        )
+        found = [dict(row) for row in rows]
+        if self.latest_only:
+            return found[0] if found else None
+
+        return found
+
+    def _statuses(self) -> list[int]:
+        given = self.status_filter
+        if given is None:
+            return []
+
+        statuses = [given] if isinstance(given, int) else list(given)
+        known = [status.value for status in api.DbtCloudJobRunStatus]
+        for status in statuses:
+            if status not in known:
+                msg = f"status_filter must be of {known}, not {status!r}"
+                raise ArgumentUnusable(msg)
+
+        return [int(status) for status in statuses]

@@ -1,0 +1,97 @@
+"""Waits for a run of dbt Cloud on the triggerer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from async_triggers.dbt_cloud.hooks import DbtCloudHook
+from async_triggers.deferral.trigger import JobTrigger
+
+if TYPE_CHECKING:
+    from async_triggers.deferral.events import Outcome
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Job
+
+
+class DbtCloudRunJobTrigger(JobTrigger):
+    """Yields one event when a run has ended or a deadline has passed.
+
+    The first seven arguments are those of the official provider's trigger. Used by
+    itself, the trigger never cancels the run unless ``owned`` says that it may.
+
+    The event is an object with ``status`` (success, error, cancelled or timeout),
+    ``message``, ``run_id`` (int), ``job_id`` (the run's id as text) and ``job``, see
+    :mod:`async_triggers.deferral.events`. The message of a failed run names the step and
+    the nodes that failed.
+
+    :param conn_id: the Airflow connection
+    :param run_id: the run
+    :param end_time: the deadline in epoch seconds, None for none
+    :param poll_interval: how often to look, in seconds; never more often than every five
+    :param account_id: the account; else the connection's login
+    :param hook_params: ``timeout_seconds`` and ``retry_limit`` of single calls
+    :param execution_deadline: the deadline that ``execution_timeout`` sets, in epoch
+        seconds
+    :param owned: whether the run was started by this task, so that it may be cancelled
+    :param cancel_on_kill: cancel an owned run when a user stops the deferred task; needs
+        the token of :meth:`claim`
+    :param cancel_on_timeout: cancel an owned run when a deadline passes
+    :param seen_at: the server's time of the last look at the run, in epoch seconds
+    """
+
+    hook_class = DbtCloudHook
+
+    def __init__(
+        self,
+        conn_id: str,
+        run_id: int,
+        end_time: float | None,
+        poll_interval: float,
+        account_id: int | None,
+        hook_params: dict[str, Any] | None = None,
+        execution_deadline: float | None = None,
+        *,
+        owned: bool = False,
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = True,
+        seen_at: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.conn_id = conn_id
+        self.run_id = run_id
+        self.end_time = end_time
+        self.poll_interval = poll_interval
+        self.account_id = account_id
+        self.hook_params = hook_params
+        self.execution_deadline = execution_deadline
+        self.owned = owned
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self.seen_at = seen_at
+
+    @property
+    def subject(self) -> str:
+        """The id of the run."""
+        return str(self.run_id)
+
+    def make_hook(self) -> DbtCloudHook:
+        """Return the hook of the trigger's connection."""
+        return DbtCloudHook.for_task(
+            self.conn_id, account_id=self.account_id, hook_params=self.hook_params
+        )
+
+    async def look(self, leased: LeasedAccount) -> Job:
+        """Ask for the run once."""
+        return (await self.make_hook().get_run(leased, self.subject)).job
+
+    async def cancel(self, leased: LeasedAccount) -> None:
+        """Cancel the run."""
+        await self.make_hook().cancel_run(leased, self.subject)
+
+    async def complete(self, leased: LeasedAccount, job: Job) -> Job:
+        """Say why a run failed."""
+        return await self.make_hook().complete(leased, job)
+
+    def payload(self, outcome: Outcome) -> dict[str, Any]:
+        """Write the event's payload, with the run's id as the number that it is."""
+        return {**super().payload(outcome), "run_id": self.run_id}
