@@ -13,6 +13,7 @@ from typing import Any
 _OFFICIAL = {
     "airbyte": "apache-airflow-providers-airbyte",
     "Fivetran": "airflow-provider-fivetran-async",
+    "dbt_cloud": "apache-airflow-providers-dbt-cloud",
 }
 
 
@@ -33,6 +34,11 @@ def get_provider_info() -> dict[str, Any]:
                 "external-doc-url": "https://fivetran.com/docs/",
                 "tags": ["service"],
             },
+            {
+                "integration-name": "dbt Cloud",
+                "external-doc-url": "https://docs.getdbt.com/",
+                "tags": ["service"],
+            },
         ],
         "operators": _modules("operators"),
         "sensors": _modules("sensors"),
@@ -41,6 +47,7 @@ def get_provider_info() -> dict[str, Any]:
         "extra-links": [
             "async_triggers.airbyte.links.AirbyteJobLink",
             "async_triggers.fivetran.links.FivetranConnectionLink",
+            "async_triggers.dbt_cloud.links.DbtCloudRunJobOperatorLink",
         ],
         "connection-types": [
             form
@@ -56,6 +63,7 @@ def get_provider_info() -> dict[str, Any]:
                 "options": {
                     **_options("airbyte", "Airbyte", "600", "2", "2"),
                     **_options("fivetran", "Fivetran", "333.33", "8", "4"),
+                    **_options("dbt_cloud", "dbt Cloud", "5000", "8", "4"),
                 },
             }
         },
@@ -65,6 +73,7 @@ def get_provider_info() -> dict[str, Any]:
 _PACKAGES = {
     "Airbyte": "async_triggers.airbyte",
     "Fivetran": "async_triggers.fivetran",
+    "dbt Cloud": "async_triggers.dbt_cloud",
 }
 
 
@@ -164,11 +173,31 @@ def _fivetran_form(connection_type: str) -> dict[str, Any]:
     }
 
 
+_DBT_CLOUD_FORM: dict[str, Any] = {
+    "connection-type": "dbt_cloud",
+    "hook-class-name": "async_triggers.dbt_cloud.hooks.DbtCloudHook",
+    "hook-name": "dbt Cloud",
+    "ui-field-behaviour": {
+        "hidden-fields": ["schema", "port"],
+        "relabeling": {
+            "host": "Tenant",
+            "login": "Account ID",
+            "password": "API Token",
+        },
+        "placeholders": {
+            "host": "PREFIX.us1.dbt.com",
+            "login": "The number in dbt Cloud's URLs; a task's account_id wins over it",
+        },
+    },
+    "conn-fields": {**_ROUTE_FIELDS},
+}
+
 _FORMS: tuple[dict[str, Any], ...] = (
     _AIRBYTE_FORM,
     _fivetran_form("fivetran"),
     # The peers' spelling, so that connections made for them can still be edited.
     _fivetran_form("Fivetran"),
+    _DBT_CLOUD_FORM,
 )
 
 
