@@ -1,0 +1,477 @@
+"""What any vendor must do: one suite, run for all of them.
+
+A fourth vendor is one more :class:`Case`. Each is tried against its simulator without a
+socket, so that a vendor's reading of its API meets somebody else's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+from airflow.sdk import Connection
+
+from async_triggers.airbyte.api import AIRBYTE
+from async_triggers.airbyte.hooks import AirbyteHook
+from async_triggers.airbyte.triggers import AirbyteSyncTrigger
+from async_triggers.dbt_cloud.api import DBT_CLOUD
+from async_triggers.dbt_cloud.hooks import DbtCloudHook
+from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
+from async_triggers.deferral import events
+from async_triggers.engine.errors import (
+    CredentialsRejected,
+    EngineError,
+    JobNotFound,
+    RateLimited,
+    TransientError,
+    UnreadableReply,
+    VendorBroken,
+)
+from async_triggers.engine.jobs import Job, JobState
+from async_triggers.engine.wire import (
+    Account,
+    Page,
+    Reply,
+    Request,
+    SourceKind,
+    Token,
+    Vendor,
+)
+from async_triggers.fivetran.api import FIVETRAN, Run
+from async_triggers.fivetran.hooks import FivetranHook
+from async_triggers.fivetran.triggers import FivetranTrigger
+from async_triggers.simulator import (
+    AirbyteSimulator,
+    DbtCloudSimulator,
+    FivetranSimulator,
+)
+from async_triggers.simulator.exchange import SimRequest
+from async_triggers.simulator.faults import Fault
+
+if TYPE_CHECKING:
+    from async_triggers.deferral.hook import VendorHook
+    from async_triggers.deferral.trigger import JobTrigger
+
+NOON = 1_795_000_000.0
+SECRET = "planted-Secret-4711"
+
+
+class Clock:
+    """The server's time, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+
+Simulated = AirbyteSimulator | FivetranSimulator | DbtCloudSimulator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One vendor: its simulator, a connection to it, and how a job of it is made.
+
+    ``start`` begins a job of ten seconds that ends in the given state, and returns what
+    the poller must ask for and its mark.
+    """
+
+    vendor: Vendor
+    simulator: Callable[[Clock], Simulated]
+    hook: Callable[[], VendorHook]
+    fields: dict[str, str]
+    start: Callable[[Simulated, JobState], tuple[str, str | None]]
+    unknown: str
+    trigger: Callable[[str, str | None], JobTrigger]
+
+
+def _airbyte_start(simulator: Simulated, end: JobState) -> tuple[str, str | None]:
+    assert isinstance(simulator, AirbyteSimulator)
+    connection = simulator.add_connection()
+    return str(simulator.add_job(connection, life=f"running:10 {end}")), None
+
+
+def _fivetran_start(simulator: Simulated, end: JobState) -> tuple[str, str | None]:
+    assert isinstance(simulator, FivetranSimulator)
+    connection = simulator.add_connection(succeeded_ago=3600)
+    before = Run.from_mark(connection, None)
+    shown = json.loads(
+        simulator.respond(_sim_request("GET", f"/v1/connections/{connection}")).body
+    )["data"]
+    before = Run(
+        connection_id=connection,
+        succeeded_at=shown["succeeded_at"],
+        failed_at=shown["failed_at"],
+    )
+    simulator.start_sync(connection, life=f"syncing:10 {end}")
+    return connection, before.mark
+
+
+def _dbt_start(simulator: Simulated, end: JobState) -> tuple[str, str | None]:
+    assert isinstance(simulator, DbtCloudSimulator)
+    word = {
+        JobState.SUCCEEDED: "success",
+        JobState.FAILED: "error",
+        JobState.CANCELLED: "cancelled",
+    }[end]
+    job = simulator.add_job()
+    return str(simulator.add_run(job, life=f"running:10 {word}")), None
+
+
+def _sim_request(method: str, path: str) -> SimRequest:
+    headers = {"Authorization": "Basic c2ltdWxhdG9yLWtleTpzaW11bGF0b3Itc2VjcmV0"}
+    return SimRequest.to(method, path, headers=headers)
+
+
+AIRBYTE_CASE = Case(
+    vendor=AIRBYTE,
+    simulator=lambda clock: AirbyteSimulator(clock=clock),
+    hook=lambda: AirbyteHook("conn"),
+    fields={
+        "host": "http://127.0.0.1:8000/api/public/v1",
+        "password": "simulator-token",
+    },
+    start=_airbyte_start,
+    unknown="987654321",
+    trigger=lambda subject, _: AirbyteSyncTrigger(int(subject), "conn", NOON, 30),
+)
+FIVETRAN_CASE = Case(
+    vendor=FIVETRAN,
+    simulator=lambda clock: FivetranSimulator(clock=clock),
+    hook=lambda: FivetranHook("conn"),
+    fields={
+        "host": "http://127.0.0.1:8001",
+        "login": "simulator-key",
+        "password": "simulator-secret",
+    },
+    start=_fivetran_start,
+    unknown="nobody_knows",
+    trigger=lambda subject, mark: FivetranTrigger(
+        "task", subject, "conn", baseline=mark, end_time=NOON
+    ),
+)
+DBT_CLOUD_CASE = Case(
+    vendor=DBT_CLOUD,
+    simulator=lambda clock: DbtCloudSimulator(clock=clock),
+    hook=lambda: DbtCloudHook("conn"),
+    fields={
+        "host": "http://127.0.0.1:8002",
+        "login": "70403103916001",
+        "password": "simulator-token",
+    },
+    start=_dbt_start,
+    unknown="70403199999999",
+    trigger=lambda subject, _: DbtCloudRunJobTrigger(
+        "conn", int(subject), NOON, 30, 70403103916001
+    ),
+)
+
+CASES = [
+    pytest.param(AIRBYTE_CASE, id="airbyte"),
+    pytest.param(FIVETRAN_CASE, id="fivetran"),
+    pytest.param(DBT_CLOUD_CASE, id="dbt_cloud"),
+]
+
+every_vendor = pytest.mark.parametrize("case", CASES)
+every_end = pytest.mark.parametrize(
+    "end", [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]
+)
+
+
+class Wire:
+    """A vendor on one end, its simulator on the other, and no socket between."""
+
+    def __init__(self, case: Case) -> None:
+        self.vendor = case.vendor
+        self.clock = Clock()
+        self.simulator = case.simulator(self.clock)
+        connection = Connection(conn_id="conn", **case.fields)  # type: ignore[arg-type]
+        self.account: Account = case.hook().read(connection)
+        self.token: Token | None = None
+
+    def ask(self, request: Request) -> Reply:
+        """Send a request as the transport would; raise what the vendor's refusal means."""
+        base = urlsplit(self.account.base_url).path
+        query = urlencode(request.params)
+        url = f"{base}{request.path}" + (f"?{query}" if query else "")
+        proof = self.vendor.authorize(self.account, self.token)
+        answer = self.simulator.respond(
+            SimRequest.to(
+                request.method,
+                url,
+                headers={**request.headers, **proof},
+                json_body=request.json,
+            )
+        )
+        headers = {key.lower(): value for key, value in answer.headers.items()}
+        reply = Reply(answer.status, headers, answer.body)
+        if reply.status >= 300:
+            raise self.vendor.refuse(request, reply)
+
+        return reply
+
+    def read(self, request: Request) -> Page:
+        """Ask and read one page."""
+        return self.vendor.read(request, self.ask(request))
+
+    def look(self, subject: str, mark: str | None) -> Job:
+        """Ask for one job."""
+        page = self.read(self.vendor.single(self.account, subject))
+        return self.vendor.judge(self.account, subject, page.rows[subject], mark)
+
+
+# One job ------------------------------------------------------------------------------
+
+
+# Fivetran has no cancelled syncs.
+@pytest.mark.parametrize(
+    ("case", "end"),
+    [
+        pytest.param(case.values[0], end, id=f"{case.id}-{end}")
+        for case in CASES
+        for end in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+        if (case.id, end) != ("fivetran", JobState.CANCELLED)
+    ],
+)
+def test_a_job_runs_and_then_has_ended(case: Case, end: JobState) -> None:
+    """A single look shows a job running, and after its time the state it ended in."""
+    wire = Wire(case)
+    subject, mark = case.start(wire.simulator, end)
+    wire.clock.now += 5
+    assert not wire.look(subject, mark).state.is_terminal
+
+    wire.clock.now += 60
+    assert wire.look(subject, mark).state is end
+
+
+@every_vendor
+def test_the_row_of_a_single_look_goes_by_its_subject(case: Case) -> None:
+    """The poller finds a row by the very text that it asked with."""
+    wire = Wire(case)
+    subject, _ = case.start(wire.simulator, JobState.SUCCEEDED)
+
+    page = wire.read(wire.vendor.single(wire.account, subject))
+
+    assert list(page.rows) == [subject]
+    assert page.next is None
+
+
+@every_vendor
+def test_a_job_that_nobody_knows_is_not_found(case: Case) -> None:
+    """An unknown id is a permanent error about that job, whatever its status code."""
+    wire = Wire(case)
+
+    with pytest.raises(JobNotFound):
+        wire.look(case.unknown, None)
+
+
+# Many jobs ----------------------------------------------------------------------------
+
+
+def _walk(wire: Wire, request: Request) -> dict[str, Page]:
+    found: dict[str, Page] = {}
+    following: Request | None = request
+    while following is not None:
+        page = wire.read(following)
+        assert page.sound
+        found |= dict.fromkeys(page.rows, page)
+        following = page.next
+
+    return found
+
+
+@every_vendor
+def test_every_source_shows_jobs_as_a_single_look_does(case: Case) -> None:
+    """What lists, feeds and filters say of a job agrees with the job's own row."""
+    wire = Wire(case)
+    jobs = [case.start(wire.simulator, JobState.SUCCEEDED) for _ in range(3)]
+    subjects = [subject for subject, _ in jobs]
+    wire.clock.now += 5
+    running = {
+        source.name: _walk(
+            wire,
+            wire.vendor.many(
+                wire.account, source, subjects=subjects, since=NOON - 60, scope=""
+            ),
+        )
+        for source in wire.vendor.sources
+        if source.kind is not SourceKind.FEED
+    }
+    for name, shown in running.items():
+        assert set(subjects) <= set(shown), name
+
+    wire.clock.now += 60
+    for source in wire.vendor.sources:
+        if source.kind is SourceKind.LIVE:
+            continue
+
+        shown = _walk(
+            wire,
+            wire.vendor.many(
+                wire.account, source, subjects=subjects, since=NOON - 60, scope=""
+            ),
+        )
+        for subject, mark in jobs:
+            row = shown[subject].rows[subject]
+            job = wire.vendor.judge(wire.account, subject, row, mark)
+            assert job.state is JobState.SUCCEEDED, source.name
+
+
+@every_vendor
+def test_a_feed_resumes_no_later_than_the_server_s_time(case: Case) -> None:
+    """The next window of a feed begins by the server's clock, less the overlap."""
+    wire = Wire(case)
+    case.start(wire.simulator, JobState.SUCCEEDED)
+    wire.clock.now += 60
+    feeds = [each for each in wire.vendor.sources if each.kind is SourceKind.FEED]
+    for source in feeds:
+        page = wire.read(wire.vendor.many(wire.account, source, since=NOON - 60))
+        assert page.resume is not None
+        assert page.resume <= wire.clock.now - wire.vendor.overlap
+
+
+# Trouble ------------------------------------------------------------------------------
+
+
+@every_vendor
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault(kind="status", status=500), VendorBroken),
+        (Fault(kind="status", status=503), VendorBroken),
+        (Fault(kind="status", status=429), RateLimited),
+        (Fault(kind="status", status=401), CredentialsRejected),
+        (Fault(kind="html"), UnreadableReply),
+        (Fault(kind="cut"), UnreadableReply),
+        (Fault(kind="empty"), UnreadableReply),
+    ],
+    ids=["500", "503", "429", "401", "html", "cut", "empty"],
+)
+def test_trouble_is_typed(case: Case, fault: Fault, error: type[EngineError]) -> None:
+    """Each kind of trouble becomes the error that says what to do about it."""
+    wire = Wire(case)
+    subject, mark = case.start(wire.simulator, JobState.SUCCEEDED)
+    wire.simulator.faults.add(fault)
+
+    with pytest.raises(error):
+        wire.look(subject, mark)
+
+    assert not wire.look(subject, mark).state.is_terminal
+
+
+@every_vendor
+def test_a_429_says_how_long_to_wait(case: Case) -> None:
+    """The seconds of ``Retry-After`` come with the error."""
+    wire = Wire(case)
+    subject, mark = case.start(wire.simulator, JobState.SUCCEEDED)
+    wire.simulator.faults.add(Fault(kind="status", status=429, retry_after=3600))
+
+    with pytest.raises(RateLimited) as caught:
+        wire.look(subject, mark)
+
+    assert caught.value.retry_after == 3600
+
+
+@every_vendor
+def test_what_is_shown_of_an_account_holds_no_credential(case: Case) -> None:
+    """Reprs, identities and requests of an account give no secret away."""
+    wire = Wire(case)
+    connection = Connection(
+        conn_id="conn",
+        **{**case.fields, "password": SECRET, "login": case.fields.get("login")},  # type: ignore[arg-type]
+    )
+    if case is FIVETRAN_CASE:
+        connection.login = "key"
+
+    account = case.hook().read(connection)
+
+    assert SECRET not in repr(account)
+    assert SECRET not in str(account)
+    assert SECRET not in " ".join(account.identity)
+    single = wire.vendor.single(account, case.start(wire.simulator, JobState.FAILED)[0])
+    assert SECRET not in repr(single)
+
+
+@every_vendor
+def test_an_unknown_state_is_no_end(case: Case) -> None:
+    """A status that nobody knows yet counts as running."""
+    wire = Wire(case)
+    subject, mark = case.start(wire.simulator, JobState.SUCCEEDED)
+    page = wire.read(wire.vendor.single(wire.account, subject))
+    row = json.loads(json.dumps(page.rows[subject]))
+    if case is FIVETRAN_CASE:
+        row["status"]["sync_state"] = "hibernating"
+    else:
+        row["status"] = 4711 if case is DBT_CLOUD_CASE else "hibernating"
+
+    job = wire.vendor.judge(wire.account, subject, row, mark)
+
+    assert job.state is JobState.RUNNING
+
+
+@every_vendor
+@pytest.mark.parametrize("row", [{}, {"id": None}, {"status": []}, {"jobId": True}])
+def test_a_row_without_what_matters_is_unreadable(
+    case: Case, row: dict[str, object]
+) -> None:
+    """A row that cannot be read is a typed error, which is only a late answer."""
+    wire = Wire(case)
+
+    with pytest.raises(TransientError):
+        wire.vendor.judge(wire.account, "1", row, None)
+
+
+# Events and triggers ------------------------------------------------------------------
+
+
+@every_vendor
+@every_end
+def test_an_ended_job_survives_the_event(case: Case, end: JobState) -> None:
+    """What a trigger sends is what the task reads, through JSON."""
+    wire = Wire(case)
+    subject, mark = case.start(wire.simulator, JobState.FAILED)
+    wire.clock.now += 60
+    shown = wire.look(subject, mark)
+    outcome = events.ended(
+        Job(id=shown.id, state=end, word="word", statistics=shown.statistics)
+    )
+    trigger = case.trigger(subject, mark)
+
+    payload = json.loads(json.dumps(trigger.payload(outcome)))
+
+    assert events.from_payload(payload) == outcome
+
+
+@every_vendor
+def test_a_trigger_is_what_it_is_stored_as(case: Case) -> None:
+    """A trigger made from its stored arguments is the same trigger."""
+    trigger = case.trigger("4711", "2026-01-01T00:00:00Z~~")
+
+    classpath, kwargs = trigger.serialize()
+    again = type(trigger)(**json.loads(json.dumps(kwargs)))
+
+    assert classpath == f"{type(trigger).__module__}.{type(trigger).__qualname__}"
+    assert again.serialize() == (classpath, kwargs)
+    assert again.subject == trigger.subject
+    assert again.mark == trigger.mark
+
+
+@every_vendor
+def test_a_trigger_by_itself_owns_nothing(case: Case) -> None:
+    """Used by itself, a trigger does not cancel."""
+    assert case.trigger("4711", None).owned is False
+
+
+@every_vendor
+def test_vendors_do_no_io(case: Case) -> None:
+    """Nothing in a vendor waits: it has no coroutine."""
+    members = inspect.getmembers(type(case.vendor), inspect.isfunction)
+
+    assert members
+    assert not [name for name, each in members if inspect.iscoroutinefunction(each)]
