@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -30,10 +31,27 @@ __all__ = [
     "AirflowSkipException",
     "TaskDeferralError",
     "TaskDeferralTimeout",
+    "earliest_event",
     "owner_token",
     "push_owner_token",
     "task_state",
 ]
+
+MIN_HEARTBEAT_DEFAULT = 5.0
+
+
+def earliest_event() -> float:
+    """Return how many seconds after a deferral its trigger may fire.
+
+    A worker ends a deferred task's process only at its next heartbeat, and only then does
+    the executor report the process as done. A task that is running again by then is taken
+    for one that ended without a word, and failed (apache/airflow#71580, open in 3.3.2).
+    """
+    beat = conf.getfloat(
+        "workers", "min_heartbeat_interval", fallback=MIN_HEARTBEAT_DEFAULT
+    )
+    return beat + 2.5
+
 
 OWNER_KEY = "async_triggers_owner"
 """XCom key of the token that says which attempt owns which job."""

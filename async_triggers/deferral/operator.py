@@ -626,7 +626,11 @@ class JobOperator(BaseOperator):
         self, later: _Later, end_time: float | None, superseded: str | None
     ) -> None:
         """Wait until the start can be tried again."""
-        moment = wall_clock() + later.seconds
+        seconds = later.seconds
+        if self.deferrable:
+            seconds = max(seconds, compat.earliest_event())
+
+        moment = wall_clock() + seconds
         if end_time is not None and moment >= end_time:
             msg = f"The start could not be made before the timeout: {later.reason}"
             raise VendorUnavailable(msg)
@@ -634,7 +638,7 @@ class JobOperator(BaseOperator):
         self.log.warning(
             "The start cannot be made now (%s); trying again in %.0f s",
             later.reason,
-            later.seconds,
+            seconds,
         )
         if self.deferrable:
             self.defer(
@@ -645,7 +649,7 @@ class JobOperator(BaseOperator):
             )
 
         async def pause(_: LeasedAccount) -> None:
-            await asyncio.sleep(later.seconds)
+            await asyncio.sleep(seconds)
 
         self._ask(pause)
 

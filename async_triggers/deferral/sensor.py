@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.bases.sensor import PokeReturnValue
 
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from async_triggers.deferral.trigger import JobTrigger
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
+
+
+LOOK_AGAIN = 60.0
+"""Seconds until the next try of a first look that the vendor did not answer."""
 
 
 class JobSensor(BaseSensorOperator):
@@ -65,6 +70,11 @@ class JobSensor(BaseSensorOperator):
     ) -> JobTrigger:
         """Return the trigger that waits for the job."""
 
+    @property
+    def waits_unseen(self) -> bool:
+        """True where a job can be waited for that has never been looked at."""
+        return True
+
     def result(self, job: Job) -> Any:
         """Return what the sensor returns; by default nothing."""
         return None
@@ -77,19 +87,49 @@ class JobSensor(BaseSensorOperator):
         if not self.deferrable:
             return super().execute(context)
 
+        return self._look_and_defer(context, wall_clock() + self.timeout)
+
+    def execute_look(
+        self,
+        context: Context,
+        event: object = None,
+        waiting: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Come back to a first look that the vendor did not answer."""
+        self.check_arguments()
+        ends = (waiting or {}).get("end_time", wall_clock() + self.timeout)
+        return self._look_and_defer(context, ends)
+
+    def _look_and_defer(self, context: Context, end_time: float) -> Any:
         try:
             seen: Seen | None = self.make_hook().run(self.look)
         except VendorUnavailable as error:
             self.log.warning("%s: waiting all the same", error)
             seen = None
+            if not self.waits_unseen:
+                self._look_later(end_time, str(error))
         except compat.AirflowException as error:
             self._skip_or_raise(error)
 
         if seen is not None and seen.job.state.is_terminal:
             return self._end(events.ended(seen.job))
 
-        self._defer(context, seen, wall_clock() + self.timeout)
+        self._defer(context, seen, end_time)
         return None
+
+    def _look_later(self, end_time: float, reason: str) -> None:
+        """Leave the worker until the first look can be tried again."""
+        moment = wall_clock() + LOOK_AGAIN
+        if moment >= end_time:
+            msg = f"The vendor could not be asked before the timeout: {reason}"
+            self._skip_or_raise(compat.AirflowSensorTimeout(msg))
+
+        self.defer(
+            trigger=DateTimeTrigger(moment=datetime.fromtimestamp(moment, tz=UTC)),
+            method_name="execute_look",
+            kwargs={"waiting": {"end_time": end_time}},
+            timeout=timedelta(seconds=end_time - wall_clock()) + BACKSTOP,
+        )
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; True when the job has succeeded."""

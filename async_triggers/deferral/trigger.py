@@ -151,15 +151,23 @@ class JobTrigger(BaseTrigger):
         """Tell whether a job that has not ended will not go on by itself."""
         return False
 
-    async def attend(self, leased: LeasedAccount, job: Job) -> None:
-        """Help such a job on. The wait goes on afterwards."""
+    async def attend(self, leased: LeasedAccount, job: Job) -> Job | None:
+        """Help such a job on, and return it if it turns out to have ended.
+
+        The wait goes on where it has not, or where None is returned.
+        """
+        return None
 
     # Waiting ----------------------------------------------------------------------
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event: how the wait ended."""
+        loop = asyncio.get_running_loop()
+        # The deferral itself was at most a little earlier than this.
+        earliest = loop.time() + compat.earliest_event()
         outcome = await self._outcome()
         self.log.info("%s", outcome.message)
+        await asyncio.sleep(max(0.0, earliest - loop.time()))
         # A trigger that lingers after its event is told to kill; see on_kill.
         self._fired = True
         yield TriggerEvent(self.payload(outcome))
@@ -215,7 +223,9 @@ class JobTrigger(BaseTrigger):
             if job.state.is_terminal:
                 return job
 
-            await self.attend(leased, job)
+            attended = await self.attend(leased, job)
+            if attended is not None and attended.state.is_terminal:
+                return attended
 
     def _tell(self, job: Job) -> None:
         """Log what has changed."""
