@@ -1,0 +1,387 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from async_triggers.engine.planner import CHEAPER, Plan, Planner, Situation
+from async_triggers.engine.wire import Source, SourceKind
+
+CHANGES = Source(name="changes", kind=SourceKind.FEED, page=100)
+BY_ID = Source(name="by id", kind=SourceKind.IDS, page=100)
+FINISHED = Source(name="finished", kind=SourceKind.FEED, page=100)
+ACCOUNT = Source(name="account", kind=SourceKind.LIST, page=1000)
+GROUP = Source(name="group", kind=SourceKind.LIST, page=1000, scoped=True)
+LIVE = Source(name="live", kind=SourceKind.LIVE, page=100)
+
+NOW = 1_774_402_200.0
+
+
+def jobs(count: int) -> list[str]:
+    return [f"job {number}" for number in range(count)]
+
+
+def a_situation(count: int, *sources: Source, **changes: Any) -> Situation:
+    due = jobs(count)
+    settled: dict[str, Any] = {
+        "due": due,
+        "behind": {},
+        "cursor": NOW - 90.0,
+        "now": NOW,
+        "sources": sources,
+        "interval": 30.0,
+        "hourly": 36_000.0,
+        **changes,
+    }
+    return Situation(**settled)
+
+
+def a_planner(
+    *, rows: dict[tuple[Source, str], int] | None = None, row_bytes: int = 1000
+) -> Planner:
+    """Make a planner that has walked over the sources before, ``rows`` in 90 seconds."""
+    planner = Planner()
+    for (source, scope), count in (rows or {}).items():
+        for _ in range(20):
+            planner.learn(
+                source, rows=count, size=count * row_bytes, scope=scope, span=120.0
+            )
+
+    return planner
+
+
+class TestCheapestWay:
+    def test_airbyte_many_waiters_read_the_feed(self) -> None:
+        planner = a_planner(rows={(CHANGES, ""): 40})
+
+        plan = planner.plan(a_situation(200, CHANGES))
+
+        assert (plan.name, plan.requests, plan.singles) == ("changes", 1, ())
+        assert plan.since == NOW - 90.0
+
+    def test_airbyte_few_waiters_in_a_busy_instance_ask_singly(self) -> None:
+        planner = a_planner(rows={(CHANGES, ""): 2000})
+
+        plan = planner.plan(a_situation(3, CHANGES))
+
+        assert (plan.name, plan.requests) == ("singles", 3)
+
+    def test_airbyte_after_long_downtime_a_few_ask_singly(self) -> None:
+        planner = a_planner(rows={(CHANGES, ""): 100})
+
+        plan = planner.plan(a_situation(10, CHANGES, cursor=NOW - 86_400.0))
+
+        assert plan.name == "singles"
+
+    def test_airbyte_without_the_feed_asks_singly(self) -> None:
+        plan = a_planner().plan(a_situation(50))
+
+        assert (plan.name, plan.requests) == ("singles", 50)
+        assert list(plan.singles) == jobs(50)
+
+    def test_dbt_asks_by_id(self) -> None:
+        planner = a_planner(rows={(FINISHED, ""): 300})
+
+        plan = planner.plan(a_situation(250, BY_ID, FINISHED))
+
+        assert (plan.name, plan.requests) == ("by id", 3)
+        assert [len(batch) for batch in plan.batches] == [100, 100, 50]
+
+    def test_dbt_reads_the_finished_where_many_wait_and_few_finish(self) -> None:
+        planner = a_planner(rows={(FINISHED, ""): 50})
+
+        plan = planner.plan(a_situation(1000, BY_ID, FINISHED))
+
+        assert (plan.name, plan.requests) == ("finished", 1)
+
+    def test_dbt_live_runs_are_for_sweeps_alone(self) -> None:
+        plan = a_planner().plan(a_situation(1000, LIVE))
+
+        assert plan.name == "singles"
+
+    def test_fivetran_three_waiters_in_a_large_account_ask_singly(self) -> None:
+        planner = a_planner(rows={(ACCOUNT, ""): 5000}, row_bytes=3000)
+
+        assert planner.plan(a_situation(3, ACCOUNT)).name == "singles"
+
+    @pytest.mark.parametrize(("waiters", "name"), [(10, "singles"), (14, "account")])
+    def test_fivetran_thirteen_waiters_weigh_as_much_as_a_page(
+        self, waiters: int, name: str
+    ) -> None:
+        planner = a_planner(rows={(ACCOUNT, ""): 1000}, row_bytes=3000)
+
+        assert planner.plan(a_situation(waiters, ACCOUNT)).name == name
+
+    def test_fivetran_lists_the_groups_that_waiters_sit_in(self) -> None:
+        planner = a_planner(
+            rows={(ACCOUNT, ""): 5000, (GROUP, "a"): 400, (GROUP, "b"): 400},
+            row_bytes=3000,
+        )
+        homes = {job: "ab"[number % 2] for number, job in enumerate(jobs(60))}
+
+        plan = planner.plan(a_situation(62, ACCOUNT, GROUP, scopes=homes))
+
+        assert (plan.name, plan.scopes) == ("group", ("a", "b"))
+        assert plan.singles == ("job 60", "job 61")
+        assert plan.requests == 4
+
+    def test_fivetran_few_waiters_in_a_group_ask_singly(self) -> None:
+        planner = a_planner(rows={(GROUP, "a"): 1000}, row_bytes=3000)
+
+        plan = planner.plan(a_situation(2, GROUP, scopes=dict.fromkeys(jobs(2), "a")))
+
+        assert plan.name == "singles"
+
+    def test_fivetran_lists_the_account_where_groups_are_many(self) -> None:
+        homes = {job: f"group {number}" for number, job in enumerate(jobs(100))}
+        planner = a_planner(
+            rows={
+                (ACCOUNT, ""): 3000,
+                **{(GROUP, home): 30 for home in homes.values()},
+            },
+            row_bytes=1000,
+        )
+
+        plan = planner.plan(a_situation(100, ACCOUNT, GROUP, scopes=homes))
+
+        assert (plan.name, plan.requests) == ("account", 3)
+
+
+class TestFeedWindow:
+    def test_begins_at_the_cursor(self) -> None:
+        behind = dict.fromkeys(jobs(3), NOW - 10.0)
+
+        plan = a_planner().plan(a_situation(50, CHANGES, behind=behind))
+
+        assert (plan.since, plan.singles) == (NOW - 90.0, ())
+
+    def test_opens_as_far_as_the_earliest_look_where_that_is_cheap(self) -> None:
+        behind = {job: NOW - 200.0 - at for at, job in enumerate(jobs(20))}
+        planner = a_planner(rows={(CHANGES, ""): 20})
+
+        plan = planner.plan(a_situation(50, CHANGES, behind=behind))
+
+        assert (plan.since, plan.singles) == (NOW - 219.0, ())
+
+    def test_asks_singly_who_would_open_it_too_far(self) -> None:
+        behind = {"job 7": NOW - 86_400.0, "job 8": NOW - 100.0}
+        planner = a_planner(rows={(CHANGES, ""): 40})
+
+        plan = planner.plan(a_situation(50, CHANGES, behind=behind))
+
+        assert plan.singles == ("job 7",)
+        assert plan.since == NOW - 100.0
+
+    def test_asks_singly_whose_last_look_is_unknown(self) -> None:
+        plan = a_planner().plan(a_situation(50, CHANGES, behind={"job 3": None}))
+
+        assert (plan.name, plan.singles) == ("changes", ("job 3",))
+
+    def test_without_cursor_begins_at_a_look(self) -> None:
+        behind = {job: NOW - 300.0 for job in jobs(50)}
+
+        plan = a_planner().plan(
+            a_situation(50, CHANGES, behind=behind, cursor=None, now=None)
+        )
+
+        assert (plan.name, plan.since) == ("changes", NOW - 300.0)
+
+    def test_without_any_server_time_there_is_no_window(self) -> None:
+        behind = dict.fromkeys(jobs(50))
+
+        plan = a_planner().plan(
+            a_situation(50, CHANGES, behind=behind, cursor=None, now=None)
+        )
+
+        assert plan.name == "singles"
+
+
+class TestKeeping:
+    def test_keeps_the_plan_while_another_is_a_little_cheaper(self) -> None:
+        planner = a_planner(rows={(ACCOUNT, ""): 1000}, row_bytes=3000)
+        assert planner.plan(a_situation(20, ACCOUNT)).name == "account"
+
+        for _ in range(10):
+            assert planner.plan(a_situation(10, ACCOUNT)).name == "account"
+
+    def test_changes_after_three_rounds_of_half_the_cost(self) -> None:
+        planner = a_planner(rows={(ACCOUNT, ""): 1000}, row_bytes=3000)
+        planner.plan(a_situation(20, ACCOUNT))
+
+        names = [planner.plan(a_situation(2, ACCOUNT)).name for _ in range(3)]
+
+        assert names == ["account", "account", "singles"]
+
+    def test_one_round_of_another_kind_starts_the_count_again(self) -> None:
+        planner = a_planner(rows={(ACCOUNT, ""): 1000}, row_bytes=3000)
+        planner.plan(a_situation(20, ACCOUNT))
+
+        counts = [2, 2, 20, 2, 2, 2]
+        names = [planner.plan(a_situation(count, ACCOUNT)).name for count in counts]
+
+        assert names == ["account"] * 5 + ["singles"]
+
+    def test_changes_at_once_where_it_saves_half_of_the_requests(self) -> None:
+        planner = a_planner(rows={(CHANGES, ""): 40})
+        assert planner.plan(a_situation(1, CHANGES, cursor=None)).name == "singles"
+
+        assert planner.plan(a_situation(50, CHANGES)).name == "changes"
+
+    def test_repr_tells_the_plan(self) -> None:
+        planner = a_planner(rows={(CHANGES, ""): 40})
+        planner.plan(a_situation(200, CHANGES))
+
+        assert repr(planner) == "<Planner [changes | rivals 0]>"
+        assert planner.current == "changes"
+
+
+class TestBudget:
+    def test_what_does_not_fit_is_not_chosen(self) -> None:
+        # 10 singles weigh less than this list, but only 5 requests a round are ours.
+        planner = a_planner(rows={(ACCOUNT, ""): 1000}, row_bytes=10_000)
+        situation = a_situation(10, ACCOUNT, interval=30.0, hourly=600.0)
+
+        plan = planner.plan(situation)
+
+        assert (plan.name, plan.stretch) == ("account", 0.0)
+
+    def test_where_none_fits_the_interval_is_stretched(self) -> None:
+        planner = a_planner(rows={(ACCOUNT, ""): 20_000})
+        situation = a_situation(50, ACCOUNT, interval=30.0, hourly=600.0)
+
+        plan = planner.plan(situation)
+
+        assert (plan.name, plan.requests) == ("account", 20)
+        assert plan.stretch == pytest.approx(120.0)
+
+
+class TestLearning:
+    def test_a_walk_cut_short_tells_the_least(self) -> None:
+        planner = Planner()
+        planner.learn(ACCOUNT, rows=3000, size=3_000_000, whole=False)
+
+        assert planner.list_cost(ACCOUNT)[0] == 4
+
+    def test_a_feed_cut_short_is_not_chosen_again_for_the_same(self) -> None:
+        planner = a_planner(rows={(CHANGES, ""): 10})
+        assert planner.plan(a_situation(5, CHANGES)).name == "changes"
+
+        planner.learn(CHANGES, rows=600, size=600_000, span=90.0, whole=False)
+
+        assert planner.plan(a_situation(5, CHANGES)).requests > 5 / CHEAPER
+        assert planner.plan(a_situation(2, CHANGES)).name == "singles"
+
+    def test_rows_of_many_bytes_weigh_more(self) -> None:
+        light, heavy = Planner(), Planner()
+        light.learn(ACCOUNT, rows=1000, size=100_000)
+        heavy.learn(ACCOUNT, rows=1000, size=9_000_000)
+
+        assert light.list_cost(ACCOUNT)[1] < heavy.list_cost(ACCOUNT)[1]
+        assert light.list_cost(ACCOUNT)[0] == heavy.list_cost(ACCOUNT)[0] == 1
+
+    def test_singles_of_many_bytes_weigh_more(self) -> None:
+        planner = Planner()
+        before = planner.single_cost
+        planner.learn_single(500_000)
+
+        assert planner.single_cost > before + 0.5
+
+
+def covered(plan: Plan, situation: Situation) -> set[str]:
+    """Return those whom a plan covers, if its source shows what it promises."""
+    singles = set(plan.singles)
+    if plan.source is None:
+        return singles
+
+    match plan.source.kind:
+        case SourceKind.IDS:
+            return singles | {job for batch in plan.batches for job in batch}
+        case SourceKind.FEED:
+            assert plan.since is not None
+            start = situation.cursor
+            looks = {job: situation.behind.get(job, start) for job in situation.due}
+            return singles | {
+                job
+                for job, look in looks.items()
+                if look is not None and look >= plan.since
+            }
+        case _:
+            homes = situation.scopes if plan.source.scoped else {}
+            return singles | {
+                job for job in situation.due if homes.get(job, "") in plan.scopes
+            }
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> Situation:
+    count = draw(st.integers(1, 60))
+    due = jobs(count)
+    cursor = draw(st.none() | st.floats(NOW - 10_000, NOW))
+    looks = st.none() | st.floats(NOW - 100_000, NOW)
+    # Without a cursor everybody is behind: nothing has been covered.
+    those = due if cursor is None else draw(st.lists(st.sampled_from(due), unique=True))
+    return a_situation(
+        count,
+        *draw(st.lists(st.sampled_from(ALL), unique=True)),
+        behind={job: draw(looks) for job in those},
+        cursor=cursor,
+        scopes={job: draw(st.sampled_from(["", "a", "b", "c"])) for job in due},
+        interval=draw(st.sampled_from([5.0, 30.0, 300.0])),
+        hourly=draw(st.sampled_from([60.0, 600.0, 36_000.0])),
+    )
+
+
+ALL = [CHANGES, BY_ID, FINISHED, ACCOUNT, GROUP, LIVE]
+WALKS = st.lists(
+    st.tuples(
+        st.sampled_from(ALL),
+        st.integers(0, 20_000),
+        st.integers(100, 5000),
+        st.sampled_from(["", "a", "b"]),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=150)
+@given(rounds=st.lists(situations(), min_size=1, max_size=6), walks=WALKS)
+def test_every_due_job_is_covered_and_the_plan_is_cheap(
+    rounds: list[Situation], walks: list[tuple[Source, int, int, str, bool]]
+) -> None:
+    planner = Planner()
+    for source, rows, size, scope, whole in walks:
+        planner.learn(
+            source, rows=rows, size=rows * size, scope=scope, span=90.0, whole=whole
+        )
+
+    for situation in rounds:
+        plan = planner.plan(situation)
+        assert covered(plan, situation) == set(situation.due)
+
+        choices = [
+            choice
+            for source in [None, *situation.sources]
+            if (choice := alone(planner, situation, source)) is not None
+        ]
+        room = situation.hourly * situation.interval / 3600.0
+        fitting = [choice for choice in choices if choice.requests <= room]
+        if fitting:
+            least = min(fitting, key=lambda choice: choice.cost)
+            assert plan.requests <= room
+            assert plan.requests <= CHEAPER * least.requests
+            assert plan.stretch == 0.0
+        else:
+            least = min(choices, key=lambda choice: choice.requests)
+            assert plan.requests == least.requests
+            assert plan.requests <= situation.hourly * plan.stretch / 3600.0 + 1e-6
+
+
+def alone(planner: Planner, situation: Situation, source: Source | None) -> Plan | None:
+    """Return the plan by one source, without touching the planner's memory."""
+    if source is None:
+        return planner._singles(situation)
+
+    return planner._through(source, situation)
