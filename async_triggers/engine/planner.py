@@ -130,6 +130,10 @@ class Planner:
         A walk that was cut short (not ``whole``) tells at least how much there is.
         """
         measures = self._measures.setdefault(source.name, Measures())
+        if not whole and self._current == source.name:
+            # It does not keep what it promised: it must win anew.
+            self._current = "singles"
+
         if rows:
             measures.row_bytes += MEMORY * (size / rows - measures.row_bytes)
 

@@ -63,6 +63,7 @@ NEWS_PER_SECOND = 10
 """Pieces of news an account may give in a second: a log line costs a millisecond."""
 
 News = Callable[[Job], None]
+Until = Callable[[Job], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class _Waiter:
     future: asyncio.Future[Job]
     interval: float
     mark: str | None
+    until: Until | None
     news: News | None
     context: contextvars.Context | None
     told: tuple[str, object] | None = None
@@ -202,13 +204,15 @@ class Poller:
         interval: float,
         mark: str | None = None,
         seen_at: float | None = None,
+        until: Until | None = None,
         news: News | None = None,
     ) -> Job:
         """Wait until a job has ended, and return it.
 
         ``interval`` is how often in seconds the job should be looked at. ``seen_at`` is
         the server's time (epoch seconds) of the last look at it, before which nothing
-        needs to be learnt. ``mark`` is handed to the vendor with each row. ``news`` is
+        needs to be learnt. ``mark`` is handed to the vendor with each row. ``until`` may
+        end the wait for a job that has not ended, when it needs attention. ``news`` is
         called in the caller's context when the job has changed, at most every ten
         minutes for a change that is not one of state.
 
@@ -222,6 +226,7 @@ class Poller:
             future=asyncio.get_running_loop().create_future(),
             interval=max(interval, self._vendor.grid_floor),
             mark=mark,
+            until=until,
             news=news,
             context=contextvars.copy_context() if news is not None else None,
         )
@@ -534,22 +539,27 @@ class Poller:
         """
         batch = list(items)
         todo = iter(batch)
+        errors: list[Exception] = []
+        tasks: list[asyncio.Task[None]] = []
 
+        # An error that reaches the group would cancel this task too, and until Python
+        # 3.13 such a cancellation cannot be told from one that came from outside.
         async def hand() -> None:
-            for item in todo:
-                await work(item)
+            try:
+                for item in todo:
+                    await work(item)
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+                for task in tasks:
+                    if task is not asyncio.current_task():
+                        task.cancel()
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(len(batch), self._transport.account.budget.polls)):
-                    group.create_task(hand())
-        except BaseExceptionGroup as errors:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # Python 3.11 and 3.12 lose a cancellation that meets an error.
-                raise asyncio.CancelledError from None
+        async with asyncio.TaskGroup() as group:
+            hands = min(len(batch), self._transport.account.budget.polls)
+            tasks.extend(group.create_task(hand()) for _ in range(hands))
 
-            raise _gravest(errors) from None
+        if errors:
+            raise _gravest(errors)
 
     async def _ask_single(self, subject: str) -> bool:
         """Ask for one job; False when no answer came."""
@@ -567,15 +577,15 @@ class Poller:
             return True
 
         self._planner.learn_single(len(reply.body))
+        date = reply.date
         for key, row in page.rows.items():
             self.see(key, row, alone=True)
-            self.catch_up(key, reply)
+            self.catch_up(key, date)
 
         return True
 
-    def catch_up(self, subject: str, reply: Reply) -> None:
-        """Take note that a row of his own told all about a job until the reply."""
-        date = reply.date
+    def catch_up(self, subject: str, date: float | None) -> None:
+        """Take note that a row of its own told all about a job until the reply."""
         if date is None or subject not in self._watched:
             return
 
@@ -620,7 +630,7 @@ class Poller:
         self._swept_at = now
         # Whoever would be too late by the next round must be seen in this one.
         late = now - self._sweep + self._pace * 1.5
-        early = max(late, now - self._sweep / 4)
+        early = max(late, now - self._sweep / 5)
         count = len(self._last_row)
         # Spread evenly over the rounds, a little faster than need be.
         credit = count * min(1.0, 1.25 * passed / self._sweep)
@@ -750,7 +760,7 @@ class Poller:
                 continue
 
             if not job.state.is_terminal:
-                self._give_news(waiter, job, now)
+                self._note_progress(waiter, job, now)
             elif not alone and self._vendor.needs_confirmation(job):
                 if unconfirmed is not None:
                     unconfirmed.append(subject)
@@ -785,6 +795,11 @@ class Poller:
                 and self._planner.current == source.name
             ):
                 self.distrust(source, f"it did not show the end of job {job.id}")
+
+    def _note_progress(self, waiter: _Waiter, job: Job, now: float) -> None:
+        self._give_news(waiter, job, now)
+        if waiter.until is not None and waiter.until(job):
+            waiter.future.set_result(job)
 
     def _give_news(self, waiter: _Waiter, job: Job, now: float) -> None:
         if waiter.news is None or waiter.context is None:
@@ -971,7 +986,7 @@ class _Walk:
             if page.resume is not None:
                 resume = max(resume or page.resume, page.resume)
 
-            self._take(source, page, reply)
+            self._take(source, page, reply.date)
             request = page.next
 
         span = 0.0
@@ -985,13 +1000,13 @@ class _Walk:
             resume = self._poller.last_resume(opening, resume)
             self._poller.feed_complete(plan.since, resume)
 
-    def _take(self, source: Source, page: Page, reply: Reply) -> None:
+    def _take(self, source: Source, page: Page, date: float | None) -> None:
         feed = source.kind is SourceKind.FEED
         for subject, row in page.rows.items():
             self._seen.add(subject)
             self._poller.see(subject, row, feed=feed, unconfirmed=self.unconfirmed)
             if source.kind is SourceKind.IDS:
-                self._poller.catch_up(subject, reply)
+                self._poller.catch_up(subject, date)
 
     def left(self, plan: Plan) -> list[str]:
         """Return those that must be asked for singly after the walk."""
@@ -1004,17 +1019,14 @@ class _Walk:
         return [*plan.singles, *unseen]
 
 
-def _gravest(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _gravest(errors: Sequence[Exception]) -> Exception:
     """Return what weighs most of all that went wrong at the same time."""
     order = (PermanentError, _Misled, _RoundGivenUp)
-    found = [
-        _gravest(error) if isinstance(error, BaseExceptionGroup) else error
-        for error in group.exceptions
-    ]
-    strange = [error for error in found if not isinstance(error, order)]
+    strange = [error for error in errors if not isinstance(error, order)]
     if strange:
         return strange[0]
 
     return min(
-        found, key=lambda error: [isinstance(error, each) for each in order].index(True)
+        errors,
+        key=lambda error: [isinstance(error, each) for each in order].index(True),
     )
