@@ -47,7 +47,7 @@ def earliest_event() -> float:
     the executor report the process as done. A task that is running again by then is taken
     for one that ended without a word, and failed (apache/airflow#71580, open in 3.3.2).
     """
-    beat = conf.getfloat(
+    beat: float = conf.getfloat(
         "workers", "min_heartbeat_interval", fallback=MIN_HEARTBEAT_DEFAULT
     )
     return beat + 2.5
