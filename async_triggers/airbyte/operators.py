@@ -13,11 +13,11 @@ from async_triggers.airbyte import api
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.links import AirbyteJobLink
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
-from async_triggers.deferral.arguments import one_of, positive, text
+from async_triggers.deferral.arguments import identifier, one_of, positive, text
 from async_triggers.deferral.operator import IF_RUNNING, Before, JobOperator
 from async_triggers.deferral.record import Intent
 from async_triggers.engine.errors import JobNotFound, RequestRejected
-from async_triggers.engine.wire import parse_time, segment
+from async_triggers.engine.wire import parse_time
 
 if TYPE_CHECKING:
     from async_triggers.engine.accounts import LeasedAccount
@@ -94,9 +94,8 @@ class AirbyteTriggerSyncOperator(JobOperator):
 
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""
-        text("connection_id", self.connection_id)
+        identifier("connection_id", self.connection_id)
         text("airbyte_conn_id", self.airbyte_conn_id)
-        segment(self.connection_id, "connection_id")
 
     def make_hook(self) -> AirbyteHook:
         """Return the hook of the operator's connection."""

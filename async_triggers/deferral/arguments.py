@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 
 from async_triggers.deferral.errors import AsyncTriggersException
+from async_triggers.engine.errors import RequestRejected
+from async_triggers.engine.wire import segment
 
 
 class ArgumentUnusable(AsyncTriggersException, ValueError):
@@ -42,6 +44,17 @@ def text(name: str, value: object) -> str:
         raise ArgumentUnusable(msg)
 
     return value
+
+
+def identifier(name: str, value: object) -> str:
+    """Return an id that the vendor's API can take as one segment of a path."""
+    given = text(name, value)
+    try:
+        segment(given, name)
+    except RequestRejected as error:
+        raise ArgumentUnusable(error.message) from None
+
+    return given
 
 
 def whole_number(name: str, value: object) -> int:
