@@ -34,9 +34,16 @@ from async_triggers.simulator.connections import connection_variables
 from async_triggers.simulator.server import Simulator, SimulatorThread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from async_triggers.demo.scenarios import Scenario
+
+# What each vendor's jobs are jobs of: its kind in the simulator, and how one is named.
+_TARGETS: dict[str, tuple[str, Callable[[str], dict[str, object]]]] = {
+    "airbyte": ("connections", lambda name: {"connection_id": name, "name": name}),
+    "fivetran": ("connections", lambda name: {"connection_id": name, "schema": name}),
+    "dbt_cloud": ("jobs", lambda name: {"job_id": int(name), "name": f"Job {name}"}),
+}
 
 _EVERY = 1.0
 _DEADLINE = 300.0
@@ -127,14 +134,14 @@ def _run(
 def arrange(simulator: Simulator, scenarios: Sequence[Scenario]) -> None:
     """Put what the scenarios start jobs of into the simulated vendors."""
     for vendor in simulator.vendors:
-        vendor.arrange(
-            connections=[
-                {"connection_id": target, "name": target, "lives": [scenario.life]}
-                for scenario in scenarios
-                if scenario.vendor == vendor.name
-                for target in scenario.targets
-            ]
-        )
+        kind, named = _TARGETS[vendor.name]
+        wanted = [
+            {**named(target), "lives": [scenario.life]}
+            for scenario in scenarios
+            if scenario.vendor == vendor.name
+            for target in scenario.targets
+        ]
+        vendor.arrange(**{kind: wanted})
 
 
 class Demo:

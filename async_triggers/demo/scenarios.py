@@ -36,12 +36,25 @@ class Scenario:
 
 STATUS_REQUESTS: Mapping[str, frozenset[str]] = {
     "airbyte": frozenset({"GET /jobs", "GET /jobs/{job_id}"}),
+    "fivetran": frozenset(
+        {
+            "GET /v1/connections",
+            "GET /v1/connections/{connection_id}",
+            "GET /v1/groups/{group_id}/connections",
+        }
+    ),
+    "dbt_cloud": frozenset(
+        {
+            "GET /api/v2/accounts/{account}/runs/",
+            "GET /api/v2/accounts/{account}/runs/{run}/",
+        }
+    ),
 }
 """By vendor, the requests that ask how jobs are doing."""
 
 _SHORT = "pending:1 running:25 succeeded"
 # Thirty tasks need a while to start on two cores; the first must still run then.
-_LONG = "pending:2 running:60 succeeded"
+_LONG = "pending:2 running:80 succeeded"
 
 SCENARIOS = (
     Scenario(
@@ -87,6 +100,39 @@ SCENARIOS = (
         life=_LONG,
         tasks={"sync": 30},
         interval=3,
+        slots=0,
+    ),
+    Scenario(
+        dag_id="fivetran_ten_syncs",
+        shows="10 mapped syncs, deferrable",
+        vendor="fivetran",
+        conn_id="fivetran_conn_example",
+        targets=tuple(f"demo_sync_{number:02}" for number in range(1, 11)),
+        life="scheduled:1 syncing:80 succeeded",
+        tasks={"sync": 10},
+        interval=15,
+        slots=0,
+    ),
+    Scenario(
+        dag_id="fivetran_with_sensor",
+        shows="starts, then a sensor waits in the triggerer",
+        vendor="fivetran",
+        conn_id="fivetran_conn_example",
+        targets=("demo_pair",),
+        life="scheduled:1 syncing:45 succeeded",
+        tasks={"start": 1, "wait": 1},
+        interval=15,
+        slots=0,
+    ),
+    Scenario(
+        dag_id="dbt_cloud_ten_runs",
+        shows="10 mapped runs, deferrable",
+        vendor="dbt_cloud",
+        conn_id="dbt_cloud_conn_example",
+        targets=tuple(str(number) for number in range(1001, 1011)),
+        life="queued:1 starting:1 running:80 success",
+        tasks={"run": 10},
+        interval=5,
         slots=0,
     ),
 )

@@ -24,7 +24,7 @@ with DAG(
     )
 
 with DAG(
-    dag_id="fivetran_sync_and_sensor",
+    dag_id="fivetran_with_sensor",
     schedule=None,
     start_date=START,
     doc_md="Starts a sync, hands on what the connection had done before, and lets a"
@@ -46,11 +46,11 @@ with DAG(
     start >> wait
 
 with DAG(
-    dag_id="fivetran_thirty_syncs",
+    dag_id="fivetran_ten_syncs",
     schedule=None,
     start_date=START,
-    doc_md="One poller waits for thirty syncs; no worker slot is held meanwhile.",
+    doc_md="One poller waits for ten syncs; no worker slot is held meanwhile.",
 ):
     FivetranOperator.partial(
         task_id="sync", fivetran_conn_id="fivetran_conn_example"
-    ).expand(connector_id=[f"demo_sync_{number:02}" for number in range(1, 31)])
+    ).expand(connector_id=[f"demo_sync_{number:02}" for number in range(1, 11)])
