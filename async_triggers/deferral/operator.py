@@ -58,6 +58,7 @@ from async_triggers.engine.errors import (
     JobNotFound,
     PermanentError,
     TransientError,
+    UnreadableReply,
 )
 from async_triggers.engine.jobs import Job, JobState, Seen
 
@@ -425,7 +426,8 @@ class JobOperator(BaseOperator):
             attached = self._after_conflict(context, record, error, superseded)
             return attached, False
         except TransientError as error:
-            if not error.ambiguous:
+            # An answer that cannot be read came from a start that may well have worked.
+            if not (error.ambiguous or isinstance(error, UnreadableReply)):
                 self._take_back(context, earlier)
                 raise _Later(error.retry_after or TRY_AGAIN, error.message) from None
 
