@@ -299,8 +299,13 @@ class JobOperator(BaseOperator):
         elif record is not None and step is Next.FIND:
             seen = self._find_lost(record)
             if seen is not None:
-                self._write(context, record.with_job(seen.job.id, owned=True))
-                return seen, True
+                record = record.with_job(seen.job.id, owned=True)
+                self._write(context, record)
+                if record.max_tries == ti.max_tries and not record.killed:
+                    return seen, True
+
+                # The task was cleared since: it is the old job, and is superseded.
+                return self._get_job(context, superseded)
 
         new = Record(fingerprint=fingerprint, max_tries=ti.max_tries)
         return self._start_new(context, new, superseded)
