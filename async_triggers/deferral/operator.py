@@ -707,7 +707,12 @@ class JobOperator(BaseOperator):
             return super().resume_execution(next_method, next_kwargs, context)
         except compat.TaskDeferralTimeout:
             record = self._read_record(context)
-            if record is not None and record.job_id is not None and record.owned:
+            if (
+                record is not None
+                and record.job_id is not None
+                and record.owned
+                and record.fingerprint == self._fingerprint()
+            ):
                 self._cancel_late(record.job_id)
 
             raise
