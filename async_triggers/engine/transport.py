@@ -390,17 +390,29 @@ class Transport:
 
     def _proxy(self, url: URL) -> str | None:
         """Choose a proxy: the connection's own, else the environment's."""
-        own = dict(self.account.route.proxies)
-        if own:
-            return own.get(url.scheme) or own.get("all")
-
-        found = getproxies_environment()
-        if not found or proxy_bypass(f"{url.host}:{url.port}"):
-            return None
+        found = dict(self.account.route.proxies)
+        if not found:
+            found = getproxies_environment()
+            if not found or proxy_bypass(f"{url.host}:{url.port}"):
+                return None
 
         proxy = found.get(url.scheme) or found.get("all")
+        if not proxy:
+            return None
+
         # As everywhere else, a proxy without a scheme is an HTTP proxy.
-        return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+        scheme, mark, _ = proxy.partition("://")
+        if not mark:
+            return f"http://{proxy}"
+
+        if scheme not in {"http", "https"}:
+            msg = (
+                f"{self.account} is to be asked through a proxy of the kind {scheme}:"
+                " name an HTTP proxy in the connection's extra.proxies, or none"
+            )
+            raise AccountMisconfigured(msg)
+
+        return proxy
 
     async def _open(self) -> aiohttp.ClientSession:
         if self._session is not None:
