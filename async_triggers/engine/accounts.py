@@ -27,7 +27,7 @@ from tenacity import (
 )
 
 from async_triggers.engine import backoff
-from async_triggers.engine.errors import TransientError
+from async_triggers.engine.errors import RateLimited, TransientError
 from async_triggers.engine.limiter import Limiter
 from async_triggers.engine.poller import SWEEP, Poller
 from async_triggers.engine.transport import Reload, Transport
@@ -100,7 +100,8 @@ class LeasedAccount:
         """Do some work, and again after a transient error.
 
         At most ``attempts`` times; a wait longer than ``patience`` seconds is not waited
-        for. Without ``ambiguous`` it is not repeated when it may have taken effect.
+        for, also where an earlier answer asked for it. Without ``ambiguous`` the work is
+        not repeated when it may have taken effect.
         """
 
         def may_repeat(error: BaseException) -> bool:
@@ -119,6 +120,13 @@ class LeasedAccount:
             return backoff.delay(state.attempt_number, retry_after=asked)
 
         async def once() -> T:
+            left = self.limiter.paused_for
+            if left > patience:
+                raise RateLimited(
+                    f"{self.account} has asked for a pause, of which {left:.0f} s are left",
+                    retry_after=left,
+                )
+
             return await work()
 
         retrying = AsyncRetrying(
@@ -175,10 +183,12 @@ class LeasedAccount:
                 self._stirred.clear()
                 if self._leases and self.poller.idle:
                     await self._stirred.wait()
+        except BaseException:
+            self.poller.disband()
+            raise
         finally:
             self._keeper = None
             self._forget()
-            self.poller.disband()
             try:
                 await self.transport.close()
             finally:
