@@ -97,6 +97,8 @@ class _Watched:
     waiters: dict[_Waiter, None] = field(default_factory=dict)
     interval: float = math.inf
     """The shortest interval that a waiter asked for."""
+    thinned: bool = False
+    """A waiter has left, and perhaps the one with the shortest interval."""
     known: bool = False
     """The vendor has shown the job before, so that "gone" needs a second opinion."""
     doubted: int | None = None
@@ -275,8 +277,8 @@ class Poller:
             self._scopes.pop(subject, None)
             self._last_row.pop(subject, None)
             self._owed.discard(subject)
-        elif waiter.interval <= watched.interval:
-            watched.interval = min(each.interval for each in watched.waiters)
+        else:
+            watched.thinned = True
 
         if not self._watched:
             self._grid = self._next_round = math.inf
@@ -325,6 +327,11 @@ class Poller:
             return
 
         # The shortest interval may have left; the grid is looked for once a round.
+        for watched in self._watched.values():
+            if watched.thinned:
+                watched.interval = min(each.interval for each in watched.waiters)
+                watched.thinned = False
+
         self._grid = min(watched.interval for watched in self._watched.values())
         pace = self._pace
         if self._failures:
