@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
@@ -17,7 +17,6 @@ from async_triggers.engine.errors import EngineError, TransientError
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.limiter import Limiter
 from async_triggers.engine.poller import Poller
-from async_triggers.engine.transport import Transport
 from async_triggers.engine.wire import (
     Account,
     Budget,
@@ -32,6 +31,9 @@ from async_triggers.engine.wire import (
     Token,
     refuse_by_status,
 )
+
+if TYPE_CHECKING:
+    from async_triggers.engine.transport import Transport
 
 EPOCH = 1_774_402_200.0
 """The server's time when the virtual clock shows 0."""
@@ -82,7 +84,7 @@ class Server:
     ignores_filter: bool = False
     refusals: dict[str, int] = field(default_factory=dict)
     """HTTP status by the name of a source, "single" or an id."""
-    fault: Callable[[Request], EngineError | None] = lambda request: None
+    fault: Callable[[Request], EngineError | None] = lambda _: None
     latency: float = 0.1
     dated: bool = True
     lives: dict[str, Life] = field(default_factory=dict)

@@ -33,6 +33,7 @@ from tests.clock import VirtualClockLoop, run_virtually
 from tests.unit.engine.fake import (
     EPOCH,
     FEED,
+    GENEROUS,
     GROUPS,
     IDS,
     LIST,
@@ -175,7 +176,7 @@ def test_a_sound_vendor_is_told_within_two_intervals(
     scenario: list[Wait],
     sources: tuple[Source, ...],
     others: int,
-    dated: bool,  # noqa: FBT001 - hypothesis passes it by name
+    dated: bool,
     repeats: int,
     latency: float,
 ) -> None:
@@ -215,7 +216,7 @@ def habit(server: Server, name: str) -> None:
         case "fails at times":
             server.fault = lambda request: _fails(request) if _odd(server) else None
         case "limits":
-            server.fault = lambda request: RateLimited("429", retry_after=1.0)
+            server.fault = lambda _: RateLimited("429", retry_after=1.0)
 
 
 def _fails(request: Request) -> EngineError:
@@ -253,8 +254,7 @@ def test_an_unsound_vendor_is_told_within_a_sweep(
     budget: Budget | None,
 ) -> None:
     async def main() -> None:
-        limits = {} if budget is None else {"budget": budget}
-        async with a_world(*sources, **limits) as world:
+        async with a_world(*sources, budget=budget or GENEROUS) as world:
             watch_cursor(world)
             for when, name in habits:
                 asyncio.get_running_loop().call_at(when, habit, world.server, name)
@@ -292,7 +292,7 @@ def test_an_outage_is_only_a_late_answer(
             loop = asyncio.get_running_loop()
             back = float(sum(dead))
             loop.call_at(dead[0], habit, world.server, how)
-            loop.call_at(back, setattr, world.server, "fault", lambda request: None)
+            loop.call_at(back, setattr, world.server, "fault", lambda _: None)
             await play(world, scenario)
             told = await world.all_told()
 
@@ -376,7 +376,7 @@ class Waiters(RuleBasedStateMachine):
         interval=st.sampled_from([5.0, 20.0, 60.0]),
         sees=st.booleans(),
     )
-    def join(self, job: str, interval: float, sees: bool) -> int:  # noqa: FBT001
+    def join(self, job: str, interval: float, sees: bool) -> int:
         number = next(self.numbers)
         self.told[number] = []
         self.jobs[number] = job
@@ -422,13 +422,11 @@ class Waiters(RuleBasedStateMachine):
 
     @rule(error=st.sampled_from([Unreachable, VendorBroken, RateLimited, None]))
     def trouble(self, error: type[EngineError] | None) -> None:
-        self.world.server.fault = lambda request: (
-            None if error is None else error("trouble")
-        )
+        self.world.server.fault = lambda _: None if error is None else error("trouble")
 
     @rule()
     def reject(self) -> None:
-        self.world.server.fault = lambda request: CredentialsRejected("no")
+        self.world.server.fault = lambda _: CredentialsRejected("no")
         self.rejecting = True
 
     @rule(hidden=st.sets(st.sampled_from("abcd")))
@@ -453,7 +451,7 @@ class Waiters(RuleBasedStateMachine):
             return
 
         server = self.world.server
-        server.fault = lambda request: None
+        server.fault = lambda _: None
         server.hidden = set()
         for job in "abcd":
             self.end(job)

@@ -296,7 +296,8 @@ async def test_statistics_and_repr_tell_the_state() -> None:
 
     state = limiter.statistics()
     assert (state.granted, state.waiting, state.paused_for) == (1, 1, 0.0)
-    assert (state.burst, state.rate) == (6.0, pytest.approx(0.9))
+    assert state.burst == 6.0
+    assert state.rate == pytest.approx(0.9)
     assert repr(limiter) == (
         "<Limiter [1 granted, 1 waiting | poll 1, start 0, cancel 0 | paused 0 s]>"
     )

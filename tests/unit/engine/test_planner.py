@@ -180,7 +180,7 @@ class TestFeedWindow:
         assert (plan.name, plan.singles) == ("changes", ("job 3",))
 
     def test_without_cursor_begins_at_a_look(self) -> None:
-        behind = {job: NOW - 300.0 for job in jobs(50)}
+        behind = dict.fromkeys(jobs(50), NOW - 300.0)
 
         plan = a_planner().plan(
             a_situation(50, CHANGES, behind=behind, cursor=None, now=None)
@@ -346,7 +346,7 @@ WALKS = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(rounds=st.lists(situations(), min_size=1, max_size=6), walks=WALKS)
 def test_every_due_job_is_covered_and_the_plan_is_cheap(
     rounds: list[Situation], walks: list[tuple[Source, int, int, str, bool]]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import logging
 import math
 import time
@@ -28,7 +29,6 @@ from tests.unit.engine.fake import (
     LIST,
     LIVE,
     Server,
-    World,
     a_world,
 )
 
@@ -309,7 +309,7 @@ class TestLastLook:
                 )
 
             pages = world.server.counts["feed"]
-            while world.server.counts["feed"] == pages:
+            while world.server.counts["feed"] == pages:  # noqa: ASYNC110 - virtual
                 await asyncio.sleep(0.1)
 
             joined = now()
@@ -624,7 +624,7 @@ class TestTrouble:
             rejected = CredentialsRejected(
                 "The vendor does not accept the key", status=401
             )
-            world.server.fault = lambda request: rejected
+            world.server.fault = lambda _: rejected
             done = await asyncio.gather(*world.waits.values(), return_exceptions=True)
 
             assert {type(error) for error in done} == {CredentialsRejected}
@@ -640,7 +640,7 @@ class TestTrouble:
             RateLimited("429", status=429),
             Unreachable("reset", ambiguous=True),
         ],
-        ids=lambda error: str(error),
+        ids=str,
     )
     @virtual
     async def test_ten_minutes_of_trouble_reach_no_waiter(
@@ -653,10 +653,10 @@ class TestTrouble:
         async with a_world(*sources) as world:
             world.start_and_join(jobs(30), lasts=300.0)
             await asyncio.sleep(100.0)
-            world.server.fault = lambda request: error
+            world.server.fault = lambda _: error
             await asyncio.sleep(600.0)
             assert not world.told_at
-            world.server.fault = lambda request: None
+            world.server.fault = lambda _: None
             told = await world.all_told()
 
             assert {job.state for job in told.values()} == {JobState.SUCCEEDED}
@@ -671,7 +671,7 @@ class TestTrouble:
         async with a_world(FEED) as world:
             world.start_and_join(jobs(30), lasts=math.inf)
             await asyncio.sleep(40.0)
-            world.server.fault = lambda request: Unreachable("no route to host")
+            world.server.fault = lambda _: Unreachable("no route to host")
             await asyncio.sleep(30.0)
 
             state = world.poller.statistics()
@@ -730,7 +730,7 @@ class TestTrouble:
             def read(*_: Any) -> Any:
                 raise ZeroDivisionError
 
-            world.vendor.read = read  # type: ignore[method-assign]
+            world.vendor.read = read  # type: ignore[method-assign,assignment]
             world.start_and_join(jobs(5), lasts=50.0)
             await asyncio.sleep(500.0)
             world.vendor.read = real  # type: ignore[method-assign]
@@ -795,7 +795,7 @@ class TestNews:
         async with a_world() as world:
             world.server.start("a", lasts=2000.0)
             news: list[float] = []
-            world.join("a", news=lambda job: news.append(now()), interval=10.0)
+            world.join("a", news=lambda _: news.append(now()), interval=10.0)
             rows = iter(range(1000))
             judge = world.vendor.judge
 
@@ -806,7 +806,7 @@ class TestNews:
             await world.waits["a"]
 
             assert len(news) == 4
-            assert min(b - a for a, b in zip(news, news[1:], strict=False)) > 599.9
+            assert min(b - a for a, b in itertools.pairwise(news)) > 599.9
 
     @virtual
     async def test_an_account_gives_ten_a_second_and_the_rest_later(self) -> None:
