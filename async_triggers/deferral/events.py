@@ -19,7 +19,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from async_triggers.deferral.errors import EventUnusable
+from async_triggers.deferral.errors import (
+    AsyncTriggersException,
+    ConnectionUnusable,
+    EventUnusable,
+    VendorRefused,
+)
+from async_triggers.engine.errors import AccountMisconfigured, CredentialsRejected
 from async_triggers.engine.jobs import Job, JobState, Scalar
 
 VERSION = 1
@@ -70,6 +76,7 @@ class Outcome:
     cancel: Cancel = Cancel.NONE
 
 
+_OF_THE_CONNECTION = {CredentialsRejected.__name__, AccountMisconfigured.__name__}
 _ENDINGS = {
     JobState.SUCCEEDED: "succeeded",
     JobState.FAILED: "failed",
@@ -88,6 +95,14 @@ def ended(job: Job) -> Outcome:
         message=f"{job.title} {_ENDINGS[job.state]}{told}{where}",
         job=job,
     )
+
+
+def refusal(outcome: Outcome) -> AsyncTriggersException:
+    """Return what a task fails with when the vendor, or Airflow, refused its trigger."""
+    if outcome.error in _OF_THE_CONNECTION:
+        return ConnectionUnusable(outcome.message)
+
+    return VendorRefused(outcome.message)
 
 
 def to_payload(outcome: Outcome) -> dict[str, Any]:

@@ -38,7 +38,6 @@ from async_triggers.deferral.errors import (
     JobFailed,
     JobTimedOut,
     TaskKilled,
-    VendorRefused,
     VendorUnavailable,
     translate,
 )
@@ -736,7 +735,7 @@ class JobOperator(BaseOperator):
                 self._publish(context, job, attached=not owned)
                 raise JobCancelled(outcome.message, job=job)
             case Status.ERROR if outcome.kind is Kind.REFUSED:
-                raise VendorRefused(outcome.message)
+                raise events.refusal(outcome)
             case Status.ERROR:
                 self._publish(context, job, attached=not owned)
                 raise JobFailed(outcome.message, job=job)

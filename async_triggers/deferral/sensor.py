@@ -21,7 +21,6 @@ from async_triggers.deferral.errors import (
     EventUnusable,
     JobCancelled,
     JobFailed,
-    VendorRefused,
     VendorUnavailable,
 )
 from async_triggers.deferral.events import Kind, Outcome, Status
@@ -193,7 +192,7 @@ class JobSensor(BaseSensorOperator):
         elif outcome.status is Status.CANCELLED:
             error = JobCancelled(outcome.message, job=job)
         elif outcome.kind is Kind.REFUSED:
-            error = VendorRefused(outcome.message)
+            error = events.refusal(outcome)
         else:
             error = JobFailed(outcome.message, job=job)
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from async_triggers.deferral import compat, events
+from async_triggers.deferral.errors import translate
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, patiently, wall_clock
 from async_triggers.deferral.kill import Verdict, judge_kill
@@ -334,7 +335,7 @@ class JobTrigger(BaseTrigger):
             status=Status.ERROR,
             kind=Kind.REFUSED,
             job_id=self.shown_id,
-            message=f"{error.message} (connection {self.conn_id!r})",
+            message=str(translate(error, self.conn_id)),
             error=type(error).__name__,
         )
 
