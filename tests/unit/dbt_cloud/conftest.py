@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
 import pytest
@@ -25,19 +25,27 @@ from tests.unit.dbt_cloud.stage import ACCOUNT, JOB, Clock, Runs, TaskRun
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+RealRunner = asyncio.Runner
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Make every loop virtual, and the time of the day follow it."""
     clock = Clock()
 
-    class VirtualRunner(asyncio.Runner):
+    class VirtualRunner:
         def __init__(self, **_: Any) -> None:
-            super().__init__(loop_factory=VirtualClockLoop)
+            self._runner = RealRunner(loop_factory=VirtualClockLoop)
+            self.run = self._runner.run
+            self.get_loop = self._runner.get_loop
 
-        def close(self) -> None:
+        def __enter__(self) -> Self:
+            self._runner.__enter__()
+            return self
+
+        def __exit__(self, *error: object) -> None:
             passed = self.get_loop().time()
-            super().close()
+            self._runner.close()
             clock.base += passed
 
     monkeypatch.setattr(asyncio, "Runner", VirtualRunner)

@@ -295,8 +295,10 @@ def test_why_a_run_failed() -> None:
     assert step.lines[-1] == "01:31:00  Done. PASS=1 WARN=0 ERROR=1 SKIP=1 TOTAL=3"
     assert nodes == [
         "model.shop.orders (Database Error in model orders (models/orders.sql))",
-        ("test.shop.unique_customers_id.c5af1ff4b1"
-        " (Got 3 results, configured to fail if != 0)"),
+        (
+            "test.shop.unique_customers_id.c5af1ff4b1"
+            " (Got 3 results, configured to fail if != 0)"
+        ),
     ]
     assert job.message == (
         f"step 3, 'Invoke dbt with `dbt build`', failed; not built: {', '.join(nodes)}"
