@@ -8,9 +8,10 @@ Server times are compared with server times alone.
 
 from __future__ import annotations
 
+import math
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from async_triggers.engine.errors import (
@@ -46,15 +47,19 @@ PAGE = 1000
 # https://fivetran.com/docs/rest-api/troubleshooting/pause-connector-500-error
 PAUSE_TIMEOUT = 90.0
 # https://fivetran.com/docs/rest-api/api-reference/connections/connection-sync-history: a
-# window of at most seven days, which must not begin earlier.
-HISTORY_WINDOW = 7 * 86_400.0
+# window of at most seven days, which must not begin earlier than seven days ago.
+DAY = 86_400.0
+HISTORY_WINDOW = 7 * DAY
 HISTORY_MARGIN = 3_600.0
+SETTLED = 120.0
+"""Seconds after which a sync that has stopped is not going to go on by itself."""
 
 HEADERS = {"Accept": "application/json;version=2"}
 
 ACCOUNT_LIST = Source(name="account list", kind=SourceKind.LIST, page=PAGE)
 GROUP_LISTS = Source(name="group lists", kind=SourceKind.LIST, page=PAGE, scoped=True)
 
+SCHEDULED = "scheduled"
 SYNCING = "syncing"
 RESCHEDULED = "rescheduled"
 PAUSED = "paused"
@@ -67,6 +72,22 @@ _HISTORY_STATES = {
     "FAILURE": JobState.FAILED,
     "CANCELED": JobState.CANCELLED,
 }
+_HALTED_STATES = {
+    # As above. What follows them is not described; where nothing but a request starts
+    # syncs, nothing does.
+    "PAUSED": JobState.CANCELLED,
+    "INCOMPLETE": JobState.FAILED,
+}
+
+
+_FLAGS = {
+    "r": "resync",
+    "h": "historical",
+    "b": "behind",
+    "w": "whichever",
+    "p": "patient",
+    "s": "strict",
+}
 
 
 # Models -------------------------------------------------------------------------------
@@ -77,16 +98,25 @@ class Run:
     """One sync of a connection: the connection, and what it showed before the start.
 
     ``succeeded_at`` and ``failed_at`` are the server's times as it wrote them, None where
-    it never did. ``resync`` is set for a historical re-sync, which is over when the
-    connection has also left its historical state. ``patient`` runs are not over while the
-    connection is syncing, whatever its times say. ``strict`` ones have failed when the
-    connection's last sync had, even before the baseline.
+    it never did; ``at`` is the server's time of that look in epoch seconds. What ends a
+    run is told by its kind:
+
+    - ``resync``: a historical re-sync, over when the connection has also left its
+      historical state. ``historical`` tells that it was in that state before the start
+    - ``behind``: somebody else's sync that is in our way, over when nothing is syncing
+    - ``whichever``: no certain sync, but the next that ends after the times
+    - ``patient``: not over while the connection is syncing, whatever its times say
+    - ``strict``: failed when the connection's last sync had, even before the times
     """
 
     connection_id: str
     succeeded_at: str | None = None
     failed_at: str | None = None
+    at: float | None = None
     resync: bool = False
+    historical: bool = False
+    behind: bool = False
+    whichever: bool = False
     patient: bool = False
     strict: bool = False
 
@@ -94,15 +124,15 @@ class Run:
     def mark(self) -> str:
         """Write all but the connection as text, for the poller and for storing."""
         flags = "".join(
-            letter
-            for letter, is_set in (
-                ("r", self.resync),
-                ("p", self.patient),
-                ("s", self.strict),
-            )
-            if is_set
+            letter for letter, name in _FLAGS.items() if getattr(self, name)
         )
-        return f"{self.succeeded_at or ''}~{self.failed_at or ''}~{flags}"
+        at = "" if self.at is None else f"~{self.at:.0f}"
+        return f"{self.succeeded_at or ''}~{self.failed_at or ''}~{flags}{at}"
+
+    @property
+    def before(self) -> str | None:
+        """When the connection had last ended a sync, well or not."""
+        return latest_time(self.succeeded_at, self.failed_at)
 
     @property
     def id(self) -> str:
@@ -119,14 +149,13 @@ class Run:
     def from_mark(cls, connection_id: str, mark: str | None) -> Run:
         """Read what :attr:`mark` wrote; without one the connection never synced."""
         parts = (mark or "").split("~")
-        succeeded, failed, flags = (*parts, "", "", "")[:3]
+        succeeded, failed, flags, at = (*parts, "", "", "", "")[:4]
         return cls(
             connection_id=connection_id,
             succeeded_at=succeeded or None,
             failed_at=failed or None,
-            resync="r" in flags,
-            patient="p" in flags,
-            strict="s" in flags,
+            at=float(at) if at.isdecimal() else None,
+            **{name: letter in flags for letter, name in _FLAGS.items()},
         )
 
     @classmethod
@@ -160,13 +189,15 @@ class Connection:
     tasks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def run(self, *, resync: bool = False) -> Run:
-        """Return the run that would start now."""
+    def run(self, *, at: float | None = None, resync: bool = False) -> Run:
+        """Return the run that would start now, ``at`` the server's time."""
         return Run(
             connection_id=self.id,
             succeeded_at=self.succeeded_at,
             failed_at=self.failed_at,
+            at=at,
             resync=resync,
+            historical=resync and self.historical,
         )
 
 
@@ -229,7 +260,7 @@ def list_connections(group_id: str = "", *, schema: str = "") -> Request:
     if group_id:
         path = f"/v1/groups/{segment(group_id, 'group id')}/connections"
 
-    return _page(_Walk(path=path, schema=schema))
+    return _page(_Walk(path=path, params=(("schema", schema),) if schema else ()))
 
 
 def list_groups() -> Request:
@@ -308,17 +339,24 @@ def sync_history(connection_id: str, *, since: float, until: float) -> Request:
 
     https://fivetran.com/docs/rest-api/api-reference/connections/connection-sync-history
     """
-    return Request(
-        method="GET",
-        path=f"/v1/connections/{segment(connection_id, 'connector_id')}/sync-history",
-        about=f"the sync history of connection {connection_id}",
-        params=(
-            ("start_time", format_time(since)),
-            ("end_time", format_time(until)),
-            ("limit", str(PAGE)),
-        ),
-        headers=HEADERS,
-    )
+    path = f"/v1/connections/{segment(connection_id, 'connector_id')}/sync-history"
+    window = (("start_time", format_time(since)), ("end_time", format_time(until)))
+    return _page(_Walk(path=path, params=window))
+
+
+def history_window(run: Run, *, now: float) -> tuple[float, float]:
+    """Return the window of server times in which the record of a run lies.
+
+    ``now`` is the server's time. Nothing can be asked for that is older than a week.
+    """
+    since = now - HISTORY_WINDOW + HISTORY_MARGIN
+    before = parse_time(run.before)
+    if before is not None:
+        # A sync that a given time fell into began before it.
+        since = max(since, before - (DAY if run.whichever else 1.0))
+
+    until = now + 1.0
+    return min(since, until - HISTORY_MARGIN), until
 
 
 def account_info() -> Request:
@@ -336,16 +374,13 @@ class _Walk:
     """Where a walk over a list is, and which cursors it has seen."""
 
     path: str
-    schema: str = ""
+    params: tuple[tuple[str, str], ...] = ()
     cursor: str = ""
     seen: frozenset[str] = frozenset()
 
 
 def _page(walk: _Walk) -> Request:
-    params = [("limit", str(PAGE))]
-    if walk.schema:
-        params.append(("schema", walk.schema))
-
+    params = [("limit", str(PAGE)), *walk.params]
     if walk.cursor:
         params.append(("cursor", walk.cursor))
 
@@ -390,7 +425,7 @@ def read_items(request: Request, reply: Reply) -> tuple[list[Row], Request | Non
 
     following = _Walk(
         path=walk.path,
-        schema=walk.schema,
+        params=walk.params,
         cursor=cursor,
         seen=walk.seen | {cursor},
     )
@@ -444,31 +479,35 @@ def judge_run(connection: Connection, run: Run) -> Job:
         succeeded = is_later(connection.succeeded_at, connection.failed_at)
         failed = not succeeded
 
+    if run.strict and not succeeded:
+        failed = failed or is_later(connection.failed_at, connection.succeeded_at)
+
     statistics: dict[str, Scalar] = {
         "connection_id": connection.id,
         "connection_name": connection.schema,
         "succeeded_at": connection.succeeded_at,
         "failed_at": connection.failed_at,
     }
-    if run.strict and not succeeded:
-        failed = failed or is_later(connection.failed_at, connection.succeeded_at)
-
+    busy = connection.sync_state == SYNCING
+    resyncing = run.resync and connection.historical
     state, word, message = JobState.RUNNING, connection.sync_state, ""
     ended_at: str | None = None
-    if run.patient and connection.sync_state == SYNCING:
+    if busy and (run.patient or run.behind or resyncing):
         pass
     elif failed:
         state, word, ended_at = JobState.FAILED, "failed", connection.failed_at
         message = "; ".join(connection.tasks) or "Fivetran reports a failure"
-    elif succeeded and not (run.resync and connection.historical):
+    elif succeeded and not resyncing:
         state, word, ended_at = JobState.SUCCEEDED, "succeeded", connection.succeeded_at
+    elif run.behind:
+        state, word, message = JobState.CANCELLED, "over", "nothing is syncing any more"
     elif connection.setup_state not in {"", CONNECTED}:
         state, word = JobState.FAILED, connection.setup_state
         told = "; ".join(connection.tasks)
         message = f"the connection is {connection.setup_state}" + (
             f": {told}" if told else ""
         )
-    elif connection.paused or connection.sync_state == PAUSED:
+    elif not busy and (connection.paused or connection.sync_state == PAUSED):
         state, word = JobState.FAILED, PAUSED
         message = "the connection was paused while the sync was waited for"
     elif connection.sync_state == RESCHEDULED:
@@ -488,41 +527,152 @@ def judge_run(connection: Connection, run: Run) -> Job:
     )
 
 
-def read_history(request: Request, reply: Reply) -> list[HistoryRecord]:
-    """Read the records of a connection's history."""
-    items, _ = read_items(request, reply)
-    records = []
-    for row in items:
-        stages = row.get("stages")
-        volumes: dict[str, Scalar] = {}
-        for stage in ("extract", "process", "load"):
-            told = stages.get(stage) if isinstance(stages, dict) else None
-            volume = told.get("volume") if isinstance(told, dict) else None
-            if isinstance(volume, int | float) and not isinstance(volume, bool):
-                volumes[f"{stage}_volume_mb"] = volume
-
-        records.append(
-            HistoryRecord(
-                sync_id=_text(row.get("sync_id")) or "",
-                status=_text(row.get("status")) or "",
-                start=_text(row.get("start")),
-                end=_text(row.get("end")),
-                reason=_text(row.get("reason")) or "",
-                volumes=volumes,
-            )
-        )
-
-    return records
+def read_history(
+    request: Request, reply: Reply
+) -> tuple[list[HistoryRecord], Request | None]:
+    """Read a page of a connection's history, and the request for the one that follows."""
+    items, following = read_items(request, reply)
+    return [_record(row) for row in items], following
 
 
-def record_of(job: Job, records: Sequence[HistoryRecord]) -> HistoryRecord | None:
-    """Find the record that a job's end belongs to: the last one that agrees with it."""
-    fitting = [
+def _record(row: Row) -> HistoryRecord:
+    stages = row.get("stages")
+    volumes: dict[str, Scalar] = {}
+    for stage in ("extract", "process", "load"):
+        told = stages.get(stage) if isinstance(stages, dict) else None
+        volume = told.get("volume") if isinstance(told, dict) else None
+        if isinstance(volume, int | float) and not isinstance(volume, bool):
+            volumes[f"{stage}_volume_mb"] = volume
+
+    return HistoryRecord(
+        sync_id=_text(row.get("sync_id")) or "",
+        status=_text(row.get("status")) or "",
+        start=_text(row.get("start")),
+        end=_text(row.get("end")),
+        reason=_text(row.get("reason")) or "",
+        volumes=volumes,
+    )
+
+
+def records_of(run: Run, records: Sequence[HistoryRecord]) -> list[HistoryRecord]:
+    """Return the records that can be a run's, in the order of their start.
+
+    Syncs of one connection never overlap: ours began after the last one had ended, and
+    ended after we had looked.
+    """
+    own = []
+    for record in records:
+        end = parse_time(record.end)
+        if run.whichever:
+            fits = end is not None and is_later(record.end, run.before)
+        else:
+            late = end is None or run.at is None or end > run.at
+            fits = late and is_later(record.start, run.before)
+
+        if fits:
+            own.append(record)
+
+    return sorted(own, key=lambda record: parse_time(record.start) or 0.0)
+
+
+def settle_job(job: Job, run: Run, records: Sequence[HistoryRecord]) -> Job:
+    """Add to an ended job what the history tells: id, reason and volumes.
+
+    Where the connection shows both a later success and a later failure, two syncs have
+    ended between two looks, and the first of them is the run.
+    """
+    ended = [
         record
-        for record in records
-        if record.end is not None and _HISTORY_STATES.get(record.status) is job.state
+        for record in records_of(run, records)
+        if record.end is not None and record.status in _HISTORY_STATES
     ]
-    return max(fitting, key=lambda record: parse_time(record.end) or 0.0, default=None)
+    if _both_moved(job, run):
+        first = next((each for each in ended if each.status != "CANCELED"), None)
+        if first is not None:
+            job = _as_told(job, first, _HISTORY_STATES[first.status])
+
+    fitting = [each for each in ended if _HISTORY_STATES[each.status] is job.state]
+    if not fitting:
+        return job
+
+    return with_record(job, fitting[-1 if run.whichever or run.resync else 0])
+
+
+def _both_moved(job: Job, run: Run) -> bool:
+    """Tell whether two syncs have ended since a run was to start."""
+    succeeded, failed = (
+        job.statistics.get(name) for name in ("succeeded_at", "failed_at")
+    )
+    return (
+        not (run.whichever or run.resync)
+        and isinstance(succeeded, str)
+        and isinstance(failed, str)
+        and is_later(succeeded, run.succeeded_at)
+        and is_later(failed, run.failed_at)
+    )
+
+
+def _as_told(job: Job, record: HistoryRecord, state: JobState) -> Job:
+    """Return a job that ended as its record says."""
+    fallback = "" if state is JobState.SUCCEEDED else "Fivetran reports a failure"
+    return replace(
+        job,
+        state=state,
+        word=state.value,
+        message=record.reason or fallback,
+        ended_at=parse_time(record.end),
+    )
+
+
+def with_record(job: Job, record: HistoryRecord) -> Job:
+    """Return a job with what its record in the history tells."""
+    return replace(
+        job,
+        message=(job.message and record.reason) or job.message,
+        started_at=record.start,
+        statistics={
+            **job.statistics,
+            "sync_id": record.sync_id,
+            "sync_start": record.start,
+            "sync_end": record.end,
+            **record.volumes,
+        },
+    )
+
+
+def find_stop(
+    connection: Connection, run: Run, records: Sequence[HistoryRecord], *, now: float
+) -> Job | None:
+    """Tell from the history whether a run has stopped without a time that says so.
+
+    A sync that was cancelled leaves the times of its connection as they were. None while
+    the run goes on, or has not begun, or may yet be continued.
+    """
+    own = records_of(run, records)
+    if not own or connection.sync_state != SCHEDULED:
+        return None
+
+    last = own[-1]
+    end = parse_time(last.end)
+    if end is None or now < end + SETTLED:
+        return None
+
+    state = _HISTORY_STATES.get(last.status)
+    if state is None and connection.schedule_type == MANUAL:
+        state = _HALTED_STATES.get(last.status)
+
+    if state is None or state is JobState.SUCCEEDED:
+        return None
+
+    reason = last.reason or f"the sync history shows it as {last.status}"
+    job = replace(
+        judge_run(connection, run),
+        state=state,
+        word=last.status.lower(),
+        message=reason,
+        ended_at=end,
+    )
+    return with_record(job, last)
 
 
 def _text(value: object) -> str | None:
@@ -581,7 +731,7 @@ class Fivetran:
         https://fivetran.com/docs/rest-api/api-reference/api-response-codes
         """
         detail = _explanation(reply)
-        if reply.status == HTTP_CONFLICT and request.lane is Lane.START:
+        if reply.status == HTTP_CONFLICT and request.method == "POST":
             return AlreadyRunning(
                 f"Fivetran did not make {request.about}: {detail}", status=reply.status
             )
@@ -599,7 +749,8 @@ class Fivetran:
         except (KeyError, ValueError):
             return None
 
-        return left, allowed
+        sane = 0.0 <= left < math.inf and 0.0 < allowed < math.inf
+        return (left, allowed) if sane else None
 
     def single(self, account: Account, subject: str) -> Request:
         """Ask for one connection."""

@@ -7,7 +7,7 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from async_triggers.deferral.hook import (
@@ -21,6 +21,7 @@ from async_triggers.engine.errors import (
     EngineError,
     RequestRejected,
     TransientError,
+    VendorBroken,
 )
 from async_triggers.engine.jobs import Seen
 from async_triggers.engine.wire import (
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 API = "https://api.fivetran.com"
 STOP_WAIT = 60.0
 """Seconds that a paused connection may take to stop its sync."""
+HISTORY_WAIT = 30.0
+"""Seconds after which an end is told without what the sync history adds to it."""
+HISTORY_PAGES = 5
+"""Pages of a thousand syncs that are read for one run at most."""
 
 # https://fivetran.com/docs/rest-api/getting-started/rate-limiting: 20,000 requests an hour
 # for an account, paid or free; 500 on trial, which the connection's extra can say.
@@ -54,9 +59,11 @@ class FivetranHook(VendorHook):
     """Fivetran's REST API.
 
     :param fivetran_conn_id: the Airflow connection
-    :param timeout: seconds for one request; else ``timeout`` in the connection's extra,
-        else 60
-    :param attempts: how often a single call is tried
+    :param timeout_seconds: seconds for one request; else ``timeout`` in the connection's
+        extra, else 60
+    :param retry_limit: how often a single call is tried
+    :param retry_delay: accepted as the peers do; the waits between tries follow the
+        vendor's word and double from one second
     """
 
     conn_name_attr = "fivetran_conn_id"
@@ -69,22 +76,29 @@ class FivetranHook(VendorHook):
     def __init__(
         self,
         fivetran_conn_id: str = default_conn_name,
-        timeout: float | None = None,
-        attempts: int = 4,
+        timeout_seconds: float | None = None,
+        retry_limit: int = 3,
+        retry_delay: float = 1.0,
     ) -> None:
         super().__init__(fivetran_conn_id)
-        self.timeout = timeout
-        self.attempts = attempts
+        self.timeout_seconds = timeout_seconds
+        self.retry_limit = retry_limit
+        self.retry_delay = retry_delay
 
     @property
     def key(self) -> tuple[object, ...]:
         """What tells two hooks apart that would read the same connection differently."""
-        return (*super().key, self.timeout)
+        return (*super().key, self.timeout_seconds)
+
+    @property
+    def attempts(self) -> int:
+        """How often a single call is tried: at least once."""
+        return max(1, int(self.retry_limit))
 
     def read(self, connection: Connection) -> Account:
         """Turn a connection into an account.
 
-        ``login`` and ``password`` are the API key and its secret; a ``password`` alone is
+        ``login`` and ``password`` are the API key and its secret; one of them alone is
         the key that the dashboard shows in Base64. ``host`` is for tests and proxies of
         one's own. ``extra``:
 
@@ -94,10 +108,10 @@ class FivetranHook(VendorHook):
         - ``requests_per_minute``, ``share``, ``concurrent_polls``, ``concurrent_starts``
         """
         extra = read_extra(connection)
-        if self.timeout is not None:
-            extra = {**extra, "timeout": self.timeout}
+        if self.timeout_seconds is not None:
+            extra = {**extra, "timeout": self.timeout_seconds}
 
-        budget = replace(BUDGET, requests=500) if extra.get("trial") is True else BUDGET
+        budget = replace(BUDGET, requests=500) if _is_trial(extra) else BUDGET
         return Account(
             vendor=FIVETRAN.name,
             base_url=_base_url(connection.host or "", connection.port),
@@ -115,7 +129,8 @@ class FivetranHook(VendorHook):
         """Return a connection of Fivetran, and the server's time of the answer."""
         request = api.get_connection(connector_id)
         reply = await leased.call(request, attempts=self.attempts)
-        return api.read_connection(api.read_data(request, reply)), reply.date
+        connection = api.read_connection(api.read_data(request, reply))
+        return connection, reply.date
 
     async def list_fivetran_connections(
         self, leased: LeasedAccount, group_id: str = "", *, name: str = ""
@@ -181,7 +196,8 @@ class FivetranHook(VendorHook):
 
         ``force`` stops a sync that is under way and starts it anew.
         """
-        return (await leased.call(api.start_sync(connector_id, force=force))).date
+        request = api.start_sync(connector_id, force=force)
+        return (await leased.call(request, attempts=self.attempts)).date
 
     async def start_resync(
         self,
@@ -190,7 +206,8 @@ class FivetranHook(VendorHook):
         scope: Mapping[str, Sequence[str]] | None = None,
     ) -> float | None:
         """Start a historical re-sync of all, or of the tables that ``scope`` names."""
-        return (await leased.call(api.start_resync(connector_id, scope))).date
+        request = api.start_resync(connector_id, scope)
+        return (await leased.call(request, attempts=self.attempts)).date
 
     async def set_paused(
         self, leased: LeasedAccount, connector_id: str, *, paused: bool
@@ -215,20 +232,32 @@ class FivetranHook(VendorHook):
         await leased.persist(change, patience=60.0)
 
     async def stop_sync(
-        self, leased: LeasedAccount, connector_id: str, *, unpause: bool = False
+        self, leased: LeasedAccount, run: api.Run, *, unpause: bool = False
     ) -> None:
-        """Stop a sync by pausing its connection; Fivetran has no other way.
+        """Stop a sync by pausing its connection, if it is still that sync which runs.
 
-        With ``unpause`` the connection is un-paused once the sync has stopped, so that
-        its schedule goes on.
+        Fivetran has no other way. With ``unpause`` the connection is un-paused once the
+        sync has stopped, so that its schedule goes on. Raise a transient error when the
+        sync has not stopped after a minute; the connection is left paused then.
         """
+        connector_id = run.connection_id
+        if (await self.look(leased, run)).job.state.is_terminal:
+            return
+
         await self.set_paused(leased, connector_id, paused=True)
         loop = asyncio.get_running_loop()
         ends = loop.time() + STOP_WAIT
-        while loop.time() < ends:
+        while True:
             shown, _ = await self.get_fivetran_connection(leased, connector_id)
             if shown.sync_state != api.SYNCING:
                 break
+
+            if loop.time() >= ends:
+                msg = (
+                    f"Fivetran still syncs connection {connector_id}"
+                    f" {STOP_WAIT:.0f} s after it was paused"
+                )
+                raise VendorBroken(msg)
 
             await asyncio.sleep(2.0)
 
@@ -239,8 +268,10 @@ class FivetranHook(VendorHook):
         self, leased: LeasedAccount, connector_id: str, schedule_type: str
     ) -> None:
         """Say what starts a connection's syncs: ``auto`` (its schedule) or ``manual``."""
-        await leased.call(
-            api.modify_connection(connector_id, schedule_type=schedule_type)
+        request = api.modify_connection(connector_id, schedule_type=schedule_type)
+        # Doing it twice does no harm.
+        await leased.persist(
+            lambda: leased.transport.send(request), attempts=self.attempts
         )
 
     async def look(self, leased: LeasedAccount, run: api.Run) -> Seen:
@@ -248,43 +279,60 @@ class FivetranHook(VendorHook):
         connection, now = await self.get_fivetran_connection(leased, run.connection_id)
         return Seen(job=api.judge_run(connection, run), at=now)
 
-    async def settle(self, leased: LeasedAccount, job: Job, connector_id: str) -> Job:
+    async def list_syncs(
+        self, leased: LeasedAccount, connector_id: str, *, since: float, until: float
+    ) -> list[api.HistoryRecord]:
+        """Return the syncs of a connection in a window of server times (epoch seconds).
+
+        At most seven days, and none that are longer ago. Raise
+        :class:`~async_triggers.engine.errors.JobNotFound` for an account without the
+        history.
+        """
+        request: Request | None = api.sync_history(
+            connector_id, since=since, until=until
+        )
+        found: list[api.HistoryRecord] = []
+        for _ in range(HISTORY_PAGES):
+            if request is None:
+                break
+
+            reply = await leased.call(request, attempts=2, patience=5.0)
+            records, request = api.read_history(request, reply)
+            found += records
+
+        return found
+
+    async def settle(
+        self, leased: LeasedAccount, job: Job, *, now: float | None
+    ) -> Job:
         """Add what the sync history tells of an ended run, where there is one.
 
-        The id of the sync, its reason and volumes. An account without the history, or
-        trouble with it, leaves the job as it is: its end is known.
+        The id of the sync, its reason and volumes. ``now`` is the server's time. An
+        account without the history, or trouble with it, leaves the job as it is: its end
+        is known.
         """
-        ended = job.ended_at
-        if ended is None:
+        run = api.Run.from_id(job.id)
+        if run.behind or "sync_id" in job.statistics:
             return job
 
-        request = api.sync_history(
-            connector_id,
-            since=ended - api.HISTORY_WINDOW + 2 * api.HISTORY_MARGIN,
-            until=ended + api.HISTORY_MARGIN,
-        )
+        latest = max((each for each in (now, job.ended_at) if each), default=None)
+        if latest is None:
+            return job
+
+        since, until = api.history_window(run, now=latest)
         try:
-            reply = await leased.call(request, attempts=2, patience=5.0)
-            record = api.record_of(job, api.read_history(request, reply))
+            async with asyncio.timeout(HISTORY_WAIT):
+                records = await self.list_syncs(
+                    leased, run.connection_id, since=since, until=until
+                )
         except EngineError as error:
             self.log.info("The sync history could not be read: %s", error.message)
             return job
-
-        if record is None:
+        except TimeoutError:
+            self.log.info("The sync history was not shown in %.0f s", HISTORY_WAIT)
             return job
 
-        return replace(
-            job,
-            message=record.reason or job.message if job.message else job.message,
-            started_at=record.start,
-            statistics={
-                **job.statistics,
-                "sync_id": record.sync_id,
-                "sync_start": record.start,
-                "sync_end": record.end,
-                **record.volumes,
-            },
-        )
+        return api.settle_job(job, run, records)
 
     async def check(self, leased: LeasedAccount) -> str:
         """Ask who we are."""
@@ -321,28 +369,36 @@ def _base_url(host: str, port: int | None) -> str:
 
 
 def _credentials(login: str, password: str) -> Credentials:
+    login, password = login.strip(), password.strip()
     if login and password:
         return Credentials(kind=CredentialKind.BASIC, login=login, secret=password)
 
-    if not password:
-        field, what = (
-            ("password", "secret")
-            if login
-            else ("login and password", "key and secret")
-        )
-        msg = f"{field} is empty: set it to the API {what}"
+    alone = login or password
+    if not alone:
+        msg = "login and password are empty: set them to the API key and its secret"
         raise AccountMisconfigured(msg)
 
     try:
-        decoded = b64decode(password, validate=True).decode()
+        decoded = b64decode(alone, validate=True).decode()
     except (Base64Error, UnicodeDecodeError):
         decoded = ""
 
     if ":" not in decoded:
+        empty, given = ("password", "login") if login else ("login", "password")
         msg = (
-            "login is empty and password is no Base64-encoded API key: set login to the"
+            f"{empty} is empty and {given} is no Base64-encoded API key: set login to the"
             " API key and password to its secret"
         )
         raise AccountMisconfigured(msg)
 
-    return Credentials(kind=CredentialKind.BEARER, secret=password)
+    return Credentials(kind=CredentialKind.BEARER, secret=alone)
+
+
+def _is_trial(extra: Mapping[str, Any]) -> bool:
+    told = extra.get("trial")
+    word = "" if told is None else str(told).strip().lower()
+    if word not in {"", "true", "false"}:
+        msg = f"extra.trial must be true or false, not {told!r}"
+        raise AccountMisconfigured(msg)
+
+    return word == "true"

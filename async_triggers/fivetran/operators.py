@@ -15,12 +15,16 @@ from async_triggers.deferral.arguments import (
 )
 from async_triggers.deferral.operator import IF_RUNNING, Before, JobOperator
 from async_triggers.deferral.record import Intent
-from async_triggers.engine.errors import RequestRejected
+from async_triggers.engine.errors import (
+    JobNotFound,
+    RequestRejected,
+    TransientError,
+)
 from async_triggers.engine.jobs import Job, JobState, Seen
 from async_triggers.fivetran import api
 from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.fivetran.links import FivetranConnectionLink
-from async_triggers.fivetran.triggers import FivetranTrigger
+from async_triggers.fivetran.triggers import FivetranTrigger, stopped_job
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -107,6 +111,11 @@ class FivetranOperator(JobOperator):
             timeout = old if timeout is None else timeout
             deprecated("timeout_seconds", "timeout")
 
+        if "reschedule_time" in kwargs:
+            old = kwargs.pop("reschedule_time")
+            reschedule_wait_time = reschedule_wait_time or old or 0
+            deprecated("reschedule_time", "reschedule_wait_time")
+
         super().__init__(**kwargs)
         self.connector_id = connector_id
         self.connector_name = connector_name
@@ -120,7 +129,9 @@ class FivetranOperator(JobOperator):
             one_of("schedule_type", schedule_type, SCHEDULE_TYPES)
 
         self.schedule_type = schedule_type
-        self.reschedule_wait_time = reschedule_wait_time
+        self.reschedule_wait_time = not_negative(
+            "reschedule_wait_time", reschedule_wait_time
+        )
         self.deferrable = deferrable
         self.wait_for_completion = wait_for_completion
         self.timeout = None if timeout is None else positive("timeout", timeout)
@@ -134,8 +145,9 @@ class FivetranOperator(JobOperator):
     resync = False
     _found_id: str | None = None
     _connection: api.Connection | None = None
-    _old_schedule: str | None = None
     _stopped = False
+    # The server's time of the last look.
+    _now: float | None = None
 
     @property
     def waits(self) -> bool:
@@ -149,7 +161,9 @@ class FivetranOperator(JobOperator):
     def make_hook(self) -> FivetranHook:
         """Return the hook of the operator's connection."""
         return FivetranHook(
-            self.fivetran_conn_id, attempts=max(1, int(self.fivetran_retry_limit))
+            self.fivetran_conn_id,
+            retry_limit=self.fivetran_retry_limit,
+            retry_delay=self.fivetran_retry_delay,
         )
 
     def describe_request(self) -> Mapping[str, Any]:
@@ -176,22 +190,48 @@ class FivetranOperator(JobOperator):
 
     async def before_start(self, leased: LeasedAccount) -> Before:
         """Look at the connection: what it last did, and whether it can sync at all."""
-        hook = self.make_hook()
         connector_id = await self._id(leased)
-        connection, now = await hook.get_fivetran_connection(leased, connector_id)
-        self._connection = connection
+        try:
+            connection, now = await self.make_hook().get_fivetran_connection(
+                leased, connector_id
+            )
+        except JobNotFound as error:
+            msg = f"{error.message}: check connector_id"
+            raise RequestRejected(msg, status=error.status) from None
+
+        self._connection, self._now = connection, now
         refuse_unless_set_up(connection)
-        run = connection.run(resync=self.resync)
+        run = connection.run(at=now, resync=self.resync)
         running = None
         if connection.sync_state == api.SYNCING:
-            running = Seen(job=api.judge_run(connection, run), at=now)
+            # Unless we may attach to it, all that matters of it is when it has stopped.
+            attaches = self.if_running == "attach" and not self.resync
+            theirs = replace(run, behind=not attaches)
+            running = Seen(job=api.judge_run(connection, theirs), at=now)
 
-        return Before(intent=Intent(at=now, baseline=run.id), running=running)
+        changes = self._wants_schedule_of(connection)
+        intent = Intent(
+            at=now,
+            baseline=run.id,
+            marker=connection.schedule_type if changes else "",
+        )
+        return Before(intent=intent, running=running)
+
+    def _wants_schedule_of(self, connection: api.Connection) -> bool:
+        """Tell whether a connection must be given another schedule type."""
+        wanted = self.schedule_type
+        return wanted is not None and connection.schedule_type not in {"", wanted}
 
     async def start(self, leased: LeasedAccount, intent: Intent) -> Seen:
         """Make the connection ready, and start the sync."""
         run = api.Run.from_id(intent.baseline)
-        await self._make_ready(leased, run.connection_id)
+        try:
+            await self._make_ready(leased, run.connection_id)
+        except TransientError as error:
+            # Whatever became of the change: no start has been sent.
+            error.ambiguous = False
+            raise
+
         at = await self.send_start(leased, run.connection_id)
         job = Job(
             id=run.id,
@@ -215,7 +255,7 @@ class FivetranOperator(JobOperator):
             connection, _ = await hook.get_fivetran_connection(leased, connector_id)
 
         wanted = self.schedule_type
-        if wanted is not None and connection.schedule_type not in {"", wanted}:
+        if wanted is not None and self._wants_schedule_of(connection):
             self.log.warning(
                 "The schedule type of connection %s is changed from %s to %s, as"
                 " schedule_type says; None would leave it",
@@ -223,7 +263,6 @@ class FivetranOperator(JobOperator):
                 connection.schedule_type,
                 wanted,
             )
-            self._old_schedule = connection.schedule_type
             await hook.set_schedule_type(leased, connector_id, wanted)
 
         if connection.paused:
@@ -236,8 +275,13 @@ class FivetranOperator(JobOperator):
         connection, now = await self.make_hook().get_fivetran_connection(
             leased, run.connection_id
         )
+        self._now = now
         job = api.judge_run(connection, run)
-        moved = job.ended_at is not None or connection.sync_state == api.SYNCING
+        moved = (
+            job.ended_at is not None
+            or connection.sync_state == api.SYNCING
+            or (run.resync and connection.historical and not run.historical)
+        )
         return Seen(job=job, at=now) if moved else None
 
     async def find_running(self, leased: LeasedAccount) -> Seen | None:
@@ -246,33 +290,28 @@ class FivetranOperator(JobOperator):
 
     def started(self, context: Context, seen: Seen) -> None:
         """Write down the schedule type that was changed."""
-        if self._old_schedule is not None:
-            context["ti"].xcom_push(key=OLD_SCHEDULE_KEY, value=self._old_schedule)
+        record = self._read_record(context)
+        if record is not None and record.intent.marker:
+            context["ti"].xcom_push(key=OLD_SCHEDULE_KEY, value=record.intent.marker)
 
     # The sync ---------------------------------------------------------------------
 
     async def look(self, leased: LeasedAccount, job_id: str) -> Seen:
         """Ask how a run is doing."""
         seen = await self.make_hook().look(leased, api.Run.from_id(job_id))
-        if self._stopped and seen.job.state in {JobState.RUNNING, JobState.FAILED}:
-            stopped = replace(seen.job, state=JobState.CANCELLED, word="stopped")
-            return Seen(job=stopped, at=seen.at)
-
-        return seen
+        self._now = seen.at
+        return replace(seen, job=stopped_job(seen.job)) if self._stopped else seen
 
     async def cancel(self, leased: LeasedAccount, job_id: str) -> None:
-        """Stop the sync by pausing its connection."""
+        """Stop the sync by pausing its connection, if it is still that sync which runs."""
         await self.make_hook().stop_sync(
-            leased,
-            api.Run.from_id(job_id).connection_id,
-            unpause=self.unpause_after_cancel,
+            leased, api.Run.from_id(job_id), unpause=self.unpause_after_cancel
         )
         self._stopped = True
 
     async def complete(self, leased: LeasedAccount, job: Job) -> Job:
         """Add what the sync history tells."""
-        connector_id = api.Run.from_id(job.id).connection_id
-        return await self.make_hook().settle(leased, job, connector_id)
+        return await self.make_hook().settle(leased, job, now=self._now)
 
     @property
     def attaches_when_cleared(self) -> bool:
@@ -280,7 +319,7 @@ class FivetranOperator(JobOperator):
         return not self.cancel_on_kill
 
     def may_attach(self, job: Job) -> bool:
-        """Attach to a sync, unless a re-sync is wanted."""
+        """Attach to a sync, unless a re-sync is wanted, which does more."""
         return not self.resync
 
     def make_trigger(
@@ -311,9 +350,9 @@ class FivetranOperator(JobOperator):
 
     def result(self, job_id: str, job: Job | None) -> str | None:
         """Return the time of the success, or the baseline of a sync not waited for."""
-        if job is None:
-            run = api.Run.from_id(job_id)
-            return api.latest_time(run.succeeded_at, run.failed_at)
+        if job is None or not self.wait_for_completion:
+            # Also where a retry finds that the sync has ended: a sensor waits for it.
+            return api.Run.from_id(job_id).before
 
         done = job.statistics.get("succeeded_at")
         return done if isinstance(done, str) else None
@@ -373,6 +412,11 @@ def refuse_unless_set_up(connection: api.Connection) -> None:
         " nothing was started"
     )
     raise RequestRejected(msg)
+
+
+def not_negative(name: str, value: object) -> float:
+    """Return a number of seconds that may be zero."""
+    return 0.0 if value == 0 else positive(name, value)
 
 
 def deprecated(old: str, new: str) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.errors import JobEnded
 from async_triggers.deferral.record import KEY
 from async_triggers.deferral.sensor import JobSensor
 from async_triggers.engine.jobs import Seen
 from async_triggers.engine.wire import parse_time
 from async_triggers.fivetran import api
 from async_triggers.fivetran.hooks import FivetranHook
-from async_triggers.fivetran.operators import check_connector, deprecated
+from async_triggers.fivetran.operators import (
+    check_connector,
+    deprecated,
+    not_negative,
+)
 from async_triggers.fivetran.triggers import FivetranTrigger
 
 if TYPE_CHECKING:
@@ -92,12 +98,18 @@ class FivetranSensor(JobSensor):
         self.fivetran_retry_delay = fivetran_retry_delay
         self.completed_after_time = completed_after_time
         self.has_baseline = completed_after_time is not None
-        self.reschedule_wait_time = reschedule_wait_time
+        self.reschedule_wait_time = (
+            None
+            if reschedule_wait_time is None
+            else not_negative("reschedule_wait_time", reschedule_wait_time)
+        )
         self.always_wait_when_syncing = always_wait_when_syncing
         self.propagate_failures_forward = propagate_failures_forward
         self.deferrable = deferrable
 
     _run: api.Run | None = None
+    # The run as it was written down last.
+    _told: str = ""
 
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""
@@ -107,14 +119,14 @@ class FivetranSensor(JobSensor):
 
     def _baseline(self) -> str | None:
         """Return the time after which a sync counts, None when the connection never ran."""
-        value = self.completed_after_time
+        value: object = self.completed_after_time
         if isinstance(value, datetime):
             return value.isoformat()
 
-        if value is None or value.strip() in NEVER:
+        if value is None or (isinstance(value, str) and value.strip() in NEVER):
             return None
 
-        if parse_time(value.strip()) is None:
+        if not isinstance(value, str) or parse_time(value.strip()) is None:
             msg = (
                 "completed_after_time must be a time in ISO 8601, for example"
                 f" 2026-01-01T00:00:00Z, not {value!r}"
@@ -126,63 +138,147 @@ class FivetranSensor(JobSensor):
     def make_hook(self) -> FivetranHook:
         """Return the hook of the sensor's connection."""
         return FivetranHook(
-            self.fivetran_conn_id, attempts=max(1, int(self.fivetran_retry_limit))
+            self.fivetran_conn_id,
+            retry_limit=self.fivetran_retry_limit,
+            retry_delay=self.fivetran_retry_delay,
         )
+
+    # The baseline is taken once. It outlives the looks of a rescheduled sensor, each of
+    # which is a new process, and the retries of a task.
 
     def execute(self, context: Context) -> Any:
         """Wait for the sync: here, or on the triggerer."""
         self._recall(context)
         return super().execute(context)
 
+    def execute_look(
+        self,
+        context: Context,
+        event: object = None,
+        waiting: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Come back to a first look that Fivetran did not answer."""
+        self._recall(context)
+        return super().execute_look(context, event, waiting)
+
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; True when the sync has succeeded."""
-        done = super().poke(context)
-        self._remember(context)
-        return done
+        try:
+            return super().poke(context)
+        except JobEnded as error:
+            self._move_on(error.job)
+            raise
+        finally:
+            self._remember(context)
 
-    # A sensor that is rescheduled begins anew at each look: its baseline must not.
+    def execute_complete(
+        self,
+        context: Context,
+        event: Mapping[str, Any] | None = None,
+        waiting: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """End as the sync did. Asks Fivetran nothing."""
+        try:
+            return super().execute_complete(context, event, waiting)
+        except JobEnded as error:
+            self._recall(context)
+            self._move_on(error.job)
+            self._remember(context)
+            raise
+
+    def _defer(self, context: Context, seen: Seen | None, end_time: float) -> None:
+        self._remember(context)
+        super()._defer(context, seen, end_time)
+
+    @property
+    def _asked_for(self) -> str:
+        before = self._baseline() if self.has_baseline else "the next"
+        names = (self.connector_id, self.connector_name, self.destination_name)
+        return repr((*names, before))
 
     def _recall(self, context: Context) -> None:
         store = context.get("task_state_store")
         told = store.get(KEY) if store is not None else None
-        if isinstance(told, dict) and told.get("max_tries") == context["ti"].max_tries:
-            self._run = api.Run.from_id(str(told.get("run", "")))
+        if (
+            isinstance(told, Mapping)
+            and told.get("max_tries") == context["ti"].max_tries
+            and told.get("asked_for") == self._asked_for
+        ):
+            self._told = str(told.get("run", ""))
+            self._run = api.Run.from_id(self._told)
 
     def _remember(self, context: Context) -> None:
         store = context.get("task_state_store")
-        if store is not None and self._run is not None and not self.has_baseline:
-            store.set(KEY, {"max_tries": context["ti"].max_tries, "run": self._run.id})
+        if store is not None and self._run is not None and self._run.id != self._told:
+            self._told = self._run.id
+            store.set(
+                KEY,
+                {
+                    "max_tries": context["ti"].max_tries,
+                    "asked_for": self._asked_for,
+                    "run": self._told,
+                },
+            )
+
+    def _move_on(self, job: Job | None) -> None:
+        """Let a retry wait for a later sync than the one that has failed."""
+        if self._run is None or job is None or self.has_baseline:
+            return
+
+        times = (job.statistics.get(each) for each in ("succeeded_at", "failed_at"))
+        succeeded, failed = (each if isinstance(each, str) else None for each in times)
+        self._run = replace(self._run, succeeded_at=succeeded, failed_at=failed)
+
+    # Looking ----------------------------------------------------------------------
 
     async def look(self, leased: LeasedAccount) -> Seen:
         """Ask for the connection; the first look may set the baseline."""
         hook = self.make_hook()
-        connector_id = self.connector_id or await hook.find_connector_id(
-            leased, self.connector_name or "", self.destination_name or ""
-        )
+        connector_id = self.connector_id or await self._find_id(leased)
         connection, now = await hook.get_fivetran_connection(leased, connector_id)
         run = self._run
-        if run is None or run.connection_id != connection.id:
-            run = self._run = self._run_for(connection)
+        if run is None:
+            if self.has_baseline:
+                before = self._baseline()
+                run = self._run_after(connection.id, before, before)
+            else:
+                run = self._run_after(
+                    connection.id, connection.succeeded_at, connection.failed_at
+                )
+
+            self._run = run
 
         job = api.judge_run(connection, run)
         if job.state.is_terminal:
-            job = await hook.settle(leased, job, connection.id)
+            job = await hook.settle(leased, job, now=now)
 
         return Seen(job=job, at=now)
 
-    def _run_for(self, connection: api.Connection) -> api.Run:
-        if self.has_baseline:
-            succeeded = failed = self._baseline()
-        else:
-            succeeded, failed = connection.succeeded_at, connection.failed_at
+    async def _find_id(self, leased: LeasedAccount) -> str:
+        if self._run is not None:
+            return self._run.connection_id
 
+        return await self.make_hook().find_connector_id(
+            leased, self.connector_name or "", self.destination_name or ""
+        )
+
+    def _run_after(
+        self, connector_id: str, succeeded: str | None, failed: str | None
+    ) -> api.Run:
         return api.Run(
-            connection_id=connection.id,
+            connection_id=connector_id,
             succeeded_at=succeeded,
             failed_at=failed,
+            whichever=True,
             patient=self.always_wait_when_syncing,
             strict=self.propagate_failures_forward,
         )
+
+    @property
+    def waits_unseen(self) -> bool:
+        """Only where both the connection's id and the baseline are known."""
+        known = bool(self.connector_id) and self.has_baseline
+        return self._run is not None or known
 
     def make_trigger(
         self,
@@ -194,23 +290,9 @@ class FivetranSensor(JobSensor):
         """Return the trigger that waits for the sync."""
         run = self._run
         if run is None:
-            # Fivetran could not be asked. Without an id there is nothing to wait for, and
-            # without a look no baseline but the one that was given.
-            if not self.connector_id or not self.has_baseline:
-                msg = (
-                    "Fivetran could not be asked for the connection's last sync, after"
-                    " which the sensor should wait; it is tried again with the task"
-                )
-                raise ArgumentUnusable(msg)
-
-            baseline = self._baseline()
-            run = api.Run(
-                connection_id=self.connector_id,
-                succeeded_at=baseline,
-                failed_at=baseline,
-                patient=self.always_wait_when_syncing,
-                strict=self.propagate_failures_forward,
-            )
+            # Fivetran could not be asked, see waits_unseen.
+            before = self._baseline()
+            run = self._run_after(self.connector_id or "", before, before)
 
         return FivetranTrigger(
             self.task_id,

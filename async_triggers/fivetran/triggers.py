@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral.trigger import JobTrigger
-from async_triggers.engine.errors import AlreadyRunning
+from async_triggers.engine.errors import (
+    AlreadyRunning,
+    JobNotFound,
+    PermanentError,
+    TransientError,
+)
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import parse_time
 from async_triggers.fivetran import api
@@ -20,6 +26,12 @@ if TYPE_CHECKING:
 
 RESTART_PAUSE = 60.0
 """Seconds between two starts of a sync that Fivetran has put off."""
+IDLE_FIRST = 120.0
+"""Seconds for which a connection may show no sync before its history is asked why."""
+IDLE_LONGEST = 900.0
+"""The longest time between two such questions, which come ever less often."""
+FIRST_LOOK_PAUSE = 15.0
+"""Seconds until the next try of a first look that sets the baseline."""
 
 
 class FivetranTrigger(JobTrigger):
@@ -34,7 +46,8 @@ class FivetranTrigger(JobTrigger):
     :param connector_id: the connection in Fivetran
     :param fivetran_conn_id: the Airflow connection
     :param previous_completed_at: the connection's last time of success or failure before
-        the sync; None when there was none
+        the sync. Without this, ``xcom`` and ``baseline`` the first look sets it: then a
+        sync that ends while the triggerer restarts is missed
     :param xcom: the same as text, from an older signature
     :param poke_interval: how often to look, in seconds; never more often than every 15
     :param reschedule_wait_time: seconds after which a sync that Fivetran has put off is
@@ -89,13 +102,24 @@ class FivetranTrigger(JobTrigger):
         self.unpause_after_cancel = unpause_after_cancel
         self.seen_at = seen_at
         self._stopped = False
-        self._restarted_at: float | None = None
+        # The baseline where none was given.
+        self._first_seen: str | None = None
+        # The server's time of the last look, where it did not come through the poller.
+        self._now: float | None = None
+        # What Fivetran put the sync off to, and the loop's time to start it again.
+        self._put_off: tuple[str | None, float] | None = None
+        self._restarted_at = -math.inf
+        # The loop's time at which to ask why nothing is syncing, and how long to wait
+        # until the next time; infinite where there is no history to ask.
+        self._ask_why_at: float | None = None
+        self._idle_pause = IDLE_FIRST
 
     @property
     def run_waited_for(self) -> api.Run:
         """The run, as its connection showed itself before the start."""
-        if self.baseline is not None:
-            return api.Run.from_mark(self.connector_id, self.baseline)
+        mark = self._first_seen if self.baseline is None else self.baseline
+        if mark is not None:
+            return api.Run.from_mark(self.connector_id, mark)
 
         before = self.previous_completed_at or self.xcom or None
         if isinstance(before, datetime):
@@ -124,24 +148,44 @@ class FivetranTrigger(JobTrigger):
         """Return the hook of the trigger's connection."""
         return FivetranHook(self.fivetran_conn_id)
 
+    async def _until_ended(self, leased: LeasedAccount) -> Job:
+        while not self._has_baseline:
+            # Nothing is known to compare with: what the connection shows now.
+            try:
+                connection, now = await self.make_hook().get_fivetran_connection(
+                    leased, self.connector_id
+                )
+            except TransientError as error:
+                self.log.warning("%s: looking again", error.message)
+                await asyncio.sleep(FIRST_LOOK_PAUSE)
+            else:
+                self._first_seen = connection.run(at=now).mark
+
+        return await super()._until_ended(leased)
+
+    @property
+    def _has_baseline(self) -> bool:
+        given = (self.baseline, self.previous_completed_at, self.xcom or None)
+        return any(each is not None for each in (*given, self._first_seen))
+
     async def look(self, leased: LeasedAccount) -> Job:
         """Ask for the connection once."""
-        job = (await self.make_hook().look(leased, self.run_waited_for)).job
-        if self._stopped and job.state in {JobState.RUNNING, JobState.FAILED}:
-            return replace(job, state=JobState.CANCELLED, word="stopped")
-
-        return job
+        seen = await self.make_hook().look(leased, self.run_waited_for)
+        self._now = seen.at
+        return stopped_job(seen.job) if self._stopped else seen.job
 
     async def cancel(self, leased: LeasedAccount) -> None:
         """Stop the sync by pausing its connection: Fivetran has no other way."""
         await self.make_hook().stop_sync(
-            leased, self.connector_id, unpause=self.unpause_after_cancel
+            leased, self.run_waited_for, unpause=self.unpause_after_cancel
         )
         self._stopped = True
 
     async def complete(self, leased: LeasedAccount, job: Job) -> Job:
         """Add what the sync history tells."""
-        return await self.make_hook().settle(leased, job, self.connector_id)
+        times = (self._now, leased.poller.server_now)
+        now = max((each for each in times if each is not None), default=None)
+        return await self.make_hook().settle(leased, job, now=now)
 
     def payload(self, outcome: Outcome) -> dict[str, Any]:
         """Write the event's payload, with the peers' ``return_value``."""
@@ -149,48 +193,125 @@ class FivetranTrigger(JobTrigger):
         done = job.statistics.get("succeeded_at") if job is not None else None
         return {**super().payload(outcome), "return_value": done}
 
-    # Syncs that Fivetran puts off -------------------------------------------------
+    # Syncs that will not go on by themselves ----------------------------------------
 
     def needs_attention(self, job: Job) -> bool:
-        """Tell whether a sync was put off which only a start from outside will run.
+        """Tell whether a sync was put off, or does not seem to run at all.
 
         https://fivetran.com/docs/rest-api/api-reference/connections: with the schedule
         type "manual" nothing runs a connection but a request, not even what Fivetran
         itself has rescheduled.
         """
-        return (
-            job.word == api.RESCHEDULED
-            and job.statistics.get("schedule_type") == api.MANUAL
-        )
+        now = asyncio.get_running_loop().time()
+        if job.word != api.SCHEDULED:
+            self._ask_why_at, self._idle_pause = None, IDLE_FIRST
 
-    async def attend(self, leased: LeasedAccount, job: Job) -> None:
-        """Wait until the sync may be started again, and start it."""
+        if job.word == api.RESCHEDULED:
+            if job.statistics.get("schedule_type") != api.MANUAL:
+                return False
+
+            known = self._put_off
+            until = job.statistics.get("rescheduled_for")
+            return known is None or known[0] != until or now >= known[1]
+
+        run = self.run_waited_for
+        if job.word != api.SCHEDULED or run.whichever or run.at is None:
+            return False
+
+        if self._ask_why_at is None:
+            self._ask_why_at = now + self._idle_pause
+
+        return now >= self._ask_why_at
+
+    async def attend(self, leased: LeasedAccount, job: Job) -> Job | None:
+        """Start a sync again that was put off, or find out why none is running."""
         loop = asyncio.get_running_loop()
-        hook = self.make_hook()
-        connection, now = await hook.get_fivetran_connection(leased, self.connector_id)
-        until = parse_time(connection.rescheduled_for)
-        wait = self.reschedule_wait_time or 0.0
-        if wait <= 0 and until is not None and now is not None:
-            wait = max(0.0, until - now)
-
-        if self._restarted_at is not None:
-            wait = max(wait, self._restarted_at + RESTART_PAUSE - loop.time())
-
-        self.log.info(
-            "Fivetran has put the sync of %s off until %s; it is started again in %.0f s",
-            self.connector_id,
-            job.statistics.get("rescheduled_for"),
-            wait,
-        )
-        await asyncio.sleep(wait)
-        connection, _ = await hook.get_fivetran_connection(leased, self.connector_id)
-        shown = api.judge_run(connection, self.run_waited_for)
-        if not self.needs_attention(shown):
-            return
-
+        run = self.run_waited_for
         try:
-            await hook.start_sync(leased, self.connector_id)
-        except AlreadyRunning:
-            self.log.info("The sync of %s runs already", self.connector_id)
+            connection, now = await self.make_hook().get_fivetran_connection(
+                leased, self.connector_id
+            )
+            self._now = now
+            shown = api.judge_run(connection, run)
+            if shown.state.is_terminal or not self.needs_attention(shown):
+                return shown
+
+            if shown.word == api.RESCHEDULED:
+                await self._start_again(leased, connection, now)
+                return None
+
+            return await self._ask_why(leased, connection, run, now)
+        except (TransientError, JobNotFound) as error:
+            # Only a late answer; a connection that is gone is for the poller to doubt.
+            self.log.warning("%s: looking again", error.message)
+            if self._put_off is not None:
+                self._put_off = (self._put_off[0], loop.time() + RESTART_PAUSE)
+
+            return None
+
+    async def _start_again(
+        self, leased: LeasedAccount, connection: api.Connection, now: float | None
+    ) -> None:
+        """Start a sync that was put off, or note when it may be."""
+        loop = asyncio.get_running_loop()
+        until = connection.rescheduled_for
+        if self._put_off is None or self._put_off[0] != until:
+            wait, moment = self.reschedule_wait_time or 0.0, parse_time(until)
+            if wait <= 0 and moment is not None and now is not None:
+                wait = max(0.0, moment - now)
+
+            at = max(loop.time() + wait, self._restarted_at + RESTART_PAUSE)
+            self._put_off = (until, at)
+            self.log.info(
+                "Fivetran has put the sync of %s off until %s; it is started again in"
+                " %.0f s",
+                self.connector_id,
+                until,
+                at - loop.time(),
+            )
+            if at > loop.time():
+                return
 
         self._restarted_at = loop.time()
+        self._put_off = (until, loop.time() + RESTART_PAUSE)
+        try:
+            await self.make_hook().start_sync(leased, self.connector_id)
+        except AlreadyRunning:
+            self.log.info("The sync of %s runs already", self.connector_id)
+        else:
+            self.log.info("The sync of %s is started again", self.connector_id)
+
+    async def _ask_why(
+        self,
+        leased: LeasedAccount,
+        connection: api.Connection,
+        run: api.Run,
+        now: float | None,
+    ) -> Job | None:
+        """Ask the history whether the sync has stopped: its times would not tell."""
+        loop = asyncio.get_running_loop()
+        self._ask_why_at = loop.time() + self._idle_pause
+        self._idle_pause = min(IDLE_LONGEST, self._idle_pause * 2)
+        if now is None:
+            return None
+
+        since, until = api.history_window(run, now=now)
+        try:
+            records = await self.make_hook().list_syncs(
+                leased, self.connector_id, since=since, until=until
+            )
+        except PermanentError as error:
+            # An account without the history: nothing more can be learnt.
+            self.log.info("The sync history could not be read: %s", error.message)
+            self._ask_why_at = math.inf
+            return None
+
+        return api.find_stop(connection, run, records, now=now)
+
+
+def stopped_job(job: Job) -> Job:
+    """Return a job that we have stopped as what it is, a cancelled one."""
+    if job.word == api.SYNCING or job.state not in {JobState.RUNNING, JobState.FAILED}:
+        return job
+
+    return replace(job, state=JobState.CANCELLED, word="stopped")
