@@ -44,8 +44,8 @@ log = logging.getLogger(__name__)
 
 HTTP_FORBIDDEN = 403
 
-# https://docs.getdbt.com/docs/cloud/about-cloud/access-regions-ip-addresses: every account
-# has a host of its own. The hosts below are the older, shared ones.
+# https://docs.getdbt.com/docs/platform/about-platform/access-regions-ip-addresses:
+# every account has a host of its own. The hosts below are the older, shared ones.
 SHARED_HOST = "cloud.getdbt.com"
 _OLD_DOMAIN = ".getdbt.com"
 _OLD_HOSTS = frozenset({"emea.dbt.com", "au.dbt.com"})
@@ -153,7 +153,7 @@ def base_url(host: str, *, port: int | None, scheme: str) -> str:
 def doubt_host(host: str, base: str) -> str:
     """Say what is wrong with a host that may stop working; empty for the others.
 
-    https://docs.getdbt.com/docs/cloud/about-cloud/access-regions-ip-addresses
+    https://docs.getdbt.com/docs/platform/about-platform/access-regions-ip-addresses
     """
     wanted = (
         "set it to the account's own access URL, which dbt Cloud shows in the account's"
@@ -652,7 +652,7 @@ class DbtCloud:
         raise NotImplementedError
 
     def authorize(self, account: Account, token: Token | None) -> Mapping[str, str]:
-        """Prove who we are: https://docs.getdbt.com/docs/dbt-cloud-apis/authentication."""
+        """Prove who we are: https://docs.getdbt.com/docs/dbt-apis/service-tokens."""
         return {"Authorization": f"Bearer {account.credentials.secret}"}
 
     def refuse(self, request: Request, reply: Reply) -> EngineError:
@@ -847,7 +847,10 @@ def _did_filter(
         return _FILTER_NAMES[walk.source] in applied
 
     if walk.source == LIVE.name:
-        return all(row.get("status") in UNFINISHED for row in rows.values())
+        return all(
+            row.get("status") in UNFINISHED and int(run_id) > walk.after
+            for run_id, row in rows.items()
+        )
 
     if walk.source == FEED.name:
         ends = _ends(list(rows.values()))

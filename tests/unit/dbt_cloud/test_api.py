@@ -377,6 +377,17 @@ def test_unfinished_runs_page_by_id() -> None:
     assert dict(following.params)["id__gt"] == str(RUN + 99)
 
 
+def test_unfinished_runs_that_come_again_end_the_walk() -> None:
+    rows = [row(RUN + n) for n in range(100)]
+    following = DBT_CLOUD.read(asked(LIVE), page(rows, total=101)).next
+    assert following is not None
+
+    again = DBT_CLOUD.read(following, page(rows, total=101))
+
+    assert not again.sound
+    assert again.next is None
+
+
 IDS = (str(RUN), str(RUN + 1))
 
 

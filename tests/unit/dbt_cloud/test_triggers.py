@@ -287,6 +287,33 @@ def test_a_run_of_our_own_is_cancelled_when_its_time_is_up(
     assert dbt_cloud.record.cancels == {str(run): 1}
 
 
+def test_a_deadline_while_a_failure_is_looked_into_changes_nothing(
+    dbt_cloud: DbtCloudSimulator, clock: Clock
+) -> None:
+    (run,) = runs(dbt_cloud, ["running:59 error"])
+    dbt_cloud.faults.add(
+        Fault(kind="delay", seconds=60, path="*/artifacts/*", times=None)
+    )
+    waiting = trigger(run, end_time=clock() + 68, owned=True)
+
+    event = clock.run(event_of(waiting))
+
+    assert event["status"] == "error"
+    assert "step 3" in event["message"]
+    assert not dbt_cloud.record.cancels
+
+
+def test_lists_that_lag_make_events_late_and_nothing_else(
+    dbt_cloud: DbtCloudSimulator, clock: Clock
+) -> None:
+    dbt_cloud.quirks = ListQuirks(lag=120, skip=0.3, repeat=0.3)
+    found = runs(dbt_cloud, ["running:200 success", "running:400 error"] * 10)
+
+    events = clock.run(events_of([trigger(run) for run in found]))
+
+    assert [event["status"] for event in events] == ["success", "error"] * 10
+
+
 def test_a_user_who_stops_the_task_stops_the_run(
     dbt_cloud: DbtCloudSimulator, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
