@@ -1,0 +1,439 @@
+"""A task's life on a virtual clock: worker, triggerer, metadata database and vendor.
+
+All loops share one clock, the vendor is a simulator that is called and not connected to,
+and between two segments of a task everything crosses the process border as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
+
+import pytest
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+from airflow.sdk import BaseHook, BaseOperator, Connection
+from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.exceptions import (
+    AirflowNotFoundException,
+    TaskDeferralTimeout,
+    TaskDeferred,
+)
+
+from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
+from async_triggers.deferral import compat, hook
+from async_triggers.engine.errors import Unreachable
+from async_triggers.engine.transport import Transport
+from async_triggers.engine.wire import Reply, Request
+from async_triggers.simulator import AirbyteSimulator
+from async_triggers.simulator.exchange import SimRequest
+from tests.clock import VirtualClockLoop
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseTrigger
+
+T = TypeVar("T")
+
+log = logging.getLogger("task")
+
+EPOCH = 1_774_402_200.0
+DAG, RUN = "dag", "run"
+TARGET = "connection-uuid-123"
+
+
+class SharedClockLoop(VirtualClockLoop):
+    """A loop that begins when the ones before it stopped."""
+
+    def begin_at(self, moment: float) -> None:
+        """Set the clock."""
+        self._virtual.now = moment
+
+
+class World:
+    """Everything around a task."""
+
+    def __init__(self) -> None:
+        self._loops: list[SharedClockLoop] = []
+        self._skipped = 0.0
+        self.airbyte = AirbyteSimulator(clock=self.now)
+        self.airbyte.add_connection(TARGET)
+        self.connections: dict[str, Connection | Exception] = {}
+        self.connection_reads = 0
+        self.requests: list[SimRequest] = []
+        self.on_request: list[Callable[[SimRequest], None]] = []
+        self.xcoms: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
+        self.states: dict[tuple[str, int], str | Exception | None] = {}
+        self.connect("airbyte_default", host="http://localhost:8000")
+
+    # Time
+
+    def elapsed(self) -> float:
+        """Tell how many seconds have passed."""
+        return max((loop.time() for loop in self._loops), default=0.0)
+
+    def now(self) -> float:
+        """Tell the time of the day."""
+        return EPOCH + self.elapsed()
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass while nothing of ours runs."""
+        loop = self.new_loop()
+        loop.begin_at(self.elapsed() + seconds)
+        loop.close()
+
+    def new_loop(self) -> SharedClockLoop:
+        """Make an event loop of this world."""
+        loop = SharedClockLoop()
+        loop.begin_at(self.elapsed())
+        self._loops.append(loop)
+        return loop
+
+    # Airflow's connections
+
+    def connect(self, conn_id: str, **fields: Any) -> None:
+        """Make an Airflow connection to the vendor."""
+        given = {
+            "conn_type": "airbyte",
+            "login": "simulator-client",
+            "password": "simulator-secret",
+            **fields,
+        }
+        self.connections[conn_id] = Connection(conn_id=conn_id, **given)
+
+    def get_connection(self, conn_id: str) -> Connection:
+        """Look a connection up as Airflow does."""
+        self.connection_reads += 1
+        found = self.connections.get(conn_id)
+        if found is None:
+            raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
+
+        if isinstance(found, Exception):
+            raise found
+
+        return found
+
+    # The wire
+
+    async def ask(self, transport: Transport, request: Request, proof: Any) -> Reply:
+        """Carry a request to the vendor, in the place of the network."""
+        query = f"?{urlencode(request.params)}" if request.params else ""
+        asked = SimRequest.to(
+            request.method,
+            f"{transport._url(request)}{query}",
+            headers={**request.headers, **proof},
+            json_body=request.json,
+        )
+        self.requests.append(asked)
+        for listener in list(self.on_request):
+            listener(asked)
+
+        reply = self.airbyte.respond(asked)
+        try:
+            async with asyncio.timeout(
+                request.timeout or transport.account.route.total
+            ):
+                await asyncio.sleep(reply.delay + reply.drip)
+                if reply.fault == "hang":
+                    await asyncio.get_running_loop().create_future()
+        except TimeoutError:
+            raise Unreachable("The vendor did not answer", ambiguous=True) from None
+
+        if reply.fault in {"reset", "close", "truncate"}:
+            raise Unreachable("The connection broke", ambiguous=True)
+
+        headers = {name.lower(): value for name, value in reply.headers.items()}
+        return Reply(reply.status, headers, reply.body)
+
+    # What the tests ask about
+
+    @property
+    def starts(self) -> int:
+        """Tell how many jobs were started through the API."""
+        return len(self.airbyte.record.started)
+
+    @property
+    def cancels(self) -> int:
+        """Tell how many jobs were cancelled through the API."""
+        return sum(self.airbyte.record.cancels.values())
+
+    def state_of(self, job_id: object) -> str:
+        """Tell what a job is doing."""
+        return next(
+            view.state
+            for view in self.airbyte.jobs(finished=True)
+            if view.job == str(job_id)
+        )
+
+
+class _XCom:
+    """Airflow's own XCom, without its backend."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def set(self, key: str, value: Any, **place: Any) -> None:
+        self._world.xcoms[place["task_id"], place["map_index"]][key] = _crossed(value)
+
+    async def aget_one(self, *, key: str, **place: Any) -> Any:
+        return self._world.xcoms[place["task_id"], place["map_index"]].get(key)
+
+
+def make_world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """Make a world and put it into the place of the real one."""
+    world = World()
+
+    async def at_once(function: Callable[..., T], *args: Any) -> T:
+        # A thread would need real time.
+        return function(*args)
+
+    async def ask(transport: Transport, request: Request, proof: Any) -> Reply:
+        return await world.ask(transport, request, proof)
+
+    async def task_state(ti: Any) -> str | None:
+        state = world.states.get((ti.task_id, ti.map_index))
+        if isinstance(state, Exception):
+            raise state
+
+        return state
+
+    monkeypatch.setattr(asyncio.events, "new_event_loop", world.new_loop)
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
+    monkeypatch.setattr(hook, "time", SimpleNamespace(time=world.now))
+    monkeypatch.setattr(BaseHook, "get_connection", world.get_connection)
+    monkeypatch.setattr(Transport, "_ask", ask)
+    monkeypatch.setattr(compat, "BaseXCom", _XCom(world))
+    monkeypatch.setattr(compat, "task_state", task_state)
+    return world
+
+
+def _crossed(value: T) -> T:
+    """Return what is left of a value on the other side of a process border."""
+    crossed: T = json.loads(json.dumps(value))
+    return crossed
+
+
+class StateStore:
+    """Airflow's task state store."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def get(self, key: str) -> Any:
+        return self.values.get(key)
+
+    def set(self, key: str, value: Any) -> None:
+        self.values[key] = _crossed(value)
+
+    def delete(self, key: str) -> None:
+        self.values.pop(key, None)
+
+
+@dataclass(slots=True)
+class TaskInstance:
+    """The part of a task instance that the package reads."""
+
+    life: Task
+    try_number: int
+    max_tries: int
+    start_date: datetime | None
+    dag_id: str = DAG
+    run_id: str = RUN
+    task_id: str = "sync"
+    map_index: int | None = -1
+
+    def xcom_push(self, *, key: str, value: Any) -> None:
+        place = self.task_id, -1 if self.map_index is None else self.map_index
+        self.life.world.xcoms[place][key] = _crossed(value)
+
+    def get_first_reschedule_date(self, context: Any) -> datetime | None:
+        return self.life.first_reschedule
+
+
+@dataclass(slots=True, frozen=True)
+class Deferral:
+    """A task that has left its worker."""
+
+    classpath: str
+    arguments: dict[str, Any]
+    method: str
+    kwargs: dict[str, Any]
+    timeout: timedelta | None
+    moment: datetime | None = None
+    """When a wait for a time is over."""
+
+
+@dataclass(slots=True)
+class Task:
+    """One task of a DAG, through its attempts."""
+
+    world: World
+    make: Callable[[], BaseOperator]
+    has_store: bool = True
+    retries: int = 2
+    try_number: int = 1
+    max_tries: int = 2
+    store: StateStore = field(default_factory=StateStore)
+    outlet_events: dict[Any, Any] = field(default_factory=dict)
+    first_reschedule: datetime | None = None
+    operator: Any = None
+    started: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.started = self.world.now()
+
+    @property
+    def xcoms(self) -> dict[str, Any]:
+        """The XComs of the task."""
+        return self.world.xcoms["sync", -1]
+
+    @property
+    def instance(self) -> TaskInstance:
+        """The task instance as it is now."""
+        start = datetime.fromtimestamp(self.started, tz=UTC)
+        return TaskInstance(self, self.try_number, self.max_tries, start)
+
+    def context(self) -> dict[str, Any]:
+        """Return the context of one segment."""
+        given: dict[str, Any] = {
+            "ti": self.instance,
+            "outlet_events": self.outlet_events,
+        }
+        if self.has_store:
+            given["task_state_store"] = self.store
+
+        return given
+
+    # Segments
+
+    def execute(self) -> Any:
+        """Run the first segment: return the result, or a :class:`Deferral`."""
+        operator = self._parse()
+        key = f"{type(operator).__name__}__sentinel"
+        safe = {key: ExecutorSafeguard.sentinel_value}
+        return self._segment(lambda: operator.execute(self.context(), **safe))
+
+    def resume(self, deferral: Deferral, event: Any) -> Any:
+        """Run the next segment, on another worker."""
+        operator = self._parse()
+        kwargs = {**deferral.kwargs, "event": _crossed(event)}
+        context: Any = self.context()
+        return self._segment(
+            lambda: operator.resume_execution(deferral.method, kwargs, context)
+        )
+
+    def expire(self) -> Any:
+        """Run the segment that follows when Airflow's own timeout comes first."""
+        operator = self._parse()
+        context: Any = self.context()
+        kwargs = {"error": "Trigger timeout"}
+        with pytest.raises(TaskDeferralTimeout):
+            operator.resume_execution("__fail__", kwargs, context)
+
+    def _parse(self) -> Any:
+        self.operator = self.make()
+        # Airflow's own goes past pytest.
+        self.operator._cached_logger = log
+        return self.operator
+
+    def _segment(self, work: Callable[[], Any]) -> Any:
+        try:
+            return _crossed(work())
+        except TaskDeferred as deferred:
+            trigger: Any = deferred.trigger
+            is_moment = isinstance(trigger, DateTimeTrigger)
+            classpath, arguments = trigger.serialize()
+            timeout = deferred.timeout
+            assert timeout is None or isinstance(timeout, timedelta)
+            return Deferral(
+                classpath,
+                {} if is_moment else _crossed(arguments),
+                deferred.method_name,
+                _crossed(dict(deferred.kwargs or {})),
+                timeout,
+                trigger.moment if is_moment else None,
+            )
+
+    # On the triggerer
+
+    def trigger(self, deferral: Deferral) -> Any:
+        """Make the trigger of a deferral, as the triggerer does."""
+        module, _, name = deferral.classpath.rpartition(".")
+        cls = getattr(__import__(module, fromlist=[name]), name)
+        trigger = cls(**deferral.arguments)
+        trigger._log = log
+        trigger.task_instance = self.instance
+        return trigger
+
+    def wait(self, deferral: Deferral) -> Any:
+        """Let the triggerer wait, and return the payload of the event."""
+        if deferral.moment is not None:
+            left = deferral.moment.timestamp() - self.world.now()
+            self.world.pass_time(max(0.0, left))
+            return deferral.moment.isoformat()
+
+        return _crossed(asyncio.run(the_event(self.trigger(deferral))))
+
+    def go_on(self, outcome: Any) -> Any:
+        """Follow deferrals until there is a result."""
+        while isinstance(outcome, Deferral):
+            outcome = self.resume(outcome, self.wait(outcome))
+
+        return outcome
+
+    def run(self) -> Any:
+        """Run the attempt to its end."""
+        return self.go_on(self.execute())
+
+    # New attempts
+
+    def retry(self) -> None:
+        """Begin the next attempt after a failure or a crash."""
+        self.try_number += 1
+        self.started = self.world.now()
+        self.first_reschedule = None
+        self.xcoms.clear()
+
+    def clear(self) -> None:
+        """Begin the next attempt because a user cleared the task."""
+        self.retry()
+        self.max_tries = self.try_number - 1 + self.retries
+
+
+async def the_event(trigger: BaseTrigger) -> Any:
+    """Run a trigger to its end and return the payload of its one event."""
+    payloads = [event.payload async for event in trigger.run()]
+    assert len(payloads) == 1
+    return payloads[0]
+
+
+def sync(**arguments: Any) -> Callable[[], AirbyteTriggerSyncOperator]:
+    """Return a maker of one and the same operator, as each worker parses it."""
+
+    def make() -> AirbyteTriggerSyncOperator:
+        return AirbyteTriggerSyncOperator(
+            task_id="sync", **{"connection_id": TARGET, **arguments}
+        )
+
+    return make
+
+
+def deferred(outcome: object) -> Deferral:
+    """Return an outcome that must be a deferral."""
+    assert isinstance(outcome, Deferral)
+    return outcome
+
+
+def methods(requests: Iterable[SimRequest]) -> list[str]:
+    """Return what was asked, without the asking for tokens."""
+    return [
+        f"{each.method} {each.path.removeprefix('/api/public/v1')}"
+        for each in requests
+        if "token" not in each.path
+    ]
