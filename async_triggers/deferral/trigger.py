@@ -46,6 +46,9 @@ CONFIRM_CANCEL = 60.0
 LAST_LOOK = 15.0
 """Seconds for the last look at a job when its deadline has come."""
 
+_errands: set[asyncio.Task[str]] = set()
+"""Strong references to what was begun for triggers that had no account yet."""
+
 
 class JobTrigger(BaseTrigger):
     """Waits until a job has ended and yields one event.
@@ -349,16 +352,13 @@ class JobTrigger(BaseTrigger):
         after a second. So the facts are gathered first, and the work is an errand of the
         account that goes on when this coroutine is interrupted.
         """
-        leased = self._leased
-        if self._fired or not self.cancel_on_kill or not self.owned or leased is None:
+        if self._fired or not self.cancel_on_kill or not self.owned:
             return
 
         if self.task_instance is None:
             return
 
-        errand = leased.run_errand(
-            self._settle_kill(leased), f"settle the kill of job {self.shown_id}"
-        )
+        errand = self._start_settling()
         loop = asyncio.get_running_loop()
         ends = loop.time() + KILL_WAIT
         while not errand.done() and loop.time() < ends:
@@ -373,6 +373,30 @@ class JobTrigger(BaseTrigger):
             self.log.info("Cancelling job %s goes on", self.shown_id)
         elif not errand.cancelled() and errand.exception() is None:
             self.log.info("%s", errand.result())
+
+    def _start_settling(self) -> asyncio.Task[str]:
+        """Begin what goes on by itself, however ``on_kill`` is interrupted."""
+        name = f"settle the kill of job {self.shown_id}"
+        if self._leased is not None:
+            return self._leased.run_errand(self._settle_kill(self._leased), name)
+
+        # Killed before its connection was known, which takes seconds on a triggerer that
+        # has just started: there is no account yet whose errand this could be.
+        errand = asyncio.get_running_loop().create_task(
+            self._lease_and_settle(), name=name
+        )
+        _errands.add(errand)
+        errand.add_done_callback(_errands.discard)
+        return errand
+
+    async def _lease_and_settle(self) -> str:
+        try:
+            async with self.make_hook().lease() as leased:
+                return await self._settle_kill(leased)
+        except EngineError as error:
+            told = f"Job {self.shown_id} could not be cancelled: {error.message}"
+            self.log.warning("%s", told)
+            return told
 
     async def _settle_kill(self, leased: LeasedAccount) -> str:
         """Learn what happened to the task and act on it; return what was done."""
