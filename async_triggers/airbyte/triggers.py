@@ -80,7 +80,8 @@ class AirbyteSyncTrigger(JobTrigger):
 
     async def look(self, leased: LeasedAccount) -> Job:
         """Ask for the job once."""
-        return (await self.make_hook().get_job(leased, self.subject)).job
+        seen = await self.make_hook().get_job(leased, self.subject)
+        return replace(seen.job, url=self.job_url)
 
     async def cancel(self, leased: LeasedAccount) -> None:
         """Cancel the job, if it is still this one that runs."""
