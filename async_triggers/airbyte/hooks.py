@@ -12,7 +12,7 @@ from async_triggers.deferral.hook import (
     read_extra,
     read_route,
 )
-from async_triggers.engine.errors import AccountMisconfigured
+from async_triggers.engine.errors import AccountMisconfigured, RequestRejected
 from async_triggers.engine.jobs import Seen
 from async_triggers.engine.wire import Account, Budget, CredentialKind, Credentials
 
@@ -162,7 +162,20 @@ class AirbyteHook(VendorHook):
                 return job
 
             request = api.cancel_job(str(job_id))
-            reply = await leased.transport.send(request)
+            try:
+                reply = await leased.transport.send(request)
+            except RequestRejected as error:
+                if error.status != api.HTTP_CONFLICT:
+                    raise
+
+                # Older servers refuse to cancel a job that has ended since the look.
+                reply = await leased.transport.send(look)
+                job = api.read_job(reply.object(look.about))
+                if not job.state.is_terminal:
+                    raise
+
+                return job
+
             return api.read_job(reply.object(request.about))
 
         return await leased.persist(look_and_cancel, patience=60.0)
