@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -182,10 +183,12 @@ class JobTrigger(BaseTrigger):
 
     async def _outcome(self) -> Outcome:
         hook = self.make_hook()
+        seconds = self._seconds_left()
+        left = math.inf if seconds is None else seconds
         try:
             account = await patiently(
                 hook.known_account,
-                patience=PATIENCE_WITH_CONNECTION,
+                patience=min(PATIENCE_WITH_CONNECTION, left),
                 what=f"Waiting for the connection {self.conn_id!r}",
             )
         except EngineError as error:
