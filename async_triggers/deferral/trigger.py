@@ -419,7 +419,12 @@ class JobTrigger(BaseTrigger):
         )
         if verdict is Verdict.CANCEL:
             # No await between the look and the cancel.
-            await self.cancel(leased)
+            try:
+                await self.cancel(leased)
+            except EngineError as error:
+                told = f"Job {self.shown_id} could not be cancelled: {error.message}"
+                self.log.warning("%s", told)
+                return told
 
         told = f"Job {self.shown_id}: {verdict.value}"
         if verdict.is_doubtful:
