@@ -376,11 +376,12 @@ class DbtCloudHook(VendorHook):
         try:
             async with asyncio.timeout(EXPLAIN):
                 step = await self._failed_step(leased, job.id)
-                if step is None or not step.lines:
+                nodes = await self._failed_nodes(leased, job.id, step)
+                if step is None or not step.lines or not nodes:
                     await asyncio.sleep(EXPLAIN_AGAIN)
                     step = await self._failed_step(leased, job.id) or step
+                    nodes = await self._failed_nodes(leased, job.id, step) or nodes
 
-                nodes = await self._failed_nodes(leased, job.id, step)
         except EngineError as error:
             self.log.warning(
                 "Why run %s failed could not be learnt: %s", job.id, error.message

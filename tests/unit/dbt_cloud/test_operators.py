@@ -113,15 +113,19 @@ def test_a_failed_run_names_the_step_and_the_models(
 
 
 def test_logs_and_artifacts_that_come_late_are_waited_for(
-    task: TaskRun, dbt_cloud: DbtCloudSimulator
+    run_of: Runs, dbt_cloud: DbtCloudSimulator, logged: Callable[[], str]
 ) -> None:
+    # The run ends right before a look, when there is neither of them yet.
     dbt_cloud.configure(logs_after=1.5)
-    # It ends right before a look, so that the log is not there yet.
-    lives(dbt_cloud, "running:60 error")
+    lives(dbt_cloud, "running:64.5 error")
+    task = run_of(dbt)
     task.work()
 
     with pytest.raises(JobFailed, match=r"not built: model\.shop\.orders"):
         task.resume()
+
+    assert "Database Error in model.shop.orders" in logged()
+    assert dbt_cloud.record.count("GET", "/artifacts/") == 2
 
 
 def test_a_failure_that_cannot_be_explained_is_a_failure_all_the_same(
