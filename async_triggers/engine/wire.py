@@ -25,6 +25,7 @@ from async_triggers.engine.errors import (
     JobNotFound,
     RateLimited,
     RequestRejected,
+    Unreachable,
     UnreadableReply,
     VendorBroken,
 )
@@ -41,6 +42,7 @@ HTTP_MULTIPLE_CHOICES = 300
 HTTP_BAD_REQUEST = 400
 HTTP_UNAUTHORIZED = 401
 HTTP_NOT_FOUND = 404
+HTTP_PROXY_AUTHENTICATION = 407
 HTTP_GONE = 410
 HTTP_TOO_MANY_REQUESTS = 429
 HTTP_SERVER_ERROR = 500
@@ -380,6 +382,12 @@ def refuse_by_status(
             status=status,
             retry_after=retry_after(reply),
             ambiguous=True,
+        )
+
+    if status == HTTP_PROXY_AUTHENTICATION:
+        return Unreachable(
+            f"The proxy on the way to {vendor} wants credentials: put them into its URL",
+            status=status,
         )
 
     if status == HTTP_UNAUTHORIZED:
