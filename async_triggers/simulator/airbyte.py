@@ -12,7 +12,7 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import heapify, heapreplace
@@ -158,6 +158,24 @@ class AirbyteConnection:
     lives: list[Life] = field(default_factory=list)
     created_at: float = 0.0
     jobs: list[AirbyteJob] = field(default_factory=list)
+    source_id: str = ""
+    destination_id: str = ""
+    namespace_definition: str = "destination"
+    namespace_format: str | None = None
+    prefix: str = ""
+    streams: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AirbyteEndpoint:
+    """A source or a destination of a workspace, with what it is configured to."""
+
+    endpoint_id: str
+    workspace_id: str
+    name: str
+    kind: str
+    configuration: Mapping[str, Any]
+    created_at: float
 
 
 @dataclass(slots=True)
@@ -195,7 +213,7 @@ class _Filters(NamedTuple):
 
 
 class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
-    """Airbyte's public API: token endpoint, jobs, connections, workspaces, health.
+    """Airbyte's public API: tokens, jobs, connections and what they join, health.
 
     Served below ``/api/public/v1`` (self-managed) and ``/v1`` (Cloud).
     """
@@ -211,6 +229,8 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
     ) -> None:
         self.workspaces: dict[str, str] = {}
         self.connections: dict[str, AirbyteConnection] = {}
+        self.sources: dict[str, AirbyteEndpoint] = {}
+        self.destinations: dict[str, AirbyteEndpoint] = {}
         self.all_jobs: dict[int, AirbyteJob] = {}
         self._tokens: dict[str, float] = {}
         self._threads: list[float] = []
@@ -229,6 +249,10 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
         yield Route.to("DELETE", "/jobs/{job_id}", self._cancel)
         yield Route.to("GET", "/connections", self._list_connections)
         yield Route.to("GET", "/connections/{connection_id}", self._get_connection)
+        yield Route.to("GET", "/sources", self._list_sources)
+        yield Route.to("GET", "/sources/{source_id}", self._get_source)
+        yield Route.to("GET", "/destinations", self._list_destinations)
+        yield Route.to("GET", "/destinations/{destination_id}", self._get_destination)
         yield Route.to("GET", "/workspaces", self._list_workspaces)
         yield Route.to("GET", "/workspaces/{workspace_id}", self._get_workspace)
 
@@ -246,6 +270,8 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
         """Forget every connection, job and token; one workspace is left."""
         self.workspaces = {DEFAULT_WORKSPACE: "Simulated workspace"}
         self.connections = {}
+        self.sources = {}
+        self.destinations = {}
         self.all_jobs = {}
         self._tokens = {}
         self._threads = []
@@ -259,6 +285,50 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
         with self.lock:
             self.workspaces[workspace_id] = name
 
+    def add_source(
+        self,
+        source_id: str,
+        *,
+        name: str,
+        source_type: str = "postgres",
+        workspace_id: str = DEFAULT_WORKSPACE,
+        configuration: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add a source, or replace it."""
+        with self.lock:
+            self.sources[source_id] = self._endpoint(
+                source_id, workspace_id, name, source_type, configuration
+            )
+
+    def add_destination(
+        self,
+        destination_id: str,
+        *,
+        name: str,
+        destination_type: str = "snowflake",
+        workspace_id: str = DEFAULT_WORKSPACE,
+        configuration: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add a destination, or replace it."""
+        with self.lock:
+            self.destinations[destination_id] = self._endpoint(
+                destination_id, workspace_id, name, destination_type, configuration
+            )
+
+    def _endpoint(
+        self,
+        endpoint_id: str,
+        workspace_id: str,
+        name: str,
+        kind: str,
+        configuration: Mapping[str, Any] | None,
+    ) -> AirbyteEndpoint:
+        if workspace_id not in self.workspaces:
+            self.add_workspace(workspace_id)
+        return AirbyteEndpoint(
+            endpoint_id, workspace_id, name, kind, configuration or {}, self.now()
+        )
+
     def add_connection(
         self,
         connection_id: str | None = None,
@@ -268,11 +338,20 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
         status: Literal["active", "inactive", "deprecated", "locked"] = "active",
         schedule_type: Literal["manual", "cron", "basic"] = "manual",
         lives: Iterable[Life | str] = (),
+        source_id: str | None = None,
+        destination_id: str | None = None,
+        namespace_definition: str = "destination",
+        namespace_format: str | None = None,
+        prefix: str = "",
+        streams: Iterable[str | Mapping[str, Any]] = (),
     ) -> str:
         """Add a connection, or replace it, and return its id.
 
         :param lives: The lives of its next jobs, in order; the last one is used again
             and again. Without any, jobs have the life of the settings.
+        :param streams: What it replicates: names, or objects with ``name``,
+            ``namespace``, ``destinationObjectName`` and so on; those with ``selected``
+            false are not shown.
         """
         with self.lock:
             if connection_id is None:
@@ -287,6 +366,17 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
                 schedule_type,
                 [as_life(life) for life in lives],
                 self.now(),
+                source_id=source_id
+                or str(uuid.uuid5(uuid.NAMESPACE_URL, f"source/{connection_id}")),
+                destination_id=destination_id
+                or str(uuid.uuid5(uuid.NAMESPACE_URL, f"target/{connection_id}")),
+                namespace_definition=namespace_definition,
+                namespace_format=namespace_format,
+                prefix=prefix,
+                streams=tuple(
+                    {"name": stream} if isinstance(stream, str) else dict(stream)
+                    for stream in streams
+                ),
             )
             return connection_id
 
@@ -330,6 +420,8 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
         """Arrange a workspace, connection, job, token expiry or load shedding."""
         known: dict[str, Callable[..., object]] = {
             "workspaces": self.add_workspace,
+            "sources": self.add_source,
+            "destinations": self.add_destination,
             "connections": self.add_connection,
             "jobs": self.add_job,
             "expire_tokens": self.expire_tokens,
@@ -843,20 +935,75 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
             schedule["cronExpression"] = "0 0 * * * ? UTC"
         elif connection.schedule_type == "basic":
             schedule["basicTiming"] = "Every 24 HOURS"
-        source = uuid.uuid5(uuid.NAMESPACE_URL, f"source/{connection.connection_id}")
-        target = uuid.uuid5(uuid.NAMESPACE_URL, f"target/{connection.connection_id}")
-        return {
+        shown = {
             "connectionId": connection.connection_id,
             "name": connection.name,
-            "sourceId": str(source),
-            "destinationId": str(target),
+            "sourceId": connection.source_id,
+            "destinationId": connection.destination_id,
             "workspaceId": connection.workspace_id,
             "status": connection.status,
             "schedule": schedule,
             "dataResidency": "auto",
-            "configurations": {"streams": []},
+            "configurations": {
+                # https://reference.airbyte.com/reference/listconnections: a stream has
+                # no mark of its being selected; what is not is left out.
+                "streams": [
+                    {"syncMode": "full_refresh_overwrite", **stream}
+                    for stream in connection.streams
+                    if stream.get("selected", True)
+                ]
+            },
             "createdAt": int(connection.created_at),
             "tags": [],
+            "namespaceDefinition": connection.namespace_definition,
+            "prefix": connection.prefix,
+        }
+        if connection.namespace_format is not None:
+            shown["namespaceFormat"] = connection.namespace_format
+        return shown
+
+    # Sources and destinations
+
+    def _list_sources(self, request: SimRequest) -> SimReply:
+        return self._list_endpoints(request, "source", self.sources)
+
+    def _list_destinations(self, request: SimRequest) -> SimReply:
+        return self._list_endpoints(request, "destination", self.destinations)
+
+    def _list_endpoints(
+        self, request: SimRequest, word: str, known: Mapping[str, AirbyteEndpoint]
+    ) -> SimReply:
+        # https://reference.airbyte.com/reference/listsources
+        limit, offset = self._page(request)
+        workspaces = self._workspaces(request)
+        found = [
+            self._shown_endpoint(word, one)
+            for one in known.values()
+            if workspaces is None or one.workspace_id in workspaces
+        ]
+        page = found[offset : offset + limit]
+        return self._paged(request, f"/{word}s", page, limit, offset)
+
+    def _get_source(self, request: SimRequest, source_id: str) -> SimReply:
+        return self._get_endpoint("source", self.sources.get(source_id))
+
+    def _get_destination(self, request: SimRequest, destination_id: str) -> SimReply:
+        return self._get_endpoint("destination", self.destinations.get(destination_id))
+
+    def _get_endpoint(self, word: str, found: AirbyteEndpoint | None) -> SimReply:
+        if found is None:
+            raise self._refuse(404, word)
+        return json_reply(200, self._shown_endpoint(word, found))
+
+    @staticmethod
+    def _shown_endpoint(word: str, one: AirbyteEndpoint) -> dict[str, Any]:
+        return {
+            f"{word}Id": one.endpoint_id,
+            "name": one.name,
+            f"{word}Type": one.kind,
+            "workspaceId": one.workspace_id,
+            "configuration": dict(one.configuration),
+            "createdAt": int(one.created_at),
         }
 
     def _list_workspaces(self, request: SimRequest) -> SimReply:

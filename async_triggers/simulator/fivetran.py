@@ -12,7 +12,7 @@ import math
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal
 
@@ -164,6 +164,7 @@ class FivetranConnection:
     waiting: Life | None = None
     resync_wanted: bool = False
     due: float = math.inf
+    tables: Mapping[str, Any] | None = None
 
     @property
     def state(self) -> FivetranState:
@@ -212,6 +213,7 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
         seed: int = 0,
     ) -> None:
         self.groups: dict[str, str] = {}
+        self.destinations: dict[str, tuple[str, dict[str, Any]]] = {}
         self.connections: dict[str, FivetranConnection] = {}
         self._requests: deque[float] = deque()
         self._next_sync = 1
@@ -231,6 +233,7 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
             yield Route.to("POST", f"{one}/sync", self._sync)
             yield Route.to("POST", f"{one}/resync", self._resync)
             yield Route.to("GET", f"{one}/sync-history", self._get_history)
+            yield Route.to("GET", f"{one}/schemas", self._get_schemas)
             yield Route.to(
                 "GET", f"/v1/groups/{{group_id}}/{word}", self._list_connections
             )
@@ -244,16 +247,29 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
     def clear(self) -> None:
         """Forget every connection and group; one group is left."""
         self.groups = {DEFAULT_GROUP: "simulated_warehouse"}
+        self.destinations = {}
         self.connections = {}
         self._requests.clear()
         self._next_sync = 1
 
     # Arranging
 
-    def add_group(self, group_id: str, *, name: str) -> None:
-        """Add a group, which is a destination too, with the name that users know."""
+    def add_group(
+        self,
+        group_id: str,
+        *,
+        name: str,
+        service: str = "snowflake",
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add a group, which is a destination too, with the name that users know.
+
+        :param service: The kind of its destination.
+        :param config: The destination's, such as ``{"database": "RAW"}``.
+        """
         with self.lock:
             self.groups[group_id] = name
+            self.destinations[group_id] = (service, dict(config or {}))
 
     def add_connection(
         self,
@@ -271,6 +287,7 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
         warnings: Sequence[Sequence[str]] = (),
         sync_frequency: int = 360,
         lives: Iterable[Life | str] = (),
+        tables: Mapping[str, Sequence[str | Mapping[str, Any]]] | None = None,
     ) -> str:
         """Add a connection, or replace it, and return its id.
 
@@ -281,6 +298,9 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
         :param warnings: Pairs of code and message.
         :param lives: The lives of its next syncs, in order; the last one is used again
             and again. Without any, syncs have the life of the settings.
+        :param tables: The names of its tables in the destination, by schema; an object
+            with ``name`` and ``enabled`` false is a table that is not synced. None for
+            a connection without a schema config.
         """
         with self.lock:
             if connection_id is None:
@@ -310,6 +330,7 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
                 [-math.inf],
                 [state],
                 due=now + sync_frequency * 60,
+                tables=tables,
             )
             return connection_id
 
@@ -796,6 +817,32 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
         page, cursor = self._page(request, found)
         return self._items([self._shown_sync(sync) for sync in page], cursor)
 
+    def _get_schemas(self, request: SimRequest, connection_id: str) -> SimReply:
+        # https://fivetran.com/docs/rest-api/api-reference/connection-schema
+        tables = self._connection(connection_id).tables
+        if tables is None:
+            raise self._not_found("SchemaConfig", connection_id)
+        schemas = {
+            schema: {
+                "name_in_destination": schema,
+                "enabled": True,
+                "tables": {
+                    f"source_{table['name']}": _shown_table(table)
+                    for table in (
+                        {"name": one} if isinstance(one, str) else one for one in names
+                    )
+                },
+            }
+            for schema, names in tables.items()
+        }
+        return self._data(
+            {
+                "enable_new_by_default": True,
+                "schema_change_handling": "ALLOW_ALL",
+                "schemas": schemas,
+            }
+        )
+
     def _window(self, request: SimRequest) -> tuple[float, float]:
         now = self.now()
         given: dict[str, float] = {}
@@ -857,14 +904,16 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
     def _get_destination(self, request: SimRequest, group_id: str) -> SimReply:
         if group_id not in self.groups:
             raise self._not_found("Destination", group_id)
+        service, config = self.destinations.get(group_id, ("snowflake", {}))
         return self._data(
             {
                 "id": group_id,
                 "group_id": group_id,
-                "service": "snowflake",
+                "service": service,
                 "region": "GCP_US_EAST4",
                 "time_zone_offset": "0",
                 "setup_status": "CONNECTED",
+                "config": config,
             }
         )
 
@@ -876,6 +925,17 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
                 "user_id": "simulator",
             }
         )
+
+
+def _shown_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name_in_destination": table["name"],
+        "enabled": table.get("enabled", True),
+        "enabled_patch_settings": {"allowed": True},
+        "supports_columns_config": True,
+        "supports_history_mode": False,
+        "columns": {},
+    }
 
 
 def _pairs(notes: Sequence[Sequence[str]]) -> tuple[tuple[str, str], ...]:

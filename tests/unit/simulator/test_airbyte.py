@@ -734,3 +734,52 @@ def test_java_instant(epoch: float, text: str) -> None:
 )
 def test_java_duration(seconds: float, text: str) -> None:
     assert java_duration(seconds) == text
+
+
+# What connections join
+
+
+def test_a_connection_shows_what_it_replicates_and_where(
+    airbyte: AirbyteSimulator,
+) -> None:
+    airbyte.add_source("s", name="Orders", configuration={"schema": "public"})
+    airbyte.add_destination(
+        "d", name="Warehouse", configuration={"database": "RAW", "schema": "shop"}
+    )
+    airbyte.add_connection(
+        A,
+        source_id="s",
+        destination_id="d",
+        prefix="pg_",
+        namespace_definition="custom_format",
+        namespace_format="raw_${SOURCE_NAMESPACE}",
+        streams=["orders", {"name": "old", "selected": False}],
+    )
+
+    shown = get(airbyte, f"/connections/{A}")
+
+    assert (shown["sourceId"], shown["destinationId"]) == ("s", "d")
+    assert shown["prefix"] == "pg_"
+    assert shown["namespaceDefinition"] == "custom_format"
+    assert shown["namespaceFormat"] == "raw_${SOURCE_NAMESPACE}"
+    assert [one["name"] for one in shown["configurations"]["streams"]] == ["orders"]
+    assert get(airbyte, "/sources/s")["configuration"] == {"schema": "public"}
+    assert get(airbyte, "/destinations/d")["destinationType"] == "snowflake"
+    assert ask(airbyte, "GET", f"{BASE}/sources/nowhere").status == 404
+
+
+@pytest.mark.parametrize("word", ["source", "destination"])
+def test_sources_and_destinations_come_in_pages(
+    airbyte: AirbyteSimulator, word: str
+) -> None:
+    for number in range(3):
+        airbyte.arrange(
+            **{f"{word}s": [{f"{word}_id": f"{number}", "name": f"N{number}"}]}
+        )
+
+    first = get(airbyte, f"/{word}s?limit=2")
+    second = get(airbyte, f"/{word}s?limit=2&offset=2")
+
+    assert [one[f"{word}Id"] for one in first["data"]] == ["0", "1"]
+    assert [one[f"{word}Id"] for one in second["data"]] == ["2"]
+    assert "offset=2" in first["next"]

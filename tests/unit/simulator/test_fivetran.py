@@ -579,3 +579,42 @@ def test_the_hourly_limit_rolls(fivetran: FivetranSimulator, clock: Clock) -> No
     assert ask(fivetran, "GET", "/v1/account/info").status == 200
     fivetran.configure(retry_after=3600)
     assert ask(fivetran, "GET", "/v1/account/info").headers["Retry-After"] == "3600"
+
+
+# What connections load
+
+
+def test_a_destination_shows_its_config(fivetran: FivetranSimulator) -> None:
+    fivetran.add_group(
+        "lake", name="Lake", service="databricks", config={"catalog": "RAW"}
+    )
+
+    shown = ask(fivetran, "GET", "/v1/destinations/lake").json()["data"]
+
+    assert shown["service"] == "databricks"
+    assert shown["config"] == {"catalog": "RAW"}
+
+
+def test_schemas_show_the_tables_of_a_connection(fivetran: FivetranSimulator) -> None:
+    fivetran.add_connection(
+        C, tables={"shop": ["orders", {"name": "old", "enabled": False}]}
+    )
+
+    schemas = ask(fivetran, "GET", f"/v1/connections/{C}/schemas").json()["data"][
+        "schemas"
+    ]
+
+    assert schemas["shop"]["name_in_destination"] == "shop"
+    assert {
+        table["name_in_destination"]: table["enabled"]
+        for table in schemas["shop"]["tables"].values()
+    } == {"orders": True, "old": False}
+
+
+def test_a_connection_without_a_schema_config_is_404(
+    fivetran: FivetranSimulator,
+) -> None:
+    reply = ask(fivetran, "GET", f"/v1/connections/{C}/schemas")
+
+    assert reply.status == 404
+    assert reply.json()["code"] == "NotFound_SchemaConfig"
