@@ -360,7 +360,7 @@ def retry_after(reply: Reply) -> float | None:
     return None if now is None else max(0.0, min(when - now, 86_400.0))
 
 
-def refuse_by_status(
+def refuse_by_status(  # noqa: PLR0911 - a table, one row a status
     vendor: str, request: Request, reply: Reply, detail: str = ""
 ) -> EngineError:
     """Map an HTTP status to an error, as far as the status alone can tell.
