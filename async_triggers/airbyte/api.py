@@ -206,6 +206,49 @@ class Connection:
     schedule_type: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """One stream of a connection. ``object_name`` is set where it names the table."""
+
+    name: str
+    namespace: str = ""
+    object_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replication:
+    """A connection with what it replicates; ``streams`` are the selected ones.
+
+    ``namespace_definition`` is source, destination or custom_format, for which
+    ``namespace_format`` is the pattern. ``created_at`` is in epoch seconds.
+    """
+
+    id: str
+    name: str
+    status: str
+    source_id: str
+    destination_id: str
+    namespace_definition: str
+    namespace_format: str
+    prefix: str
+    streams: tuple[Stream, ...]
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A source or a destination.
+
+    ``kind`` is its type, such as snowflake. ``settings`` are those parts of its
+    configuration that say where data lies, and no others: no credentials.
+    """
+
+    id: str
+    name: str
+    kind: str
+    settings: Mapping[str, tuple[str, ...]]
+
+
 # Requests -----------------------------------------------------------------------------
 
 
@@ -277,6 +320,38 @@ def list_workspaces() -> Request:
         path="/workspaces",
         about="the workspaces",
         params=(("limit", "1"),),
+    )
+
+
+def list_connections(offset: int = 0) -> Request:
+    """Ask for a page of the connections of all workspaces.
+
+    https://reference.airbyte.com/reference/listconnections: without ``workspaceIds``
+    those of all workspaces that the caller may see.
+    """
+    return _page_of("/connections", offset)
+
+
+def list_sources(offset: int = 0) -> Request:
+    """Ask for a page of the sources: https://reference.airbyte.com/reference/listsources."""
+    return _page_of("/sources", offset)
+
+
+def list_destinations(offset: int = 0) -> Request:
+    """Ask for a page of the destinations.
+
+    https://reference.airbyte.com/reference/listdestinations
+    """
+    return _page_of("/destinations", offset)
+
+
+def _page_of(path: str, offset: int) -> Request:
+    return Request(
+        method="GET",
+        path=path,
+        about=f"the list at {path}",
+        params=(("limit", str(PAGE)), ("offset", str(offset))),
+        note=offset,
     )
 
 
@@ -356,6 +431,75 @@ def read_connection(request: Request, reply: Reply) -> Connection:
         status=_text(body.get("status")) or "",
         workspace_id=_text(body.get("workspaceId")) or "",
         schedule_type=_text(kind) or "",
+    )
+
+
+def read_page(request: Request, reply: Reply) -> tuple[list[Row], Request | None]:
+    """Read a page of connections, sources or destinations, and how to go on.
+
+    A page may be short and yet not the last one: only an empty one ends the list.
+    """
+    rows = read_jobs(request, reply)
+    return rows, _page_of(request.path, request.note + PAGE) if rows else None
+
+
+def read_replication(row: Row) -> Replication:
+    """Read a connection of a list with what it replicates."""
+    configurations = row.get("configurations")
+    streams = (
+        configurations.get("streams") if isinstance(configurations, dict) else None
+    )
+    return Replication(
+        id=_text(row.get("connectionId")) or "",
+        name=_text(row.get("name")) or "",
+        status=_text(row.get("status")) or "",
+        source_id=_text(row.get("sourceId")) or "",
+        destination_id=_text(row.get("destinationId")) or "",
+        namespace_definition=_text(row.get("namespaceDefinition")) or "destination",
+        namespace_format=_text(row.get("namespaceFormat")) or "",
+        prefix=_text(row.get("prefix")) or "",
+        streams=tuple(
+            Stream(
+                name=_text(stream.get("name")) or "",
+                namespace=_text(stream.get("namespace")) or "",
+                object_name=_text(stream.get("destinationObjectName")) or "",
+            )
+            for stream in streams or ()
+            if isinstance(stream, dict) and stream.get("selected", True)
+        ),
+        created_at=_count(row.get("createdAt")) or 0,
+    )
+
+
+# https://docs.airbyte.com/integrations/destinations: what the destinations call the
+# places that data goes to.
+_PLACES = (
+    "catalog",
+    "database",
+    "dataset_id",
+    "destination_path",
+    "project_id",
+    "schema",
+    "schemas",
+)
+
+
+def read_endpoint(row: Row, word: str) -> Endpoint:
+    """Read a row of a list of sources or destinations; ``word`` says of which."""
+    configuration = row.get("configuration")
+    settings: dict[str, tuple[str, ...]] = {}
+    for place in _PLACES:
+        value = configuration.get(place) if isinstance(configuration, dict) else None
+        values = value if isinstance(value, list) else [value]
+        names = tuple(name for name in values if isinstance(name, str) and name)
+        if names:
+            settings[place] = names
+
+    return Endpoint(
+        id=_text(row.get(f"{word}Id")) or "",
+        name=_text(row.get("name")) or "",
+        kind=_text(row.get(f"{word}Type")) or "",
+        settings=settings,
     )
 
 

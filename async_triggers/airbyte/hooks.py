@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job
+    from async_triggers.engine.wire import Request, Row
 
 # Airbyte names no limit. A server of one's own serves its public API with five threads
 # (PUBLIC_API_EXECUTOR_THREADS), of which a start holds one for up to a minute: two polls,
@@ -198,6 +199,30 @@ class AirbyteHook(VendorHook):
         request = api.get_connection(connection_id)
         reply = await leased.call(request)
         return api.read_connection(request, reply), reply.date
+
+    async def list_replications(self, leased: LeasedAccount) -> list[api.Replication]:
+        """Return the connections of all workspaces, with what they replicate."""
+        rows = await self._list(leased, api.list_connections())
+        return [api.read_replication(row) for row in rows]
+
+    async def list_sources(self, leased: LeasedAccount) -> list[api.Endpoint]:
+        """Return the sources of all workspaces."""
+        rows = await self._list(leased, api.list_sources())
+        return [api.read_endpoint(row, "source") for row in rows]
+
+    async def list_destinations(self, leased: LeasedAccount) -> list[api.Endpoint]:
+        """Return the destinations of all workspaces."""
+        rows = await self._list(leased, api.list_destinations())
+        return [api.read_endpoint(row, "destination") for row in rows]
+
+    async def _list(self, leased: LeasedAccount, first: Request) -> list[Row]:
+        request: Request | None = first
+        found: list[Row] = []
+        while request is not None:
+            rows, request = api.read_page(request, await leased.call(request))
+            found += rows
+
+        return found
 
     async def check(self, leased: LeasedAccount) -> str:
         """Ask for a workspace, which any credentials that work may see."""

@@ -188,6 +188,7 @@ class Connection:
     historical: bool
     tasks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    created_at: str | None = None
 
     def run(self, *, at: float | None = None, resync: bool = False) -> Run:
         """Return the run that would start now, ``at`` the server's time."""
@@ -199,6 +200,26 @@ class Connection:
             resync=resync,
             historical=resync and self.historical,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where the connections of a group load to.
+
+    ``database`` is what its service calls so; empty where it has none.
+    """
+
+    id: str
+    service: str
+    database: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table that a connection loads, by its names in the destination."""
+
+    schema: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +290,32 @@ def list_groups() -> Request:
     https://fivetran.com/docs/rest-api/api-reference/groups/list-all-groups
     """
     return _page(_Walk(path="/v1/groups"))
+
+
+def get_destination(group_id: str) -> Request:
+    """Ask for the destination of a group, whose id it has.
+
+    https://fivetran.com/docs/rest-api/api-reference/destinations/destination-details
+    """
+    return Request(
+        method="GET",
+        path=f"/v1/destinations/{segment(group_id, 'group id')}",
+        about=f"destination {group_id}",
+        headers=HEADERS,
+    )
+
+
+def get_schemas(connection_id: str) -> Request:
+    """Ask for the schemas and tables of a connection.
+
+    https://fivetran.com/docs/rest-api/api-reference/connection-schema/connection-schema-config
+    """
+    return Request(
+        method="GET",
+        path=f"/v1/connections/{segment(connection_id, 'connector_id')}/schemas",
+        about=f"the schemas of connection {connection_id}",
+        headers=HEADERS,
+    )
 
 
 def start_sync(connection_id: str, *, force: bool = False) -> Request:
@@ -464,7 +511,47 @@ def read_connection(row: Row) -> Connection:
         historical=status.get("is_historical_sync") is True,
         tasks=_messages(status.get("tasks")),
         warnings=_messages(status.get("warnings")),
+        created_at=_text(row.get("created_at")),
     )
+
+
+# https://fivetran.com/docs/rest-api/api-reference/destinations/create-destination: what
+# the services call their database.
+_DATABASE_FIELDS = ("database", "project_id", "catalog")
+
+
+def read_destination(row: Row) -> Destination:
+    """Read a destination; of its config nothing but the database's name is kept."""
+    config = row.get("config")
+    names = (
+        [_text(config.get(field)) for field in _DATABASE_FIELDS]
+        if isinstance(config, dict)
+        else []
+    )
+    return Destination(
+        id=_text(row.get("id")) or "",
+        service=_text(row.get("service")) or "",
+        database=next((name for name in names if name), ""),
+    )
+
+
+def read_tables(data: Row) -> tuple[Table, ...]:
+    """Read the tables that are synced, of the schemas that are."""
+    return tuple(
+        Table(schema=schema, name=table)
+        for schema, tables in _enabled(data.get("schemas"))
+        for table, _ in _enabled(tables.get("tables"))
+    )
+
+
+def _enabled(items: object) -> list[tuple[str, Row]]:
+    return [
+        (name, item)
+        for item in (items.values() if isinstance(items, dict) else ())
+        if isinstance(item, dict)
+        and item.get("enabled") is not False
+        and (name := _text(item.get("name_in_destination")))
+    ]
 
 
 def judge_run(connection: Connection, run: Run) -> Job:

@@ -19,6 +19,7 @@ from async_triggers.deferral.hook import (
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
+    JobNotFound,
     RequestRejected,
     TransientError,
     VendorBroken,
@@ -146,6 +147,38 @@ class FivetranHook(VendorHook):
             request = following
 
         return found
+
+    async def list_groups(self, leased: LeasedAccount) -> dict[str, str]:
+        """Return the names of all groups by their ids."""
+        request: Request | None = api.list_groups()
+        found: dict[str, str] = {}
+        while request is not None:
+            rows, request = api.read_items(
+                request, await leased.call(request, attempts=self.attempts)
+            )
+            found |= {api.row_id(row): str(row.get("name") or "") for row in rows}
+
+        return found
+
+    async def get_destination(
+        self, leased: LeasedAccount, group_id: str
+    ) -> api.Destination:
+        """Return the destination of a group."""
+        request = api.get_destination(group_id)
+        reply = await leased.call(request, attempts=self.attempts)
+        return api.read_destination(api.read_data(request, reply))
+
+    async def list_tables(
+        self, leased: LeasedAccount, connector_id: str
+    ) -> tuple[api.Table, ...] | None:
+        """Return the tables that a connection loads, None where it has no schema config."""
+        request = api.get_schemas(connector_id)
+        try:
+            reply = await leased.call(request, attempts=self.attempts)
+        except JobNotFound:
+            return None
+
+        return api.read_tables(api.read_data(request, reply))
 
     async def find_connector_id(
         self, leased: LeasedAccount, connector_name: str, destination_name: str
