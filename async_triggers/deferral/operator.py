@@ -536,6 +536,7 @@ class JobOperator(BaseOperator):
 
         if self.deferrable:
             self._claim(context, job_id)
+            self._stop_if_killed()
             self._defer_for(context, seen, end_time, owned=owned)
 
         return self._wait_here(context, seen, end_time, owned=owned)
