@@ -55,6 +55,16 @@ class SharedClockLoop(VirtualClockLoop):
         """Set the clock."""
         self._virtual.now = moment
 
+    def interrupt(self, check: Callable[[], None]) -> None:
+        """Call ``check`` whenever the loop waits, as a signal handler is called."""
+        select = self._virtual.select
+
+        def interrupted(timeout: float | None = None) -> Any:
+            check()
+            return select(timeout)
+
+        self._virtual.select = interrupted  # type: ignore[method-assign]
+
 
 class World:
     """Everything around a task."""
@@ -68,6 +78,7 @@ class World:
         self.connection_reads = 0
         self.requests: list[SimRequest] = []
         self.on_request: list[Callable[[SimRequest], None]] = []
+        self.signals: list[tuple[float, Callable[[], None]]] = []
         self.xcoms: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
         self.states: dict[tuple[str, int], str | Exception | None] = {}
         self.connect("airbyte_default", host="http://localhost:8000")
@@ -92,8 +103,15 @@ class World:
         """Make an event loop of this world."""
         loop = SharedClockLoop()
         loop.begin_at(self.elapsed())
+        loop.interrupt(self._deliver)
         self._loops.append(loop)
         return loop
+
+    def _deliver(self) -> None:
+        due = [each for each in self.signals if each[0] <= self.elapsed()]
+        self.signals = [each for each in self.signals if each not in due]
+        for _, handler in due:
+            handler()
 
     # Airflow's connections
 

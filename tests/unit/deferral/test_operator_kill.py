@@ -1,0 +1,229 @@
+"""Being stopped on a worker: ``on_kill`` comes on top of whatever ``execute`` does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowTaskTimeout
+
+from async_triggers.deferral import compat
+from async_triggers.deferral.errors import TaskKilled
+from async_triggers.simulator import Fault
+from async_triggers.simulator.lives import as_life
+from tests.unit.deferral.stage import TARGET, Task, World, deferred, methods, sync
+
+if TYPE_CHECKING:
+    from async_triggers.simulator.exchange import SimRequest
+
+FOREVER = "pending:1 running"
+
+
+@pytest.fixture
+def _no_blocking_calls() -> None:
+    """Let on_kill wait for its thread: it is a signal handler, and ends the task."""
+
+
+def kill_at(task: Task, method: str, path: str) -> None:
+    """Stop the task while a request is under way."""
+    world = task.world
+
+    def kill(request: SimRequest) -> None:
+        if request.method == method and request.path.endswith(path):
+            world.on_request.remove(kill)
+            task.operator.on_kill()
+
+    world.on_request.append(kill)
+
+
+def start_anew(task: Task) -> Any:
+    """Run the task again as a user does after he stopped it: max_tries may stay."""
+    task.world.airbyte.connections[TARGET].lives = [as_life("running:3 succeeded")]
+    task.retry()
+    return task.run()
+
+
+@pytest.fixture
+def task(world: World) -> Task:
+    world.airbyte.add_connection(TARGET, lives=[FOREVER])
+    return Task(world, sync())
+
+
+def test_before_anything_there_is_nothing_to_do(world: World) -> None:
+    sync()().on_kill()
+
+    assert world.requests == []
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_before_the_start_nothing_is_started(task: Task, *, deferrable: bool) -> None:
+    task.make = sync(deferrable=deferrable)
+    kill_at(task, "GET", TARGET)
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.world.starts == 0
+    assert start_anew(task) == 1
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_while_the_start_is_under_way_the_job_is_cancelled_when_it_is_there(
+    task: Task, *, deferrable: bool
+) -> None:
+    task.make = sync(deferrable=deferrable)
+    kill_at(task, "POST", "/jobs")
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.world.starts == 1
+    assert task.world.state_of(1) == "cancelled"
+    assert start_anew(task) == 2
+
+
+def test_while_a_start_is_lost_the_next_attempt_finds_and_replaces_the_job(
+    task: Task,
+) -> None:
+    task.world.airbyte.faults.add(
+        Fault(kind="reset", method="POST", path="*/jobs", takes_effect=True)
+    )
+    kill_at(task, "POST", "/jobs")
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.store.values["async_triggers"]["killed"] is True
+    assert start_anew(task) == 2
+    assert task.world.state_of(1) == "cancelled"
+
+
+def test_while_it_waits_the_job_is_cancelled(task: Task) -> None:
+    task.world.signals.append((100.0, lambda: task.operator.on_kill()))
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.world.state_of(1) == "cancelled"
+    assert task.world.elapsed() < 110
+    # The job is looked at before it is cancelled.
+    cancel = methods(task.world.requests).index("DELETE /jobs/1")
+    assert methods(task.world.requests)[cancel - 1] == "GET /jobs/1"
+    assert start_anew(task) == 2
+
+
+def test_after_the_start_and_before_the_deferral_the_task_does_not_defer(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task.make = sync(deferrable=True)
+    push = compat.push_owner_token
+
+    def stopped(context: Any, job_id: str) -> None:
+        push(context, job_id)
+        task.operator.on_kill()
+
+    monkeypatch.setattr(compat, "push_owner_token", stopped)
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.world.state_of(1) == "cancelled"
+
+
+def test_while_it_waits_for_a_foreign_job_that_is_left_alone(task: Task) -> None:
+    foreign = task.world.airbyte.add_job(TARGET, "running")
+    task.world.signals.append((100.0, lambda: task.operator.on_kill()))
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.world.state_of(foreign) == "running"
+    assert task.world.starts == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"if_running": "attach"}, {"cancel_on_kill": False}]
+)
+def test_what_may_not_be_cancelled_is_left_alone(
+    task: Task, arguments: dict[str, Any]
+) -> None:
+    task.make = sync(**arguments)
+    if "if_running" in arguments:
+        task.world.airbyte.add_job(TARGET, "running")
+
+    task.world.signals.append((100.0, lambda: task.operator.on_kill()))
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.world.state_of(1) == "running"
+
+
+def test_a_vendor_that_does_not_answer_holds_the_kill_up_for_four_seconds(
+    task: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = task.world
+    began: list[float] = []
+
+    def kill() -> None:
+        world.airbyte.faults.add(Fault(kind="hang", method="DELETE", times=None))
+        began.append(world.elapsed())
+        task.operator.on_kill()
+        began.append(world.elapsed())
+
+    world.signals.append((100.0, kill))
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert began[1] - began[0] <= 4.1
+    assert "Job 1 could not be cancelled" in caplog.text
+
+
+def test_execution_timeout_on_the_worker_cancels_the_job(task: Task) -> None:
+    # Airflow raises in a signal handler, and then calls on_kill.
+    def expire() -> None:
+        raise AirflowTaskTimeout("Timeout")
+
+    task.world.signals.append((100.0, expire))
+    with pytest.raises(AirflowTaskTimeout):
+        task.execute()
+
+    task.operator.on_kill()
+
+    assert task.world.state_of(1) == "cancelled"
+
+
+def test_a_kill_asks_airflow_for_nothing(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a call to Airflow in a signal handler")
+
+    def kill() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(task.store, "get", forbidden)
+            patch.setattr(task.store, "set", forbidden)
+            patch.setattr("airflow.sdk.BaseHook.get_connection", forbidden)
+            task.operator.on_kill()
+
+    task.world.signals.append((100.0, kill))
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.world.state_of(1) == "cancelled"
+    assert task.store.values["async_triggers"]["killed"] is True
+
+
+def test_resumed_with_an_event_a_kill_has_nothing_to_cancel(task: Task) -> None:
+    task.world.airbyte.add_connection(TARGET, lives=["running:3 succeeded"])
+    task.make = sync(deferrable=True)
+    deferral = deferred(task.execute())
+    event = task.wait(deferral)
+    task.resume(deferral, event)
+    task.world.requests.clear()
+
+    task.operator.on_kill()
+
+    assert task.world.requests == []
