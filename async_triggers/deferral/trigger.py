@@ -132,6 +132,11 @@ class JobTrigger(BaseTrigger):
         return self.subject
 
     @property
+    def title(self) -> str:
+        """What to call the job in a sentence."""
+        return f"Job {self.shown_id}"
+
+    @property
     def mark(self) -> str | None:
         """What was known before the job started, for vendors that need it."""
         return None
@@ -268,12 +273,12 @@ class JobTrigger(BaseTrigger):
             return self._late(Cancel.NONE, job)
 
         self.log.warning(
-            "The %s has passed, cancelling job %s", self._which_deadline, self.shown_id
+            "%s: the %s has passed, cancelling it", self.title, self._which_deadline
         )
         try:
             ending = await self._cancel_and_confirm(leased)
         except (EngineError, TimeoutError) as error:
-            self.log.warning("Job %s could not be cancelled: %s", self.shown_id, error)
+            self.log.warning("%s could not be cancelled: %s", self.title, error)
             return self._late(Cancel.UNCONFIRMED, job)
 
         if ending is not None and ending.state is JobState.SUCCEEDED:
@@ -305,6 +310,8 @@ class JobTrigger(BaseTrigger):
 
             job = await self._last_look(leased)
             if job is not None and job.state.is_terminal:
+                # On a worker nothing goes on without us: let the cancel clean up.
+                await asyncio.wait({work}, timeout=max(0.0, ends - loop.time()))
                 return job
 
             if work.done():
@@ -329,7 +336,7 @@ class JobTrigger(BaseTrigger):
             kind=Kind.DEADLINE,
             job_id=self.shown_id,
             message=(
-                f"Job {self.shown_id} was still running when the"
+                f"{self.title} was still running when the"
                 f" {self._which_deadline} of the task passed; {said[cancel]}{where}"
             ),
             job=job,
@@ -373,7 +380,7 @@ class JobTrigger(BaseTrigger):
                     raise
 
         if not errand.done():
-            self.log.info("Cancelling job %s goes on", self.shown_id)
+            self.log.info("%s: cancelling it goes on", self.title)
         elif not errand.cancelled() and errand.exception() is None:
             self.log.info("%s", errand.result())
 
@@ -397,7 +404,7 @@ class JobTrigger(BaseTrigger):
             async with self.make_hook().lease() as leased:
                 return await self._settle_kill(leased)
         except EngineError as error:
-            told = f"Job {self.shown_id} could not be cancelled: {error.message}"
+            told = f"{self.title} could not be cancelled: {error.message}"
             self.log.warning("%s", told)
             return told
 
@@ -422,11 +429,11 @@ class JobTrigger(BaseTrigger):
             try:
                 await self.cancel(leased)
             except EngineError as error:
-                told = f"Job {self.shown_id} could not be cancelled: {error.message}"
+                told = f"{self.title} could not be cancelled: {error.message}"
                 self.log.warning("%s", told)
                 return told
 
-        told = f"Job {self.shown_id}: {verdict.value}"
+        told = f"{self.title}: {verdict.value}"
         if verdict.is_doubtful:
             self.log.warning("%s", told)
 
