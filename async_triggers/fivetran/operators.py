@@ -421,4 +421,4 @@ def not_negative(name: str, value: object) -> float:
 
 def deprecated(old: str, new: str) -> None:
     """Warn of an argument that has a new name."""
-    warnings.warn(f"{old} is deprecated: use {new}", DeprecationWarning, stacklevel=4)
+    warnings.warn(f"{old} is deprecated: use {new}", DeprecationWarning, stacklevel=3)

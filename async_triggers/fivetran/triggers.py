@@ -144,6 +144,11 @@ class FivetranTrigger(JobTrigger):
         """The id of the run."""
         return self.run_waited_for.id
 
+    @property
+    def title(self) -> str:
+        """What to call the sync in a sentence."""
+        return self.run_waited_for.label
+
     def make_hook(self) -> FivetranHook:
         """Return the hook of the trigger's connection."""
         return FivetranHook(self.fivetran_conn_id)
