@@ -1,0 +1,166 @@
+"""Airflow's own TriggerRunner, with its supervisor and database played."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from airflow.executors.workloads.task import TaskInstanceDTO
+from airflow.executors.workloads.trigger import RunTrigger
+from airflow.jobs.triggerer_job_runner import TriggerRunner, messages
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import (
+    ErrorResponse,
+    GetTaskStates,
+    GetXCom,
+    TaskStatesResult,
+    XComResult,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from airflow.triggers.base import BaseTrigger
+
+BEAT = 0.1
+"""Seconds between two cycles of the runner, which in earnest are one second apart."""
+
+
+class Supervisor:
+    """The other end of the runner's pipe."""
+
+    def __init__(self) -> None:
+        self.to_cancel: set[int] = set()
+        self.states: dict[str, str] = {}
+        self.tokens: dict[str, dict[str, Any]] = {}
+        self.events: dict[int, list[Any]] = {}
+        self.failures: dict[int, Any] = {}
+        self.finished: set[int] = set()
+        self.asked: list[str] = []
+
+    async def asend(self, message: Any) -> Any:
+        """Answer as Airflow's supervisor does."""
+        if isinstance(message, messages.TriggerStateChanges):
+            return self._sync(message)
+
+        self.asked.append(type(message).__name__)
+        # The real one takes some milliseconds, over a socket.
+        await asyncio.sleep(0.02)
+        if isinstance(message, GetTaskStates):
+            (run,) = message.run_ids or [""]
+            (task,) = message.task_ids or [""]
+            state = self.states.get(task)
+            found = {} if state is None else {task: state}
+            return TaskStatesResult(task_states={run: found} if found else {})
+
+        if isinstance(message, GetXCom):
+            return XComResult(key=message.key, value=self.tokens.get(message.task_id))
+
+        return ErrorResponse()
+
+    def _sync(self, message: Any) -> Any:
+        for entry in message.events or ():
+            self.events.setdefault(entry.trigger_id, []).append(entry.event.payload)
+
+        for trigger_id, traceback in message.failures or ():
+            self.failures[trigger_id] = traceback
+
+        for trigger_id in message.finished or ():
+            self.finished.add(trigger_id)
+            self.to_cancel.discard(trigger_id)
+
+        # What is to be cancelled is said again and again until it has ended.
+        return messages.TriggerStateSync(to_create=[], to_cancel=set(self.to_cancel))
+
+
+class Triggerer:
+    """A runner in the loop of the test."""
+
+    def __init__(self) -> None:
+        self.supervisor = Supervisor()
+        runner: Any = TriggerRunner()
+        runner.comms_decoder = self.supervisor
+        self.runner = runner
+        self._next = 0
+
+    def add(
+        self, trigger: BaseTrigger, *, task_id: str = "sync", attempt: int = 1
+    ) -> int:
+        """Hand a trigger over as it is stored in the database."""
+        classpath, arguments = trigger.serialize()
+        self._next += 1
+        ti = TaskInstanceDTO.model_validate(
+            {
+                "id": uuid4(),
+                "task_id": task_id,
+                "dag_id": "dag",
+                "run_id": "run",
+                "try_number": attempt,
+                "map_index": -1,
+                "pool_slots": 1,
+                "queue": "default",
+                "priority_weight": 1,
+                "dag_version_id": uuid4(),
+            }
+        )
+        self.runner.to_create.append(
+            RunTrigger(
+                id=self._next,
+                classpath=classpath,
+                encrypted_kwargs=json.dumps(arguments),
+                ti=ti,
+            )
+        )
+        return self._next
+
+    async def beat(self) -> None:
+        """Run one cycle, as the runner's own loop does."""
+        finished = await self.runner.cleanup_finished_triggers()
+        await self.runner.sync_state_to_supervisor(finished)
+        await self.runner.create_triggers()
+        await self.runner.cancel_triggers()
+        await asyncio.sleep(BEAT)
+
+    async def until(self, what: Callable[[], object], *, within: float = 15.0) -> None:
+        """Run until something holds."""
+        async with asyncio.timeout(within):
+            while not what():
+                await self.beat()
+
+    async def event(self, trigger_id: int) -> Any:
+        """Run until a trigger has ended, and return its one event."""
+        await self.until(lambda: trigger_id in self.supervisor.finished)
+        (payload,) = self.supervisor.events[trigger_id]
+        return payload
+
+    async def kill(self, trigger_id: int) -> None:
+        """Do what happens when a trigger is no longer this triggerer's."""
+        self.supervisor.to_cancel.add(trigger_id)
+        await self.until(lambda: trigger_id not in self.runner.triggers)
+
+    async def stop(self) -> None:
+        """Cancel all triggers, as a triggerer does that is told to stop."""
+        tasks = [details["task"] for details in self.runner.triggers.values()]
+        for task in tasks:
+            task.cancel()
+
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def a_triggerer(monkeypatch: Any) -> AsyncIterator[Triggerer]:
+    """Run a triggerer for the length of the block, with its watchdog."""
+    triggerer = Triggerer()
+    monkeypatch.setattr(
+        task_runner, "SUPERVISOR_COMMS", triggerer.supervisor, raising=False
+    )
+    watchdog = asyncio.create_task(triggerer.runner.block_watchdog())
+    try:
+        yield triggerer
+    finally:
+        await triggerer.stop()
+        triggerer.runner.stop = True
+        await watchdog
