@@ -36,6 +36,15 @@ def kill_at(task: Task, method: str, path: str) -> None:
     world.on_request.append(kill)
 
 
+def kill_after(task: Task, seconds: float) -> None:
+    """Stop the task while it waits."""
+
+    def kill() -> None:
+        task.operator.on_kill()
+
+    task.world.signals.append((seconds, kill))
+
+
 def start_anew(task: Task) -> Any:
     """Run the task again as a user does after he stopped it: max_tries may stay."""
     task.world.airbyte.connections[TARGET].lives = [as_life("running:3 succeeded")]
@@ -99,7 +108,7 @@ def test_while_a_start_is_lost_the_next_attempt_finds_and_replaces_the_job(
 
 
 def test_while_it_waits_the_job_is_cancelled(task: Task) -> None:
-    task.world.signals.append((100.0, lambda: task.operator.on_kill()))
+    kill_after(task, 100.0)
 
     with pytest.raises(TaskKilled):
         task.execute()
@@ -132,7 +141,7 @@ def test_after_the_start_and_before_the_deferral_the_task_does_not_defer(
 
 def test_while_it_waits_for_a_foreign_job_that_is_left_alone(task: Task) -> None:
     foreign = task.world.airbyte.add_job(TARGET, "running")
-    task.world.signals.append((100.0, lambda: task.operator.on_kill()))
+    kill_after(task, 100.0)
 
     with pytest.raises(TaskKilled):
         task.execute()
@@ -151,7 +160,7 @@ def test_what_may_not_be_cancelled_is_left_alone(
     if "if_running" in arguments:
         task.world.airbyte.add_job(TARGET, "running")
 
-    task.world.signals.append((100.0, lambda: task.operator.on_kill()))
+    kill_after(task, 100.0)
 
     with pytest.raises(TaskKilled):
         task.execute()
