@@ -60,6 +60,9 @@ def _deployment(home: Path, database: str | None) -> Deployment:
         dags=[folder for folder in _DAG_FOLDERS if folder.exists()],
         database=database,
         template=_ROOT / ".airflow",
+        # Two more than there are by default: tasks that tests keep on their workers or
+        # kill there hold theirs for half a minute.
+        parallelism=6,
     )
 
 
