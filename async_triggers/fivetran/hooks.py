@@ -54,6 +54,7 @@ HISTORY_PAGES = 5
 BUDGET = Budget(
     requests=20_000, per=3600.0, share=0.6, polls=8, starts=4, cancels=2, cooldown=300.0
 )
+TRIAL_REQUESTS = 500
 
 
 class FivetranHook(VendorHook):
@@ -112,13 +113,17 @@ class FivetranHook(VendorHook):
         if self.timeout_seconds is not None:
             extra = {**extra, "timeout": self.timeout_seconds}
 
-        budget = replace(BUDGET, requests=500) if _is_trial(extra) else BUDGET
+        budget = read_budget(extra, BUDGET, "fivetran")
+        if _is_trial(extra) and "requests_per_minute" not in extra:
+            # Whatever the section says of accounts in general.
+            budget = replace(budget, requests=min(budget.requests, TRIAL_REQUESTS))
+
         return Account(
             vendor=FIVETRAN.name,
             base_url=_base_url(connection.host or "", connection.port),
             credentials=_credentials(connection.login or "", connection.password or ""),
             route=read_route(extra, total=60.0),
-            budget=read_budget(extra, budget, "fivetran"),
+            budget=budget,
         )
 
     # Calls ------------------------------------------------------------------------
