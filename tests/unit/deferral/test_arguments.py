@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from async_triggers.deferral.arguments import (
+    ArgumentUnusable,
+    identifier,
+    one_of,
+    positive,
+    text,
+    whole_number,
+)
+
+
+def test_what_is_right_comes_back() -> None:
+    assert one_of("mode", "a", ("a", "b")) == "a"
+    assert positive("wait", 0.5) == 0.5
+    assert text("name", "x") == "x"
+    assert identifier("id", "connection-uuid-123") == "connection-uuid-123"
+    assert whole_number("job", "42") == 42
+    assert whole_number("job", 42) == 42
+
+
+@pytest.mark.parametrize("value", [None, "c", 1, "A"])
+def test_one_of_names_the_choices(value: object) -> None:
+    with pytest.raises(ArgumentUnusable, match=r"mode must be one of 'a', 'b'"):
+        one_of("mode", value, ("a", "b"))
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "3", None, math.nan, math.inf])
+def test_a_number_of_seconds_is_finite_and_greater_than_zero(value: object) -> None:
+    with pytest.raises(ArgumentUnusable, match="wait must be a number of seconds"):
+        positive("wait", value)
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", 5])
+def test_a_text_is_not_empty(value: object) -> None:
+    with pytest.raises(ArgumentUnusable, match="name must be a text"):
+        text("name", value)
+
+
+@pytest.mark.parametrize("value", ["a/b", "..", "a\\b", "a\nb", "", None])
+def test_an_identifier_is_one_segment_of_a_path(value: object) -> None:
+    with pytest.raises(ArgumentUnusable, match="id"):
+        identifier("id", value)
+
+
+@pytest.mark.parametrize("value", [None, "", "x", "None", 1.5, True, [1]])
+def test_a_whole_number_asks_after_the_upstream_task(value: object) -> None:
+    with pytest.raises(ArgumentUnusable, match=r"job must be a whole number.*upstream"):
+        whole_number("job", value)
+
+
+def test_wrong_arguments_are_value_errors_too() -> None:
+    with pytest.raises(ValueError, match="mode"):
+        one_of("mode", "c", ("a",))

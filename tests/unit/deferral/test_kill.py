@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from async_triggers.deferral.kill import Verdict, judge_kill
+from async_triggers.engine.errors import Unreachable
+from async_triggers.engine.jobs import Job, JobState
+
+RUNNING = Job(id="1", state=JobState.RUNNING, word="running")
+UNKNOWN = RuntimeError("no answer")
+MINE = (2, "1")
+OTHER_STATES: tuple[Any, ...] = (
+    None,
+    "failed",
+    "success",
+    "skipped",
+    "removed",
+    "scheduled",
+    "queued",
+    "running",
+    "restarting",
+    "upstream_failed",
+)
+TOKENS: tuple[Any, ...] = (None, UNKNOWN, (1, "1"), MINE, (3, "1"), (3, "9"))
+
+
+def judge(state: Any, token: Any, job: Job | Exception = RUNNING) -> Verdict:
+    return judge_kill(state=state, token=token, job=job, job_id="1", attempt=2)
+
+
+@pytest.mark.parametrize("state", [*OTHER_STATES, "deferred", "up_for_retry", UNKNOWN])
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize(
+    "end", [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]
+)
+def test_a_job_that_has_ended_is_never_cancelled(
+    state: Any, token: Any, end: JobState
+) -> None:
+    job = Job(id="1", state=end, word=end.value)
+
+    assert judge(state, token, job) is Verdict.ENDED
+
+
+@pytest.mark.parametrize("state", [*OTHER_STATES, "deferred", "up_for_retry", UNKNOWN])
+def test_a_newer_attempt_decides_whatever_the_state(state: Any) -> None:
+    assert judge(state, (3, "1")) is Verdict.REATTACHED
+    assert judge(state, (3, "9")) is Verdict.CANCEL
+
+
+@pytest.mark.parametrize(
+    ("state", "token", "verdict"),
+    [
+        ("deferred", MINE, Verdict.TAKEN_OVER),
+        ("deferred", None, Verdict.NO_TOKEN),
+        ("deferred", (1, "1"), Verdict.NO_TOKEN),
+        ("deferred", UNKNOWN, Verdict.NO_TOKEN),
+        ("up_for_retry", MINE, Verdict.RETRY),
+        (UNKNOWN, MINE, Verdict.UNKNOWN),
+        (UNKNOWN, None, Verdict.UNKNOWN),
+        (UNKNOWN, UNKNOWN, Verdict.UNKNOWN),
+    ],
+)
+def test_doubt_leaves_the_job_alone(state: Any, token: Any, verdict: Verdict) -> None:
+    assert judge(state, token) is verdict
+
+
+@pytest.mark.parametrize(
+    ("state", "token"),
+    list(itertools.product(OTHER_STATES, [None, UNKNOWN, (1, "1"), MINE])),
+)
+def test_all_else_was_a_users_wish(state: Any, token: Any) -> None:
+    assert judge(state, token) is Verdict.CANCEL
+
+
+def test_a_job_that_cannot_be_asked_for_is_judged_by_the_task() -> None:
+    assert judge("failed", MINE, Unreachable("down")) is Verdict.CANCEL
+    assert judge("deferred", MINE, Unreachable("down")) is Verdict.TAKEN_OVER
+
+
+def test_only_verdicts_against_a_users_possible_wish_are_doubtful() -> None:
+    doubtful = {verdict for verdict in Verdict if verdict.is_doubtful}
+
+    assert doubtful == {Verdict.NO_TOKEN, Verdict.UNKNOWN}
