@@ -145,6 +145,9 @@ class Run:
     def label(self) -> str:
         """Name the run for people."""
         what = "Re-sync" if self.resync else "Sync"
+        if self.behind:
+            what = "Somebody else's sync"
+
         return f"{what} of {self.connection_id}"
 
     @classmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job
+
+_TIMES = ("succeeded_at", "failed_at")
 
 NEVER = ("", "None")
 """What a template makes of a baseline that is None."""
@@ -149,7 +152,8 @@ class FivetranSensor(JobSensor):
     def execute(self, context: Context) -> Any:
         """Wait for the sync: here, or on the triggerer."""
         self._recall(context)
-        return super().execute(context)
+        with self._moving_on(context):
+            return super().execute(context)
 
     def execute_look(
         self,
@@ -159,17 +163,14 @@ class FivetranSensor(JobSensor):
     ) -> Any:
         """Come back to a first look that Fivetran did not answer."""
         self._recall(context)
-        return super().execute_look(context, event, waiting)
+        with self._moving_on(context):
+            return super().execute_look(context, event, waiting)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; True when the sync has succeeded."""
-        try:
-            return super().poke(context)
-        except JobEnded as error:
-            self._move_on(error.job)
-            raise
-        finally:
-            self._remember(context)
+        done = super().poke(context)
+        self._remember(context)
+        return done
 
     def execute_complete(
         self,
@@ -178,13 +179,9 @@ class FivetranSensor(JobSensor):
         waiting: Mapping[str, Any] | None = None,
     ) -> Any:
         """End as the sync did. Asks Fivetran nothing."""
-        try:
+        self._recall(context)
+        with self._moving_on(context):
             return super().execute_complete(context, event, waiting)
-        except JobEnded as error:
-            self._recall(context)
-            self._move_on(error.job)
-            self._remember(context)
-            raise
 
     def _defer(self, context: Context, seen: Seen | None, end_time: float) -> None:
         self._remember(context)
@@ -220,14 +217,21 @@ class FivetranSensor(JobSensor):
                 },
             )
 
-    def _move_on(self, job: Job | None) -> None:
+    @contextlib.contextmanager
+    def _moving_on(self, context: Context) -> Iterator[None]:
         """Let a retry wait for a later sync than the one that has failed."""
-        if self._run is None or job is None or self.has_baseline:
-            return
+        try:
+            yield
+        except JobEnded as error:
+            run, job = self._run, error.job
+            if run is not None and job is not None and not self.has_baseline:
+                told = (job.statistics.get(each) for each in _TIMES)
+                times = (each if isinstance(each, str) else None for each in told)
+                succeeded, failed = times
+                self._run = replace(run, succeeded_at=succeeded, failed_at=failed)
+                self._remember(context)
 
-        times = (job.statistics.get(each) for each in ("succeeded_at", "failed_at"))
-        succeeded, failed = (each if isinstance(each, str) else None for each in times)
-        self._run = replace(self._run, succeeded_at=succeeded, failed_at=failed)
+            raise
 
     # Looking ----------------------------------------------------------------------
 

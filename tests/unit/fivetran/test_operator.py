@@ -443,7 +443,9 @@ def test_attached_syncs_are_not_stopped(world: FivetranWorld) -> None:
 def test_fail_and_skip_do_so_at_once(world: FivetranWorld) -> None:
     world.fivetran.start_sync(C, "syncing")
 
-    with pytest.raises(JobAlreadyRunning):
+    with pytest.raises(
+        JobAlreadyRunning, match="Somebody else's sync of connection_id"
+    ):
         Task(world, sync(if_running="fail")).run()
 
     with pytest.raises(AirflowSkipException):

@@ -119,6 +119,22 @@ def test_a_retry_waits_for_a_later_sync_than_the_one_that_failed(
     assert task.run() == world.shown()["succeeded_at"]
 
 
+def test_so_does_one_that_finds_the_failure_at_its_first_look(
+    world: FivetranWorld,
+) -> None:
+    task = Task(world, sensor())
+    deferred(task.execute())
+    world.fivetran.start_sync(C, "syncing:10 failed")
+    world.pass_time(300)
+    task.retry()
+    with pytest.raises(JobFailed):
+        task.run()
+
+    task.retry()
+
+    assert isinstance(task.execute(), Deferral)
+
+
 def test_a_retry_keeps_the_baseline_where_nothing_has_ended(
     world: FivetranWorld,
 ) -> None:
