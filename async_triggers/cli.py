@@ -65,6 +65,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_simulate_options(simulate)
     simulate.set_defaults(run=_simulate)
+    generate = commands.add_parser(
+        "generate",
+        help="show the tasks that the generators of a YAML file make",
+        description=(
+            "Replace the generators of a YAML file of DAGs by the tasks that they make, "
+            "and print the result as YAML. The exit code is 0 if all of its DAGs can be "
+            "built."
+        ),
+    )
+    generate.add_argument("file", type=Path, help="a YAML file of DAGs")
+    generate.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the tasks as a tree instead, and why each connection was chosen",
+    )
+    generate.add_argument(
+        "--refresh",
+        action="store_true",
+        help="ask dbt and the vendors anew, and store the answers for Airflow's parses",
+    )
+    generate.set_defaults(run=_generate)
     return parser
 
 
@@ -167,6 +188,12 @@ def _simulate(chosen: argparse.Namespace) -> int:
     )
     asyncio.run(_serve(simulator))
     return 0
+
+
+def _generate(chosen: argparse.Namespace) -> int:
+    from async_triggers.generators.command import generate
+
+    return generate(chosen.file, dry_run=chosen.dry_run, refresh=chosen.refresh)
 
 
 async def _serve(simulator: Simulator) -> None:

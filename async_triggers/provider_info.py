@@ -64,6 +64,7 @@ def get_provider_info() -> dict[str, Any]:
                     **_options("airbyte", "Airbyte", "600", "2", "2"),
                     **_options("fivetran", "Fivetran", "333.33", "8", "4"),
                     **_options("dbt_cloud", "dbt Cloud", "5000", "8", "4"),
+                    **_GENERATOR_OPTIONS,
                 },
             }
         },
@@ -230,3 +231,24 @@ def _options(
             "integer", starts, f"Starts of jobs of {vendor} under way at once."
         ),
     }
+
+
+_GENERATOR_OPTIONS: dict[str, Any] = {
+    "generators_cache": {
+        "description": (
+            "Folder of the answers of dbt and of the vendors; empty for one below"
+            " Airflow's home."
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": None,
+        "default": "",
+    },
+    "generators_max_age": {
+        "description": "Seconds after which such an answer is renewed, in the background.",
+        "version_added": "0.1.0",
+        "type": "float",
+        "example": None,
+        "default": "3600",
+    },
+}

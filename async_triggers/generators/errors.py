@@ -1,0 +1,61 @@
+"""What is wrong, and where it stands in the YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from async_triggers.deferral.errors import AsyncTriggersException
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a YAML file: the keys that lead there, from the top.
+
+    ``lines`` holds the line of each place that the file has, by its keys; empty for a
+    configuration that did not come from a file.
+    """
+
+    file: str
+    keys: tuple[str, ...] = ()
+    lines: Mapping[tuple[str, ...], int] = field(default_factory=dict, repr=False)
+
+    def at(self, *keys: object) -> Place:
+        """Return a place below this one."""
+        return replace(self, keys=(*self.keys, *map(str, keys)))
+
+    @property
+    def line(self) -> int | None:
+        """The line of the place, else of the nearest above it."""
+        for length in range(len(self.keys), 0, -1):
+            line = self.lines.get(self.keys[:length])
+            if line is not None:
+                return line
+
+        return None
+
+    def __str__(self) -> str:
+        """Name the file, the line and the keys."""
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{where}: {'.'.join(self.keys)}" if self.keys else where
+
+
+class GeneratorError(AsyncTriggersException, ValueError):
+    """Tasks or a DAG cannot be made from YAML. Names the place and the next step."""
+
+    def __init__(self, place: Place, message: str) -> None:
+        super().__init__(f"{place}: {message}")
+        self.place = place
+        self.message = message
+
+
+class Unanswered(AsyncTriggersException):
+    """dbt or a vendor could not be asked, or its answer cannot be used."""
+
+
+class OutOfReach(Unanswered):
+    """It did not answer at all: an earlier answer is better than none."""
+
+
+class TookTooLong(OutOfReach):
+    """The answer did not come within the time that a parse has."""

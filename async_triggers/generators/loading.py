@@ -1,0 +1,185 @@
+"""Loads the DAGs of YAML files into a DAG file of Airflow's."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from airflow.sdk import DAG
+from airflow.sdk.execution_time import task_runner
+from slugify import slugify
+
+from async_triggers.generators.building import build_dag
+from async_triggers.generators.errors import GeneratorError, Place
+from async_triggers.generators.expansion import Expansion, expand_dag
+from async_triggers.generators.lookup import Lookup
+from async_triggers.generators.reading import read_yaml
+
+log = logging.getLogger(__name__)
+
+DEFAULT = "default"
+"""The key whose value lies under every DAG of a file."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What a file holds: its DAGs without generators, and what is wrong with others."""
+
+    place: Place
+    expansions: dict[str, Expansion] = field(default_factory=dict)
+    errors: dict[str, GeneratorError] = field(default_factory=dict)
+
+
+def load_yaml_dags(globals_dict: MutableMapping[str, Any], *files: str | Path) -> None:
+    """Build the DAGs of YAML files and put them where Airflow finds them.
+
+    ``globals_dict`` is ``globals()`` of the DAG file; relative paths begin at its folder.
+    A DAG that cannot be built takes no other with it: Airflow shows an import error that
+    names the YAML file, the DAG and the key.
+    """
+    own = globals_dict.get("__file__")
+    here = Path(str(own)).resolve().parent if own else Path.cwd()
+    lookup = Lookup()
+    try:
+        for file in files:
+            _load(globals_dict, (here / file).resolve(), lookup)
+    finally:
+        lookup.finish()
+
+
+def expand_generators(
+    config: Mapping[str, Any], *, file: str | Path | None = None
+) -> dict[str, Any]:
+    """Put plain operator entries where a configuration of DAGs has generators.
+
+    ``config`` maps DAG ids to their configuration, as in a YAML file; it is left as it is.
+    ``file`` is the YAML file that it came from, for messages and for relative paths, which
+    else begin at the current directory. All else is left as it stands, for a DAG factory of
+    your choice. Raise :class:`GeneratorError` for the first generator that cannot be
+    expanded.
+    """
+    place = Place("the configuration")
+    folder = Path.cwd()
+    if file is not None:
+        folder = Path(file).resolve().parent
+        _, place = read_yaml(Path(file))
+
+    lookup = Lookup()
+    try:
+        return {
+            dag_id: expand_dag(entry, place.at(dag_id), folder, lookup).config
+            if isinstance(entry, Mapping)
+            else entry
+            for dag_id, entry in config.items()
+        }
+    finally:
+        lookup.finish()
+
+
+def expand_file(path: Path, lookup: Lookup) -> Loaded:
+    """Read a YAML file and expand its generators, each DAG by itself."""
+    try:
+        content, place = read_yaml(path)
+    except GeneratorError as error:
+        return Loaded(error.place, errors={path.name: error})
+
+    loaded = Loaded(place)
+    default = content.pop(DEFAULT, None) or {}
+    for dag_id, config in content.items():
+        at = place.at(dag_id)
+        if not isinstance(config, Mapping) or not isinstance(default, Mapping):
+            msg = "must be an object with the DAG's configuration"
+            loaded.errors[dag_id] = GeneratorError(at, msg)
+            continue
+
+        try:
+            loaded.expansions[dag_id] = expand_dag(
+                merge(default, config), at, path.parent, lookup
+            )
+        except GeneratorError as error:
+            loaded.errors[dag_id] = error
+
+    return loaded
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two objects, and objects in them; elsewhere the one above wins."""
+    found = copy.deepcopy(dict(below))
+    for key, value in above.items():
+        under = found.get(key)
+        if isinstance(under, Mapping) and isinstance(value, Mapping):
+            found[key] = merge(under, value)
+        else:
+            found[key] = copy.deepcopy(value)
+
+    return found
+
+
+def _load(globals_dict: MutableMapping[str, Any], path: Path, lookup: Lookup) -> None:
+    loaded = expand_file(path, lookup)
+    for dag_id, expansion in loaded.expansions.items():
+        at = loaded.place.at(dag_id)
+        try:
+            globals_dict[dag_id] = build_dag(dag_id, expansion.config, at, path.parent)
+        except GeneratorError as error:
+            loaded.errors[dag_id] = error
+
+    if loaded.errors:
+        messages = [str(error) for error in loaded.errors.values()]
+        for message in messages:
+            log.error(message)
+
+        broken = BrokenFile(path, messages)
+        globals_dict[broken.dag_id] = broken
+
+
+class BrokenFileError(ValueError):
+    """DAGs of a YAML file that cannot be built, and why."""
+
+
+class BrokenFile(DAG):
+    """Shows as an import error what is wrong in a YAML file.
+
+    Airflow files an import error under a path, and stops all DAGs of that path. Were it
+    the DAG file's, the good DAGs beside the broken one would stop too; so this error comes
+    up where Airflow writes DAGs down, and under the path of the YAML file. Outside of
+    Airflow's processes, as in a test with a DagBag, it comes up at once.
+    """
+
+    def __init__(self, path: Path, messages: Sequence[str]) -> None:
+        self._yaml = path
+        self._messages = messages
+        self._given: str | None = None
+        super().__init__(f"cannot_be_built__{slugify(path.stem)}", schedule=None)
+
+    @property
+    def relative_fileloc(self) -> str:
+        """The path of the YAML file, below the bundle's folder where it is there."""
+        # Airflow tells the DAG file's path, whole and relative: the rest is the bundle's.
+        whole = str(self.fileloc or "")
+        if self._given and whole.endswith(self._given):
+            root = Path(whole.removesuffix(self._given))
+            if self._yaml.is_relative_to(root):
+                return str(self._yaml.relative_to(root))
+
+        return str(self._yaml)
+
+    @relative_fileloc.setter
+    def relative_fileloc(self, value: str | None) -> None:
+        self._given = value
+
+    def validate(self) -> None:
+        """Raise the error where nobody writes the DAG down."""
+        if getattr(task_runner, "SUPERVISOR_COMMS", None) is None:
+            self._raise()
+
+    def get_serialized_fields(self) -> frozenset[str]:  # type: ignore[override]
+        """Raise the error in the place of being written down."""
+        self._raise()
+
+    def _raise(self) -> NoReturn:
+        raise BrokenFileError("\n\n".join(self._messages))

@@ -1,0 +1,186 @@
+"""The questions whose answers are cached: dbt's sources, and a vendor's connections."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from async_triggers.airbyte.hooks import AirbyteHook
+from async_triggers.deferral.compat import AirflowException, AirflowNotFoundException
+from async_triggers.deferral.errors import VendorUnavailable
+from async_triggers.fivetran.hooks import FivetranHook
+from async_triggers.generators import dbt
+from async_triggers.generators.catalogue import airbyte_loaders, fivetran_loaders
+from async_triggers.generators.errors import OutOfReach, TookTooLong, Unanswered
+from async_triggers.generators.model import Loader, sources_to_json
+
+if TYPE_CHECKING:
+    from async_triggers.deferral.hook import VendorHook
+    from async_triggers.engine.accounts import LeasedAccount
+
+T = TypeVar("T")
+
+
+class Question(ABC):
+    """Something to ask, with what makes two of them the same."""
+
+    __slots__ = ()
+
+    kind: ClassVar[str]
+    outlives_change: ClassVar[bool]
+    """Whether an answer is still good when what it depends on has changed, and the
+    question cannot be asked."""
+
+    @property
+    def key(self) -> str:
+        """A name for the question, fit for a file."""
+        return f"{self.kind}-{_hash(json.dumps(self.to_json(), sort_keys=True))}"
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Write the question as plain values."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return what stands for the state of all that the answer depends on.
+
+        Raise :class:`Unanswered` where that cannot be told.
+        """
+
+    @abstractmethod
+    def ask(self, scratch: Path, seconds: float) -> Any:
+        """Ask, and return the answer as plain values; raise :class:`Unanswered`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DbtQuestion(Question):
+    """Asks which sources dbt lists in a project."""
+
+    kind: ClassVar[str] = "dbt"
+    outlives_change: ClassVar[bool] = True
+
+    project: str
+    dbt: str
+    arguments: tuple[str, ...]
+    run_deps: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the question as plain values."""
+        return asdict(self)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the project's content."""
+        return dbt.fingerprint(Path(self.project))
+
+    def ask(self, scratch: Path, seconds: float) -> Any:
+        """Run dbt."""
+        found = dbt.list_sources(
+            self.dbt,
+            Path(self.project),
+            self.arguments,
+            scratch=scratch,
+            run_deps=self.run_deps,
+            seconds=seconds,
+        )
+        return sources_to_json(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryQuestion(Question):
+    """Asks which connections a vendor's account has, and what they load.
+
+    ``databases`` are those whose tables are wanted, None for no tables at all; Airbyte
+    tells all tables anyway.
+    """
+
+    kind: ClassVar[str] = "inventory"
+    outlives_change: ClassVar[bool] = False
+
+    vendor: str
+    conn_id: str
+    databases: tuple[str, ...] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the question as plain values."""
+        return asdict(self)
+
+    def fingerprint(self) -> str:
+        """Return a hash that stands for the account that the connection leads to."""
+        try:
+            identity = self._hook().account().identity
+        except AirflowNotFoundException:
+            # Airflow says so too when it could not look.
+            msg = (
+                f"the Airflow connection {self.conn_id!r} was not found: make it, or"
+                " correct airflow_connection_id"
+            )
+            raise OutOfReach(msg) from None
+        except AirflowException as error:
+            raise Unanswered(str(error)) from None
+
+        return _hash(json.dumps(identity))
+
+    def ask(self, scratch: Path, seconds: float) -> Any:
+        """Ask the vendor."""
+        hook = self._hook()
+
+        async def ask(leased: LeasedAccount) -> Sequence[Loader]:
+            if isinstance(hook, AirbyteHook):
+                return await airbyte_loaders(hook, leased)
+
+            return await fivetran_loaders(hook, leased, self.databases)
+
+        try:
+            found = hook.run(_within(seconds, ask))
+        except TimeoutError:
+            msg = f"{self.vendor} did not tell all connections in {seconds:.0f} s"
+            raise TookTooLong(msg) from None
+        except VendorUnavailable as error:
+            raise OutOfReach(str(error)) from None
+        except AirflowException as error:
+            raise Unanswered(str(error)) from None
+
+        return [each.to_json() for each in found]
+
+    def _hook(self) -> AirbyteHook | FivetranHook:
+        if self.vendor == "airbyte":
+            return AirbyteHook(self.conn_id)
+
+        return FivetranHook(self.conn_id)
+
+    @property
+    def hook(self) -> VendorHook:
+        """The hook of the connection."""
+        return self._hook()
+
+
+def question_from_json(kind: str, values: Mapping[str, Any]) -> Question:
+    """Read what :meth:`Question.to_json` wrote."""
+    read: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in values.items()
+    }
+    if kind == DbtQuestion.kind:
+        return DbtQuestion(**read)
+
+    return InventoryQuestion(**read)
+
+
+def _within(
+    seconds: float, ask: Callable[[LeasedAccount], Awaitable[T]]
+) -> Callable[[LeasedAccount], Awaitable[T]]:
+    async def asked(leased: LeasedAccount) -> T:
+        async with asyncio.timeout(seconds):
+            return await ask(leased)
+
+    return asked
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
