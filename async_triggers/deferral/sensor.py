@@ -157,12 +157,13 @@ class JobSensor(BaseSensorOperator):
             execution_deadline = float(start + limit.total_seconds())
 
         ends = min(end_time, execution_deadline or end_time)
+        trigger = self.make_trigger(
+            seen, end_time=end_time, execution_deadline=execution_deadline
+        )
         self.defer(
-            trigger=self.make_trigger(
-                seen, end_time=end_time, execution_deadline=execution_deadline
-            ),
+            trigger=trigger,
             method_name="execute_complete",
-            kwargs={"waiting": {"end_time": end_time}},
+            kwargs={"waiting": {"end_time": end_time, "job_id": trigger.shown_id}},
             timeout=timedelta(seconds=max(0.0, ends - wall_clock())) + BACKSTOP,
         )
 
@@ -173,7 +174,18 @@ class JobSensor(BaseSensorOperator):
         waiting: Mapping[str, Any] | None = None,
     ) -> Any:
         """End as the job did. Asks the vendor nothing."""
-        return self._end(events.from_payload(event))
+        waiting = waiting or {}
+        outcome = events.from_payload(event)
+        own = waiting.get("job_id")
+        if own is not None and outcome.job_id != own:
+            self.log.warning(
+                "The event tells of job %s, this task waits for %s: waiting on",
+                outcome.job_id,
+                own,
+            )
+            self._defer(context, None, waiting["end_time"])
+
+        return self._end(outcome)
 
     def _end(self, outcome: Outcome) -> Any:
         job = outcome.job
