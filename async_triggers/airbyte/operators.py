@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -130,7 +129,12 @@ class AirbyteTriggerSyncOperator(JobOperator):
                 connection.schedule_type,
             )
 
-        return Before(intent=Intent(at=now))
+        if now is not None:
+            return Before(intent=Intent(at=now))
+
+        # A proxy has taken the server's time off: the ids of jobs only grow.
+        newest = [int(seen.job.id) for seen in await self._latest(leased)]
+        return Before(intent=Intent(baseline=str(max(newest, default=0))))
 
     async def start(self, leased: LeasedAccount, intent: Intent) -> Seen:
         """Start the job."""
@@ -151,14 +155,14 @@ class AirbyteTriggerSyncOperator(JobOperator):
 
     async def find_started(self, leased: LeasedAccount, intent: Intent) -> Seen | None:
         """Look for a job that was made after the intent."""
-        after = -math.inf if intent.at is None else float(int(intent.at))
         for seen in await self._latest(leased):
-            created = parse_time(seen.job.started_at)
-            if (
-                created is not None
-                and created >= after
-                and seen.job.statistics["job_type"] == self.job_type
-            ):
+            if intent.at is None:
+                is_later = int(seen.job.id) > int(intent.baseline or 0)
+            else:
+                created = parse_time(seen.job.started_at)
+                is_later = created is not None and created >= int(intent.at)
+
+            if is_later and seen.job.statistics["job_type"] == self.job_type:
                 return seen
 
         return None
