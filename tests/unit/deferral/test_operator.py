@@ -605,8 +605,9 @@ def test_a_task_cleared_after_its_start_was_lost_starts_anew(world: World) -> No
     assert world.state_of(1) == "cancelled"
 
 
+@pytest.mark.parametrize("takes_effect", [True, False])
 def test_a_start_without_the_servers_time_is_found_by_what_was_there_before(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, *, takes_effect: bool
 ) -> None:
     old = world.airbyte.add_job(TARGET, "succeeded", age=3600)
     respond = world.airbyte.respond
@@ -617,7 +618,7 @@ def test_a_start_without_the_servers_time_is_found_by_what_was_there_before(
         return reply
 
     monkeypatch.setattr(world.airbyte, "respond", undated)
-    world.airbyte.faults.add(a_lost_start("reset", takes_effect=True))
+    world.airbyte.faults.add(a_lost_start("reset", takes_effect=takes_effect))
 
     assert Task(world, DEFERRABLE).run() == old + 1
     assert world.starts == 1
