@@ -383,6 +383,7 @@ def test_changes_that_cannot_be_made_put_the_start_off(world: FivetranWorld) -> 
 
     assert deferred(task.execute()).method == "execute_start"
     assert world.starts == 0
+    assert task.store.values == {}, "nothing was started, so nothing is looked for"
 
     task.retry()
     world.pass_time(300)

@@ -89,6 +89,19 @@ def test_a_baseline_that_is_no_time_is_refused(
     assert world.requests == []
 
 
+def test_of_several_syncs_after_the_given_time_the_last_counts(
+    world: FivetranWorld,
+) -> None:
+    before = _at(world, 5)
+    for end in ("failed", "succeeded"):
+        world.fivetran.start_sync(C, f"syncing:60 {end}")
+        world.pass_time(100)
+
+    task = Task(world, sensor(completed_after_time=before))
+
+    assert task.run() == world.shown()["succeeded_at"]
+
+
 def test_a_failed_sync_fails_the_sensor(world: FivetranWorld) -> None:
     world.fivetran.start_sync(C, "syncing:100 failed")
 
