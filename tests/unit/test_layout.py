@@ -34,7 +34,7 @@ def test_the_example_dags_can_be_read_without_any_connection(
 
     monkeypatch.setattr(BaseHook, "get_connection", staticmethod(look_up))
     read: list[DAG] = []
-    leave = DAG.__exit__
+    leave: Any = DAG.__exit__
 
     def noted(dag: DAG, *error: Any) -> None:
         read.append(dag)

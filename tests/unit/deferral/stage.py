@@ -190,7 +190,7 @@ class World:
         )
 
 
-class _XCom:
+class XCom:
     """Airflow's own XCom, without its backend."""
 
     def __init__(self, world: World) -> None:
@@ -226,7 +226,7 @@ def make_world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(hook, "time", SimpleNamespace(time=world.now))
     monkeypatch.setattr(BaseHook, "get_connection", world.get_connection)
     monkeypatch.setattr(Transport, "_ask", ask)
-    monkeypatch.setattr(compat, "BaseXCom", _XCom(world))
+    monkeypatch.setattr(compat, "BaseXCom", XCom(world))
     monkeypatch.setattr(compat, "task_state", task_state)
     return world
 
