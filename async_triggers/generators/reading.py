@@ -24,16 +24,16 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Place]:
         msg = f"the file cannot be read: {error}"
         raise GeneratorError(nowhere, msg) from None
 
-    # A safe loader, used by hand for its nodes, which know their lines.
-    loader = yaml.SafeLoader(text)
     lines: dict[tuple[str, ...], int] = {}
+    place = Place(str(path), lines=lines)
+    content: Any = {}
     try:
+        # A safe loader, used by hand for its nodes, which know their lines.
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
-        place = Place(str(path), lines=lines)
         if node is not None:
             _walk(node, place, lines, ())
-
-        content = loader.construct_document(node) if node is not None else {}
+            content = loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         at = nowhere if mark is None else Place(f"{path}:{mark.line + 1}")
@@ -42,8 +42,6 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Place]:
     except yaml.YAMLError as error:
         msg = f"this is not YAML: {error}"
         raise GeneratorError(nowhere, msg) from None
-    finally:
-        loader.dispose()
 
     if not isinstance(content, dict) or not all(
         isinstance(key, str) for key in content
