@@ -127,13 +127,19 @@ class Limiter:
 
         While others leave enough, our own budget is the limit. When less is left than
         the part which is not ours, somebody else is spending it: slow down in proportion.
+        A limit (``allowed``) smaller than the budget's takes its place.
         """
-        spare = allowed * (1.0 - self._budget.share)
+        budget = self._budget
+        spare = allowed * (1.0 - budget.share)
         slow = 1.0 if left >= spare or spare <= 0 else max(SLOWEST, left / spare)
-        if slow != self._slow:
+        # A limit below the one that we were told of (a trial account) counts as well.
+        known = min(1.0, allowed / budget.requests)
+        burst = max(1.0, known * budget.requests * budget.share * BURST_SHARE)
+        if (slow * known, burst) != (self._slow, self.burst):
             loop = asyncio.get_running_loop()
             self._leak(loop.time())
-            self._slow = slow
+            self._slow = slow * known
+            self.burst = burst
             self._serve(loop)
 
     @asynccontextmanager

@@ -258,6 +258,21 @@ async def test_observe_slows_down_when_others_spend_the_limit() -> None:
 
 
 @virtual
+async def test_observe_takes_over_a_limit_below_the_budget() -> None:
+    """A trial account tells of a limit that nobody configured: it is kept at once."""
+    limiter = a_limiter(requests=20_000, per=3600.0, share=0.6, polls=1_000)
+    limiter.observe(left=499.0, allowed=500.0)
+    callers = Callers(limiter)
+    for _ in range(400):
+        callers.call()
+
+    await callers.done()
+
+    assert sum(when <= 3600.0 for when, _, _ in callers.admitted) <= 300
+    assert len(callers.admitted) == 400
+
+
+@virtual
 async def test_observe_wakes_those_who_wait_at_the_old_rate() -> None:
     limiter = a_limiter(requests=60, share=0.5, polls=50)
     limiter.observe(left=0.0, allowed=60.0)
