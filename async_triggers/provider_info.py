@@ -151,10 +151,10 @@ _AIRBYTE_FORM: dict[str, Any] = {
 }
 
 
-def _fivetran_form(connection_type: str) -> dict[str, Any]:
+def _fivetran_form(connection_type: str, hook: str) -> dict[str, Any]:
     return {
         "connection-type": connection_type,
-        "hook-class-name": "async_triggers.fivetran.hooks.FivetranHook",
+        "hook-class-name": f"async_triggers.fivetran.hooks.{hook}",
         "hook-name": "Fivetran",
         "ui-field-behaviour": {
             "hidden-fields": ["schema", "port"],
@@ -195,9 +195,9 @@ _DBT_CLOUD_FORM: dict[str, Any] = {
 
 _FORMS: tuple[dict[str, Any], ...] = (
     _AIRBYTE_FORM,
-    _fivetran_form("fivetran"),
+    _fivetran_form("fivetran", "FivetranHook"),
     # The peers' spelling, so that connections made for them can still be edited.
-    _fivetran_form("Fivetran"),
+    _fivetran_form("Fivetran", "PeersFivetranHook"),
     _DBT_CLOUD_FORM,
 )
 
@@ -207,11 +207,12 @@ def _options(
 ) -> dict[str, Any]:
     def option(kind: str, default: str, description: str) -> dict[str, Any]:
         return {
-            "description": description,
+            "description": f"{description} {default} if not set.",
             "version_added": "0.1.0",
             "type": kind,
-            "example": None,
-            "default": default,
+            "example": default,
+            # None, so that what is set can be told from what is not.
+            "default": None,
         }
 
     return {

@@ -380,6 +380,15 @@ class FivetranHook(VendorHook):
         return f"Fivetran knows these credentials as {name}"
 
 
+class PeersFivetranHook(FivetranHook):
+    """The same for connections of the type that the peers' provider declares.
+
+    Airflow wants a class for each type; the type itself is never looked at.
+    """
+
+    conn_type = "Fivetran"
+
+
 def _base_url(host: str, port: int | None) -> str:
     text = host.strip().rstrip("/")
     if not text:
