@@ -879,6 +879,20 @@ def test_credentials_rotated_in_the_connection_are_read_again(world: World) -> N
     assert task.resume(deferral, payload) == 1
 
 
+def test_credentials_rotated_while_a_worker_waits_are_read_again(world: World) -> None:
+    lives(world, "running:100 succeeded")
+
+    def rotate() -> None:
+        world.airbyte.configure(client_secret="new")
+        world.airbyte.expire_tokens()
+        world.connect("airbyte_default", host="http://localhost:8000", password="new")
+
+    world.signals.append((20.0, rotate))
+
+    assert Task(world, sync()).run() == 1
+    assert world.connection_reads == 2
+
+
 @EVERY_MODE
 def test_wrong_credentials_fail_at_once_and_name_the_next_step(
     world: World, *, deferrable: bool

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import (
+    ErrorResponse,
+    GetTaskStates,
+    TaskStatesResult,
+)
+
+from async_triggers.deferral import compat
+
+
+class Supervisor:
+    """Knows the states of tasks, as the triggerer's supervisor tells them."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.asked: Any = None
+
+    async def asend(self, message: Any) -> Any:
+        self.asked = message
+        return self.answer
+
+
+def state_of(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, map_index: int | None
+) -> tuple[str | None, Any]:
+    supervisor = Supervisor(answer)
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+    ti = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=map_index)
+    return asyncio.run(compat.task_state(ti)), supervisor.asked
+
+
+@pytest.mark.parametrize(
+    ("map_index", "states", "state", "asked"),
+    [
+        (-1, {"t": "deferred"}, "deferred", None),
+        (None, {"t": "failed"}, "failed", None),
+        # The key of a mapped task holds its index.
+        (0, {"t_0": "success"}, "success", 0),
+        (3, {"t_3": "running", "t": "deferred"}, "running", 3),
+        (-1, {}, None, None),
+        (-1, {"t": None}, None, None),
+    ],
+)
+def test_the_state_of_a_task_is_asked_of_the_supervisor(
+    monkeypatch: pytest.MonkeyPatch,
+    map_index: int | None,
+    states: dict[str, Any],
+    state: str | None,
+    asked: int | None,
+) -> None:
+    answer = TaskStatesResult(task_states={"r": states})
+
+    found, message = state_of(monkeypatch, answer, map_index)
+
+    assert found == state
+    assert isinstance(message, GetTaskStates)
+    assert (message.dag_id, message.task_ids, message.run_ids) == ("d", ["t"], ["r"])
+    assert message.map_index == asked
+
+
+def test_a_run_that_is_gone_has_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert state_of(monkeypatch, TaskStatesResult(task_states={}), -1)[0] is None
+
+
+def test_a_state_that_cannot_be_learnt_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(RuntimeError, match="the supervisor answered ErrorResponse"):
+        state_of(monkeypatch, ErrorResponse(), -1)
+
+
+@pytest.mark.parametrize(("configured", "seconds"), [(None, 7.5), ("20", 22.5)])
+def test_no_event_before_the_workers_next_heartbeat(
+    monkeypatch: pytest.MonkeyPatch, configured: str | None, seconds: float
+) -> None:
+    if configured is not None:
+        name = "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"
+        monkeypatch.setenv(name, configured)
+
+    assert compat.earliest_event() == seconds
