@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from async_triggers.simulator import Fault
-from tests.stack.airbyte_stage import PACE, RUNNING, SOON, AirbyteStage
+from tests.stack.airbyte_stage import PACE, RUNNING, AirbyteStage
 from tests.stack.together import together
 
 if TYPE_CHECKING:
@@ -45,10 +45,12 @@ def stage(
 
 @together()
 def test_a_sync_that_succeeds(stage: AirbyteStage) -> None:
-    sync = stage.sync(SOON).begin("lifecycle_deferrable")
+    sync = stage.sync(RUNNING).begin("lifecycle_deferrable")
+    sync.wait_for("deferred")
+
+    sync.finish()
 
     assert sync.end() == "success"
-
     (job,) = sync.jobs
     told = sync.statistics()
     assert sync.returned() == job
@@ -67,10 +69,12 @@ def test_a_sync_that_succeeds(stage: AirbyteStage) -> None:
 
 @together()
 def test_a_sync_that_fails(stage: AirbyteStage) -> None:
-    sync = stage.sync("pending:1 running:8 failed").begin("lifecycle_deferrable")
+    sync = stage.sync(RUNNING).begin("lifecycle_deferrable")
+    sync.wait_for("deferred")
+
+    sync.finish("failed")
 
     assert sync.end() == "failed"
-
     (job,) = sync.jobs
     assert f"JobFailed: Job {job} failed" in sync.log()
     assert sync.statistics()["status"] == "failed"
@@ -335,10 +339,12 @@ def test_a_start_whose_answer_is_lost(stage: AirbyteStage) -> None:
     account.airbyte.faults.add(
         Fault(kind="reset", method="POST", path="*/jobs", takes_effect=True)
     )
-    sync = stage.sync(SOON, account=account).begin("lifecycle_deferrable")
+    sync = stage.sync(RUNNING, account=account).begin("lifecycle_deferrable")
+    sync.wait_for("deferred")
+
+    sync.finish()
 
     assert sync.end() == "success"
-
     assert account.airbyte.record.faults == {"reset": 1}
     assert sync.returned() == sync.jobs[0]
     assert account.airbyte.record.requests["POST /jobs"] == 1
@@ -422,7 +428,7 @@ def test_a_connection_that_cannot_be_used(
 ) -> None:
     conn_id = f"lifecycle_unusable_{next(stage.numbers)}"
     account = stage.second_way_to(stage.account, conn_id, **fields)
-    sync = stage.sync(SOON, account=account).begin("lifecycle_deferrable")
+    sync = stage.sync(RUNNING, account=account).begin("lifecycle_deferrable")
 
     assert sync.end() == "failed"
 
@@ -438,7 +444,9 @@ def test_a_connection_that_cannot_be_used(
 
 @together()
 def test_a_connection_that_airflow_does_not_have(stage: AirbyteStage) -> None:
-    sync = stage.sync(SOON).begin("lifecycle_deferrable", airflow="lifecycle_nowhere")
+    sync = stage.sync(RUNNING).begin(
+        "lifecycle_deferrable", airflow="lifecycle_nowhere"
+    )
 
     assert sync.end() == "failed"
 
@@ -449,7 +457,7 @@ def test_a_connection_that_airflow_does_not_have(stage: AirbyteStage) -> None:
 
 @together()
 def test_a_connection_that_airbyte_does_not_have(stage: AirbyteStage) -> None:
-    sync = stage.sync(SOON).begin("lifecycle_deferrable", airbyte="nowhere")
+    sync = stage.sync(RUNNING).begin("lifecycle_deferrable", airbyte="nowhere")
 
     assert sync.end() == "failed"
 

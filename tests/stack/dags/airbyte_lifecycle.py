@@ -63,10 +63,10 @@ with DAG("lifecycle_pair", schedule=None, max_active_runs=MANY):
     sync(task_id="other", connection_id=OTHER)
 
 with DAG("lifecycle_timeout", schedule=None, max_active_runs=MANY):
-    sync(timeout=12)
+    sync(timeout=25)
 
 with DAG("lifecycle_execution_timeout", schedule=None, max_active_runs=MANY):
-    sync(execution_timeout=timedelta(seconds=12))
+    sync(execution_timeout=timedelta(seconds=25))
 
 with DAG("lifecycle_held", schedule=None, max_active_runs=MANY):
     HeldSync(
