@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from rich.console import Console
-from rich.text import Text
-from rich.tree import Tree
 
 from async_triggers.generators.building import build_dag
-from async_triggers.generators.cache import default_cache
 from async_triggers.generators.errors import GeneratorError
 from async_triggers.generators.loading import Loaded, expand_file
 from async_triggers.generators.lookup import Lookup
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
     from async_triggers.generators.expansion import Expansion, Report
 
 
-def generate(
-    file: Path, *, dry_run: bool, refresh: bool, console: Console | None = None
-) -> int:
+def generate(file: Path, *, dry_run: bool, refresh: bool) -> int:
     """Expand the generators of a file and print what comes of it.
 
     With ``dry_run`` as a tree with reasons, else as YAML, except that ``refresh`` alone
@@ -33,8 +30,7 @@ def generate(
     # Connections that are stored in Airflow's database are found by its servers only,
     # and by those that say that they are one.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    shown = console or Console(soft_wrap=True, highlight=False)
-    lookup = Lookup(cache=default_cache(), seconds=AT_LEISURE, renew=refresh)
+    lookup = Lookup(seconds=AT_LEISURE, renew=refresh)
     path = file.resolve()
     loaded = expand_file(path, lookup)
     for dag_id, expansion in loaded.expansions.items():
@@ -44,38 +40,58 @@ def generate(
             loaded.errors[dag_id] = error
 
     if dry_run:
-        shown.print(tree(file, loaded), crop=False)
+        print("\n".join(tree(file, loaded).lines()))
     elif not refresh:
-        shown.print(
-            Text(_as_yaml({key: x.config for key, x in loaded.expansions.items()}))
-        )
+        config = {key: each.config for key, each in loaded.expansions.items()}
+        print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), end="")
 
-    for _said in lookup.warnings:
-        pass
+    for said in lookup.warnings:
+        print(f"Warning: {said}", file=sys.stderr)
 
-    for _error in loaded.errors.values():
-        pass
+    for trouble in loaded.errors.values():
+        print(f"Error: {trouble}", file=sys.stderr)
 
     return 1 if loaded.errors else 0
 
 
-def tree(file: Path, loaded: Loaded) -> Tree:
-    """Draw the tasks that the generators of a file make, and why."""
-    root = Tree(_line(str(file)))
-    for dag_id in [*loaded.expansions, *loaded.errors]:
-        if dag_id in loaded.errors and dag_id in loaded.expansions:
-            continue
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A line of a tree, and those below it."""
 
-        branch = root.add(_line(dag_id))
+    text: str
+    below: list[Node] = field(default_factory=list)
+
+    def add(self, text: str) -> Node:
+        """Add a line below."""
+        node = Node(text)
+        self.below.append(node)
+        return node
+
+    def lines(self) -> Iterator[str]:
+        """Draw the tree; a line is never cut, for it is to be searched."""
+        yield from self.text.splitlines()
+        for node in self.below:
+            last = node is self.below[-1]
+            lead, rest = ("└── ", "    ") if last else ("├── ", "│   ")
+            for line in node.lines():
+                yield lead + line
+                lead = rest
+
+
+def tree(file: Path, loaded: Loaded) -> Node:
+    """Draw the tasks that the generators of a file make, and why."""
+    root = Node(str(file))
+    for dag_id in dict.fromkeys([*loaded.expansions, *loaded.errors]):
+        branch = root.add(dag_id)
         if dag_id in loaded.errors:
-            branch.add(_line(f"cannot be built: {loaded.errors[dag_id]}"))
+            branch.add(f"cannot be built: {loaded.errors[dag_id].message}")
         else:
             _add_dag(branch, loaded.expansions[dag_id])
 
     return root
 
 
-def _add_dag(branch: Tree, expansion: Expansion) -> None:
+def _add_dag(branch: Node, expansion: Expansion) -> None:
     made = set()
     for report in expansion.reports:
         _add_report(branch, report)
@@ -83,22 +99,22 @@ def _add_dag(branch: Tree, expansion: Expansion) -> None:
 
     for name, entry in (expansion.config.get("tasks") or {}).items():
         if name not in made:
-            branch.add(_line(f"{name}: {_operator(entry)}{_after(entry)}"))
+            branch.add(f"{name}: {_operator(entry)}{_after(entry)}")
 
 
-def _add_report(branch: Tree, report: Report) -> None:
+def _add_report(branch: Node, report: Report) -> None:
     group = f" in {report.group}" if report.group else ""
-    told = "; ".join(report.remarks[:1])
-    node = branch.add(_line(f"{report.name}: {report.generator}{group} ({told})"))
+    first: Sequence[str] = report.remarks[:1]
+    node = branch.add(f"{report.name}: {report.generator}{group} ({'; '.join(first)})")
     for each in report.made:
         task = node.add(
-            _line(f"{', '.join(each.tasks)} <- {each.loader.name} ({each.loader.id})")
+            f"{', '.join(each.tasks)} <- {each.loader.name} ({each.loader.id})"
         )
         for reason in each.because:
-            task.add(_line(reason))
+            task.add(reason)
 
     for remark in report.remarks[1:]:
-        node.add(_line(remark))
+        node.add(remark)
 
 
 def _operator(entry: Any) -> str:
@@ -108,12 +124,3 @@ def _operator(entry: Any) -> str:
 def _after(entry: Any) -> str:
     upstream = entry.get("dependencies")
     return f", after {', '.join(upstream)}" if upstream else ""
-
-
-def _as_yaml(config: dict[str, Any]) -> str:
-    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-
-
-def _line(text: str) -> Text:
-    """Keep a line whole, however narrow the terminal: it is to be searched."""
-    return Text(text, no_wrap=True, overflow="ignore")

@@ -1,0 +1,330 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from async_triggers.generators import GeneratorError, expand_generators
+from tests.unit.generators.stage import FakeDbt, generator, make_project
+
+if TYPE_CHECKING:
+    from async_triggers.simulator.server import Simulator
+
+Entry = dict[str, Any]
+
+OPERATOR = "async_triggers.fivetran.operators.FivetranOperator"
+SENSOR = "async_triggers.fivetran.sensors.FivetranSensor"
+
+
+@pytest.fixture(autouse=True)
+def _in_the_folder(
+    cache: object, vendors: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def expand(entry: Entry, **others: Entry) -> dict[str, Entry]:
+    found = expand_generators({"d": {"tasks": {"load": entry, **others}}})
+    tasks: dict[str, Entry] = found["d"]["tasks"]
+    return tasks
+
+
+def test_one_deferring_task_for_each_connection(dbt: FakeDbt) -> None:
+    entry = generator(dbt, task_group_name="el", poke_interval=60, retries=2)
+
+    assert expand(entry) == {
+        "warehouse-shop-trigger": {
+            "operator": OPERATOR,
+            "connector_id": "f1",
+            "fivetran_conn_id": "fivetran_default",
+            "wait_for_completion": True,
+            "deferrable": True,
+            "poll_frequency": 60,
+            "retries": 2,
+            "task_group_name": "el",
+        }
+    }
+
+
+def test_airbytes_task_has_the_name_it_always_had(dbt: FakeDbt) -> None:
+    entry = generator(
+        dbt,
+        generator="dagfactory.AirbyteDbtGenerator",
+        airflow_connection_id="airbyte_default",
+    )
+
+    assert expand(entry) == {
+        "shop-warehouse": {
+            "operator": "async_triggers.airbyte.operators.AirbyteTriggerSyncOperator",
+            "connection_id": "a1",
+            "airbyte_conn_id": "airbyte_default",
+            "asynchronous": False,
+            "deferrable": True,
+            "wait_seconds": 30.0,
+        }
+    }
+
+
+def test_without_waiting_it_fires_and_goes_on(dbt: FakeDbt) -> None:
+    made = expand(generator(dbt, wait_for_completion=False))
+    assert made["warehouse-shop-trigger"]["wait_for_completion"] is False
+
+    made = expand(
+        generator(
+            dbt,
+            generator="AirbyteDbtGenerator",
+            airflow_connection_id="airbyte_default",
+            wait_for_completion=False,
+        )
+    )
+    assert made["shop-warehouse"]["asynchronous"] is True
+
+
+@pytest.mark.parametrize("group", [None, "el"])
+def test_a_trigger_and_a_sensor(dbt: FakeDbt, group: str | None) -> None:
+    made = expand(generator(dbt, sensor=True, task_group_name=group, if_running="fail"))
+
+    trigger = made["warehouse-shop-trigger"]
+    sensor = made["warehouse-shop-sensor"]
+    assert trigger["wait_for_completion"] is False
+    assert trigger["if_running"] == "fail"
+    assert sensor["operator"] == SENSOR
+    assert sensor["dependencies"] == ["warehouse-shop-trigger"]
+    assert "if_running" not in sensor
+    task_id = f"{group}.warehouse-shop-trigger" if group else "warehouse-shop-trigger"
+    assert (
+        f"xcom_pull('{task_id}', key='return_value')" in sensor["completed_after_time"]
+    )
+
+
+def test_airbytes_sensor_waits_for_the_job_of_its_trigger(dbt: FakeDbt) -> None:
+    made = expand(
+        generator(
+            dbt,
+            generator="AirbyteDbtGenerator",
+            airflow_connection_id="airbyte_default",
+            sensor=True,
+        )
+    )
+
+    assert made["shop-warehouse"]["asynchronous"] is True
+    assert "'shop-warehouse'" in made["shop-warehouse-sensor"]["airbyte_job_id"]
+
+
+def test_connections_of_one_name_get_tasks_of_their_own(
+    dbt: FakeDbt, vendors: Simulator
+) -> None:
+    vendors.fivetran.add_connection(
+        "f0", group_id="wh", schema="shop", tables={"shop": ["orders"]}
+    )
+
+    made = expand(generator(dbt))
+
+    assert {name: entry["connector_id"] for name, entry in made.items()} == {
+        "warehouse-shop-trigger": "f1",
+        "warehouse-shop-f0-trigger": "f0",
+    }
+
+
+def test_a_task_of_the_same_name_keeps_it(dbt: FakeDbt) -> None:
+    made = expand(generator(dbt), **{"warehouse-shop-trigger": {"operator": "x.Y"}})
+
+    assert sorted(made) == ["warehouse-shop-f1-trigger", "warehouse-shop-trigger"]
+
+
+def test_one_connection_is_not_chosen_twice(dbt: FakeDbt) -> None:
+    entry = generator(dbt)
+    twice = {"a": entry, "b": entry, "c": entry}
+
+    with pytest.raises(GeneratorError, match=r"d\.tasks\.c: .*chosen twice"):
+        expand_generators({"d": {"tasks": twice}})
+
+
+@pytest.mark.parametrize("key", ["connections_ids", "connection_ids"])
+def test_ids_may_be_given_in_both_spellings(key: str, vendors: Simulator) -> None:
+    vendors.fivetran.add_connection("f0", group_id="wh", schema="ads")
+    entry = {
+        "generator": "FivetranGenerator",
+        "fivetran_conn_id": "fivetran_default",
+        key: ["f1", "f0"],
+    }
+
+    assert [each["connector_id"] for each in expand(entry).values()] == ["f0", "f1"]
+
+    with pytest.raises(GeneratorError, match="no connection gone"):
+        expand({**entry, key: ["f1", "gone"]})
+    assert len(expand({**entry, key: ["f1", "gone"], "on_unmatched": "ignore"})) == 1
+
+
+def test_names_of_generators_stand_for_what_they_make(dbt: FakeDbt) -> None:
+    made = expand(
+        generator(dbt, dependencies=["before"]),
+        before={"operator": "x.Y"},
+        after={"operator": "x.Y", "dependencies": ["load", "before"]},
+    )
+
+    assert made["warehouse-shop-trigger"]["dependencies"] == ["before"]
+    assert made["after"]["dependencies"] == ["warehouse-shop-trigger", "before"]
+
+
+def test_a_generator_that_makes_nothing_leaves_the_order(dbt: FakeDbt) -> None:
+    dbt.says(out="")
+
+    made = expand(
+        generator(dbt, dependencies=["before"]),
+        before={"operator": "x.Y"},
+        after={"operator": "x.Y", "dependencies": ["load"]},
+    )
+
+    assert sorted(made) == ["after", "before"]
+    assert made["after"]["dependencies"] == ["before"]
+
+
+def test_unmatched_sources_are_an_error_with_the_nearest(dbt: FakeDbt) -> None:
+    dbt.says("RAW.shop.orders", "RAW.shop.order_lines")
+
+    with pytest.raises(GeneratorError) as told:
+        expand(generator(dbt))
+
+    message = str(told.value)
+    assert "loads 1 of the source tables; 1 connections with 1 tables" in message
+    assert "RAW.shop.order_lines (source.shop.shop.order_lines)" in message
+    assert "nearest: raw.shop.orders of 'Warehouse.shop'" in message
+    assert "Set on_unmatched to warn or ignore" in message
+
+
+@pytest.mark.parametrize(("word", "warned"), [("warn", True), ("ignore", False)])
+def test_unmatched_sources_may_be_passed_over(
+    dbt: FakeDbt, word: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    dbt.says("RAW.shop.orders", "RAW.shop.order_lines")
+
+    assert list(expand(generator(dbt, on_unmatched=word))) == ["warehouse-shop-trigger"]
+    assert ("order_lines" in caplog.text) is warned
+
+
+def test_tables_that_fivetran_writes_about_itself_are_passed_over(dbt: FakeDbt) -> None:
+    dbt.says("RAW.shop.orders", "RAW.shop.fivetran_audit")
+
+    assert list(expand(generator(dbt))) == ["warehouse-shop-trigger"]
+
+
+def test_the_given_configuration_is_left_as_it_is(dbt: FakeDbt) -> None:
+    config = {
+        "d": {
+            "custom": [1],
+            "task_groups": {"el": {"dependencies": ["load"]}},
+            "tasks": {
+                "load": generator(dbt),
+                "x": {"operator": "x.Y", "__type__": "t"},
+            },
+        },
+        "default": {"tags": ["a"]},
+    }
+    before = copy.deepcopy(config)
+
+    found = expand_generators(config)
+
+    assert config == before
+    assert found["d"]["custom"] == [1]
+    assert found["d"]["task_groups"]["el"] == {
+        "dependencies": ["warehouse-shop-trigger"]
+    }
+    assert found["d"]["tasks"]["x"] == {"operator": "x.Y", "__type__": "t"}
+    assert found["default"] == {"tags": ["a"]}
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"generator": "SparkGenerator"},
+            "load.generator: there is no generator 'Spark",
+        ),
+        ({"generator": "other.FivetranDbtGenerator"}, "There are: Airbyte"),
+        ({"poke_intervall": 1}, r"load\.poke_intervall: unknown key"),
+        ({"connection_ids": ["x"]}, r"load\.connection_ids: unknown key"),
+        ({"connector_id": "x"}, r"load\.connector_id: is given by the generator"),
+        ({"api_key": "x"}, r"load\.api_key: is read from the Airflow connection"),
+        ({"airflow_connection_id": None}, "airflow_connection_id is missing"),
+        ({"fivetran_conn_id": "x"}, "are the same: keep one"),
+        ({"dbt_project_path": None}, "dbt_project_path is missing"),
+        ({"dbt_project_path": "."}, "there is no dbt_project.yml in"),
+        ({"dbt_project_path": "nowhere"}, "DATACOVES__REPO_PATH is not set"),
+        ({"dbt_project_path": 7}, "dbt_project_path: must be a text"),
+        ({"virtualenv_path": "transform"}, "virtualenv_path: there is no bin/dbt"),
+        ({"dbt_list_args": "--select 'x"}, "dbt_list_args: cannot be split"),
+        ({"dbt_list_args": 7}, "dbt_list_args: must be a text"),
+        ({"wait_for_completion": "yes"}, "wait_for_completion: must be true or false"),
+        ({"poke_interval": 0}, "poke_interval: must be a number of seconds"),
+        ({"on_unmatched": "panic"}, "on_unmatched: must be one of error, warn, ignore"),
+        ({"dependencies": "x"}, "dependencies: must be a list of names"),
+        ({"run_dbt_deps": 1}, "run_dbt_deps: must be true or false"),
+        ({"manifest_path": "transform"}, "cannot be read"),
+    ],
+)
+def test_every_wrong_key_is_named(
+    dbt: FakeDbt,
+    changes: Entry,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("DATACOVES__REPO_PATH", raising=False)
+
+    with pytest.raises(GeneratorError, match=message):
+        expand(generator(dbt, **changes))
+
+
+def test_keys_that_have_no_effect_any_more_are_read(dbt: FakeDbt) -> None:
+    assert expand(generator(dbt, deploy_path="/tmp/x", run_dbt_compile=True))
+
+
+def test_a_list_of_arguments_is_taken_as_it_is(dbt: FakeDbt) -> None:
+    expand(generator(dbt, dbt_list_args=["--select", "tag:a b"]))
+
+    assert "tag:a b" in dbt.calls[0]
+
+
+def test_paths_are_found_below_the_repository_too(
+    dbt: FakeDbt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_project(tmp_path / "repository" / "elsewhere")
+    entry = generator(dbt, dbt_project_path="elsewhere")
+    monkeypatch.setenv("DATACOVES__REPO_PATH", str(tmp_path / "repository"))
+
+    assert expand(entry)
+
+    monkeypatch.setenv("DATACOVES__REPO_PATH", str(tmp_path / "other"))
+    with pytest.raises(GeneratorError) as told:
+        expand(entry)
+    assert f"{tmp_path}/elsewhere nor at {tmp_path}/other/elsewhere" in str(told.value)
+
+
+def test_a_manifest_needs_no_dbt(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(
+        '{"nodes": {}, "sources": {"source.p.shop.orders": {"source_name": "shop",'
+        ' "name": "orders", "database": "raw", "schema": "shop", "tags": ["daily"],'
+        ' "identifier": "orders"}}}'
+    )
+    entry = generator(dbt_project_path=None, manifest_path="manifest.json")
+
+    assert list(expand(entry)) == ["warehouse-shop-trigger"]
+
+    with pytest.raises(
+        GeneratorError, match=r"load: dbt_list_args: '--vars' needs dbt"
+    ):
+        expand({**entry, "dbt_list_args": "--vars {}"})
+
+
+def test_lines_are_those_of_the_file(dbt: FakeDbt, tmp_path: Path) -> None:
+    file = tmp_path / "dags.yml"
+    file.write_text("d:\n  tasks:\n    load:\n      generator: X\n      poke: 1\n")
+    config = {"d": {"tasks": {"load": generator(dbt, poke=1)}}}
+
+    with pytest.raises(GeneratorError, match=r"dags\.yml:5: d\.tasks\.load\.poke"):
+        expand_generators(config, file=file)

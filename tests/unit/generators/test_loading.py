@@ -1,0 +1,420 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import yaml
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+from airflow.sdk.execution_time import task_runner
+from airflow.serialization.serialized_objects import DagSerialization
+
+from async_triggers.generators import load_yaml_dags
+from async_triggers.generators.loading import BrokenFile, merge
+from tests.unit.generators.stage import FakeDbt, generator
+
+if TYPE_CHECKING:
+    from async_triggers.simulator.server import Simulator
+
+Config = dict[str, Any]
+
+EMPTY = "airflow.providers.standard.operators.empty.EmptyOperator"
+BASH = "airflow.providers.standard.operators.bash.BashOperator"
+
+PUBLISHED = """
+example_dag:
+  schedule: "@daily"
+  default_args: {{start_date: 2026-01-01}}
+  task_groups:
+    extract_and_load:
+      tooltip: "Extract and Load tasks"
+  tasks:
+    load:
+      generator: dagfactory.FivetranDbtGenerator
+      airflow_connection_id: fivetran_default
+      dbt_project_path: transform
+      task_group_name: extract_and_load
+      virtualenv_path: {virtualenv}
+      dbt_list_args: "--select tag:loan_daily"
+      wait_for_completion: true
+      poke_interval: 60
+    transform:
+      operator: airflow.providers.standard.operators.bash.BashOperator
+      bash_command: "dbt build -s 'tag:loan_daily+'"
+      dependencies: [extract_and_load]
+"""
+
+
+def load(folder: Path, config: Config | str) -> dict[str, Any]:
+    text = (
+        config if isinstance(config, str) else yaml.safe_dump(config, sort_keys=False)
+    )
+    (folder / "dags.yml").write_text(text)
+    found: dict[str, Any] = {"__file__": str(folder / "loader.py")}
+    load_yaml_dags(found, "dags.yml")
+    return {key: val for key, val in found.items() if isinstance(val, DAG)}
+
+
+def one(folder: Path, **config: Any) -> DAG:
+    config = {"tasks": {"x": {"operator": EMPTY}}, "schedule": None, **config}
+    found = load(folder, {"d": config})
+    broken = [dag for dag in found.values() if isinstance(dag, BrokenFile)]
+    assert not broken, broken[0]._messages
+    dag: DAG = found["d"]
+    return dag
+
+
+def trouble(folder: Path, **config: Any) -> str:
+    config = {"tasks": {"x": {"operator": EMPTY}}, "schedule": None, **config}
+    (broken,) = load(folder, {"d": config}).values()
+    assert isinstance(broken, BrokenFile)
+    (message,) = broken._messages
+    return message
+
+
+def test_the_published_example_loads_as_it_is(
+    tmp_path: Path, cache: object, vendors: Simulator, dbt: FakeDbt
+) -> None:
+    text = PUBLISHED.format(virtualenv=dbt.virtualenv)
+
+    (dag,) = load(tmp_path, text).values()
+
+    assert dag.dag_id == "example_dag"
+    assert dag.schedule == "@daily"
+    assert (
+        dag.task_group.children["extract_and_load"].tooltip == "Extract and Load tasks"
+    )
+    task = dag.task_dict["extract_and_load.warehouse-shop-trigger"]
+    assert (task.connector_id, task.poll_frequency) == ("f1", 60)
+    assert dag.task_dict["transform"].upstream_task_ids == {task.task_id}
+    assert task.start_date == datetime(2026, 1, 1, tzinfo=UTC)
+    assert DagSerialization.to_dict(dag)["dag"]["dag_id"] == "example_dag"
+
+
+def test_a_group_may_be_empty(
+    tmp_path: Path, cache: object, vendors: Simulator, dbt: FakeDbt
+) -> None:
+    dbt.says(out="")
+
+    (dag,) = load(tmp_path, PUBLISHED.format(virtualenv=dbt.virtualenv)).values()
+
+    assert list(dag.task_dict) == ["transform"]
+    assert DagSerialization.to_dict(dag)
+
+
+# The dialect
+
+
+def test_what_lies_under_every_dag(tmp_path: Path) -> None:
+    config = {
+        "default": {"default_args": {"owner": "me", "retries": 1}, "schedule": None},
+        "d": {"default_args": {"retries": 2}, "tasks": {"x": {"operator": EMPTY}}},
+    }
+
+    task = load(tmp_path, config)["d"].task_dict["x"]
+
+    assert (task.owner, task.retries) == ("me", 2)
+    assert merge({"a": {"b": [1]}}, {"a": {"b": [2]}}) == {"a": {"b": [2]}}
+
+
+@pytest.mark.parametrize(
+    ("config", "schedule"),
+    [
+        ({}, timedelta(days=1)),
+        ({"schedule": None}, None),
+        ({"schedule_interval": "None"}, None),
+        ({"schedule_interval": "0 3 * * *"}, "0 3 * * *"),
+    ],
+)
+def test_schedules(tmp_path: Path, config: Config, schedule: object) -> None:
+    start = {"default_args": {"start_date": "2026-01-01"}}
+    tasks = {"tasks": {"x": {"operator": EMPTY}}}
+
+    dag = load(tmp_path, {"d": {**config, **start, **tasks}})["d"]
+
+    assert dag.schedule == schedule
+
+
+def test_old_spellings_of_a_dags_settings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dag = one(
+        tmp_path,
+        concurrency=3,
+        max_active_runs=1,
+        catchup=False,
+        dagrun_timeout_sec=600,
+        default_view="graph",
+        tags="one",
+        description="What it does",
+        default_args={"retry_delay_sec": 30, "execution_timeout_secs": 60},
+    )
+
+    assert dag.max_active_tasks == 3
+    assert dag.dagrun_timeout == timedelta(minutes=10)
+    assert dag.tags == {"one"}
+    assert dag.task_dict["x"].retry_delay == timedelta(seconds=30)
+    assert dag.task_dict["x"].execution_timeout == timedelta(minutes=1)
+    assert "d.default_view: Airflow has no such setting any more" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("2026-01-01", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2021-01", datetime(2021, 1, 1, tzinfo=UTC)),
+        ("2026-01-01T03:00", datetime(2026, 1, 1, 3, tzinfo=UTC)),
+        (datetime(2026, 1, 1, 3), datetime(2026, 1, 1, 3, tzinfo=UTC)),  # noqa: DTZ001
+    ],
+)
+def test_start_dates(tmp_path: Path, given: object, expected: datetime) -> None:
+    dag = one(tmp_path, default_args={"start_date": given})
+
+    assert dag.task_dict["x"].start_date == expected
+
+
+def test_a_start_may_be_so_long_ago(tmp_path: Path) -> None:
+    dag = one(tmp_path, default_args={"start_date": "2 days", "timezone": "Asia/Tokyo"})
+
+    start = dag.task_dict["x"].start_date
+    assert start is not None
+    now = datetime.now(ZoneInfo("Asia/Tokyo"))
+    assert timedelta(days=2) <= now - start < timedelta(days=3, minutes=1)
+    assert start.astimezone(ZoneInfo("Asia/Tokyo")).hour == 0
+
+
+def test_dependencies_of_tasks_and_groups(tmp_path: Path) -> None:
+    dag = one(
+        tmp_path,
+        task_groups={
+            "outer": {"dependencies": ["first"]},
+            "inner": {"parent_group_name": "outer", "tooltip": "t"},
+            "last": None,
+        },
+        tasks={
+            "first": {"operator": EMPTY},
+            "a": {"operator": EMPTY, "task_group_name": "inner"},
+            "b": {
+                "operator": EMPTY,
+                "task_group_name": "last",
+                "dependencies": ["outer"],
+            },
+        },
+    )
+
+    assert dag.task_dict["outer.inner.a"].upstream_task_ids == {"first"}
+    assert dag.task_dict["last.b"].upstream_task_ids == {"outer.inner.a"}
+
+
+def test_callbacks_and_documents(tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(
+        "calls = []\n"
+        "def told(context): calls.append(context)\n"
+        "def doc(name): return f'About {name}'\n"
+    )
+    (tmp_path / "about.md").write_text("# Read me")
+    callback = {"module": f"{__name__}", "callable": "record", "args": [1, {"b": 2}]}
+
+    dag = one(
+        tmp_path,
+        on_failure_callback_name="told",
+        on_failure_callback_file=str(tmp_path / "hooks.py"),
+        custom_callbacks={"on_success_callback": callback},
+        doc_md_file_path="about.md",
+        tasks={
+            "x": {
+                "operator": EMPTY,
+                "custom_callbacks": {"on_retry_callback": callback},
+            }
+        },
+    )
+
+    assert dag.doc_md == "# Read me"
+    on_success: Any = dag.on_success_callback
+    on_success("context")
+    retries: Any = dag.task_dict["x"].on_retry_callback
+    (on_retry,) = retries
+    on_retry("other")
+    assert RECORDED == [("context", 1, 2), ("other", 1, 2)]
+    RECORDED.clear()
+    on_failure: Any = dag.on_failure_callback
+    assert on_failure.__name__ == "told"
+
+    dag = one(
+        tmp_path,
+        doc_md_python_callable_name="doc",
+        doc_md_python_callable_file="hooks.py",
+        doc_md_python_arguments={"name": "me"},
+    )
+    assert dag.doc_md == "About me"
+
+
+RECORDED: list[tuple[object, ...]] = []
+
+
+def record(context: object, a: int, b: int = 0) -> None:
+    RECORDED.append((context, a, b))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"shedule": "@daily"}, "dags.yml:6: d.shedule: unknown key"),
+        ({"nodes": {}}, "Nodes are the format of dbt-coves"),
+        (
+            {"tasks": {"x": {}}},
+            "d.tasks.x: 'x' has neither an operator nor a generator",
+        ),
+        ({"tasks": {"x": {"operator": "no.Such"}}}, "d.tasks.x.operator: 'no.Such'"),
+        (
+            {"tasks": {"x": {"operator": EMPTY, "colour": 1}}},
+            "dags.yml:5: d.tasks.x.colour: ",
+        ),
+        ({"tasks": {"x": {"operator": BASH}}}, "bash_command"),
+        (
+            {"tasks": {"x": {"operator": EMPTY, "task_group_name": "g"}}},
+            "d.tasks.x.task_group_name: there is no task group 'g'",
+        ),
+        (
+            {"tasks": {"x": {"operator": EMPTY, "dependencies": ["y"]}}},
+            "there is neither a task nor a task group 'y'",
+        ),
+        (
+            {"tasks": {"x": {"operator": EMPTY, "dependencies": ["x"]}}},
+            "d: AirflowDagCycleException",
+        ),
+        (
+            {"task_groups": {"g": {"color": "red"}}},
+            "d.task_groups.g.color: unknown key",
+        ),
+        (
+            {"task_groups": {"g": {"parent_group_name": "g"}}},
+            "the group is inside itself",
+        ),
+        ({"task_groups": ["g"]}, "d.task_groups: must be an object"),
+        (
+            {"default_args": {"start_date": "soon"}},
+            "d.default_args.start_date: must be",
+        ),
+        ({"default_args": {"timezone": "Mars"}}, "there is no time zone 'Mars'"),
+        ({"dagrun_timeout_sec": "long"}, "must be a number of seconds"),
+        (
+            {"custom_callbacks": {"on_luck": {}}},
+            "custom_callbacks.on_luck: unknown event",
+        ),
+        ({"on_success_callback_name": "f"}, "belong together: set both"),
+        ({"doc_md_file_path": "none.md"}, "there is no document at"),
+        ({"max_active_runs": "many", "params": 3}, "d: "),
+    ],
+)
+def test_what_cannot_be_built_is_told_with_its_place(
+    tmp_path: Path, config: Config, message: str
+) -> None:
+    assert message in trouble(tmp_path, **config)
+
+
+def test_a_dag_without_tasks_is_told(tmp_path: Path) -> None:
+    (broken,) = load(tmp_path, {"d": {"schedule": None}}).values()
+
+    assert "a DAG needs tasks" in broken._messages[0]
+
+
+# A broken DAG beside good ones
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    (tmp_path / "loader.py").write_text(
+        "from async_triggers.generators import load_yaml_dags  # airflow\n"
+        "load_yaml_dags(globals(), 'dags.yml')\n"
+    )
+    good = {"schedule": None, "tasks": {"x": {"operator": EMPTY}}}
+    config = {"good": good, "bad": {**good, "no": 1}, "worse": 7, "fine": good}
+    (tmp_path / "dags.yml").write_text(yaml.safe_dump(config, sort_keys=False))
+    return tmp_path
+
+
+def test_a_broken_dag_takes_no_other_with_it(mixed: Path) -> None:
+    bag = DagBag(dag_folder=str(mixed / "loader.py"), bundle_path=mixed)
+
+    assert sorted(bag.dag_ids) == ["fine", "good"]
+    (message,) = bag.import_errors.values()
+    assert "dags.yml:9: bad.no: unknown key" in message
+    assert "worse: must be an object" in message
+
+
+def test_in_airflow_the_error_is_filed_under_the_yaml(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", object(), raising=False)
+
+    bag = DagBag(dag_folder=str(mixed / "loader.py"), bundle_path=mixed)
+
+    assert bag.import_errors == {}
+    broken = bag.dags["cannot_be_built__dags"]
+    assert broken.relative_fileloc == "dags.yml"
+    assert bag.dags["good"].relative_fileloc == "loader.py"
+    with pytest.raises(Exception, match=r"bad\.no: unknown key"):
+        DagSerialization.to_dict(broken)
+
+
+def test_a_file_that_is_no_yaml_is_an_import_error_too(tmp_path: Path) -> None:
+    (broken,) = load(tmp_path, "a: [").values()
+
+    assert isinstance(broken, BrokenFile)
+    with pytest.raises(ValueError, match="this is not YAML"):
+        broken.validate()
+
+
+def test_the_background_is_asked_even_where_a_dag_breaks(
+    tmp_path: Path, cache: object, dbt: FakeDbt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawned: list[str] = []
+    monkeypatch.setattr(
+        "async_triggers.generators.lookup.Lookup.finish",
+        lambda self: spawned.extend(each.kind for each in self.stale),
+    )
+    monkeypatch.setenv("AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT", "0.5")
+    dbt.says(seconds=3600)
+
+    (broken,) = load(tmp_path, {"d": {"tasks": {"load": generator(dbt)}}}).values()
+
+    assert "raise [core] dagbag_import_timeout" in broken._messages[0]
+    assert spawned == ["dbt"]
+
+
+# The command
+
+
+def test_the_tree_tells_the_tasks_and_the_reasons(
+    tmp_path: Path, cache: object, vendors: Simulator, dbt: FakeDbt
+) -> None:
+    text = PUBLISHED.format(virtualenv=dbt.virtualenv) + "broken: {tasks: {x: 1}}\n"
+    (tmp_path / "dags.yml").write_text(text)
+
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "async_triggers.cli",
+            "generate",
+            "--dry-run",
+            "dags.yml",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "warehouse-shop-trigger <- Warehouse.shop (f1)" in done.stdout
+    assert "source.shop.shop.orders is RAW.shop.orders" in done.stdout
+    assert "transform: BashOperator, after extract_and_load" in done.stdout
+    assert "Error: " in done.stderr
+    assert "broken.tasks.x: 'x' has neither" in done.stderr
