@@ -136,7 +136,11 @@ def arrange(simulator: Simulator, scenarios: Sequence[Scenario]) -> None:
     for vendor in simulator.vendors:
         kind, named = _TARGETS[vendor.name]
         wanted = [
-            {**named(target), "lives": [scenario.life]}
+            {
+                **named(target),
+                "lives": [scenario.life],
+                **scenario.details.get(target, {}),
+            }
             for scenario in scenarios
             if scenario.vendor == vendor.name
             for target in scenario.targets

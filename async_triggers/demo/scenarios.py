@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ class Scenario:
     ``tasks`` tells how many task instances each task has; all must end in ``state``.
     ``interval`` is the seconds between two looks at a job, and ``slots`` the number of
     worker slots its tasks hold while all of its jobs run, None where that is a matter
-    of when a slot is free.
+    of when a slot is free. ``details`` is what the simulator must know of a target
+    besides, such as the tables that it loads.
     """
 
     dag_id: str
@@ -32,6 +33,7 @@ class Scenario:
     interval: float
     slots: int | None
     state: str = "success"
+    details: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 STATUS_REQUESTS: Mapping[str, frozenset[str]] = {
@@ -156,5 +158,30 @@ SCENARIOS = (
         tasks={"run": 10},
         interval=5,
         slots=0,
+    ),
+    Scenario(
+        dag_id="loans_from_yaml",
+        shows="syncs that dbt's sources need",
+        vendor="fivetran",
+        conn_id="fivetran_conn_example",
+        targets=("demo_yaml_loans", "demo_yaml_crm"),
+        life="scheduled:1 syncing:45 succeeded",
+        tasks={
+            "extract_and_load.simulated-warehouse-crm-trigger": 1,
+            "extract_and_load.simulated-warehouse-loans-trigger": 1,
+            "transform": 1,
+        },
+        interval=15,
+        slots=0,
+        details={
+            "demo_yaml_loans": {
+                "schema": "loans",
+                "tables": {"loans": ["accounts", "payments"]},
+            },
+            "demo_yaml_crm": {
+                "schema": "crm",
+                "tables": {"crm": ["customers", "campaigns"]},
+            },
+        },
     ),
 )
