@@ -435,6 +435,7 @@ class Transport:
                         "Accept": "application/json",
                     },
                     cookie_jar=aiohttp.DummyCookieJar(),
+                    middlewares=(_send_once,),
                     trace_configs=[trace],
                 )
 
@@ -471,8 +472,34 @@ class Transport:
         return trust
 
 
+class _Broken(aiohttp.ClientError):
+    """A connection broke under a request that must not be sent again unseen."""
+
+
+async def _send_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Let aiohttp repeat nothing but a GET when a connection breaks.
+
+    It takes DELETE for safe to repeat too. A cancel that acts on whatever is running is
+    not: the second one may hit another job.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        if request.method == "GET":
+            raise
+
+        raise _Broken(_reason(error)) from error
+
+
 def _reason(error: BaseException) -> str:
     """Say in a few words why, without a URL that might hold a proxy's password."""
+    if isinstance(error, _Broken):
+        return str(error)
+
     if isinstance(error, aiohttp.ClientConnectorError):
         return error.os_error.strerror or type(error.os_error).__name__
 

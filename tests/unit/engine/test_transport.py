@@ -204,7 +204,7 @@ class TestMapping:
         self, canned: CannedResponses
     ) -> None:
         canned.get(f"{URL}/jobs/1", body=b"{}", headers={"X-Left": "20"})
-        budget = replace(an_account().budget, share=0.6)
+        budget = replace(an_account().budget, share=0.6, requests=100)
         async with a_transport(budget=budget) as transport:
             full = transport.limiter.statistics().rate
             await transport.send(ASK)
@@ -512,6 +512,37 @@ class TestWire:
 
             assert caught.value.ambiguous
             assert "127.0.0.1" in caught.value.message
+
+    @real
+    async def test_only_a_read_is_repeated_when_a_kept_connection_breaks(self) -> None:
+        """A cancel acts on whatever is running: the second one may hit another job."""
+
+        async def first_well(request: web.BaseRequest) -> web.StreamResponse:
+            if request.path == "/well":
+                return await well(request)
+
+            return await reset(request)
+
+        cancel = Request(
+            method="DELETE", path="/jobs/1", about="a cancel", lane=Lane.CANCEL
+        )
+        read = Request(method="GET", path="/jobs/1", about="job 1")
+        keep = Request(method="GET", path="/well", about="something")
+        async with (
+            a_server(first_well) as server,
+            a_transport(base_url=server.url) as transport,
+        ):
+            for request in (cancel, read):
+                await transport.send(keep)
+                with pytest.raises(Unreachable) as caught:
+                    await transport.send(request)
+
+                assert caught.value.ambiguous
+
+            sent = [
+                request.method for request in server.seen if request.path != "/well"
+            ]
+            assert sent == ["DELETE", "GET", "GET"]
 
     @real
     async def test_silence_in_the_middle_ends_a_read_and_not_a_start(self) -> None:
