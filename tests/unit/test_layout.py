@@ -14,6 +14,8 @@ from async_triggers.deferral.trigger import JobTrigger
 
 TRIGGERS = [
     "async_triggers.airbyte.triggers.AirbyteSyncTrigger",
+    "async_triggers.dbt_cloud.triggers.DbtCloudRunJobTrigger",
+    "async_triggers.fivetran.triggers.FivetranTrigger",
 ]
 
 
