@@ -27,7 +27,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import orjson
-from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import BaseOperator
 
 from async_triggers.deferral import compat, events
@@ -43,6 +42,7 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, wall_clock
+from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.record import (
     KEY,
     Intent,
@@ -649,7 +649,7 @@ class JobOperator(BaseOperator):
         )
         if self.deferrable:
             self.defer(
-                trigger=DateTimeTrigger(moment=datetime.fromtimestamp(moment, tz=UTC)),
+                trigger=MomentTrigger(moment),
                 method_name="execute_start",
                 kwargs={"waiting": self._carry(end_time, superseded)},
                 timeout=self._backstop(end_time),

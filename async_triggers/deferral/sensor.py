@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.bases.sensor import PokeReturnValue
 
@@ -25,6 +24,7 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.events import Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, wall_clock
+from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.operator import BACKSTOP
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class JobSensor(BaseSensorOperator):
             self._skip_or_raise(compat.AirflowSensorTimeout(msg))
 
         self.defer(
-            trigger=DateTimeTrigger(moment=datetime.fromtimestamp(moment, tz=UTC)),
+            trigger=MomentTrigger(moment),
             method_name="execute_look",
             kwargs={"waiting": {"end_time": end_time}},
             timeout=timedelta(seconds=end_time - wall_clock()) + BACKSTOP,

@@ -10,9 +10,9 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import TaskDeferred
 
+from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.trigger import JobTrigger
 from tests.clock import VirtualClockLoop
 
@@ -108,8 +108,8 @@ class TaskRun:
         """Run the trigger as a triggerer would, and return its event."""
         assert self.deferred is not None, "the task has not deferred"
         trigger = self.deferred.trigger
-        if isinstance(trigger, DateTimeTrigger):
-            self.clock.base = max(self.clock.base, trigger.moment.timestamp())
+        if isinstance(trigger, MomentTrigger):
+            self.clock.base = max(self.clock.base, trigger.moment)
             return {}
 
         assert isinstance(trigger, JobTrigger)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import DAG
 
 from async_triggers.dbt_cloud.operators import (
@@ -26,6 +25,7 @@ from async_triggers.deferral.errors import (
     JobTimedOut,
     VendorRefused,
 )
+from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.simulator.faults import Fault, ListQuirks
 from tests.unit.dbt_cloud.stage import ACCOUNT, JOB, Clock, Runs, TaskRun
 
@@ -559,8 +559,8 @@ def test_too_many_requests_defer_the_start(
     task.work()
 
     assert task.deferred is not None
-    assert isinstance(task.deferred.trigger, DateTimeTrigger)
-    assert task.deferred.trigger.moment.timestamp() >= clock() + 299
+    assert isinstance(task.deferred.trigger, MomentTrigger)
+    assert task.deferred.trigger.moment >= clock() + 299
     task.resume()
     assert task.resume() == task.xcoms["job_run_id"]
     assert len(dbt_cloud.record.started) == 1

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 import pytest
-from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import BaseHook, BaseOperator, Connection
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import (
@@ -29,6 +28,7 @@ from airflow.sdk.exceptions import (
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.deferral import compat, hook
+from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.engine.errors import Unreachable
 from async_triggers.engine.transport import Transport
 from async_triggers.engine.wire import Reply, Request
@@ -283,7 +283,7 @@ class Deferral:
     method: str
     kwargs: dict[str, Any]
     timeout: timedelta | None
-    moment: datetime | None = None
+    moment: float | None = None
     """When a wait for a time is over."""
 
 
@@ -365,7 +365,7 @@ class Task:
             return _crossed(work())
         except TaskDeferred as deferred:
             trigger: Any = deferred.trigger
-            is_moment = isinstance(trigger, DateTimeTrigger)
+            is_moment = isinstance(trigger, MomentTrigger)
             classpath, arguments = trigger.serialize()
             timeout = deferred.timeout
             assert timeout is None or isinstance(timeout, timedelta)
@@ -392,9 +392,9 @@ class Task:
     def wait(self, deferral: Deferral) -> Any:
         """Let the triggerer wait, and return the payload of the event."""
         if deferral.moment is not None:
-            left = deferral.moment.timestamp() - self.world.now()
+            left = deferral.moment - self.world.now()
             self.world.pass_time(max(0.0, left))
-            return deferral.moment.isoformat()
+            return deferral.moment
 
         return _crossed(asyncio.run(the_event(self.trigger(deferral))))
 

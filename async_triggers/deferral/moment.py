@@ -1,0 +1,44 @@
+"""Waiting on the triggerer for a time and nothing else.
+
+Airflow's own ``DateTimeTrigger`` logs a line for every second of the end of its wait. In
+an outage a thousand starts may wait at once, and a log line costs the triggerer's loop a
+millisecond.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from async_triggers.deferral.hook import wall_clock
+
+LONGEST_SLEEP = 60.0
+"""Seconds after which the clock is looked at again: it may have been set."""
+
+
+class MomentTrigger(BaseTrigger):
+    """Yields one event when a moment has come.
+
+    :param moment: the moment in epoch seconds
+    """
+
+    def __init__(self, moment: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Airflow's is not typed
+        self.moment = moment
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the classpath and the arguments."""
+        return (
+            "async_triggers.deferral.moment.MomentTrigger",
+            {"moment": self.moment},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the event; its payload is the moment."""
+        while (left := self.moment - wall_clock()) > 0:  # noqa: ASYNC110 - only time
+            await asyncio.sleep(min(left, LONGEST_SLEEP))
+
+        yield TriggerEvent(self.moment)
