@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.engine.accounts import leased_accounts
 from async_triggers.simulator import Fault
@@ -140,6 +142,34 @@ async def test_a_kill_is_judged_by_what_airflow_says_of_the_task(
 
     assert {"GetTaskStates", "GetXCom"} <= set(triggerer.supervisor.asked)
     assert state_of(simulator, 1) == fate
+
+
+@pytest.mark.asyncio
+async def test_a_kill_before_the_connection_is_known_still_cancels(
+    triggerer: Triggerer, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A triggerer's first look-up takes seconds, in which a user may have acted already.
+    asked, answer = threading.Event(), threading.Event()
+    look_up = AirbyteHook.get_connection
+
+    def slow(conn_id: str) -> Any:
+        asked.set()
+        answer.wait()
+        return look_up(conn_id)
+
+    monkeypatch.setattr(AirbyteHook, "get_connection", staticmethod(slow))
+    trigger_id = triggerer.add(a_trigger(simulator))
+    await triggerer.until(asked.is_set)
+    triggerer.supervisor.states["sync"] = "failed"
+    triggerer.supervisor.to_cancel.add(trigger_id)
+    await triggerer.beat()
+    await triggerer.beat()
+
+    answer.set()
+    await triggerer.until(lambda: state_of(simulator, 1) == "cancelled")
+
+    await triggerer.until(lambda: trigger_id not in triggerer.runner.triggers)
+    assert simulator.airbyte.record.cancels == {"1": 1}
 
 
 @pytest.mark.asyncio
