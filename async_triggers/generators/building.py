@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from airflow.sdk import DAG, TaskGroup
 
 from async_triggers.generators.callbacks import from_file, imported, read_custom
-from async_triggers.generators.dialect import find, names
+from async_triggers.generators.dialect import SECONDS, find, names
 from async_triggers.generators.errors import GeneratorError, Place
 
 log = logging.getLogger(__name__)
@@ -59,15 +59,9 @@ _GROUP_ARGUMENTS = frozenset(
         "add_suffix_on_collision",
     }
 )
-_SECONDS = {
-    f"{name}_{unit}": name
-    for name in (
-        "dagrun_timeout",
-        "retry_delay",
-        "max_retry_delay",
-        "execution_timeout",
-    )
-    for unit in ("sec", "secs")
+_DAG_SECONDS = {
+    "dagrun_timeout_sec": "dagrun_timeout",
+    "dagrun_timeout_secs": "dagrun_timeout",
 }
 _NOT_FOR_OPERATORS = frozenset(
     {"operator", "task_group_name", "dependencies", "custom_callbacks"}
@@ -123,8 +117,8 @@ def _dag_arguments(
         name = _RENAMED.get(key, key)
         if key in _GONE:
             log.warning("%s: Airflow has no such setting any more", place.at(key))
-        elif key in _SECONDS:
-            found[_SECONDS[key]] = _seconds(value, place.at(key))
+        elif key in _DAG_SECONDS:
+            found[_DAG_SECONDS[key]] = _seconds(value, place.at(key))
         elif name in _DAG_ARGUMENTS and name not in _OWN_KEYS:
             # YAML has no other way to say that there is no schedule but null.
             found[name] = None if name == "schedule" and value == "None" else value
@@ -330,8 +324,8 @@ def _task_arguments(
     found: dict[str, Any] = {}
     for key, value in given.items():
         at = place.at(key)
-        if key in _SECONDS:
-            found[_SECONDS[key]] = _seconds(value, at)
+        if key in SECONDS:
+            found[SECONDS[key]] = _seconds(value, at)
         elif key in {"start_date", "end_date"}:
             found[key] = _moment(value, at, zone)
         elif key in {"sla", "sla_secs"}:

@@ -145,4 +145,5 @@ def default_cache() -> Cache:
 
 def max_age() -> float:
     """Return after how many seconds an answer is asked for again, in the background."""
-    return float(conf.get("async_triggers", "generators_max_age", fallback=MAX_AGE))
+    age = conf.getfloat("async_triggers", "generators_max_age", fallback=MAX_AGE)
+    return float(age)

@@ -98,6 +98,16 @@ _DBT_KEYS = frozenset(
         "deploy_path",
     }
 )
+SECONDS = {
+    f"{name}_{unit}": name
+    for name in ("retry_delay", "max_retry_delay", "execution_timeout")
+    for unit in ("sec", "secs")
+}
+"""Spellings of a task's arguments that are given in seconds."""
+
+TASK_KEYS = frozenset({*SECONDS, "custom_callbacks", "sla", "sla_secs"})
+"""What any task of the dialect may have, and no operator takes by this name."""
+
 _CREDENTIALS = frozenset({"host", "port", "api_key", "api_secret"})
 
 
@@ -205,6 +215,9 @@ def find(text: str, folder: Path, place: Place, what: str) -> Path:
 
 def takes(operator: type, argument: str) -> bool:
     """Tell whether an operator, or what it is made from, takes an argument by name."""
+    if argument in TASK_KEYS:
+        return True
+
     return argument not in {"self", "args", "kwargs"} and any(
         argument in inspect.signature(vars(each)["__init__"]).parameters
         for each in operator.__mro__
@@ -241,7 +254,7 @@ def _check_arguments(
             msg = "is given by the generator itself: leave it out"
             raise GeneratorError(place.at(key), msg)
 
-        if not takes(vendor.operator, key) and not takes(vendor.sensor, key):
+        if not any(takes(each, key) for each in (vendor.operator, vendor.sensor)):
             msg = (
                 f"unknown key. A {entry_name(vendor)} has: {', '.join(sorted(known))}; and"
                 f" whatever {vendor.operator.__name__} takes"

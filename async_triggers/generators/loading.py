@@ -102,8 +102,16 @@ def expand_file(path: Path, lookup: Lookup) -> Loaded:
             )
         except GeneratorError as error:
             loaded.errors[dag_id] = error
+        except Exception as error:  # noqa: BLE001 - no other DAG is to suffer from it
+            loaded.errors[dag_id] = unforeseen(error, at)
 
     return loaded
+
+
+def unforeseen(error: Exception, place: Place) -> GeneratorError:
+    """Give an error that nobody has thought of the place of its DAG."""
+    log.error("%s", place, exc_info=error)
+    return GeneratorError(place, f"{type(error).__name__}: {error}")
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,6 +135,8 @@ def _load(globals_dict: MutableMapping[str, Any], path: Path, lookup: Lookup) ->
             globals_dict[dag_id] = build_dag(dag_id, expansion.config, at, path.parent)
         except GeneratorError as error:
             loaded.errors[dag_id] = error
+        except Exception as error:  # noqa: BLE001 - as above
+            loaded.errors[dag_id] = unforeseen(error, at)
 
     if loaded.errors:
         messages = [str(error) for error in loaded.errors.values()]

@@ -123,8 +123,14 @@ class Lookup:
 
     def finish(self) -> None:
         """Let the questions whose answers are old be asked again, and do not wait."""
-        claimed = [each for each in self.stale if self._claim(each)]
-        self.stale.clear()
+        try:
+            claimed = [each for each in self.stale if self._claim(each)]
+        except OSError as error:
+            log.warning("The answers of the generators cannot be renewed: %s", error)
+            return
+        finally:
+            self.stale.clear()
+
         if claimed:
             self.spawn(self.cache, claimed)
 
@@ -142,6 +148,12 @@ class Lookup:
             raise GeneratorError(place, msg) from None
         except Unanswered as error:
             raise GeneratorError(place, str(error)) from None
+        except OSError as error:
+            msg = (
+                f"the answers cannot be kept: {error}. Set [async_triggers]"
+                " generators_cache to a folder that can be written"
+            )
+            raise GeneratorError(place, msg) from None
 
     def _known_or_asked(self, question: Question) -> Any:
         entry = self.cache.read(question.key)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -79,6 +80,15 @@ def test_the_tasks_of_a_yaml_file_run_to_the_end(
     schemas = "GET /v1/connections/{connection_id}/schemas"
     assert vendors.fivetran.record.requests[schemas] == 3
     assert vendors.airbyte.record.requests["GET /sources"] == 2
+
+    # A person who has nothing but Airflow's configuration finds the connections too.
+    file = str(Path(__file__).with_name("dags") / YAML)
+    shown = sqlite_deployment.python(
+        "-m", "async_triggers.cli", "generate", "--dry-run", file
+    )
+    assert "warehouse-shop-trigger <- Warehouse.shop (shop)" in shown.stdout
+    assert "poke_intervall: unknown key" in shown.stderr
+    assert vendors.fivetran.record.requests["GET /v1/groups"] == 1
 
 
 def test_a_dag_that_cannot_be_built_takes_no_other_with_it(

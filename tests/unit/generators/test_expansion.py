@@ -284,6 +284,13 @@ def test_keys_that_have_no_effect_any_more_are_read(dbt: FakeDbt) -> None:
     assert expand(generator(dbt, deploy_path="/tmp/x", run_dbt_compile=True))
 
 
+def test_what_any_task_may_have_reaches_those_that_are_made(dbt: FakeDbt) -> None:
+    made = expand(generator(dbt, sensor=True, retry_delay_sec=5, pool="slow"))
+
+    assert [each["retry_delay_sec"] for each in made.values()] == [5, 5]
+    assert [each["pool"] for each in made.values()] == ["slow", "slow"]
+
+
 def test_a_list_of_arguments_is_taken_as_it_is(dbt: FakeDbt) -> None:
     expand(generator(dbt, dbt_list_args=["--select", "tag:a b"]))
 

@@ -363,6 +363,23 @@ def test_in_airflow_the_error_is_filed_under_the_yaml(
         DagSerialization.to_dict(broken)
 
 
+def test_what_nobody_has_thought_of_takes_no_other_with_it_either(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "doc.py").write_text("def doc(): raise KeyError('surprise')")
+    good = {"schedule": None, "tasks": {"x": {"operator": EMPTY}}}
+    named = {
+        "doc_md_python_callable_name": "doc",
+        "doc_md_python_callable_file": "doc.py",
+    }
+
+    found = load(tmp_path, {"bad": {**good, **named}, "good": good})
+
+    assert "good" in found
+    (message,) = found["cannot_be_built__dags"]._messages
+    assert message.endswith("dags.yml:1: bad: KeyError: 'surprise'")
+
+
 def test_a_file_that_is_no_yaml_is_an_import_error_too(tmp_path: Path) -> None:
     (broken,) = load(tmp_path, "a: [").values()
 

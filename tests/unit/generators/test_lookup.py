@@ -351,6 +351,15 @@ def test_the_cache_is_below_airflows_home(
     assert default_cache().folder.parent.parent == tmp_path
 
 
+def test_a_cache_that_cannot_be_written_is_told(
+    world: World, selection: DbtSelection
+) -> None:
+    world.cache.folder.write_text("a file")
+
+    with pytest.raises(GeneratorError, match=r"Set .async_triggers. generators_cache"):
+        sources(world.parse(), selection)
+
+
 # The background
 
 
