@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,8 @@ from airflow.sdk import DAG
 from airflow.sdk.execution_time import task_runner
 from airflow.serialization.serialized_objects import DagSerialization
 
+from async_triggers import example_dags
+from async_triggers.demo.scenarios import SCENARIOS
 from async_triggers.generators import load_yaml_dags
 from async_triggers.generators.loading import BrokenFile, merge
 from tests.unit.generators.stage import FakeDbt, generator
@@ -105,6 +108,26 @@ def test_a_group_may_be_empty(
 
     assert list(dag.task_dict) == ["transform"]
     assert DagSerialization.to_dict(dag)
+
+
+def test_the_example_dag_can_be_built(
+    cache: object, vendors: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = os.environ["AIRFLOW_CONN_FIVETRAN_DEFAULT"]
+    monkeypatch.setenv("AIRFLOW_CONN_FIVETRAN_CONN_EXAMPLE", known)
+    (scenario,) = (each for each in SCENARIOS if each.dag_id == "loans_from_yaml")
+    for target, details in scenario.details.items():
+        vendors.fivetran.arrange(connections=[{"connection_id": target, **details}])
+    folder = Path(example_dags.__path__[0]) / "from_yaml"
+    found: dict[str, Any] = {"__file__": str(folder / "load.py")}
+
+    load_yaml_dags(found, "loans.yml")
+
+    dag = found["loans_from_yaml"]
+    assert set(dag.task_dict) == set(scenario.tasks)
+    assert {
+        task.connector_id for task in dag.tasks if hasattr(task, "connector_id")
+    } == set(scenario.targets)
 
 
 # The dialect
@@ -408,6 +431,7 @@ def test_the_background_is_asked_even_where_a_dag_breaks(
 # The command
 
 
+@pytest.mark.timeout(120)
 def test_the_tree_tells_the_tasks_and_the_reasons(
     tmp_path: Path, cache: object, vendors: Simulator, dbt: FakeDbt
 ) -> None:
