@@ -109,6 +109,8 @@ def _run(
             home,
             dags=[dags],
             parallelism=_PARALLELISM,
+            # Four slots for dozens of tasks: none should be held after a deferral.
+            config={"workers": {"min_heartbeat_interval": "1"}},
             template=home.parent,
             say=say,
         )

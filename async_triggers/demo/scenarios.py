@@ -56,7 +56,7 @@ STATUS_REQUESTS: Mapping[str, frozenset[str]] = {
 
 _SHORT = "pending:1 running:25 succeeded"
 # Thirty tasks need a while to start on two cores; the first must still run then.
-_LONG = "pending:2 running:80 succeeded"
+_LONG = "pending:2 running:60 succeeded"
 
 SCENARIOS = (
     Scenario(
@@ -110,7 +110,7 @@ SCENARIOS = (
         vendor="fivetran",
         conn_id="fivetran_conn_example",
         targets=tuple(f"demo_sync_{number:02}" for number in range(1, 11)),
-        life="scheduled:1 syncing:80 succeeded",
+        life="scheduled:1 syncing:60 succeeded",
         tasks={"sync": 10},
         interval=15,
         slots=0,
@@ -154,7 +154,7 @@ SCENARIOS = (
         vendor="dbt_cloud",
         conn_id="dbt_cloud_conn_example",
         targets=tuple(str(number) for number in range(1001, 1011)),
-        life="queued:1 starting:1 running:80 success",
+        life="queued:1 starting:1 running:60 success",
         tasks={"run": 10},
         interval=5,
         slots=0,
