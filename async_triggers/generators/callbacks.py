@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -33,7 +34,8 @@ def from_file(path: str, name: str, place: Place) -> Callable[..., Any]:
     """Return a function of a Python file."""
     file = Path(path)
     # The name is the file's own, so that its objects can be told from others'.
-    module_name = f"async_triggers_yaml_{file.stem}_{abs(hash(str(file.resolve())))}"
+    mark = hashlib.blake2b(str(file.resolve()).encode(), digest_size=6).hexdigest()
+    module_name = f"async_triggers_yaml_{file.stem}_{mark}"
     try:
         spec = importlib.util.spec_from_file_location(module_name, file)
         if spec is None or spec.loader is None:

@@ -36,6 +36,8 @@ _NOT_INHERITED = frozenset(
         "DBT_DEBUG",
     }
 )
+# Airflow's own secrets are nothing for the packages of a dbt project.
+_AIRFLOWS_OWN = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_")
 _PROJECT_FILES = frozenset({".yml", ".yaml", ".sql", ".py"})
 _OTHER_FOLDERS = frozenset({"target", "logs", "node_modules", "venv", "env"})
 
@@ -147,8 +149,12 @@ def _run(command: Sequence[str], project: Path, seconds: float) -> str:
 
 
 def environment(inherited: Mapping[str, str], dbt: str) -> dict[str, str]:
-    """Return the environment for dbt: its own virtualenv's, and nothing of our Python's."""
-    kept = {key: val for key, val in inherited.items() if key not in _NOT_INHERITED}
+    """Return the environment for dbt: its own virtualenv's, and no more than it needs."""
+    kept = {
+        key: val
+        for key, val in inherited.items()
+        if key not in _NOT_INHERITED and not key.startswith(_AIRFLOWS_OWN)
+    }
     folder = Path(dbt).parent
     kept["PATH"] = os.pathsep.join(
         filter(None, (str(folder), inherited.get("PATH", "")))

@@ -110,10 +110,12 @@ def test_a_read_only_project_is_enough(dbt: FakeDbt, project: Path) -> None:
         project.chmod(0o755)
 
 
-def test_our_python_is_kept_out_of_dbts(dbt: FakeDbt) -> None:
+def test_our_python_and_airflows_secrets_are_kept_out_of_dbts(dbt: FakeDbt) -> None:
     inherited = {
         "PYTHONPATH": "/x",
         "DBT_LOG_FORMAT": "json",
+        "AIRFLOW_CONN_X": "{}",
+        "AIRFLOW__CORE__FERNET_KEY": "x",
         "HOME": "/h",
         "PATH": "/p",
     }
