@@ -174,8 +174,8 @@ class Lookup:
 
         with self.cache.lock(question.key, seconds=self._left()) as locked:
             if not locked:
-                msg = "another process did not get the answer either"
-                raise TookTooLong(msg)
+                late = TookTooLong("another process did not get the answer either")
+                return self._last_good(question, entry, late)
 
             entry = self.cache.read(question.key)
             if self._is_good(question, entry, fingerprint):
@@ -189,7 +189,7 @@ class Lookup:
 
     def _kept(self, question: Question, entry: Entry) -> Any:
         """Use an answer, and see that one that is old is asked for again."""
-        if entry.trouble:
+        if entry.trouble and entry.tried_for == entry.fingerprint:
             self._warn(entry, entry.trouble)
 
         now = self.now()
@@ -235,6 +235,9 @@ class Lookup:
             or not isinstance(error, OutOfReach)
         ):
             raise error
+
+        if isinstance(error, TookTooLong):
+            self.stale.append(question)
 
         self._warn(entry, str(error))
         return entry.answer

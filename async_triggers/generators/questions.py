@@ -21,7 +21,6 @@ from async_triggers.generators.errors import OutOfReach, TookTooLong, Unanswered
 from async_triggers.generators.model import Loader, sources_to_json
 
 if TYPE_CHECKING:
-    from async_triggers.deferral.hook import VendorHook
     from async_triggers.engine.accounts import LeasedAccount
 
 T = TypeVar("T")
@@ -113,7 +112,7 @@ class InventoryQuestion(Question):
     def fingerprint(self) -> str:
         """Return a hash that stands for the account that the connection leads to."""
         try:
-            identity = self._hook().account().identity
+            identity = self.hook.account().identity
         except AirflowNotFoundException:
             # Airflow says so too when it could not look.
             msg = (
@@ -128,7 +127,7 @@ class InventoryQuestion(Question):
 
     def ask(self, scratch: Path, seconds: float) -> Any:
         """Ask the vendor."""
-        hook = self._hook()
+        hook = self.hook
 
         async def ask(leased: LeasedAccount) -> Sequence[Loader]:
             if isinstance(hook, AirbyteHook):
@@ -148,16 +147,13 @@ class InventoryQuestion(Question):
 
         return [each.to_json() for each in found]
 
-    def _hook(self) -> AirbyteHook | FivetranHook:
+    @property
+    def hook(self) -> AirbyteHook | FivetranHook:
+        """The hook of the connection."""
         if self.vendor == "airbyte":
             return AirbyteHook(self.conn_id)
 
         return FivetranHook(self.conn_id)
-
-    @property
-    def hook(self) -> VendorHook:
-        """The hook of the connection."""
-        return self._hook()
 
 
 def question_from_json(kind: str, values: Mapping[str, Any]) -> Question:

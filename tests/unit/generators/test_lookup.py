@@ -153,6 +153,37 @@ def test_the_last_answer_is_used_where_there_is_no_dbt(
     assert "set virtualenv_path" in caplog.text
 
 
+def test_a_slow_dbt_delays_one_parse_of_a_changed_project(
+    world: World, dbt: FakeDbt, selection: DbtSelection, project: Path
+) -> None:
+    sources(world.parse(), selection)
+    (project / "new.sql").write_text("select 1")
+    dbt.says(seconds=3600)
+
+    for _ in range(3):
+        lookup = world.parse(seconds=0.3)
+        assert sources(lookup, selection) == ["RAW.shop.orders"]
+        assert "did not finish" in lookup.warnings[0]
+
+    assert len(dbt.calls) == 2
+    assert [each.kind for each in world.spawned] == ["dbt"]
+
+
+def test_trouble_with_a_change_that_was_taken_back_is_forgotten(
+    world: World, dbt: FakeDbt, selection: DbtSelection, project: Path
+) -> None:
+    sources(world.parse(), selection)
+    (project / "new.sql").write_text("{{")
+    dbt.says(out="Compilation Error", code=2)
+    with pytest.raises(GeneratorError):
+        sources(world.parse(), selection)
+    (project / "new.sql").unlink()
+    lookup = world.parse()
+
+    assert sources(lookup, selection) == ["RAW.shop.orders"]
+    assert lookup.warnings == []
+
+
 def test_a_first_parse_that_takes_too_long_says_what_to_do(
     world: World, dbt: FakeDbt, selection: DbtSelection
 ) -> None:
