@@ -303,7 +303,7 @@ class Deployment:
             {
                 "name": f"{number}-{folder.name}",
                 "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-                "kwargs": {"path": str(folder), "refresh_interval": 5},
+                "kwargs": {"path": str(folder), "refresh_interval": 300},
             }
             for number, folder in enumerate(self.dags)
         ]
@@ -334,8 +334,10 @@ class Deployment:
             },
             "dag_processor": {
                 "dag_bundle_config_list": json.dumps(bundles),
-                "refresh_interval": "5",
-                "min_file_process_interval": "5",
+                "refresh_interval": "300",
+                # Each reading of a file is a process of its own, which a small machine
+                # feels: DAGs are found at the start, and hardly ever change after it.
+                "min_file_process_interval": "30",
                 "bundle_refresh_check_interval": "1",
                 "parsing_processes": "1",
             },

@@ -285,12 +285,15 @@ def _alone_in(home: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the demo as Ctrl-C does: with everything stopped."""
+    """Let SIGTERM and SIGHUP end the demo as Ctrl-C does: with everything stopped.
+
+    SIGINT too: a shell starts what it runs in the background with SIGINT ignored.
+    """
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    caught = (signal.SIGTERM, signal.SIGHUP)
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, interrupt) for number in caught}
     try:
         yield

@@ -99,12 +99,12 @@ def test_a_dag_that_cannot_be_built_takes_no_other_with_it(
     api.wait_until(
         lambda: any(file.endswith(YAML) for file in api.import_errors()),
         what="the import error of the YAML file",
-        timeout=60,
+        timeout=150,
     )
     api.wait_until(
         lambda: "poke_intervall" in api.import_errors().get(YAML, ""),
         what="the error to name the key alone, once the connections are known",
-        timeout=60,
+        timeout=150,
         told=lambda: str(api.import_errors()),
     )
 
@@ -114,6 +114,7 @@ def test_a_dag_that_cannot_be_built_takes_no_other_with_it(
         in (errors[YAML])
     )
     assert "generated.py" not in errors
+    api.wait_for_dag("stack_generated")
     shown = api.request("GET", "/dags/stack_generated")
     assert shown["has_import_errors"] is False
     assert shown["is_stale"] is False
