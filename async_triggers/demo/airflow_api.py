@@ -22,6 +22,10 @@ FINISHED = frozenset({"success", "failed", "skipped", "upstream_failed", "remove
 
 T = TypeVar("T")
 
+_SERVER_ERROR = 500
+_DATABASE_TRIES = 5
+_DATABASE_PAUSE = 1.0
+
 _NOT_MAPPED = -1
 _PAGE = 100
 
@@ -113,6 +117,16 @@ class AirflowApi:
         target = f"/api/v2{path}"
         if query:
             target += "?" + urlencode(query, doseq=True)
+        for _ in range(_DATABASE_TRIES):
+            try:
+                return self._send(method, target, body)
+            except AirflowApiError as error:
+                # Airflow on SQLite has one writer at a time and gives up on a second one
+                # after some seconds. What it gave up has not happened.
+                if error.status != _SERVER_ERROR or "Database error" not in str(error):
+                    raise
+                if self._interrupted.wait(_DATABASE_PAUSE):
+                    raise
         return self._send(method, target, body)
 
     def _send(self, method: str, target: str, body: object | None) -> Any:
