@@ -20,6 +20,8 @@ from airflow.sdk.execution_time.comms import (
     XComResult,
 )
 
+from async_triggers.engine.accounts import leased_accounts
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
@@ -140,6 +142,12 @@ class Triggerer:
         """Do what happens when a trigger is no longer this triggerer's."""
         self.supervisor.to_cancel.add(trigger_id)
         await self.until(lambda: trigger_id not in self.runner.triggers)
+
+    async def settled(self) -> None:
+        """Run until nothing is done on an account's own behalf any more."""
+        await self.until(
+            lambda: not any(leased._errands for leased in leased_accounts())
+        )
 
     async def stop(self) -> None:
         """Cancel all triggers, as a triggerer does that is told to stop."""

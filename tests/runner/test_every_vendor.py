@@ -124,12 +124,6 @@ async def _is_waited_for(
     await triggerer.until(lambda: record.count("GET"))
 
 
-async def _settled(triggerer: Triggerer) -> None:
-    await triggerer.until(
-        lambda: not any(leased._errands for leased in leased_accounts())
-    )
-
-
 def _is_stopped(simulator: Simulator, case: Case, job: str) -> bool:
     return job not in {view.job for view in case.vendor(simulator).jobs()}
 
@@ -187,7 +181,7 @@ async def test_a_kill_cancels_an_owned_job(
     triggerer.supervisor.states["sync"] = "failed"
 
     await triggerer.kill(trigger_id)
-    await _settled(triggerer)
+    await triggerer.settled()
 
     assert _is_stopped(simulator, case, job)
 
@@ -220,7 +214,7 @@ async def test_a_kill_leaves_other_jobs_alone(
     triggerer.supervisor.tokens["sync"] = {"try": 1, "job_id": shown.shown_id}
 
     await triggerer.kill(trigger_id)
-    await _settled(triggerer)
+    await triggerer.settled()
 
     assert not _is_stopped(simulator, case, job)
 

@@ -50,13 +50,6 @@ async def is_waited_for(triggerer: Triggerer, simulator: Simulator) -> None:
     await triggerer.until(lambda: record.count("GET", "/jobs"))
 
 
-async def settled(triggerer: Triggerer) -> None:
-    """Run until nothing is done on the account's own behalf any more."""
-    await triggerer.until(
-        lambda: not any(leased._errands for leased in leased_accounts())
-    )
-
-
 @pytest.mark.asyncio
 async def test_an_event_arrives_once(
     triggerer: Triggerer, simulator: Simulator
@@ -105,7 +98,7 @@ async def test_a_kill_cancels_the_job_although_airflow_interrupts_it(
 
     triggerer.supervisor.tokens["sync"] = {"try": 1, "job_id": "1"}
     await triggerer.kill(trigger_id)
-    await settled(triggerer)
+    await triggerer.settled()
 
     assert state_of(simulator, 1) == "cancelled"
     assert triggerer.supervisor.failures == {}
@@ -138,7 +131,7 @@ async def test_a_kill_is_judged_by_what_airflow_says_of_the_task(
         triggerer.supervisor.tokens["sync"] = {"try": token[0], "job_id": token[1]}
 
     await triggerer.kill(trigger_id)
-    await settled(triggerer)
+    await triggerer.settled()
 
     assert {"GetTaskStates", "GetXCom"} <= set(triggerer.supervisor.asked)
     assert state_of(simulator, 1) == fate
@@ -198,7 +191,7 @@ async def test_a_trigger_that_lingers_after_its_event_leaves_all_untouched(
     total = simulator.airbyte.record.total
 
     await triggerer.kill(trigger_id)
-    await settled(triggerer)
+    await triggerer.settled()
 
     assert killed.is_set()
     assert simulator.airbyte.record.total == total
