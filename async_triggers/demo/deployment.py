@@ -1,6 +1,6 @@
 """A real Airflow on this machine: started, watched and stopped as one thing.
 
-Each component is a process group of its own, so that nothing of it survives. The home
+Each component is a session of its own, so that nothing of it survives. The home
 directory, the ports, the database and the secrets are made for this deployment alone;
 no Airflow setting of the caller's environment reaches it.
 """
@@ -25,13 +25,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
-from async_triggers.demo.airflow_api import AirflowApi, TaskInstance
+from async_triggers.demo.airflow_api import AirflowApi, AirflowApiError, TaskInstance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
 _HOST = "127.0.0.1"
+_PROCESSES = Path("/proc")
 _HEALTHY_COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 
 
@@ -43,17 +44,19 @@ class DeploymentError(RuntimeError):
 class Component:
     """One process of Airflow with everything it has forked.
 
-    ``index`` counts the triggerers, ``log`` is the file with all it has printed.
+    ``log`` is the file with all it has printed, as have those before it that had its
+    ``name``. ``arguments`` are what follows ``airflow`` on its command line.
     """
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    arguments: tuple[str, ...]
     stopped_by_us: bool = field(default=False)
 
     @property
     def pid(self) -> int:
-        """The process id, which is the id of its process group as well."""
+        """The process id, which is the id of its group and of its session as well."""
         return self.process.pid
 
     @property
@@ -62,9 +65,25 @@ class Component:
         return self.process.poll() is None
 
     def signal(self, number: int) -> None:
-        """Send a signal to the whole process group; a group that is gone is fine."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
+        """Send a signal to the process and all it has forked, as far as they live.
+
+        Airflow gives each task a process group of its own; what they all share is the
+        session. Where it cannot be searched, off Linux, tasks hear nothing.
+        """
+        if not self.alive and _exists(self.pid):
+            # The id is another's by now, which it is only given when all of ours ended.
+            return
+        if not _PROCESSES.exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+            return
+        told: set[int] = set()
+        # Until there is no new one: they may fork meanwhile.
+        while untold := _session(self.pid) - told:
+            for pid in untold:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            told |= untold
 
     def text(self) -> str:
         """Return everything the component has printed."""
@@ -87,6 +106,10 @@ class Deployment:
     variables, ``config`` further settings by section and option. ``parallelism`` is the
     number of worker slots. ``template`` is where a migrated SQLite database is kept, so
     that the next deployment need not migrate one. ``say`` hears what is being done.
+
+    A component that ends by itself is an error, which ends every wait of ``api``. With
+    ``respawn`` it is started again instead, as a process manager would: Airflow's
+    components end when they lose their database.
     """
 
     def __init__(
@@ -101,6 +124,7 @@ class Deployment:
         parallelism: int = 4,
         triggerers: int = 1,
         template: Path | None = None,
+        respawn: bool = False,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.home = home.resolve()
@@ -113,13 +137,16 @@ class Deployment:
         self._triggerers_wanted = triggerers
         self._extra_config = config or {}
         self._components: dict[str, Component] = {}
+        self._replaced: list[Component] = []
+        self._starting = threading.RLock()
+        self._respawn = respawn
         self._say = say
         self._logs: list[IO[bytes]] = []
         self.interrupted = threading.Event()
         self._ports = _free_ports(3)
         self.url = f"http://{_HOST}:{self._ports[0]}"
         self.api = AirflowApi(
-            self.url, interrupted=self.interrupted, watch=self._raise_if_one_died
+            self.url, interrupted=self.interrupted, watch=self._look_after
         )
         self.env = _environment(self.home, connections or {}, env or {})
 
@@ -183,16 +210,17 @@ class Deployment:
 
     def start_triggerer(self) -> Component:
         """Start one more triggerer and return it, without waiting for it."""
-        number = len(self.triggerers)
-        # Only the first serves logs: all of them write into the same folder, and two
-        # servers cannot listen on the one port that the api-server knows.
-        arguments = ["--skip-serve-logs"] if number else []
-        name = f"triggerer-{number}"
-        self.triggerers.append(self._spawn(name, "triggerer", *arguments))
-        return self.triggerers[number]
+        with self._starting:
+            number = len(self.triggerers)
+            # Only the first serves logs: all of them write into the same folder, and
+            # two servers cannot listen on the one port that the api-server knows.
+            arguments = ["--skip-serve-logs"] if number else []
+            name = f"triggerer-{number}"
+            self.triggerers.append(self._spawn(name, "triggerer", *arguments))
+            return self.triggerers[number]
 
     def kill_triggerer(self, index: int, number: int = signal.SIGKILL) -> None:
-        """Send a signal to the group of a triggerer, SIGKILL by default.
+        """Send a signal to a triggerer and all it has forked, SIGKILL by default.
 
         SIGSTOP freezes it and SIGCONT thaws it. SIGTERM goes to the supervisor alone,
         as a process manager would do it, and drains the triggerer.
@@ -207,13 +235,64 @@ class Deployment:
         if number == signal.SIGKILL:
             triggerer.process.wait()
 
-    def restart_scheduler(self) -> None:
-        """Kill the scheduler with all its workers and start another."""
+    def restart_triggerer(self, index: int, *, timeout: float = 60) -> Component:
+        """Wait until a triggerer has ended, start another in its place, return it.
+
+        End it with `kill_triggerer` before: one that is not told to ends never.
+        """
+        triggerer = self.triggerers[index]
+        triggerer.process.wait(timeout)
+        with self._starting:
+            if self.triggerers[index] is triggerer:
+                self._start_again(triggerer)
+            return self.triggerers[index]
+
+    def kill_scheduler(
+        self, number: int = signal.SIGKILL, *, workers: bool = True
+    ) -> None:
+        """Kill the scheduler: with its workers, as a machine is lost, or it alone.
+
+        With ``workers``, every task that runs dies with it. Airflow learns of these by
+        their missing heartbeats, after ``[scheduler] task_instance_heartbeat_timeout``
+        seconds.
+
+        Without, the workers of the LocalExecutor outlive it, as they do a plain
+        ``kill -9`` of its process. They end the tasks they run, which tell the
+        api-server so themselves, and take no more. If a task still runs when the
+        next scheduler finds the dead one's heartbeat older than ``[scheduler]
+        scheduler_health_check_threshold``, Airflow starts it once more, and tells the
+        process that survives to stop at its next heartbeat. `stop` ends what is left.
+        """
         scheduler = self._components["scheduler"]
         scheduler.stopped_by_us = True
-        scheduler.signal(signal.SIGKILL)
-        scheduler.process.wait()
-        self._launch("scheduler")
+        if workers:
+            scheduler.signal(number)
+        else:
+            scheduler.process.send_signal(number)
+        if number == signal.SIGKILL:
+            scheduler.process.wait()
+
+    def start_scheduler(self) -> Component:
+        """Start another scheduler in the place of one that has ended."""
+        with self._starting:
+            scheduler = self._components["scheduler"]
+            if scheduler.alive:
+                message = "The scheduler still runs; end it with kill_scheduler first."
+                raise DeploymentError(message)
+            return self._start_again(scheduler)
+
+    def restart_scheduler(self, *, workers: bool = True) -> Component:
+        """Kill the scheduler as `kill_scheduler` does and start another."""
+        self.kill_scheduler(workers=workers)
+        return self.start_scheduler()
+
+    def revive(self) -> list[str]:
+        """Start every component again that has ended; return their names."""
+        with self._starting:
+            dead = [part for part in self.components if not part.alive]
+            for part in dead:
+                self._start_again(part)
+        return [part.name for part in dead]
 
     def task_process(self, ti: TaskInstance) -> int | None:
         """Return the process id of a task that runs in a worker, None if it does not.
@@ -263,12 +342,13 @@ class Deployment:
         )
 
     def stop(self, *, grace: float = 5) -> None:
-        """Stop all processes: SIGTERM, ``grace`` seconds, SIGKILL to their groups.
+        """Stop all processes: SIGTERM, ``grace`` seconds, SIGKILL to all they have forked.
 
         May be called at any time and more than once. It does not let itself be
         interrupted: a second Ctrl-C does not leave processes behind.
         """
-        parts = self.components
+        # What was replaced may have left workers behind, in its session.
+        parts = [*self._replaced, *self.components]
         with _interrupts_held():
             for part in parts:
                 part.stopped_by_us = True
@@ -347,6 +427,10 @@ class Deployment:
                 "task_instance_heartbeat_timeout": "20",
                 "task_instance_heartbeat_timeout_detection_interval": "5",
                 "trigger_timeout_check_interval": "5",
+                # The tasks of a scheduler that was killed are started again by another
+                # within seconds as well, not in five minutes.
+                "scheduler_health_check_threshold": "20",
+                "orphaned_tasks_check_interval": "10",
             },
             "triggerer": {
                 "capacity": "5000",
@@ -385,6 +469,16 @@ class Deployment:
     def _launch(self, command: str, *arguments: str) -> None:
         self._components[command] = self._spawn(command, command, *arguments)
 
+    def _start_again(self, part: Component) -> Component:
+        """Start a component that has ended once more, in its place."""
+        self._replaced.append(part)
+        another = self._spawn(part.name, *part.arguments)
+        if self._components.get(part.name) is part:
+            self._components[part.name] = another
+        else:
+            self.triggerers[self.triggerers.index(part)] = another
+        return another
+
     def _spawn(self, name: str, *arguments: str) -> Component:
         log = self.home / "processes" / f"{name}.log"
         # The component writes into it for as long as it lives; `stop` closes it.
@@ -399,33 +493,39 @@ class Deployment:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        return Component(name, process, log)
+        return Component(name, process, log, arguments)
 
     def _is_healthy(self) -> bool:
         try:
             health = self.api.health()
-        except (OSError, ValueError):
+        except (AirflowApiError, OSError, ValueError):
             return False
         return all(health.get(name) == "healthy" for name in _HEALTHY_COMPONENTS)
 
     def _tell_health(self) -> str:
         try:
             said = str(self.api.health())
-        except (OSError, ValueError) as error:
+        except (AirflowApiError, OSError, ValueError) as error:
             said = repr(error)
         tails = "\n".join(
             f"--- {part.name}\n{part.tail(8)}" for part in self.components
         )
         return f"{said}\n{tails}"
 
-    def _raise_if_one_died(self) -> None:
-        for part in self.components:
-            if not part.alive and not part.stopped_by_us:
-                message = (
-                    f"Airflow's {part.name} ended with {part.process.returncode}. "
-                    f"The end of {part.log}:\n{part.tail()}"
-                )
-                raise DeploymentError(message)
+    def _look_after(self) -> None:
+        """Raise what a component says that has ended by itself, or start it again."""
+        with self._starting:
+            for part in self.components:
+                if part.alive or part.stopped_by_us:
+                    continue
+                if not self._respawn:
+                    message = (
+                        f"Airflow's {part.name} ended with {part.process.returncode}. "
+                        f"The end of {part.log}:\n{part.tail()}"
+                    )
+                    raise DeploymentError(message)
+                self._say(f"starting {part.name} again, which has ended")
+                self._start_again(part)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -473,7 +573,7 @@ def _copy_sqlite(source: Path, target: Path) -> None:
 
 def _pid_by_title(title: str) -> int | None:
     wanted = title.encode()
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in _PROCESSES.glob("[0-9]*"):
         with contextlib.suppress(OSError):
             shown = (process / "cmdline").read_bytes()
             if shown.rstrip(b"\0").startswith(wanted):
@@ -481,10 +581,35 @@ def _pid_by_title(title: str) -> int | None:
     return None
 
 
+def _session(pid: int) -> set[int]:
+    """Return the processes of a session, zombies included."""
+    found = set()
+    for process in _PROCESSES.glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int(_status(process)[3]) == pid:
+                found.add(int(process.name))
+    return found
+
+
 def _parent(pid: int) -> int:
+    return int(_status(_PROCESSES / str(pid))[1])
+
+
+def _status(process: Path) -> list[str]:
+    """Return state, parent, group, session and more of a process."""
     # The second field of `stat` is the command in brackets, which may hold anything.
-    after_command = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
-    return int(after_command.split()[1])
+    return (process / "stat").read_text().rpartition(")")[2].split()
+
+
+def _exists(pid: int) -> bool:
+    """Tell whether a process has this id."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

