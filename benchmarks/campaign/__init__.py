@@ -1,0 +1,1 @@
+"""A campaign of faults against a whole Airflow, and its verdict."""

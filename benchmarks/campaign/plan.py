@@ -1,0 +1,299 @@
+"""What happens in a campaign and when: all of it follows from the seed.
+
+Pure. The plan names moments, not reactions: how long Airflow takes to recover from a
+blow differs from run to run, so two runs of one seed are alike and not identical.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final, Literal
+
+Vendor = Literal["airbyte", "fivetran", "dbt_cloud"]
+VENDORS: Final[tuple[Vendor, ...]] = ("airbyte", "fivetran", "dbt_cloud")
+
+Kind = Literal["deferred", "worker", "sensor", "timeout", "frail"]
+"""How a task waits: deferred, on its worker, for a job of somebody else; with a timeout
+that its first job outlasts; with few retries, for jobs that all fail."""
+
+Wish = Literal["mark failed", "mark success", "clear", "fail the run"]
+"""What a user does to a deferred task."""
+
+Blow = Literal[
+    "kill -9 a triggerer",
+    "drain a triggerer",
+    "freeze a triggerer",
+    "kill -9 the scheduler",
+    "kill -9 a worker",
+    "restart PostgreSQL",
+]
+BLOWS: Final[tuple[Blow, ...]] = (
+    "kill -9 a triggerer",
+    "kill -9 a worker",
+    "freeze a triggerer",
+    "restart PostgreSQL",
+    "drain a triggerer",
+    "kill -9 the scheduler",
+)
+
+_WORDS: Final[dict[Vendor, tuple[str, str, str, str]]] = {
+    "airbyte": ("running", "succeeded", "failed", "cancelled"),
+    "fivetran": ("syncing", "succeeded", "failed", "canceled"),
+    "dbt_cloud": ("running", "success", "error", "cancelled"),
+}
+
+TIMEOUT: Final = 25.0
+"""Seconds of the ``timeout`` of tasks of the kind "timeout"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedJob:
+    """One task and the lives of the jobs it will start, the last one for all further.
+
+    ``at`` is when its DAG run begins, in seconds from the start of the campaign;
+    ``target`` the vendor's id of what it starts. ``wish`` is what a user does to it once
+    it is deferred.
+    """
+
+    number: int
+    at: float
+    vendor: Vendor
+    kind: Kind
+    lives: tuple[str, ...]
+    wish: Wish | None = None
+
+    @property
+    def target(self) -> str:
+        """The vendor's id of the connection or job that is this task's alone."""
+        if self.vendor == "dbt_cloud":
+            return str(100_000 + self.number)
+        return f"chaos_{self.number}"
+
+    @property
+    def dag_id(self) -> str:
+        """The DAG whose run this is."""
+        return f"chaos_{self.vendor}_{self.kind}"
+
+    @property
+    def run_id(self) -> str:
+        """The run, by a name that makes asking for it twice harmless."""
+        return f"chaos-{self.number}"
+
+    @property
+    def ends_well(self) -> bool:
+        """Whether the task is to succeed if nobody meddles with it."""
+        return self.kind != "frail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """The simulator misbehaves from ``at`` on for ``lasts`` seconds.
+
+    ``fault`` are fields of the simulator's ``Fault``, ``quirks`` of its ``ListQuirks``;
+    ``what`` says it in words. With neither, all access tokens end at that moment.
+    """
+
+    at: float
+    lasts: float
+    vendor: Vendor
+    what: str
+    fault: dict[str, Any] | None = None
+    quirks: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedBlow:
+    """A process is hit at ``at``; ``seconds`` is how long it stays frozen or away."""
+
+    at: float
+    blow: Blow
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A whole campaign; times in seconds from its start."""
+
+    seed: int
+    seconds: float
+    jobs: tuple[PlannedJob, ...]
+    troubles: tuple[Trouble, ...]
+    blows: tuple[PlannedBlow, ...]
+
+
+def make_plan(seed: int, *, minutes: float, jobs_per_minute: float) -> Plan:
+    """Draw a campaign. The first jobs are one of each kind and vendor."""
+    random = Random(seed)
+    seconds = minutes * 60
+    return Plan(
+        seed=seed,
+        seconds=seconds,
+        jobs=tuple(_jobs(random, seconds, round(minutes * jobs_per_minute))),
+        troubles=tuple(
+            sorted(
+                (
+                    trouble
+                    for vendor in VENDORS
+                    for trouble in _troubles(random, seconds, vendor)
+                ),
+                key=lambda trouble: trouble.at,
+            )
+        ),
+        blows=tuple(_blows(random, seconds)),
+    )
+
+
+def _jobs(random: Random, seconds: float, count: int) -> Iterator[PlannedJob]:
+    # Nothing begins in the last part: what began last is to meet trouble as well.
+    times = sorted(random.uniform(0, seconds * 0.85) for _ in range(count))
+    for number, at in enumerate(times):
+        vendor = VENDORS[number % len(VENDORS)]
+        kind: Kind = random.choices(
+            ("deferred", "worker", "sensor", "timeout", "frail"), (74, 8, 8, 5, 5)
+        )[0]
+        if vendor == "fivetran" and kind == "timeout":
+            # Its syncs cannot be cancelled: the second attempt would meet the first.
+            kind = "deferred"
+        wish: Wish | None = None
+        if kind == "deferred" and random.random() < 0.2:
+            wish = random.choice(
+                ("mark failed", "mark success", "clear", "clear", "fail the run")
+            )
+        lives = _lives(random, vendor, kind, wish)
+        yield PlannedJob(
+            number=number, at=at, vendor=vendor, kind=kind, lives=lives, wish=wish
+        )
+
+
+def _lives(  # noqa: PLR0911 - one for each way to wait
+    random: Random, vendor: Vendor, kind: Kind, wish: Wish | None
+) -> tuple[str, ...]:
+    runs, succeeds, fails, cancelled = _WORDS[vendor]
+
+    def life(end: str, longest: float = 60) -> str:
+        return f"{runs}:{random.uniform(3, longest):.1f} {end}"
+
+    if kind == "frail":
+        return (life(fails, 12),)
+    if wish is not None and vendor == "fivetran":
+        # Nobody can stop it: it has to end by itself.
+        return (f"{runs}:90 {succeeds}", life(succeeds, 15))
+    if wish is not None or kind == "timeout":
+        # Ends only if it is cancelled, as it should be.
+        return (runs, life(succeeds, 12))
+    if kind == "sensor":
+        # It may end before the sensor begins: that is an answer too.
+        return (life(succeeds, 90),)
+    if kind == "worker":
+        return (life(succeeds, 25),)
+    drawn = random.random()
+    if drawn < 0.75:
+        return (life(succeeds),)
+    if drawn < 0.9:
+        return (life(fails, 20), life(succeeds, 20))
+    return (life(cancelled, 20), life(succeeds, 20))
+
+
+_FILTERS: Final[dict[Vendor, tuple[str, ...]]] = {
+    "airbyte": ("updatedAtStart", "updatedAtEnd", "status", "createdAtStart"),
+    "fivetran": ("limit",),
+    "dbt_cloud": ("pk__in", "pk__in[]", "finished_at__range", "status__in"),
+}
+
+
+def _troubles(random: Random, seconds: float, vendor: Vendor) -> Iterator[Trouble]:
+    """One trouble after another, now and then overlapping, with quiet in between."""
+    at = random.uniform(2, 10)
+    while at < seconds:
+        lasts = random.uniform(5, 30)
+        yield _trouble(random, vendor, at, lasts)
+        at += lasts * random.uniform(0.7, 1.6) + random.uniform(0, 10)
+    # Dead for minutes, once in every five of them.
+    for _ in range(max(1, round(seconds / 300))):
+        lasts = min(random.uniform(60, 150), seconds / 4)
+        yield Trouble(
+            at=random.uniform(0.1 * seconds, 0.7 * seconds),
+            lasts=lasts,
+            vendor=vendor,
+            what="dead",
+            fault=random.choice(
+                (
+                    {"kind": "reset", "times": None},
+                    {"kind": "status", "status": 503, "times": None},
+                    {"kind": "hang", "times": None},
+                )
+            ),
+        )
+
+
+def _trouble(random: Random, vendor: Vendor, at: float, lasts: float) -> Trouble:
+    rate = random.choice((0.15, 0.4, 0.8, 1.0))
+    plain: dict[str, Any] = random.choice(
+        (
+            *({"kind": "status", "status": each} for each in (500, 502, 503, 504)),
+            {"kind": "status", "status": 429},
+            {"kind": "status", "status": 429, "retry_after": random.randint(2, 20)},
+            *({"kind": each} for each in ("reset", "close", "hang", "truncate")),
+            {"kind": "slow", "seconds": random.uniform(2, 20)},
+            {"kind": "delay", "seconds": random.uniform(1, 15)},
+            *({"kind": each} for each in ("html", "cut", "empty")),
+        )
+    )
+    lost: dict[str, Any] = random.choice(
+        (
+            {"kind": "reset"},
+            {"kind": "close"},
+            {"kind": "hang"},
+            {"kind": "status", "status": 500},
+            {"kind": "status", "status": 502},
+            {"kind": "status", "status": 504},
+        )
+    )
+    quirks: dict[str, Any] = random.choice(
+        (
+            {"lag": random.uniform(2, 20)},
+            {"skip": 0.3},
+            {"repeat": 0.3},
+            {"skip": 0.2, "repeat": 0.2, "churn": 2},
+            {"ignore_filters": list(_FILTERS[vendor])},
+        )
+    )
+    drawn = random.random()
+    moment: dict[str, Any] = {"at": at, "lasts": lasts, "vendor": vendor}
+    if drawn < 0.55:
+        fault = {**plain, "times": None, "rate": rate}
+        shown = " ".join(str(value) for value in plain.values())
+        return Trouble(what=f"{shown} at {rate:.0%}", fault=fault, **moment)
+    if drawn < 0.7:
+        # The vendor does what it was asked, and the answer is lost.
+        fault = {
+            **lost,
+            "times": None,
+            "rate": rate,
+            "method": "POST",
+            "takes_effect": True,
+        }
+        return Trouble(what=f"starts unanswered at {rate:.0%}", fault=fault, **moment)
+    if drawn < 0.93 or vendor != "airbyte":
+        shown = " ".join(f"{name} {value}" for name, value in quirks.items())
+        return Trouble(what=f"lists: {shown}", quirks=quirks, **moment)
+    return Trouble(what="tokens expire", **moment)
+
+
+def _blows(random: Random, seconds: float) -> Iterator[PlannedBlow]:
+    """All kinds in turn, every round in another order."""
+    at = min(10.0, seconds / 10)
+    # In a short campaign each kind comes once, in a long one there is time to recover.
+    longest = min(45.0, seconds / len(BLOWS))
+    while True:
+        for blow in random.sample(BLOWS, len(BLOWS)):
+            if at > seconds * 0.95:
+                return
+            away = {
+                "freeze a triggerer": random.uniform(25, 50),
+                "restart PostgreSQL": random.uniform(0.5, 6),
+            }.get(blow, random.uniform(0, 8))
+            yield PlannedBlow(at=at, blow=blow, seconds=min(away, seconds / 3))
+            at += random.uniform(longest / 3, longest)
