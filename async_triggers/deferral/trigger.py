@@ -26,7 +26,8 @@ from async_triggers.deferral.errors import translate
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, patiently, wall_clock
 from async_triggers.deferral.kill import Verdict, judge_kill
-from async_triggers.engine.errors import EngineError
+from async_triggers.engine import backoff
+from async_triggers.engine.errors import EngineError, TransientError
 from async_triggers.engine.jobs import Job, JobState
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ KILL_LOOK = 6.0
 """Seconds in which the facts for a kill must be known."""
 CONFIRM_CANCEL = 60.0
 """Seconds in which a cancelled job should have stopped."""
+CANCEL_PATIENCE = 900.0
+"""Seconds for which a job that is to be cancelled is tried to be, if the vendor, or Airflow
+with what must be known for it, cannot be reached."""
 LAST_LOOK = 15.0
 """Seconds for the last look at a job when its deadline has come."""
 
@@ -300,7 +304,7 @@ class JobTrigger(BaseTrigger):
 
     async def _cancel_and_confirm(self, leased: LeasedAccount) -> Job | None:
         """Cancel, and return the job once it has ended; None when it would not end."""
-        work = leased.run_errand(self.cancel(leased), f"cancel {self.shown_id}")
+        work = leased.run_errand(self._cancel_late(leased), f"cancel {self.shown_id}")
         loop = asyncio.get_running_loop()
         ends = loop.time() + CONFIRM_CANCEL
         while loop.time() < ends:
@@ -317,7 +321,32 @@ class JobTrigger(BaseTrigger):
             if work.done():
                 await asyncio.sleep(1.0)
 
+        if self.task_instance is None:
+            # A worker does not stay for it.
+            work.cancel()
+
         return None
+
+    async def _cancel_late(self, leased: LeasedAccount) -> None:
+        """Cancel after a deadline, however long it takes until the vendor can be reached.
+
+        Once the task has gone on with the event, a retry of it may wait for the job again.
+        """
+        tries = 0
+        ends = asyncio.get_running_loop().time() + CANCEL_PATIENCE
+        while True:
+            try:
+                if not self._fired or await self._judge(leased) is Verdict.CANCEL:
+                    await self.cancel(leased)
+            except TransientError:
+                tries += 1
+                wait = backoff.delay(tries)
+                if asyncio.get_running_loop().time() + wait >= ends:
+                    raise
+
+                await asyncio.sleep(wait)
+            else:
+                return
 
     @property
     def _which_deadline(self) -> str:
@@ -400,8 +429,14 @@ class JobTrigger(BaseTrigger):
         return errand
 
     async def _lease_and_settle(self) -> str:
+        hook = self.make_hook()
         try:
-            async with self.make_hook().lease() as leased:
+            account = await patiently(
+                hook.known_account,
+                patience=PATIENCE_WITH_CONNECTION,
+                what=f"Waiting for the connection {self.conn_id!r}",
+            )
+            async with hook.lease(account=account) as leased:
                 return await self._settle_kill(leased)
         except EngineError as error:
             told = f"{self.title} could not be cancelled: {error.message}"
@@ -409,35 +444,57 @@ class JobTrigger(BaseTrigger):
             return told
 
     async def _settle_kill(self, leased: LeasedAccount) -> str:
-        """Learn what happened to the task and act on it; return what was done."""
+        """Learn what happened to the task and act on it; return what was done.
+
+        While Airflow or the vendor cannot be reached it is tried again: a user who stops
+        a task during an outage means it as well.
+        """
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + CANCEL_PATIENCE
+        tries = 0
+        while True:
+            verdict = await self._judge(leased)
+            told, again = verdict.value, verdict is Verdict.UNKNOWN
+            if verdict is Verdict.CANCEL:
+                # No await between the look and the cancel.
+                try:
+                    await self.cancel(leased)
+                except EngineError as error:
+                    told = f"could not be cancelled: {error.message}"
+                    again = isinstance(error, TransientError)
+
+            tries += 1
+            wait = backoff.delay(tries)
+            if not again or loop.time() + wait >= ends:
+                break
+
+            if tries == 1:
+                self.log.warning("%s: %s; trying again", self.title, told)
+
+            await asyncio.sleep(wait)
+
+        told = f"{self.title}: {told}"
+        if again or verdict.is_doubtful:
+            self.log.warning("%s", told)
+
+        return told
+
+    async def _judge(self, leased: LeasedAccount) -> Verdict:
+        """Learn what happened to the task, and what follows for its job."""
         ti = self.task_instance
-        assert ti is not None  # noqa: S101 - on_kill looked
+        assert ti is not None  # noqa: S101 - the callers looked
         state, token, job = await asyncio.gather(
             _in_time(compat.task_state(ti)),
             _in_time(compat.owner_token(ti)),
             _in_time(self.look(leased)),
         )
-        verdict = judge_kill(
+        return judge_kill(
             state=state,
             token=token,
             job=job,
             job_id=self.shown_id,
             attempt=ti.try_number,
         )
-        if verdict is Verdict.CANCEL:
-            # No await between the look and the cancel.
-            try:
-                await self.cancel(leased)
-            except EngineError as error:
-                told = f"{self.title} could not be cancelled: {error.message}"
-                self.log.warning("%s", told)
-                return told
-
-        told = f"{self.title}: {verdict.value}"
-        if verdict.is_doubtful:
-            self.log.warning("%s", told)
-
-        return told
 
 
 async def _in_time(question: Awaitable[T]) -> T | Exception:

@@ -313,6 +313,39 @@ def test_an_outage_at_the_deadline_is_a_timeout_all_the_same(world: World) -> No
     assert world.elapsed() < 60 + 120
 
 
+@pytest.mark.parametrize(
+    ("state", "token", "cancelled"),
+    [
+        pytest.param("failed", (1, "1"), True, id="failed"),
+        pytest.param("running", (1, "1"), True, id="about to fail"),
+        pytest.param("up_for_retry", (1, "1"), False, id="the retry will attach"),
+        pytest.param("deferred", (2, "1"), False, id="the retry has attached"),
+    ],
+)
+def test_a_cancel_that_an_outage_prevents_is_made_after_it(
+    world: World, state: str, token: tuple[int, str], *, cancelled: bool
+) -> None:
+    trigger = a_trigger(world, end_time=world.now() + 60)
+    attempt, job_id = token
+
+    async def go() -> None:
+        world.airbyte.faults.add(
+            Fault(kind="hang", times=None, start_in=30, lasts=400),
+        )
+        payload = await the_event(trigger)
+        assert payload["cancel"] == "unconfirmed"
+        world.states["sync", -1] = state
+        world.xcoms["sync", -1]["async_triggers_owner"] = {
+            "try": attempt,
+            "job_id": job_id,
+        }
+        await asyncio.sleep(600)
+
+    asyncio.run(go())
+
+    assert world.state_of(1) == ("cancelled" if cancelled else "running")
+
+
 def test_a_cancel_refused_by_an_older_server_because_the_job_has_ended(
     world: World,
 ) -> None:
@@ -539,17 +572,66 @@ def test_a_kill_never_cancels_the_run_that_came_after(world: World) -> None:
     assert world.cancels == 0
 
 
-def test_a_kill_that_fails_is_told(
-    world: World, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("path", ["*", "*/jobs/1"])
+def test_a_kill_in_an_outage_cancels_when_it_is_over(
+    world: World, caplog: pytest.LogCaptureFixture, path: str
 ) -> None:
-    fault = Fault(kind="status", method="DELETE", status=500, times=None)
-    world.airbyte.faults.add(fault)
     trigger = a_trigger(world)
     world.states["sync", -1] = "failed"
 
-    asyncio.run(killed(world, trigger))
+    async def outage() -> None:
+        world.airbyte.faults.add(Fault(kind="reset", path=path, times=None, lasts=400))
 
-    assert "Job 1 could not be cancelled" in caplog.text
+    async def go() -> None:
+        await outage()
+        await killed(world, trigger, after=8.0)
+        assert world.state_of(1) == "running"
+        await asyncio.sleep(460)
+
+    asyncio.run(go())
+
+    assert world.state_of(1) == "cancelled"
+    assert world.cancels == 1
+    assert caplog.text.count("could not be cancelled") == 1
+
+
+def test_a_kill_while_airflow_cannot_be_asked_is_settled_later(world: World) -> None:
+    trigger = a_trigger(world)
+    world.states["sync", -1] = ConnectionError("the database is away")
+
+    async def back() -> None:
+        await asyncio.sleep(120)
+        assert world.cancels == 0
+        world.states["sync", -1] = "failed"
+
+    asyncio.run(killed(world, trigger, then=back))
+
+    assert world.state_of(1) == "cancelled"
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param({"kind": "status", "status": 403, "times": None}, id="for good"),
+        pytest.param({"kind": "status", "status": 500, "times": None}, id="for hours"),
+    ],
+)
+def test_a_kill_that_fails_is_told(
+    world: World, caplog: pytest.LogCaptureFixture, refusal: dict[str, Any]
+) -> None:
+    world.airbyte.faults.add(Fault(method="DELETE", **refusal))
+    trigger = a_trigger(world)
+    world.states["sync", -1] = "failed"
+
+    async def go() -> None:
+        await killed(world, trigger)
+        await asyncio.sleep(3600)
+
+    asyncio.run(go())
+
+    assert "Job 1: could not be cancelled" in caplog.text
+    assert world.state_of(1) == "running"
+    assert len(world.requests) < 400
 
 
 def test_claim_pushes_the_token_that_on_kill_reads(world: World) -> None:
