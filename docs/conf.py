@@ -14,7 +14,8 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build"]
+# What the benchmarks wrote; pages include it.
+exclude_patterns = ["_build", "measured/*.md"]
 
 html_theme = "furo"
 html_title = f"async-triggers {__version__}"

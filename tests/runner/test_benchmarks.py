@@ -1,0 +1,28 @@
+"""The benchmarks, small and in a hurry: that they work, not what they measure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks import faults
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.runner, pytest.mark.timeout(60)]
+
+
+def test_our_triggers_survive_a_few_faults(tmp_path: Path) -> None:
+    chosen = ["--only", "503", "--only", "token"]
+
+    code = faults.main(["--ours", "--hurry", *chosen, "--out", str(tmp_path)])
+
+    told = json.loads((tmp_path / "faults.json").read_text())["results"]
+    assert code == 0
+    assert len(told) == 4
+    assert {each["verdict"] for each in told} == {"survived"}
+    assert all(each["requests_hit"] for each in told if each["fault"] != "token")
+    assert "one answer 503" in (tmp_path / "faults.md").read_text()
