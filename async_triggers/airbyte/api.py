@@ -38,6 +38,8 @@ from async_triggers.engine.wire import (
     parse_time,
     refuse_by_status,
     segment,
+    short_text,
+    words_of,
 )
 
 log = logging.getLogger(__name__)
@@ -104,6 +106,11 @@ def base_url(host: str, *, port: int | None, scheme: str, api_version: str) -> s
         )
         raise AccountMisconfigured(msg)
 
+    if "@" in text:
+        # Also behind a slash, which a password may hold.
+        msg = "host holds a user or a password: put them into login and password"
+        raise AccountMisconfigured(msg)
+
     if "://" not in text:
         text = f"{scheme or 'http'}://{text}"
 
@@ -111,17 +118,11 @@ def base_url(host: str, *, port: int | None, scheme: str, api_version: str) -> s
         parts = urlsplit(text)
         given_port = parts.port
     except ValueError:
-        msg = f"host {host!r} is no URL: write it as https://host:port/path"
-        raise AccountMisconfigured(msg) from None
+        parts, given_port = urlsplit(""), None
 
+    # What the host holds is not repeated: it may be a password.
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        msg = (
-            f"host {host!r} is no http or https URL: write it as https://host:port/path"
-        )
-        raise AccountMisconfigured(msg)
-
-    if parts.username or parts.password:
-        msg = "host holds a user or a password: put them into login and password"
+        msg = "host is no http or https URL: write it as https://host:port/path"
         raise AccountMisconfigured(msg)
 
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -150,6 +151,15 @@ def token_url(value: str, base: str) -> str:
     """
     text = value.strip()
     if text.startswith(("http://", "https://")):
+        try:
+            usable = bool(urlsplit(text).hostname) and "@" not in text
+        except ValueError:
+            usable = False
+
+        if not usable:
+            msg = "schema is no URL of a token endpoint: write v1/applications/token"
+            raise AccountMisconfigured(msg)
+
         return text
 
     path = text.strip("/") or "applications/token"
@@ -164,6 +174,16 @@ def token_url(value: str, base: str) -> str:
 def ui_url(base: str, given: str) -> str:
     """Return where the web interface is."""
     if given:
+        try:
+            parts = urlsplit(given)
+        except ValueError:
+            parts = urlsplit("")
+
+        if parts.scheme not in {"http", "https"} or "@" in given:
+            # It becomes part of links, which everybody may see.
+            msg = "extra.ui_url must be an http or https URL without a user or password"
+            raise AccountMisconfigured(msg)
+
         return given.rstrip("/")
 
     parts = urlsplit(base)
@@ -254,6 +274,7 @@ class Endpoint:
 
 def start_job(connection_id: str, job_type: str) -> Request:
     """Start a job: https://reference.airbyte.com/reference/createjob."""
+    segment(connection_id, "connection_id")
     return Request(
         method="POST",
         path="/jobs",
@@ -291,6 +312,7 @@ def latest_jobs(connection_id: str, limit: int = 5) -> Request:
     https://reference.airbyte.com/reference/listjobs: without ``orderBy`` the oldest come
     first.
     """
+    segment(connection_id, "connection_id")
     return Request(
         method="GET",
         path="/jobs",
@@ -380,8 +402,8 @@ def read_jobs(request: Request, reply: Reply) -> list[Row]:
 
 def read_job(row: Row) -> Job:
     """Read one job; an unknown status counts as running and is warned about once."""
-    word = row.get("status")
-    if not isinstance(word, str):
+    word = short_text(row.get("status"))
+    if word is None:
         msg = f"Job {row_id(row)} has no status"
         raise UnreadableReply(msg)
 
@@ -392,20 +414,19 @@ def read_job(row: Row) -> Job:
             _strange_words.add(word)
             log.warning("Airbyte has a job status %r, which counts as running", word)
 
-    started = row.get("startTime")
     return Job(
         id=row_id(row),
         state=state,
         word=word,
         message=_NO_REASON if state is JobState.FAILED else "",
-        started_at=started if isinstance(started, str) else None,
+        started_at=short_text(row.get("startTime")),
         ended_at=parse_time(row.get("lastUpdatedAt")) if state.is_terminal else None,
         statistics={
-            "connection_id": _text(row.get("connectionId")),
-            "job_type": _text(row.get("jobType")),
+            "connection_id": short_text(row.get("connectionId")),
+            "job_type": short_text(row.get("jobType")),
             "rows_synced": _count(row.get("rowsSynced")),
             "bytes_synced": _count(row.get("bytesSynced")),
-            "duration": _text(row.get("duration")),
+            "duration": short_text(row.get("duration")),
         },
     )
 
@@ -739,11 +760,11 @@ def _problem(reply: Reply) -> tuple[str, str]:
     if not isinstance(body, dict):
         return "", ""
 
-    kind = str(body.get("type") or "").rpartition("#")[2]
+    kind = (_text(body.get("type")) or "").rpartition("#")[2]
     data = body.get("data")
     inner = data.get("message") if isinstance(data, dict) else None
-    detail = inner or body.get("detail") or body.get("message") or body.get("title")
-    return kind, str(detail or "")
+    told = (inner, *(body.get(name) for name in ("detail", "message", "title")))
+    return kind, next((words for each in told if (words := words_of(each))), "")
 
 
 def _refuse_token(request: Request, reply: Reply, detail: str) -> EngineError:

@@ -235,7 +235,8 @@ def _credential_kind(said: Any, login: str, password: str) -> CredentialKind:
     if said:
         kind = _KINDS.get(str(said).strip().lower().replace(" ", "_"))
         if kind is None:
-            msg = f"extra.auth must be one of {', '.join(_KINDS)}, not {said!r}"
+            # What it holds is not repeated: it may be a token.
+            msg = f"extra.auth must be one of {', '.join(_KINDS)}"
             raise AccountMisconfigured(msg)
 
     elif login and password:

@@ -26,6 +26,7 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import (
+    LONGEST_MESSAGE,
     Account,
     Lane,
     Page,
@@ -38,6 +39,8 @@ from async_triggers.engine.wire import (
     parse_time,
     refuse_by_status,
     segment,
+    short_text,
+    words_of,
 )
 
 log = logging.getLogger(__name__)
@@ -112,6 +115,7 @@ _STATES = {
 # node, and not the consequence of another's.
 _FAILED_NODES = frozenset({"error", "fail", "runtime error", "partial success"})
 LOG_LINES = 20
+LOG_CHARACTERS = 20_000
 _NAMED_NODES = 10
 
 _strange_statuses: set[int] = set()
@@ -123,6 +127,11 @@ _strange_statuses: set[int] = set()
 def base_url(host: str, *, port: int | None, scheme: str) -> str:
     """Return where the API is, from the fields of a connection."""
     text = host.strip() or SHARED_HOST
+    if "@" in text:
+        # Also behind a slash, which a password may hold.
+        msg = "host holds a user or a password: put the API token into password"
+        raise AccountMisconfigured(msg)
+
     if "://" not in text:
         text = f"{scheme or 'https'}://{text}"
 
@@ -130,15 +139,11 @@ def base_url(host: str, *, port: int | None, scheme: str) -> str:
         parts = urlsplit(text)
         given_port = parts.port
     except ValueError:
-        msg = f"host {host!r} is no host: write it as PREFIX.us1.dbt.com"
-        raise AccountMisconfigured(msg) from None
+        parts, given_port = urlsplit(""), None
 
+    # What the host holds is not repeated: it may be a password.
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        msg = f"host {host!r} is no host: write it as PREFIX.us1.dbt.com"
-        raise AccountMisconfigured(msg)
-
-    if parts.username or parts.password:
-        msg = "host holds a user or a password: put the API token into password"
+        msg = "host is no host of dbt Cloud: write it as PREFIX.us1.dbt.com"
         raise AccountMisconfigured(msg)
 
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -173,7 +178,8 @@ def account_id(value: object, field_name: str) -> str:
     """Return the id of an account, or raise :class:`AccountMisconfigured`."""
     text = str(value).strip()
     if isinstance(value, bool) or not (text.isascii() and text.isdigit()):
-        msg = f"{field_name} {value!r} is no account id: give the number in dbt's URLs"
+        # What it holds is not repeated: a token in the wrong field is a common mistake.
+        msg = f"{field_name} is no account id: give the number in dbt's URLs"
         raise AccountMisconfigured(msg)
 
     return text
@@ -425,6 +431,16 @@ def read_data(request: Request, reply: Reply) -> Any:
     return body["data"]
 
 
+def read_paths(request: Request, reply: Reply) -> list[str]:
+    """Read a list of paths."""
+    data = read_data(request, reply) or []
+    if not isinstance(data, list) or not all(isinstance(path, str) for path in data):
+        msg = f"The answer about {request.about} holds no list of paths"
+        raise UnreadableReply(msg, status=reply.status)
+
+    return data
+
+
 def read_row(request: Request, reply: Reply) -> Row:
     """Read an envelope with one object."""
     data = read_data(request, reply)
@@ -496,7 +512,7 @@ def read_run(row: Row) -> Job:
             log.warning(
                 "dbt Cloud has a run status %d (%s), which counts as running",
                 number,
-                _text(row.get("status_humanized")) or "no name",
+                short_text(row.get("status_humanized")) or "no name",
             )
     else:
         state, word = _STATES[status], status.name.lower()
@@ -506,22 +522,27 @@ def read_run(row: Row) -> Job:
         id=row_id(row),
         state=state,
         word=word,
-        message=(_text(row.get("status_message")) or "") if explained else "",
-        url=_text(row.get("href")) or "",
-        started_at=_text(row.get("started_at")) or _text(row.get("created_at")),
+        message=_message(row) if explained else "",
+        url=_link(row),
+        started_at=short_text(row.get("started_at"))
+        or short_text(row.get("created_at")),
         ended_at=parse_time(row.get("finished_at")) if state.is_terminal else None,
         statistics={
             "job_definition_id": _number(row.get("job_definition_id")),
             "project_id": _number(row.get("project_id")),
             "environment_id": _number(row.get("environment_id")),
-            "duration": _text(row.get("duration")),
-            "queued_duration": _text(row.get("queued_duration")),
-            "run_duration": _text(row.get("run_duration")),
-            "dbt_version": _text(row.get("dbt_version")),
-            "git_branch": _text(row.get("git_branch")),
-            "git_sha": _text(row.get("git_sha")),
+            "duration": short_text(row.get("duration")),
+            "queued_duration": short_text(row.get("queued_duration")),
+            "run_duration": short_text(row.get("run_duration")),
+            "dbt_version": short_text(row.get("dbt_version")),
+            "git_branch": short_text(row.get("git_branch")),
+            "git_sha": short_text(row.get("git_sha")),
         },
     )
+
+
+def _message(row: Row) -> str:
+    return words_of(row.get("status_message"), longest=LONGEST_MESSAGE)
 
 
 def row_id(row: Row) -> str:
@@ -536,7 +557,7 @@ def row_id(row: Row) -> str:
 
 def run_url(account: Account, row: Row) -> str:
     """Return where dbt Cloud shows a run."""
-    given = _text(row.get("href"))
+    given = _link(row)
     if given:
         return given
 
@@ -548,6 +569,12 @@ def run_url(account: Account, row: Row) -> str:
         f"{account.base_url}/deploy/{account.account_id}/projects/{project}"
         f"/runs/{row_id(row)}/"
     )
+
+
+def _link(row: Row) -> str:
+    """Return where the vendor says that a run is shown: people will click on it."""
+    href = short_text(row.get("href")) or ""
+    return href if href.startswith(("https://", "http://")) else ""
 
 
 def read_cause(row: Row) -> str:
@@ -567,10 +594,11 @@ def read_failed_step(row: Row) -> Step | None:
         index = step.get("index")
         if step.get("status") == DbtCloudJobRunStatus.ERROR and isinstance(index, int):
             told = _text(step.get("logs")) or _text(step.get("truncated_debug_logs"))
-            lines = [line.rstrip() for line in (told or "").splitlines()]
+            end = (told or "")[-LOG_CHARACTERS:]
+            lines = [line.rstrip() for line in end.splitlines()]
             return Step(
                 index=index,
-                name=_text(step.get("name")) or f"step {index}",
+                name=short_text(step.get("name")) or f"step {index}",
                 lines=tuple(line for line in lines if line)[-LOG_LINES:],
             )
 
@@ -585,10 +613,13 @@ def read_failed_nodes(request: Request, reply: Reply) -> list[str]:
     results = reply.object(request.about).get("results")
     found: list[str] = []
     for result in results if isinstance(results, list) else []:
-        if not isinstance(result, dict) or result.get("status") not in _FAILED_NODES:
+        if (
+            not isinstance(result, dict)
+            or _text(result.get("status")) not in _FAILED_NODES
+        ):
             continue
 
-        node = _text(result.get("unique_id")) or "a node without a name"
+        node = short_text(result.get("unique_id")) or "a node without a name"
         message = (_text(result.get("message")) or "").strip().split("\n")[0]
         found.append(f"{node} ({message[:200]})" if message else node)
 
@@ -870,13 +901,13 @@ def _detail(reply: Reply) -> str:
     if not isinstance(status, dict):
         return ""
 
-    told = [_text(status.get(key)) for key in ("user_message", "developer_message")]
+    told = [words_of(status.get(key)) for key in ("user_message", "developer_message")]
     return "; ".join(dict.fromkeys(each for each in told if each))
 
 
 def unknown_name(kind: str, name: str, found: Sequence[Row]) -> RequestRejected:
     """Return the error for a name that does not stand for exactly one thing."""
-    ids = ", ".join(str(row.get("id")) for row in found)
+    ids = ", ".join(words_of(row.get("id")) for row in found)
     if found:
         told = f"dbt Cloud has {len(found)} {kind}s named {name!r} ({ids}): give job_id"
     else:

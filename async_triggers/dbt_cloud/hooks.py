@@ -28,7 +28,13 @@ from async_triggers.engine.errors import (
     RequestRejected,
 )
 from async_triggers.engine.jobs import JobState, Seen
-from async_triggers.engine.wire import Account, Budget, CredentialKind, Credentials
+from async_triggers.engine.wire import (
+    Account,
+    Budget,
+    CredentialKind,
+    Credentials,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -337,8 +343,7 @@ class DbtCloudHook(VendorHook):
     ) -> list[str]:
         """Return the paths of a run's artifacts, of its last step if none is named."""
         request = api.list_artifacts(leased.account, run_id, step=step)
-        paths = api.read_data(request, await self._call(leased, request))
-        return [str(path) for path in paths or ()]
+        return api.read_paths(request, await self._call(leased, request))
 
     async def get_artifact(
         self,
@@ -358,7 +363,7 @@ class DbtCloudHook(VendorHook):
         row = api.read_row(request, await leased.call(request, attempts=1))
         return (
             f"dbt Cloud answers at {leased.account.base_url} for account"
-            f" {leased.account.account_id}, {row.get('name')}"
+            f" {leased.account.account_id}, {words_of(row.get('name'))}"
         )
 
     # Why a run failed -------------------------------------------------------------

@@ -105,10 +105,13 @@ class VendorHook(BaseHook):
         Raise :class:`~async_triggers.deferral.errors.ConnectionUnusable` when a field is
         missing or malformed, Airflow's own error when there is no such connection.
         """
+        connection = self.get_connection(self.conn_id)
         try:
-            return self._read_warily(self.get_connection(self.conn_id))
+            return self._read_warily(connection)
         except EngineError as error:
-            raise translate(error, self.conn_id) from None
+            failure = translate(error, self.conn_id)
+
+        raise failure
 
     async def known_account(self) -> Account:
         """Return the account from a trigger, reading the connection at most rarely.
@@ -144,27 +147,41 @@ class VendorHook(BaseHook):
             connection = await asyncio.to_thread(self.get_connection, self.conn_id)
         except Exception as error:  # noqa: BLE001
             # Airflow turns every failure into "not found"; none of them is final here.
+            # What it says is not repeated: it may hold the database's address.
             msg = (
                 f"The Airflow connection {self.conn_id!r} could not be looked up:"
                 f" {type(error).__name__}"
             )
-            raise Unreachable(msg) from None
+        else:
+            return self._read_warily(connection)
 
-        return self._read_warily(connection)
+        raise Unreachable(msg)
 
     def _read_warily(self, connection: Connection) -> Account:
         """Read a connection, and warn of one that gives its credentials away."""
         account = self.read(connection)
-        parts = urlsplit(account.base_url)
-        if (
-            parts.scheme == "http"
-            and account.credentials.kind is not CredentialKind.NONE
-            and parts.hostname not in _LOOPBACK
-        ):
+        if account.credentials.kind is CredentialKind.NONE:
+            return account
+
+        hosts = [
+            parts.hostname
+            for parts in map(
+                urlsplit, (account.base_url, account.credentials.token_url)
+            )
+            if parts.scheme == "http" and parts.hostname not in _LOOPBACK
+        ]
+        for host in dict.fromkeys(hosts):
             log.warning(
                 "The connection %r sends its credentials to %s unencrypted: use https",
                 self.conn_id,
-                parts.hostname,
+                host,
+            )
+
+        if not account.route.verify:
+            log.warning(
+                "The connection %r does not check TLS certificates: name the"
+                " certificate authority's file in extra.ca_bundle instead",
+                self.conn_id,
             )
 
         return account
@@ -230,14 +247,15 @@ def read_extra(connection: Connection) -> dict[str, Any]:
     if not text:
         return {}
 
+    msg = "extra is not a JSON object: correct the connection's extra"
     try:
         extra = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
+        extra = None
         msg = "extra is not JSON: correct the connection's extra"
-        raise AccountMisconfigured(msg) from None
 
+    # Not within the except clause: the decoder's error holds the whole text.
     if not isinstance(extra, dict):
-        msg = "extra is not a JSON object: correct the connection's extra"
         raise AccountMisconfigured(msg)
 
     return extra
@@ -293,11 +311,18 @@ def _read_proxies(value: object) -> tuple[tuple[str, str], ...]:
     # requests also allows the keys "http://" and "https://".
     cleaned = {scheme.removesuffix("://"): url for scheme, url in value.items()}
     for url in cleaned.values():
-        if urlsplit(url).scheme not in {"http", "https"}:
+        if not _is_http(url):
             msg = "extra.proxies must hold http:// or https:// URLs"
             raise AccountMisconfigured(msg)
 
     return tuple(sorted(cleaned.items()))
+
+
+def _is_http(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in {"http", "https"}
+    except ValueError:
+        return False
 
 
 def read_number(

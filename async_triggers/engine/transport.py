@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
@@ -46,6 +46,8 @@ LARGEST_BODY = 32 * 1024 * 1024
 """Bytes of a reply (decompressed) that are read before it is given up."""
 TOKEN_MARGIN = 0.2
 """A token is renewed when this part of its life is left, at most a minute."""
+SHORTEST_SECRET = 4
+"""Characters of a secret below which it would be found in any sentence."""
 
 HTTP_OK = 200
 
@@ -277,7 +279,7 @@ class Transport:
             return reply
 
         self._failures += 1
-        error = self.vendor.refuse(request, reply)
+        error = self._masked(self.vendor.refuse(request, reply), proof)
         if isinstance(error, RateLimited) and error.retry_after is None:
             error.retry_after = self.account.budget.cooldown
 
@@ -286,62 +288,103 @@ class Transport:
 
         raise error
 
+    def _masked(self, error: EngineError, proof: Mapping[str, str]) -> EngineError:
+        """Take out of a refusal what we had sent: some servers repeat it."""
+        credentials = self.account.credentials
+        sent = {header.rpartition(" ")[2] for header in proof.values()}
+        sent |= {credentials.secret, credentials.login}
+        if self._token is not None:
+            sent.add(self._token.value)
+
+        text = error.message
+        for secret in sorted(sent, key=len, reverse=True):
+            if len(secret) >= SHORTEST_SECRET:
+                for form in (secret, quote(secret, safe="")):
+                    text = text.replace(form, "***")
+
+        error.message, error.args = text, (text,)
+        return error
+
     async def _ask(self, request: Request, proof: Mapping[str, str]) -> Reply:
+        try:
+            return await self._ask_aiohttp(request, proof)
+        except (EngineError, asyncio.CancelledError):
+            raise
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            failure = self._explain(request, error)
+
+        # Not within the except clause: aiohttp's errors hold the headers that were sent.
+        raise failure
+
+    async def _ask_aiohttp(self, request: Request, proof: Mapping[str, str]) -> Reply:
         url = self._url(request)
         session = await self._open()
+        total, silence = self._patience(request)
+        timeout = aiohttp.ClientTimeout(
+            total=total, sock_connect=self.account.route.connect, sock_read=silence
+        )
+        async with session.request(
+            request.method,
+            url,
+            params=request.params or None,
+            json=None if request.json is None else dict(request.json),
+            headers={**request.headers, **proof},
+            proxy=self._proxy(url),
+            timeout=timeout,
+            allow_redirects=False,
+        ) as response:
+            body = await self._body(response, request)
+            headers = {key.lower(): val for key, val in response.headers.items()}
+            return Reply(response.status, MappingProxyType(headers), body)
+
+    def _patience(self, request: Request) -> tuple[float, float]:
+        """Return how many seconds an exchange may take, and how many be silent."""
         route = self.account.route
         total = request.timeout or route.total
         # A start or a cancel may be silent for a minute before its answer comes.
-        silence = route.read if request.lane is Lane.POLL else max(route.read, total)
-        timeout = aiohttp.ClientTimeout(
-            total=total, sock_connect=route.connect, sock_read=silence
+        return total, route.read if request.lane is Lane.POLL else max(
+            route.read, total
         )
+
+    def _explain(self, request: Request, error: Exception) -> EngineError:
+        """Say what went wrong on the way, and what to do about it."""
+        url = self._url(request)
         host = url.host or ""
-        proxy = self._proxy(url)
-        try:
-            async with session.request(
-                request.method,
-                url,
-                params=request.params or None,
-                json=None if request.json is None else dict(request.json),
-                headers={**request.headers, **proof},
-                proxy=proxy,
-                timeout=timeout,
-                allow_redirects=False,
-            ) as response:
-                body = await self._body(response, request)
-                headers = {key.lower(): val for key, val in response.headers.items()}
-                return Reply(response.status, MappingProxyType(headers), body)
-        except aiohttp.ClientConnectorCertificateError as error:
-            reason = error.certificate_error
-            msg = (
-                f"{host} shows a TLS certificate that is not trusted ({reason}): name"
-                " the certificate authority's file in the connection's extra.ca_bundle"
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            return Unreachable(
+                f"{host} shows a TLS certificate that is not trusted"
+                f" ({error.certificate_error}): name the certificate authority's file in"
+                " the connection's extra.ca_bundle"
             )
-            raise Unreachable(msg) from None
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            way = " through the proxy" if proxy else ""
-            msg = f"{host} cannot be reached{way}: {_reason(error)}"
-            raise Unreachable(msg) from None
-        except TimeoutError as error:
+
+        if isinstance(
+            error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
+        ):
+            way = " through the proxy" if self._proxy(url) else ""
+            return Unreachable(f"{host} cannot be reached{way}: {_reason(error)}")
+
+        if isinstance(error, TimeoutError):
+            total, silence = self._patience(request)
             waited = silence if isinstance(error, aiohttp.SocketTimeoutError) else total
-            msg = f"{host} did not answer about {request.about} within {waited:g} s"
-            raise Unreachable(msg, ambiguous=True) from None
-        except ValueError:
+            return Unreachable(
+                f"{host} did not answer about {request.about} within {waited:g} s",
+                ambiguous=True,
+            )
+
+        if isinstance(error, ValueError):
             # Of aiohttp and yarl (a certificate's error is a ValueError too, see above):
             # an address or a header that HTTP cannot carry.
-            msg = (
+            return AccountMisconfigured(
                 f"{self.account} cannot be asked: correct the connection's host,"
                 " credentials or extra.proxies, one of them holds characters or a"
                 " scheme that HTTP does not allow"
             )
-            raise AccountMisconfigured(msg) from None
-        except (aiohttp.ClientError, OSError) as error:
-            msg = (
-                f"The connection to {host} broke while asking about {request.about}:"
-                f" {_reason(error)}"
-            )
-            raise Unreachable(msg, ambiguous=True) from None
+
+        return Unreachable(
+            f"The connection to {host} broke while asking about {request.about}:"
+            f" {_reason(error)}",
+            ambiguous=True,
+        )
 
     async def _body(self, response: aiohttp.ClientResponse, request: Request) -> bytes:
         pieces = bytearray()

@@ -38,6 +38,11 @@ Row: TypeAlias = Mapping[str, Any]
 
 _USER_INFO = re.compile("//[^/?#]*@")
 
+LONGEST_DETAIL = 400
+"""Characters of a vendor's own words that an error or a statistic repeats."""
+LONGEST_MESSAGE = 2000
+"""Characters of what a vendor says about a job's end that are kept."""
+
 HTTP_MULTIPLE_CHOICES = 300
 HTTP_BAD_REQUEST = 400
 HTTP_UNAUTHORIZED = 401
@@ -71,7 +76,8 @@ class Request:
     path: str
     about: str
     params: tuple[tuple[str, str], ...] = ()
-    json: Mapping[str, Any] | None = None
+    # What asks for a token holds a secret.
+    json: Mapping[str, Any] | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     lane: Lane = Lane.POLL
     timeout: float | None = None
@@ -81,11 +87,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP answer. Header names are lower case."""
+    """One HTTP answer. Header names are lower case.
+
+    ``repr`` shows the status alone: the body may be an access token.
+    """
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
     @property
     def date(self) -> float | None:
@@ -100,12 +109,15 @@ class Reply:
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError as error:
-            kind = self.headers.get("content-type", "no content type")
-            msg = (
-                f"The answer about {about} is not JSON"
-                f" ({kind}, {len(self.body)} bytes): {error}"
-            )
-            raise UnreadableReply(msg, status=self.status) from None
+            told = str(error)
+
+        # Not within the except clause: the decoder's error holds the whole body.
+        kind = self.headers.get("content-type", "no content type")[:80]
+        msg = (
+            f"The answer about {about} is not JSON"
+            f" ({kind}, {len(self.body)} bytes): {told}"
+        )
+        raise UnreadableReply(msg, status=self.status)
 
     def object(self, about: str) -> dict[str, Any]:
         """Decode the body as a JSON object, or raise :class:`UnreadableReply`."""
@@ -115,6 +127,11 @@ class Reply:
             raise UnreadableReply(msg, status=self.status)
 
         return value
+
+
+def _fingerprint(*parts: str) -> str:
+    text = "\0".join(parts)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class CredentialKind(StrEnum):
@@ -138,8 +155,7 @@ class Credentials:
     @property
     def fingerprint(self) -> str:
         """A short hash that tells two credentials apart and gives neither away."""
-        parts = f"{self.kind}\0{self.login}\0{self.secret}\0{self.token_url}"
-        return hashlib.sha256(parts.encode()).hexdigest()[:16]
+        return _fingerprint(self.kind, self.login, self.secret, self.token_url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +174,12 @@ class Route:
     total: float = 60.0
     connect: float = 10.0
     read: float = 30.0
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of the way, which gives a proxy's password not away."""
+        way = [part for pair in self.proxies for part in pair]
+        return _fingerprint(str(self.verify), self.ca_bundle, *way)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,12 +221,12 @@ class Account:
             self.base_url,
             self.account_id,
             self.credentials.fingerprint,
-            repr((self.route.proxies, self.route.verify, self.route.ca_bundle)),
+            self.route.fingerprint,
         )
 
     def __str__(self) -> str:
         """Name the account without anything secret."""
-        return f"{self.vendor} at {_USER_INFO.sub('//', self.base_url)}"
+        return f"{self.vendor} at {without_secrets(self.base_url)}"
 
     def __repr__(self) -> str:
         """Name the account without anything secret."""
@@ -329,7 +351,7 @@ def segment(value: object, field_name: str) -> str:
     Raise :class:`RequestRejected` for an id that is empty or would leave its segment.
     """
     text = str(value).strip()
-    if not text or text in {".", ".."} or any(ord(char) < ord(" ") for char in text):
+    if not text or text in {".", ".."} or not text.isprintable():
         msg = f"{field_name} {value!r} cannot be used as an id: give the vendor's id"
         raise RequestRejected(msg)
 
@@ -338,6 +360,30 @@ def segment(value: object, field_name: str) -> str:
         raise RequestRejected(msg)
 
     return quote(text, safe="")
+
+
+def without_secrets(url: str) -> str:
+    """Return a URL without the parts that are no address: user, query, fragment."""
+    return _USER_INFO.sub("//", url.partition("#")[0].partition("?")[0])
+
+
+def words_of(value: object, *, longest: int = LONGEST_DETAIL) -> str:
+    """Return a vendor's own words as far as they are repeated.
+
+    Empty for what is no text and no number: nobody is helped by an object in a sentence.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+
+    return str(value)[:longest]
+
+
+def short_text(value: object) -> str | None:
+    """Return a text of a row, cut where it is longer than it should ever be.
+
+    None for what is no text. What is kept of a row crosses logs and Airflow's database.
+    """
+    return value[:LONGEST_DETAIL] if isinstance(value, str) else None
 
 
 def retry_after(reply: Reply) -> float | None:
@@ -368,7 +414,7 @@ def refuse_by_status(  # noqa: PLR0911 - a table, one row a status
     ``detail`` is the vendor's own explanation.
     """
     status = reply.status
-    told = f": {detail[:400]}" if detail else ""
+    told = f": {detail[:LONGEST_DETAIL]}" if detail else ""
     if status == HTTP_TOO_MANY_REQUESTS:
         return RateLimited(
             f"{vendor} limits the rate of requests{told}",
@@ -401,7 +447,7 @@ def refuse_by_status(  # noqa: PLR0911 - a table, one row a status
         )
 
     if HTTP_MULTIPLE_CHOICES <= status < HTTP_BAD_REQUEST:
-        where = reply.headers.get("location", "").split("?")[0][:200]
+        where = without_secrets(reply.headers.get("location", ""))[:200]
         return RequestRejected(
             f"{vendor} redirects {request.about} to {where or 'nowhere'}: set the"
             " connection's host to the final address",

@@ -21,6 +21,7 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.jobs import Job, JobState, Scalar
 from async_triggers.engine.wire import (
+    LONGEST_MESSAGE,
     Account,
     CredentialKind,
     Lane,
@@ -35,6 +36,8 @@ from async_triggers.engine.wire import (
     parse_time,
     refuse_by_status,
     segment,
+    short_text,
+    words_of,
 )
 
 HTTP_CONFLICT = 409
@@ -53,6 +56,8 @@ PAUSE_TIMEOUT = 40.0
 DAY = 86_400.0
 HISTORY_WINDOW = 7 * DAY
 HISTORY_MARGIN = 3_600.0
+MESSAGES = 20
+"""Tasks and warnings of a connection that are looked at."""
 SETTLED = 120.0
 """Seconds after which a sync that has stopped is not going to go on by itself."""
 
@@ -503,20 +508,20 @@ def read_connection(row: Row) -> Connection:
 
     return Connection(
         id=row_id(row),
-        schema=_text(row.get("schema")) or "",
-        service=_text(row.get("service")) or "",
-        group_id=_text(row.get("group_id")) or "",
+        schema=short_text(row.get("schema")) or "",
+        service=short_text(row.get("service")) or "",
+        group_id=short_text(row.get("group_id")) or "",
         paused=row.get("paused") is True,
-        schedule_type=_text(row.get("schedule_type")) or "",
-        setup_state=_text(status.get("setup_state")) or "",
-        sync_state=_text(status.get("sync_state")) or "",
-        succeeded_at=_text(row.get("succeeded_at")),
-        failed_at=_text(row.get("failed_at")),
-        rescheduled_for=_text(status.get("rescheduled_for")),
+        schedule_type=short_text(row.get("schedule_type")) or "",
+        setup_state=short_text(status.get("setup_state")) or "",
+        sync_state=short_text(status.get("sync_state")) or "",
+        succeeded_at=short_text(row.get("succeeded_at")),
+        failed_at=short_text(row.get("failed_at")),
+        rescheduled_for=short_text(status.get("rescheduled_for")),
         historical=status.get("is_historical_sync") is True,
         tasks=_messages(status.get("tasks")),
         warnings=_messages(status.get("warnings")),
-        created_at=_text(row.get("created_at")),
+        created_at=short_text(row.get("created_at")),
     )
 
 
@@ -637,11 +642,11 @@ def _record(row: Row) -> HistoryRecord:
             volumes[f"{stage}_volume_mb"] = volume
 
     return HistoryRecord(
-        sync_id=_text(row.get("sync_id")) or "",
-        status=_text(row.get("status")) or "",
-        start=_text(row.get("start")),
-        end=_text(row.get("end")),
-        reason=_text(row.get("reason")) or "",
+        sync_id=short_text(row.get("sync_id")) or "",
+        status=short_text(row.get("status")) or "",
+        start=short_text(row.get("start")),
+        end=short_text(row.get("end")),
+        reason=words_of(row.get("reason"), longest=LONGEST_MESSAGE),
         volumes=volumes,
     )
 
@@ -776,11 +781,11 @@ def _messages(value: object) -> tuple[str, ...]:
         return ()
 
     told = [
-        each.get("message") or each.get("code")
-        for each in value
+        words_of(each.get("message")) or words_of(each.get("code"))
+        for each in value[:MESSAGES]
         if isinstance(each, dict)
     ]
-    return tuple(str(each) for each in told if each)
+    return tuple(each for each in told if each)
 
 
 # The vendor ---------------------------------------------------------------------------
@@ -899,5 +904,5 @@ def _explanation(reply: Reply) -> str:
     except UnreadableReply:
         return ""
 
-    parts = (body.get("code"), body.get("message"))
-    return ": ".join(str(part) for part in parts if part)
+    parts = (words_of(body.get("code")), words_of(body.get("message")))
+    return ": ".join(part for part in parts if part)

@@ -31,6 +31,7 @@ from async_triggers.engine.wire import (
     CredentialKind,
     Credentials,
     Request,
+    words_of,
 )
 from async_triggers.fivetran import api
 from async_triggers.fivetran.api import FIVETRAN
@@ -161,7 +162,7 @@ class FivetranHook(VendorHook):
             rows, request = api.read_items(
                 request, await leased.call(request, attempts=self.attempts)
             )
-            found |= {api.row_id(row): str(row.get("name") or "") for row in rows}
+            found |= {api.row_id(row): words_of(row.get("name")) for row in rows}
 
         return found
 
@@ -200,9 +201,9 @@ class FivetranHook(VendorHook):
             rows, following = api.read_items(
                 request, await leased.call(request, attempts=self.attempts)
             )
-            names += [str(row.get("name")) for row in rows]
+            names += [words_of(row.get("name")) for row in rows]
             groups += [
-                str(row["id"]) for row in rows if row.get("name") == destination_name
+                api.row_id(row) for row in rows if row.get("name") == destination_name
             ]
             request = following
 
@@ -376,7 +377,8 @@ class FivetranHook(VendorHook):
         """Ask who we are."""
         request = api.account_info()
         data = api.read_data(request, await leased.call(request, attempts=1))
-        name = data.get("account_name") or data.get("account_id") or "an account"
+        told = (words_of(data.get(each)) for each in ("account_name", "account_id"))
+        name = next(filter(None, told), "an account")
         return f"Fivetran knows these credentials as {name}"
 
 
@@ -394,6 +396,11 @@ def _base_url(host: str, port: int | None) -> str:
     if not text:
         return API
 
+    if "@" in text:
+        # Also behind a slash, which a password may hold.
+        msg = "host holds a user or a password: put them into login and password"
+        raise AccountMisconfigured(msg)
+
     if "://" not in text:
         text = f"https://{text}"
 
@@ -404,14 +411,12 @@ def _base_url(host: str, port: int | None) -> str:
         parts, number = urlsplit(""), None
 
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        msg = f"host {host!r} is no URL: leave it empty, or write it as https://host"
+        # What the host holds is not repeated: it may be a password.
+        msg = "host is no URL: leave it empty, or write it as https://host"
         raise AccountMisconfigured(msg)
 
-    if parts.username or parts.password:
-        msg = "host holds a user or a password: put them into login and password"
-        raise AccountMisconfigured(msg)
-
-    where = f"{parts.scheme}://{parts.hostname}" + (f":{number}" if number else "")
+    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    where = f"{parts.scheme}://{name}" + (f":{number}" if number else "")
     return where + parts.path.removesuffix("/v1").rstrip("/")
 
 
@@ -445,7 +450,7 @@ def _is_trial(extra: Mapping[str, Any]) -> bool:
     told = extra.get("trial")
     word = "" if told is None else str(told).strip().lower()
     if word not in {"", "true", "false"}:
-        msg = f"extra.trial must be true or false, not {told!r}"
+        msg = "extra.trial must be true or false"
         raise AccountMisconfigured(msg)
 
     return word == "true"

@@ -25,8 +25,9 @@ class SimRequest:
     method: str
     path: str
     query: list[tuple[str, str]] = field(default_factory=list)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    # Not shown: they are credentials, or hold some.
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
 
     @classmethod
     def to(
@@ -96,7 +97,7 @@ class SimReply:
 
     status: int
     headers: dict[str, str]
-    body: bytes
+    body: bytes = field(repr=False)  # it may be an access token
     delay: float = 0.0
     fault: WireFault | None = None
     drip: float = 0.0

@@ -212,7 +212,7 @@ def test_the_budget_may_come_from_airflows_configuration(
     ("fields", "words"),
     [
         ({"host": ""}, "host is empty: set it"),
-        ({"host": "ftp://x"}, "host 'ftp://x' is no http or https URL: write it as"),
+        ({"host": "ftp://x"}, "host is no http or https URL: write it as"),
         ({"login": "id"}, "password is empty: set it to the client secret"),
         ({"extra": "{"}, "extra is not JSON: correct"),
         ({"extra": "[1]"}, "extra is not a JSON object: correct"),
@@ -433,3 +433,12 @@ def test_credentials_sent_in_the_clear_are_warned_about(
     connect(host="http://airbyte.example")
     AirbyteHook().account()
     assert "sends its credentials to airbyte.example unencrypted" in caplog.text
+
+    connect(host="https://airbyte.example", schema="http://tokens.example/token")
+    AirbyteHook().account()
+    assert "sends its credentials to tokens.example unencrypted" in caplog.text
+    assert "does not check TLS certificates" not in caplog.text
+
+    connect(host="https://airbyte.example", extra='{"verify": false}')
+    AirbyteHook().account()
+    assert "does not check TLS certificates" in caplog.text

@@ -74,8 +74,8 @@ def test_the_account_of_a_task_wins_over_the_connection() -> None:
     [
         ({"password": None}, "password is empty"),
         ({"login": None}, "login is empty"),
-        ({"login": "me@example.test"}, "login 'me@example.test' is no account id"),
-        ({"host": "ftp://x"}, "host 'ftp://x' is no host"),
+        ({"login": "me@example.test"}, "login is no account id"),
+        ({"host": "ftp://x"}, "host is no host"),
         ({"extra": "{"}, "extra is not JSON"),
     ],
 )

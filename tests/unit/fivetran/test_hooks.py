@@ -87,7 +87,7 @@ def test_what_was_pasted_around_a_key_is_left_out() -> None:
         ({"login": "", "password": "planted"}, "login is empty and password is no"),
         ({"login": "planted", "password": ""}, "password is empty and login is no"),
         ({"login": "", "password": "cGxhbnRlZA=="}, "login is empty"),
-        ({"host": "ftp://x"}, "host 'ftp://x' is no URL"),
+        ({"host": "ftp://x"}, "host is no URL"),
         ({"host": "https://x:port"}, "is no URL"),
         ({"host": "https://u:planted@x"}, "host holds a user"),
         ({"extra": {"trial": "perhaps"}}, "extra.trial must be true or false"),
