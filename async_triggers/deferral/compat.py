@@ -6,6 +6,7 @@ that a change in Airflow is met in one file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.xcom import BaseXCom
@@ -16,9 +17,12 @@ from airflow.sdk.exceptions import (
     AirflowNotFoundException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     TaskDeferralError,
     TaskDeferralTimeout,
 )
+
+from async_triggers.deferral.kill import NO_STATUS
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,12 +33,14 @@ __all__ = [
     "AirflowNotFoundException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
+    "AirflowTaskTimeout",
     "TaskDeferralError",
     "TaskDeferralTimeout",
     "earliest_event",
     "owner_token",
     "push_owner_token",
     "task_state",
+    "task_state_on_worker",
 ]
 
 MIN_HEARTBEAT_DEFAULT = 5.0
@@ -100,25 +106,58 @@ async def task_state(ti: Any) -> str | None:
     """
     # Heavy, and needed on the triggerer alone, which has them loaded.
     from airflow.sdk.execution_time import task_runner  # noqa: PLC0415
-    from airflow.sdk.execution_time.comms import (  # noqa: PLC0415
-        GetTaskStates,
-        TaskStatesResult,
+
+    answer = await task_runner.SUPERVISOR_COMMS.asend(_question(ti))
+    state = _states(ti, answer).get(_state_key(ti))
+    return None if state is None else str(state)
+
+
+def task_state_on_worker(ti: Any) -> str | None:
+    """Ask from a worker for the state of its task now (blocking).
+
+    None when there is no such task any more, or no Airflow around the operator;
+    ``no_status`` when Airflow has put it back. Waits for its turn while another thread
+    asks Airflow for something. Raise RuntimeError when the supervisor does not know.
+    """
+    from airflow.sdk.execution_time import task_runner  # noqa: PLC0415 - as above
+
+    supervisor = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    if supervisor is None:
+        return None
+
+    states = _states(ti, supervisor.send(_question(ti)))
+    key = _state_key(ti)
+    if key not in states:
+        return None
+
+    return NO_STATUS if states[key] is None else str(states[key])
+
+
+def _is_mapped(ti: Any) -> bool:
+    return ti.map_index is not None and ti.map_index >= 0
+
+
+def _state_key(ti: Any) -> str:
+    return f"{ti.task_id}_{ti.map_index}" if _is_mapped(ti) else str(ti.task_id)
+
+
+def _question(ti: Any) -> Any:
+    from airflow.sdk.execution_time.comms import GetTaskStates  # noqa: PLC0415
+
+    return GetTaskStates(
+        dag_id=ti.dag_id,
+        task_ids=[ti.task_id],
+        run_ids=[ti.run_id],
+        map_index=ti.map_index if _is_mapped(ti) else None,
     )
 
-    mapped = ti.map_index is not None and ti.map_index >= 0
-    answer = await task_runner.SUPERVISOR_COMMS.asend(
-        GetTaskStates(
-            dag_id=ti.dag_id,
-            task_ids=[ti.task_id],
-            run_ids=[ti.run_id],
-            map_index=ti.map_index if mapped else None,
-        )
-    )
+
+def _states(ti: Any, answer: object) -> Mapping[str, Any]:
+    from airflow.sdk.execution_time.comms import TaskStatesResult  # noqa: PLC0415
+
     if not isinstance(answer, TaskStatesResult):
         msg = f"the supervisor answered {type(answer).__name__}"
         raise RuntimeError(msg)  # noqa: TRY004 - not a wrong argument
 
-    key = f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id
-    states = answer.task_states.get(ti.run_id, {})
-    state = states.get(key)
-    return None if state is None else str(state)
+    states: Mapping[str, Any] = answer.task_states.get(ti.run_id, {})
+    return states

@@ -1,4 +1,4 @@
-"""Whether a killed trigger cancels its job: a pure decision.
+"""Whether a killed trigger or task cancels its job: pure decisions.
 
 Airflow 3.3 calls ``on_kill`` for a user's action and for a takeover alike, and a cleared
 task may have begun its next attempt before. What tells these apart is the task's state
@@ -20,6 +20,7 @@ class Verdict(Enum):
     REATTACHED = "left alone, a newer attempt of the task waits for it"
     TAKEN_OVER = "left alone, another triggerer waits for it"
     RETRY = "left alone, the retry of the task will attach to it"
+    AGAIN = "left alone: nobody stopped the task, and its next attempt attaches to it"
     NO_TOKEN = (
         "left alone: the task is still deferred and pushed no owner token, so a takeover"  # noqa: S105
         " cannot be told from a clear; call claim() before defer()"
@@ -65,3 +66,37 @@ def judge_kill(  # noqa: PLR0911 - the rows of a table
         return Verdict.RETRY
 
     return Verdict.CANCEL
+
+
+NO_STATUS = "no_status"
+"""The state of a task that Airflow has put back and not scheduled again yet."""
+
+_GOES_ON = frozenset(
+    {
+        NO_STATUS,
+        "scheduled",
+        "queued",
+        "running",
+        "deferred",
+        "up_for_retry",
+        "up_for_reschedule",
+    }
+)
+
+
+def judge_stop(state: str | Exception | None) -> Verdict:
+    """Decide for a task that is told to stop on its worker.
+
+    A worker tells its task so when a user marked, cleared or failed it, but also when
+    Airflow lost sight of the task: a scheduler that was away counts it as orphaned, a
+    heartbeat came too late, or none got through. Then the task is started again, maybe
+    runs again already, and attaches to the same job. A task that a user has cleared is
+    ``restarting`` until its process has ended.
+
+    ``state`` is the task's state now, None if there is no such task any more, an
+    exception if it could not be learnt.
+    """
+    if isinstance(state, Exception):
+        return Verdict.UNKNOWN
+
+    return Verdict.AGAIN if state in _GOES_ON else Verdict.CANCEL

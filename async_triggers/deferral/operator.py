@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -42,6 +43,7 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, wall_clock
+from async_triggers.deferral.kill import Verdict, judge_stop
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.record import (
     KEY,
@@ -135,6 +137,9 @@ class JobOperator(BaseOperator):
     _owned: bool = False
     _carried: Record | None = None
     _killed: bool = False
+    _killing: threading.Thread | None = None
+    _ti: Any = None
+    _verdict: Verdict | None = None
     _main: asyncio.Task[Any] | None = None
     _interruptible: bool = False
 
@@ -242,11 +247,17 @@ class JobOperator(BaseOperator):
         self, context: Context, end_time: float | None, superseded: str | None
     ) -> Any:
         self.check_arguments()
+        self._ti = context["ti"]
         with self._at_work():
             try:
                 return self._attempt(context, end_time, superseded)
             except TaskKilled:
-                self._mark_killed(context)
+                if self._killing is not None:
+                    self._killing.join(KILL_JOIN)
+
+                if self._learn_verdict() is Verdict.CANCEL:
+                    self._mark_killed(context)
+
                 raise
 
     def _attempt(
@@ -812,10 +823,16 @@ class JobOperator(BaseOperator):
         """Cancel the job that this attempt waits for on the worker.
 
         Called on top of the running ``execute``, in a signal handler: the cancel runs on
-        a loop of its own in a thread, asks Airflow for nothing, and is given up after
-        four seconds. ``execute`` ends by itself afterwards.
+        a loop of its own in a thread, and is given up after four seconds. A worker is
+        told to stop its task by users and by accidents alike, so the thread asks Airflow
+        for the task's state first, its one question. ``execute`` ends by itself
+        afterwards.
         """
         self._killed = True
+        if isinstance(sys.exception(), compat.AirflowTaskTimeout):
+            # Airflow calls it while it handles the end of execution_timeout.
+            self._verdict = Verdict.CANCEL
+
         account, job_id = self._account, self._job_id
         if (
             account is not None
@@ -823,17 +840,35 @@ class JobOperator(BaseOperator):
             and self._owned
             and self.cancel_on_kill
         ):
-            thread = threading.Thread(
-                target=self._cancel_from_thread, args=(account, job_id), daemon=True
+            self._killing = threading.Thread(
+                target=self._settle_from_thread, args=(account, job_id), daemon=True
             )
-            thread.start()
-            thread.join(KILL_JOIN)
+            self._killing.start()
+            self._killing.join(KILL_JOIN)
 
         main = self._main
         if main is not None and self._interruptible and self._runner is not None:
             self._runner.get_loop().call_soon_threadsafe(main.cancel)
 
-    def _cancel_from_thread(self, account: Account, job_id: str) -> None:
+    def _learn_verdict(self) -> Verdict:
+        """Return whether the task was stopped by somebody who wants its job stopped."""
+        if self._verdict is None:
+            state: str | Exception | None
+            try:
+                state = compat.task_state_on_worker(self._ti)
+            except Exception as error:  # noqa: BLE001 - any failure means "not known"
+                state = error
+
+            self._verdict = judge_stop(state)
+
+        return self._verdict
+
+    def _settle_from_thread(self, account: Account, job_id: str) -> None:
+        verdict = self._learn_verdict()
+        if verdict is not Verdict.CANCEL:
+            self.log.warning("Job %s: %s", job_id, verdict.value)
+            return
+
         hook = self.make_hook()
 
         async def cancel() -> None:

@@ -221,6 +221,14 @@ def make_world(monkeypatch: pytest.MonkeyPatch) -> World:
 
         return state
 
+    def task_state_on_worker(ti: Any) -> str | None:
+        # Whoever is told to stop was marked failed, where a test says nothing else.
+        state = world.states.get((ti.task_id, ti.map_index), "failed")
+        if isinstance(state, Exception):
+            raise state
+
+        return state
+
     monkeypatch.setattr(asyncio.events, "new_event_loop", world.new_loop)
     monkeypatch.setattr(asyncio, "to_thread", at_once)
     monkeypatch.setattr(hook, "time", SimpleNamespace(time=world.now))
@@ -228,6 +236,7 @@ def make_world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(Transport, "_ask", ask)
     monkeypatch.setattr(compat, "BaseXCom", XCom(world))
     monkeypatch.setattr(compat, "task_state", task_state)
+    monkeypatch.setattr(compat, "task_state_on_worker", task_state_on_worker)
     return world
 
 

@@ -190,20 +190,27 @@ def test_a_vendor_that_does_not_answer_holds_the_kill_up_for_four_seconds(
 
 
 def test_execution_timeout_on_the_worker_cancels_the_job(task: Task) -> None:
-    # Airflow raises in a signal handler, and then calls on_kill.
+    # Airflow raises in a signal handler, and calls on_kill where it catches that.
     def expire() -> None:
         raise AirflowTaskTimeout("Timeout")
 
-    task.world.signals.append((100.0, expire))
-    with pytest.raises(AirflowTaskTimeout):
-        task.execute()
+    def execute() -> None:
+        try:
+            task.execute()
+        except AirflowTaskTimeout:
+            task.operator.on_kill()
+            raise
 
-    task.operator.on_kill()
+    task.world.signals.append((100.0, expire))
+    task.world.states["sync", -1] = "running"
+
+    with pytest.raises(AirflowTaskTimeout):
+        execute()
 
     assert task.world.state_of(1) == "cancelled"
 
 
-def test_a_kill_asks_airflow_for_nothing(
+def test_a_kill_asks_airflow_for_nothing_but_the_state(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(*args: object, **kwargs: object) -> None:
@@ -223,6 +230,69 @@ def test_a_kill_asks_airflow_for_nothing(
 
     assert task.world.state_of(1) == "cancelled"
     assert task.store.values["async_triggers"]["killed"] is True
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["running", "no_status", "scheduled", "queued", "deferred", "up_for_retry"],
+)
+def test_when_airflow_lost_sight_of_the_task_the_next_attempt_attaches(
+    task: Task, state: str
+) -> None:
+    """A scheduler that was away, or a late heartbeat: nobody wanted the job stopped."""
+    task.world.states["sync", -1] = state
+    kill_after(task, 100.0)
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.world.cancels == 0
+    assert task.store.values["async_triggers"]["killed"] is False
+    task.world.airbyte.finish("1", "succeeded")
+    task.retry()
+    assert task.run() == 1
+    assert task.world.starts == 1
+
+
+@pytest.mark.parametrize("state", ["restarting", "failed", "success", "removed", None])
+def test_when_a_user_stopped_the_task_the_job_is_cancelled(
+    task: Task, state: str | None
+) -> None:
+    """None: the run was deleted."""
+    task.world.states["sync", -1] = state
+    kill_after(task, 100.0)
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.world.state_of(1) == "cancelled"
+    assert task.store.values["async_triggers"]["killed"] is True
+
+
+def test_when_the_state_cannot_be_learnt_the_job_is_left_alone(
+    task: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    task.world.states["sync", -1] = RuntimeError("API_SERVER_ERROR")
+    kill_after(task, 100.0)
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.world.cancels == 0
+    assert "state of its task could not be learnt" in caplog.text
+
+
+def test_lost_sight_of_during_the_start_the_next_attempt_attaches(task: Task) -> None:
+    task.world.states["sync", -1] = "queued"
+    kill_at(task, "POST", "/jobs")
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    task.world.airbyte.finish("1", "succeeded")
+    task.retry()
+    assert task.run() == 1
+    assert (task.world.starts, task.world.cancels) == (1, 0)
 
 
 def test_resumed_with_an_event_a_kill_has_nothing_to_cancel(task: Task) -> None:
