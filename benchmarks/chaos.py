@@ -29,8 +29,11 @@ from async_triggers.demo.deployment import Deployment
 from async_triggers.simulator import SimulatorThread
 from benchmarks.campaign.plan import VENDORS, Plan, make_plan
 from benchmarks.campaign.play import DAGS, TRIGGERERS, Campaign, config
+from benchmarks.campaign.report import markdown
 from benchmarks.campaign.verdict import SINS, Finding, Told, delays, judge, table
 from tests.stack.postgres import PostgresServer
+
+MEASURED = Path(__file__).parents[1] / "docs" / "measured"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,12 +84,16 @@ def main(arguments: list[str] | None = None) -> int:
     findings = [finding for each in told for finding in judge(each)]
     missing = len(plan.jobs) - len(told)
     _show(plan, told, findings, campaign, left, faults)
-    if options.json is not None:
-        options.json.write_text(
-            json.dumps(
-                _raw(plan, told, findings, campaign, left, faults, requests), indent=1
-            )
-        )
+    seen = _raw(plan, told, findings, campaign, left, faults, requests)
+    everything = seen | {"told": [asdict(each) for each in told]}
+    (home / "campaign.json").write_text(json.dumps(everything, indent=1) + "\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    target = options.out / f"chaos-{plan.seed}.json"
+    target.write_text(json.dumps(seen, indent=1) + "\n")
+    campaigns = [
+        json.loads(each.read_text()) for each in options.out.glob("chaos-*.json")
+    ]
+    (options.out / "chaos.md").write_text(markdown(campaigns))
     if missing:
         print(f"{missing} jobs were never begun")
     return 1 if findings or left or missing else 0
@@ -106,7 +113,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         default=300,
         help="seconds for the tasks to end once all troubles are over (300)",
     )
-    parser.add_argument("--json", type=Path, help="file for everything that was seen")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=MEASURED,
+        help="folder for chaos-<seed>.json and for the table of all seeds in it"
+        " (docs/measured)",
+    )
     parser.add_argument("--home", type=Path, help="folder for Airflow and its logs")
     return parser.parse_args(arguments)
 
@@ -167,14 +180,13 @@ def _raw(
             "async_triggers": version("async-triggers"),
         },
         "table": [asdict(row) for row in table(told)],
-        "delays": delays(told),
+        "delays": [round(each, 1) for each in delays(told)],
         "findings": [str(finding) for finding in findings],
         "notes": campaign.notes,
         "hits": dict(campaign.hits),
         "faults": faults,
         "requests": requests,
         "triggers_left": left,
-        "told": [asdict(each) for each in told],
     }
 
 

@@ -19,21 +19,22 @@ if TYPE_CHECKING:
 def test_nothing_is_lost_and_nothing_starts_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = tmp_path / "told.json"
+    home = tmp_path / "airflow"
 
     ended = chaos.main(
         [
             *("--seed", "1", "--minutes", "1", "--jobs-per-minute", "18"),
-            *("--json", str(told), "--home", str(tmp_path / "airflow")),
+            *("--out", str(tmp_path / "out"), "--home", str(home)),
         ]
     )
 
     said = capsys.readouterr().out
     assert ended == 0, said
-    seen = json.loads(told.read_text())
+    seen = json.loads((home / "campaign.json").read_text())
     assert seen["findings"] == []
     assert seen["triggers_left"] == 0
     assert len(seen["told"]) == 18
+    assert "| 1 | 1 | 18 |" in (tmp_path / "out" / "chaos.md").read_text()
     # It was no calm minute.
     assert sum(seen["hits"].get(blow, 0) for blow in BLOWS) >= len(BLOWS) - 1
     assert all(seen["faults"][vendor] for vendor in VENDORS)

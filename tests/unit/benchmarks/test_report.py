@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.campaign.report import markdown
+from benchmarks.campaign.verdict import SINS
+
+
+def campaign(seed: int, **changes: Any) -> dict[str, Any]:
+    row = {
+        "name": "all",
+        "jobs": 30,
+        "starts": 34,
+        "sins": dict.fromkeys(SINS, 0),
+        "median": 9.4,
+        "slowest": 186.2,
+    }
+    return {
+        "seed": seed,
+        "seconds": 90,
+        "table": [{"name": "airbyte"}, row],
+        "hits": {"kill -9 a triggerer": 2, "user: clear": 1, "airbyte: dead": 1},
+        "faults": {"airbyte": {"reset": 3}, "fivetran": {}},
+        "requests": 300,
+        "triggers_left": 0,
+        **changes,
+    }
+
+
+def test_every_seed_has_its_row_and_its_column() -> None:
+    text = markdown([campaign(10), campaign(9, hits={"user: mark failed": 4})])
+
+    rows = text.splitlines()
+    assert rows.index("| 9 | 1.5 | 30 | 34 | 0 | 0 | 0 | 0 | 0 |") < rows.index(
+        "| 10 | 1.5 | 30 | 34 | 0 | 0 | 0 | 0 | 0 |"
+    )
+    assert "| 10 | 0 | 300 | 3 | 9 s | 186 s |" in rows
+    assert "| kill -9 a triggerer | 0 | 2 |" in rows
+    assert "| user: mark failed | 4 | 0 |" in rows
+    assert "airbyte: dead" not in text
