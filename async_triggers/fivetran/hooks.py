@@ -341,6 +341,24 @@ class FivetranHook(VendorHook):
 
         return found
 
+    async def find_stop(
+        self,
+        leased: LeasedAccount,
+        connection: api.Connection,
+        run: api.Run,
+        *,
+        now: float,
+    ) -> Job | None:
+        """Ask the history whether a run has stopped: its connection's times may not tell.
+
+        Raise a permanent error for an account without the history.
+        """
+        since, until = api.history_window(run, now=now)
+        records = await self.list_syncs(
+            leased, run.connection_id, since=since, until=until
+        )
+        return api.find_stop(connection, run, records, now=now)
+
     async def settle(
         self, leased: LeasedAccount, job: Job, *, now: float | None
     ) -> Job:

@@ -17,6 +17,7 @@ from async_triggers.deferral.operator import IF_RUNNING, Before, JobOperator
 from async_triggers.deferral.record import Intent
 from async_triggers.engine.errors import (
     JobNotFound,
+    PermanentError,
     RequestRejected,
     TransientError,
 )
@@ -297,10 +298,27 @@ class FivetranOperator(JobOperator):
     # The sync ---------------------------------------------------------------------
 
     async def look(self, leased: LeasedAccount, job_id: str) -> Seen:
-        """Ask how a run is doing."""
-        seen = await self.make_hook().look(leased, api.Run.from_id(job_id))
-        self._now = seen.at
-        return replace(seen, job=stopped_job(seen.job)) if self._stopped else seen
+        """Ask how a run is doing.
+
+        One that was cancelled at Fivetran leaves its connection as if it were still to
+        come; an attempt that attached to it would wait in vain.
+        """
+        run, hook = api.Run.from_id(job_id), self.make_hook()
+        connection, now = await hook.get_fivetran_connection(leased, run.connection_id)
+        self._now = now
+        job = api.judge_run(connection, run)
+        if self._stopped:
+            return Seen(job=stopped_job(job), at=now)
+
+        if job.word == api.SCHEDULED and run.at is not None and now is not None:
+            try:
+                stop = await hook.find_stop(leased, connection, run, now=now)
+            except PermanentError as error:
+                self.log.info("The sync history could not be read: %s", error.message)
+            else:
+                job = stop or job
+
+        return Seen(job=job, at=now)
 
     async def cancel(self, leased: LeasedAccount, job_id: str) -> None:
         """Stop the sync by pausing its connection, if it is still that sync which runs."""

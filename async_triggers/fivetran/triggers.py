@@ -300,18 +300,13 @@ class FivetranTrigger(JobTrigger):
         if now is None:
             return None
 
-        since, until = api.history_window(run, now=now)
         try:
-            records = await self.make_hook().list_syncs(
-                leased, self.connector_id, since=since, until=until
-            )
+            return await self.make_hook().find_stop(leased, connection, run, now=now)
         except PermanentError as error:
             # An account without the history: nothing more can be learnt.
             self.log.info("The sync history could not be read: %s", error.message)
             self._ask_why_at = math.inf
             return None
-
-        return api.find_stop(connection, run, records, now=now)
 
 
 def stopped_job(job: Job) -> Job:

@@ -222,6 +222,38 @@ def test_a_sync_cancelled_at_the_vendor_leaves_no_time_and_is_noticed(
     assert task.xcoms["fivetran_sync"]["sync_id"] == "sync-000001"
 
 
+@EVERY_MODE
+@pytest.mark.parametrize("again", ["retry", "clear"])
+def test_after_a_sync_cancelled_at_the_vendor_a_new_one_is_started(
+    world: FivetranWorld, again: str, *, deferrable: bool
+) -> None:
+    world.add(lives=["syncing:60 canceled", "syncing:30 succeeded"])
+    task = Task(world, sync(deferrable=deferrable))
+    with pytest.raises(JobCancelled):
+        task.run()
+
+    getattr(task, again)()
+
+    assert task.run() == world.shown()["succeeded_at"]
+    assert world.starts == 2
+
+
+def test_without_a_history_a_retry_attaches_to_what_may_yet_come(
+    world: FivetranWorld,
+) -> None:
+    world.fivetran.configure(sync_history=False)
+    world.add(lives=["syncing:60 canceled"])
+    task = Task(world, sync(timeout=HOUR))
+    with pytest.raises(JobTimedOut):
+        task.run()
+
+    task.retry()
+
+    with pytest.raises(JobTimedOut):
+        task.run()
+    assert world.starts == 1
+
+
 @pytest.mark.parametrize(
     ("schedule", "ends"), [("manual", True), ("auto", False)], ids=["manual", "auto"]
 )
