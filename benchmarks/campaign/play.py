@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,8 +38,12 @@ _TELL: Final = 20.0
 """Seconds between two lines on how far it is."""
 _DRAIN: Final = 10.0
 """Seconds for which a triggerer that was told to end may still show signs of life."""
-_SETTLED: Final = 45.0
+_SETTLED: Final = 120.0
 """Seconds in which Airflow tells a triggerer of what a user did, and it acts on it."""
+_UNSEEN: Final = 10.0
+"""Seconds allowed for that where nothing comes of it that could be seen."""
+_PAUSES: Final = {"airbyte": 120.0, "fivetran": 300.0, "dbt_cloud": 300.0}
+"""Seconds for which a 429 without a time pauses an account, as each vendor documents."""
 _FINAL: Final = frozenset({"success", "failed", "skipped", "upstream_failed"})
 
 _STATES: Final[dict[str, State]] = {
@@ -70,6 +74,7 @@ _LOOK_AT_TASKS: Final = """
 class Task:
     """One task as Airflow's tables show it, with what was seen of it before."""
 
+    begun: float
     state: str | None = None
     attempts: int = 0
     ended: float | None = None
@@ -104,7 +109,11 @@ class Campaign:
     notes: list[str] = field(default_factory=list)
     _frozen: set[int] = field(default_factory=set)
     _struck_at: float = 0.0
-    _calm: threading.Lock = field(default_factory=threading.Lock)
+    _away_until: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _settling: dict[str, float] = field(default_factory=dict)
+    # Set while no user waits for what he did; held while a process is being hit.
+    _calm: threading.Event = field(default_factory=threading.Event)
+    _striking: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
     _began: float = 0.0
     _told_at: float = -math.inf
@@ -138,7 +147,10 @@ class Campaign:
         blows.start()
         try:
             self._play()
-            blows.join()
+            while blows.is_alive():
+                self._look()
+                self._grant_wishes()
+                self._sleep(_LOOK)
             self._heal()
             self._settle(settle)
         finally:
@@ -221,9 +233,9 @@ class Campaign:
         if job.kind == "sensor":
             conf |= self._begin_foreign(job)
         body = {"dag_run_id": job.run_id, "logical_date": None, "conf": conf}
+        self.tasks[job.run_id] = Task(begun=time.time())
         # Asking twice is harmless: the second time the run is there already.
         self._ask(f"/dags/{job.dag_id}/dagRuns", body, method="POST", done=409)
-        self.tasks.setdefault(job.run_id, Task())
 
     def _begin_foreign(self, job: PlannedJob) -> dict[str, str]:
         (life,) = job.lives
@@ -258,29 +270,52 @@ class Campaign:
         """Do what users want done to tasks that are deferred, all that are due at once.
 
         Airflow tells a trigger that it is killed only while it runs on a triggerer that
-        lives. So no process is hit from here until that has been done.
+        lives, and what that triggerer has begun ends with it. So no process is hit from
+        here until the jobs have been stopped.
         """
-        due = [job for job in self.plan.jobs if self._is_due(job)]
-        if not due or not self._calm.acquire(blocking=False):
+        self._settling = {
+            run_id: ends
+            for run_id, ends in self._settling.items()
+            if time.monotonic() < ends and not self._is_settled(run_id)
+        }
+        if self._settling:
             return
-        try:
+        self._calm.set()
+        with self._striking:
+            due = [job for job in self.plan.jobs if self._is_due(job)]
             due = [job for job in due if self._is_waited_for(job)]
-            for job in due:
-                self._grant(job)
             if due:
-                self._await_news(due)
-        finally:
-            self._calm.release()
+                self._calm.clear()
+        for job in due:
+            self._grant(job)
+            self._settling[job.run_id] = time.monotonic() + _SETTLED
+
+    def _is_settled(self, run_id: str) -> bool:
+        """Tell whether what a user did to a task has reached its job as well."""
+        (job,) = (each for each in self.plan.jobs if each.run_id == run_id)
+        wished = self.tasks[run_id].wished_at
+        if job.vendor == "fivetran" or wished is None:
+            # Nothing is to be seen there.
+            return wished is None or time.time() > wished + _UNSEEN
+        return not any(
+            view.target == job.target and view.created < wished
+            for view in self._vendor(job.vendor).jobs()
+        )
 
     def _is_due(self, job: PlannedJob) -> bool:
         task = self.tasks.get(job.run_id)
         if job.wish is None or task is None or task.wished_at is not None:
             return False
-        # Its triggerer has shown a sign of life since something was hit last.
+        # Its triggerer has shown a sign of life since something was hit last, it waits
+        # for a job that is there, and the vendor can be asked to stop it.
         return (
             task.state == "deferred"
             and task.triggerer_lived > self._struck_at + _DRAIN
             and not self._frozen
+            and time.monotonic() > self._away_until[job.vendor]
+            and any(
+                view.target == job.target for view in self._vendor(job.vendor).jobs()
+            )
         )
 
     def _is_waited_for(self, job: PlannedJob) -> bool:
@@ -314,19 +349,6 @@ class Campaign:
             state = "failed" if wish == "mark failed" else "success"
             self._ask(f"{path}/taskInstances/job", {"new_state": state}, method="PATCH")
 
-    def _await_news(self, jobs: list[PlannedJob]) -> None:
-        """Wait until the triggers that were killed are gone."""
-        triggers = {self.tasks[job.run_id].trigger for job in jobs}
-        ends = time.monotonic() + _SETTLED
-        while time.monotonic() < ends:
-            rows = self._query("SELECT id FROM trigger")
-            if rows is not None and triggers.isdisjoint(row[0] for row in rows):
-                # The triggerer looks for what is to be cancelled every second or so.
-                self._sleep(5.0)
-                return
-            self._sleep(0.5)
-        self.notes.append(f"triggers {triggers} were not removed in {_SETTLED:.0f} s")
-
     # Troubles ---------------------------------------------------------------------
 
     def _vendor(self, name: str) -> Any:
@@ -339,10 +361,22 @@ class Campaign:
         if trouble.fault is not None:
             with vendor.lock:
                 vendor.faults.add(Fault(**trouble.fault, lasts=trouble.lasts))
+            self._note_absence(trouble)
         elif trouble.quirks is not None:
             vendor.quirks = ListQuirks(**trouble.quirks)
         else:
             vendor.expire_tokens()
+
+    def _note_absence(self, trouble: Trouble) -> None:
+        """Note until when the vendor cannot be asked to stop a job."""
+        fault = trouble.fault or {}
+        after = trouble.lasts
+        if fault.get("status") == 429:
+            after += fault.get("retry_after") or _PAUSES[trouble.vendor]
+        elif fault.get("rate", 1.0) < 0.5:
+            return
+        until = time.monotonic() + after
+        self._away_until[trouble.vendor] = max(until, self._away_until[trouble.vendor])
 
     def _heal(self) -> None:
         for vendor in self.simulator.vendors:
@@ -364,9 +398,12 @@ class Campaign:
             if self._stop.wait(max(0.0, min(first_undo, first_blow) - self.now)):
                 return
             # Not while users wait for what they did to be noticed.
-            with self._calm:
+            while not self._calm.wait(0.5):
                 if self._stop.is_set():
                     return
+            with self._striking:
+                if not self._calm.is_set():
+                    continue
                 try:
                     if first_undo <= first_blow:
                         each = min(undo, key=lambda pair: pair[0])
@@ -457,7 +494,7 @@ class Campaign:
         for run_id, state, attempts, ended, trigger, lived in (
             self._query(_LOOK_AT_TASKS) or []
         ):
-            task = self.tasks.setdefault(run_id, Task())
+            task = self.tasks[run_id]
             task.state, task.attempts, task.trigger = state, attempts, trigger
             task.ended = None if ended is None else float(ended)
             task.triggerer_lived = float(lived or 0)
@@ -477,6 +514,7 @@ class Campaign:
         return [
             Told(
                 plan=job,
+                begun=task.begun,
                 state=task.state,
                 attempts=task.attempts,
                 ended=task.ended,

@@ -64,6 +64,7 @@ def told(
     )
     return Told(
         plan=plan,
+        begun=START - 1,
         state=state,
         attempts=1,
         ended=None if ended is None else START + ended,
