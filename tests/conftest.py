@@ -10,11 +10,10 @@ from aiohttp import ClientResponse
 from aioresponses import aioresponses
 from hypothesis import settings
 
+from tests import examples as profiles
 from tests.clock import VirtualClockLoop
 
-# The same examples in every run: what fails here fails everywhere.
-settings.register_profile("stable", derandomize=True, deadline=None, database=None)
-settings.load_profile("stable")
+settings.load_profile(profiles.STABLE)
 
 
 def pytest_asyncio_loop_factories(

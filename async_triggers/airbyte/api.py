@@ -434,11 +434,13 @@ def read_job(row: Row) -> Job:
 def row_id(row: Row) -> str:
     """Read the id of a job, or raise :class:`UnreadableReply`."""
     value = row.get("jobId")
-    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-        msg = "A job has no jobId"
+    text = "" if isinstance(value, bool) or not isinstance(value, int | str) else value
+    text = str(text)
+    if not (text.isascii() and text.isdigit()):
+        msg = "A job has no jobId that is a whole number"
         raise UnreadableReply(msg)
 
-    return str(value)
+    return text
 
 
 def read_connection(request: Request, reply: Reply) -> Connection:

@@ -574,7 +574,8 @@ def run_url(account: Account, row: Row) -> str:
 def _link(row: Row) -> str:
     """Return where the vendor says that a run is shown: people will click on it."""
     href = short_text(row.get("href")) or ""
-    return href if href.startswith(("https://", "http://")) else ""
+    usable = href.startswith(("https://", "http://")) and href.isprintable()
+    return href if usable else ""
 
 
 def read_cause(row: Row) -> str:
@@ -620,7 +621,7 @@ def read_failed_nodes(request: Request, reply: Reply) -> list[str]:
             continue
 
         node = short_text(result.get("unique_id")) or "a node without a name"
-        message = (_text(result.get("message")) or "").strip().split("\n")[0]
+        message = words_of(result.get("message")).strip().split("\n")[0]
         found.append(f"{node} ({message[:200]})" if message else node)
 
     return found

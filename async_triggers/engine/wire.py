@@ -375,15 +375,16 @@ def words_of(value: object, *, longest: int = LONGEST_DETAIL) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
 
-    return str(value)[:longest]
+    # PostgreSQL's JSON takes no NUL, and what is kept goes to Airflow's database.
+    return str(value)[:longest].replace("\0", "")
 
 
 def short_text(value: object) -> str | None:
     """Return a text of a row, cut where it is longer than it should ever be.
 
-    None for what is no text. What is kept of a row crosses logs and Airflow's database.
+    None for what is no text.
     """
-    return value[:LONGEST_DETAIL] if isinstance(value, str) else None
+    return words_of(value) if isinstance(value, str) else None
 
 
 def retry_after(reply: Reply) -> float | None:

@@ -10,26 +10,15 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    consumes,
-    initialize,
-    invariant,
-    rule,
-)
 
 from async_triggers.engine.errors import (
-    CredentialsRejected,
     EngineError,
-    JobNotFound,
     RateLimited,
-    Unreachable,
     VendorBroken,
 )
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import Budget, Request, Source
-from tests.clock import VirtualClockLoop, run_virtually
+from tests.clock import run_virtually
 from tests.unit.engine.fake import (
     EPOCH,
     FEED,
@@ -342,141 +331,3 @@ def seen_from(what: str, skew: float) -> str:
     since, comma, rest = after.partition(",")
     since = since.rstrip("}")
     return f"{before}{float(since) - EPOCH - skew:.3f}{comma}{rest}"
-
-
-class Waiters(RuleBasedStateMachine):
-    """Join, leave, fail and answer in any order: nobody is lost or told twice."""
-
-    waiters = Bundle("waiters")
-
-    @initialize(sources=ways)
-    def begin(self, sources: tuple[Source, ...]) -> None:
-        self.runner = asyncio.Runner(loop_factory=VirtualClockLoop)
-        self.told: dict[int, list[object]] = {}
-        self.tasks: dict[int, asyncio.Task[None]] = {}
-        self.jobs: dict[int, str] = {}
-        self.left: set[int] = set()
-        self.numbers = iter(range(10_000))
-        self.count = 0
-        self.rejecting = False
-
-        async def enter() -> World:
-            self.context = a_world(*sources)
-            world = await self.context.__aenter__()
-            for job in "abcd":
-                world.server.start(job, lasts=1e9)
-
-            return world
-
-        self.world = self.runner.run(enter())
-
-    def after(self, seconds: float) -> None:
-        self.runner.run(asyncio.sleep(seconds))
-
-    @rule(
-        target=waiters,
-        job=st.sampled_from("abcd"),
-        interval=st.sampled_from([5.0, 20.0, 60.0]),
-        sees=st.booleans(),
-    )
-    def join(self, job: str, interval: float, sees: bool) -> int:
-        number = next(self.numbers)
-        self.told[number] = []
-        self.jobs[number] = job
-
-        async def wait() -> None:
-            look = self.world.server.now() if sees else None
-            try:
-                job_ = await self.world.poller.wait(
-                    job, interval=interval, seen_at=look
-                )
-            except EngineError as error:
-                self.told[number].append(error)
-            else:
-                self.told[number].append(job_)
-
-        async def start() -> asyncio.Task[None]:
-            return asyncio.get_running_loop().create_task(wait())
-
-        self.tasks[number] = self.runner.run(start())
-        return number
-
-    @rule(number=consumes(waiters))
-    def leave(self, number: int) -> None:
-        if not self.tasks[number].done():
-            self.tasks[number].cancel()
-            self.left.add(number)
-
-    @rule(seconds=st.sampled_from([0.0, 0.05, 0.1, 1.0, 5.0, 29.9, 30.0, 200.0]))
-    def wait_a_while(self, seconds: float) -> None:
-        self.after(seconds)
-
-    @rule(job=st.sampled_from("abcd"))
-    def end(self, job: str) -> None:
-        self.count += 1
-        life = self.world.server.lives[job]
-        now = self.runner.get_loop().time()
-        self.world.server.lives[job] = replace(life, ends=min(life.ends, now))
-
-    @rule(job=st.sampled_from("abcd"))
-    def start_over(self, job: str) -> None:
-        # As with a vendor whose rows speak of a connection: it may run again.
-        self.world.server.lives[job] = Life(self.runner.get_loop().time(), 1e9)
-
-    @rule(error=st.sampled_from([Unreachable, VendorBroken, RateLimited, None]))
-    def trouble(self, error: type[EngineError] | None) -> None:
-        self.world.server.fault = lambda _: None if error is None else error("trouble")
-
-    @rule()
-    def reject(self) -> None:
-        self.world.server.fault = lambda _: CredentialsRejected("no")
-        self.rejecting = True
-
-    @rule(hidden=st.sets(st.sampled_from("abcd")))
-    def hide(self, hidden: set[str]) -> None:
-        self.world.server.hidden = hidden
-
-    @invariant()
-    def nobody_is_told_twice(self) -> None:
-        for number, told in getattr(self, "told", {}).items():
-            assert len(told) <= 1
-            assert not (number in self.left and told)
-
-    @invariant()
-    def the_count_is_right(self) -> None:
-        if hasattr(self, "world"):
-            self.after(0.0)
-            waiting = sum(not task.done() for task in self.tasks.values())
-            assert self.world.poller.statistics().waiters == waiting
-
-    def teardown(self) -> None:
-        if not hasattr(self, "world"):
-            return
-
-        server = self.world.server
-        server.fault = lambda _: None
-        server.hidden = set()
-        for job in "abcd":
-            self.end(job)
-
-        self.after(SWEEP + 200.0)
-        for number, told in self.told.items():
-            if number in self.left:
-                assert not told
-                continue
-
-            assert len(told) == 1, f"waiter {number} is lost"
-            if isinstance(told[0], Job):
-                assert told[0].id == self.jobs[number]
-                assert told[0].state.is_terminal
-            else:
-                assert isinstance(told[0], CredentialsRejected | JobNotFound)
-                assert self.rejecting
-
-        assert self.world.poller.idle
-        self.runner.run(self.context.__aexit__(None, None, None))
-        self.runner.close()
-
-
-TestWaiters = Waiters.TestCase
-TestWaiters.settings = settings(max_examples=40, stateful_step_count=25)
