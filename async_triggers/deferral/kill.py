@@ -18,6 +18,10 @@ class Verdict(Enum):
     CANCEL = "cancelled, because the task was stopped"
     ENDED = "had ended already"
     REATTACHED = "left alone, a newer attempt of the task waits for it"
+    REPLACED = (
+        "left to the newer attempt of the task, which stops it before it starts its own:"
+        " a cancel would stop whatever runs by now"
+    )
     TAKEN_OVER = "left alone, another triggerer waits for it"
     RETRY = "left alone, the retry of the task will attach to it"
     AGAIN = "left alone: nobody stopped the task, and its next attempt attaches to it"
@@ -40,18 +44,23 @@ def judge_kill(  # noqa: PLR0911 - the rows of a table
     job: Job | Exception,
     job_id: str,
     attempt: int,
+    stops_whatever_runs: bool = False,
 ) -> Verdict:
     """Decide from what was learnt; an exception stands for what could not be.
 
     ``state`` is the task's state now (None: the task or its run is gone), ``token`` the
     (attempt, job id) that the task pushed last, ``attempt`` the one that this trigger
-    belongs to. The first case that applies wins.
+    belongs to. ``stops_whatever_runs`` tells that the vendor's cancel names no job, and
+    that its jobs cannot be told apart. The first case that applies wins.
     """
     if isinstance(job, Job) and job.state.is_terminal:
         return Verdict.ENDED
 
     if isinstance(token, tuple) and token[0] > attempt:
-        return Verdict.REATTACHED if token[1] == job_id else Verdict.CANCEL
+        if token[1] == job_id:
+            return Verdict.REATTACHED
+
+        return Verdict.REPLACED if stops_whatever_runs else Verdict.CANCEL
 
     if isinstance(state, Exception):
         return Verdict.UNKNOWN

@@ -79,6 +79,8 @@ KILL_JOIN = 4.0
 """Seconds that on_kill may take: Airflow sends SIGKILL five seconds after SIGTERM."""
 CONFIRM_ON_WORKER = 30.0
 """Seconds a worker waits for a cancelled job to stop before it defers instead."""
+SUPERSEDING = "superseding"
+"""The job in the owner token of an attempt that ends an earlier one's job first."""
 TRY_AGAIN = 60.0
 """Seconds until the next try of a start that the vendor could not take."""
 
@@ -291,6 +293,8 @@ class JobOperator(BaseOperator):
                     return found, record.owned
 
             elif step is Next.SUPERSEDE:
+                # From here on the old job is ours to end: its trigger may yet be killed.
+                self._claim(context, SUPERSEDING)
                 found = self._supersede(record.job_id)
                 if found is not None:
                     new = replace(record, max_tries=ti.max_tries, killed=False)

@@ -63,6 +63,8 @@ class JobTrigger(BaseTrigger):
     """
 
     hook_class: ClassVar[type[VendorHook]]
+    stops_whatever_runs: ClassVar[bool] = False
+    """The vendor's cancel names no job, and the job that came after looks like ours."""
 
     # What the methods below read; subclasses take them as arguments.
     conn_id: str
@@ -494,6 +496,7 @@ class JobTrigger(BaseTrigger):
             job=job,
             job_id=self.shown_id,
             attempt=ti.try_number,
+            stops_whatever_runs=self.stops_whatever_runs,
         )
 
 

@@ -65,6 +65,7 @@ class FivetranTrigger(JobTrigger):
     """
 
     hook_class = FivetranHook
+    stops_whatever_runs = True
 
     def __init__(
         self,

@@ -50,6 +50,29 @@ def test_a_newer_attempt_decides_whatever_the_state(state: Any) -> None:
     assert judge(state, (3, "9")) is Verdict.CANCEL
 
 
+@pytest.mark.parametrize("state", [*OTHER_STATES, "deferred", "up_for_retry", UNKNOWN])
+@pytest.mark.parametrize(
+    ("token", "verdict"),
+    [
+        ((3, "9"), Verdict.REPLACED),
+        ((3, "1"), Verdict.REATTACHED),
+    ],
+)
+def test_a_cancel_that_names_no_job_is_left_to_the_newer_attempt(
+    state: Any, token: Any, verdict: Verdict
+) -> None:
+    found = judge_kill(
+        state=state,
+        token=token,
+        job=RUNNING,
+        job_id="1",
+        attempt=2,
+        stops_whatever_runs=True,
+    )
+
+    assert found is verdict
+
+
 @pytest.mark.parametrize(
     ("state", "token", "verdict"),
     [

@@ -1,0 +1,547 @@
+"""Stopping, clearing and running out of time: what becomes of the job, for every vendor.
+
+The remote job is cancelled when the user's intention says so, and never otherwise: not
+when a triggerer was replaced, not when a retry waits for the same job, not when another
+job runs by now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
+from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
+from async_triggers.deferral.errors import JobTimedOut
+from async_triggers.fivetran.operators import FivetranOperator
+from async_triggers.simulator import (
+    AirbyteSimulator,
+    DbtCloudSimulator,
+    Fault,
+    FivetranSimulator,
+)
+from async_triggers.simulator.dbt_cloud import DbtCloudSettings
+from tests.unit.deferral import stage
+from tests.unit.deferral.stage import (
+    Deferral,
+    Task,
+    TaskInstance,
+    World,
+    deferred,
+    make_world,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
+ACCOUNT = 70_403_103_916_001
+JOB = 4711
+TOKEN = "async_triggers_owner"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One vendor: how a job of it is asked for, stopped, and shown."""
+
+    name: str
+    simulator: Callable[[Callable[[], float]], Any]
+    operator: Callable[..., BaseOperator]
+    connection: dict[str, Any]
+    slow_cancel: dict[str, float]
+    cancel: tuple[str, str]
+    """Method and path of the request that stops a job."""
+
+
+def _airbyte(clock: Callable[[], float]) -> AirbyteSimulator:
+    simulator = AirbyteSimulator(clock=clock)
+    simulator.add_connection("c", lives=["running"])
+    return simulator
+
+
+def _fivetran(clock: Callable[[], float]) -> FivetranSimulator:
+    simulator = FivetranSimulator(clock=clock)
+    simulator.add_connection(
+        "c", lives=["syncing"], schedule_type="manual", succeeded_ago=3600
+    )
+    return simulator
+
+
+def _dbt_cloud(clock: Callable[[], float]) -> DbtCloudSimulator:
+    simulator = DbtCloudSimulator(DbtCloudSettings(account_id=ACCOUNT), clock=clock)
+    simulator.add_job(JOB, lives=["running"])
+    return simulator
+
+
+CASES = [
+    Case(
+        "airbyte",
+        _airbyte,
+        lambda **given: AirbyteTriggerSyncOperator(
+            task_id="sync", connection_id="c", airbyte_conn_id="conn", **given
+        ),
+        {
+            "host": "http://localhost:8000",
+            "login": "simulator-client",
+            "password": "simulator-secret",
+        },
+        {"cancel_blocks": 10.0},
+        ("DELETE", "*/jobs/*"),
+    ),
+    Case(
+        "fivetran",
+        _fivetran,
+        lambda **given: FivetranOperator(
+            task_id="sync",
+            connector_id="c",
+            fivetran_conn_id="conn",
+            **{"cancel_on_kill": True, "cancel_on_timeout": True, **given},
+        ),
+        {
+            "host": "http://localhost:8001",
+            "login": "simulator-key",
+            "password": "simulator-secret",
+        },
+        {"stop_blocks": 10.0},
+        ("PATCH", "*/connections/*"),
+    ),
+    Case(
+        "dbt_cloud",
+        _dbt_cloud,
+        lambda **given: DbtCloudRunJobOperator(
+            task_id="sync", job_id=JOB, dbt_cloud_conn_id="conn", **given
+        ),
+        {
+            "host": "http://localhost:8002",
+            "login": str(ACCOUNT),
+            "password": "simulator-token",
+        },
+        {"cancel_takes": 10.0},
+        ("POST", "*/cancel/"),
+    ),
+]
+every_vendor = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+class KillWorld(World):
+    """A world with one vendor, whose job runs until something ends it."""
+
+    case: Case
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.airbyte = self.case.simulator(self.now)
+        self.connect("conn", **self.case.connection)
+
+    @property
+    def running(self) -> list[str]:
+        """The jobs that run."""
+        return [view.job for view in self.airbyte.jobs()]
+
+    def run_another(self) -> None:
+        """Let somebody else start a job of the same thing."""
+        simulator: Any = self.airbyte
+        match self.case.name:
+            case "airbyte":
+                simulator.add_job("c", "running")
+            case "fivetran":
+                simulator.start_sync("c", "syncing")
+            case "dbt_cloud":
+                simulator.add_run(JOB, "running")
+
+    def finish_all(self) -> None:
+        """Let the running jobs succeed."""
+        word = "success" if self.case.name == "dbt_cloud" else "succeeded"
+        for job in self.running:
+            self.airbyte.finish(job, word)
+
+
+@pytest.fixture
+def world(case: Case, monkeypatch: pytest.MonkeyPatch) -> KillWorld:
+    monkeypatch.setattr(KillWorld, "case", case, raising=False)
+    monkeypatch.setattr(stage, "World", KillWorld)
+    world = make_world(monkeypatch)
+    assert isinstance(world, KillWorld)
+    return world
+
+
+@pytest.fixture
+def task(world: KillWorld) -> Task:
+    return a_task(world)
+
+
+def a_task(world: KillWorld, **given: Any) -> Task:
+    return Task(world, lambda: world.case.operator(**{"deferrable": True, **given}))
+
+
+def kill(
+    task: Task,
+    deferral: Deferral,
+    *,
+    state: str | None = "failed",
+    after: float = 40.0,
+    meanwhile: Callable[[], None] = lambda: None,
+    lives_on: float = 300.0,
+    interrupted: bool = True,
+    instance: TaskInstance | None = None,
+) -> None:
+    """Do to a waiting trigger what the triggerer does when it is no longer its own.
+
+    ``instance`` is the attempt that it belongs to, where that is not the present one.
+    """
+    trigger = task.trigger(deferral)
+    trigger.task_instance = instance or task.instance
+
+    async def run() -> None:
+        try:
+            async for _ in trigger.run():
+                pass
+        except asyncio.CancelledError:
+            await asyncio.wait_for(trigger.on_kill(), 30)
+            raise
+
+    async def main() -> None:
+        waiting = asyncio.create_task(run())
+        await asyncio.sleep(after)
+        meanwhile()
+        task.world.states["sync", -1] = state
+        while not waiting.done():
+            waiting.cancel()
+            # Airflow says it again every second, which cuts on_kill short.
+            pause = 1.0 if interrupted else None
+            await asyncio.wait({waiting}, timeout=pause)
+
+        await asyncio.sleep(lives_on)
+
+    asyncio.run(main())
+
+
+# A user stops the deferred task ---------------------------------------------------------
+
+
+@every_vendor
+@pytest.mark.parametrize("interrupted", [True, False], ids=["cut short", "in peace"])
+@pytest.mark.parametrize("state", ["failed", "success", "skipped", None])
+def test_a_stopped_task_stops_its_job(
+    case: Case, world: KillWorld, task: Task, state: str | None, *, interrupted: bool
+) -> None:
+    deferral = deferred(task.execute())
+    world.airbyte.configure(**case.slow_cancel, latency=0.5)
+
+    kill(task, deferral, state=state, interrupted=interrupted)
+
+    assert world.running == []
+    assert world.cancels == 1
+    assert world.starts == 1
+
+
+@every_vendor
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "status", "status": 503},
+        {"kind": "status", "status": 500, "takes_effect": True},
+        {"kind": "status", "status": 429, "retry_after": 5},
+        {"kind": "reset"},
+        {"kind": "reset", "takes_effect": True},
+        {"kind": "hang", "takes_effect": True},
+        {"kind": "html"},
+        {"kind": "cut"},
+    ],
+    ids=lambda fault: "-".join(map(str, fault.values())),
+)
+def test_a_cancel_that_goes_wrong_at_first_stops_the_job(
+    case: Case, world: KillWorld, task: Task, fault: dict[str, Any]
+) -> None:
+    deferral = deferred(task.execute())
+    method, path = case.cancel
+    world.airbyte.faults.add(Fault(method=method, path=path, **fault))
+
+    kill(task, deferral)
+
+    assert world.running == []
+    assert world.cancels == 1
+
+
+@every_vendor
+def test_a_job_that_ends_by_itself_meanwhile_stays_as_it_ended(
+    case: Case, world: KillWorld, task: Task
+) -> None:
+    deferral = deferred(task.execute())
+
+    kill(task, deferral, meanwhile=world.finish_all)
+
+    assert world.cancels == 0
+
+
+@every_vendor
+def test_the_job_that_came_after_is_left_alone(
+    case: Case, world: KillWorld, task: Task
+) -> None:
+    deferral = deferred(task.execute())
+
+    def another() -> None:
+        world.finish_all()
+        world.run_another()
+
+    kill(task, deferral, meanwhile=another)
+
+    assert len(world.running) == 1
+    assert world.cancels == 0
+
+
+@every_vendor
+def test_a_job_that_ends_and_is_followed_between_look_and_cancel(
+    case: Case, world: KillWorld, task: Task
+) -> None:
+    """The cancel comes right after the look: what comes between them is one request."""
+    deferral = deferred(task.execute())
+
+    kill(task, deferral)
+
+    stops = [
+        index
+        for index, each in enumerate(world.requests)
+        if each.method == case.cancel[0] and "token" not in each.path
+    ]
+    looks = [world.requests[index - 1].method for index in stops[:1]]
+    if case.name == "dbt_cloud":
+        # Its cancel names the run: no other can be hit.
+        stops = [index for index in stops if "/cancel/" in world.requests[index].path]
+        looks = ["GET"]
+
+    assert stops
+    assert looks == ["GET"]
+
+
+# It only looks like a stop ---------------------------------------------------------------
+
+
+@every_vendor
+@pytest.mark.parametrize(
+    ("state", "token", "told"),
+    [
+        pytest.param("deferred", 1, "another triggerer waits", id="taken over"),
+        pytest.param("deferred", None, "no owner token", id="no token"),
+        pytest.param("deferred", 2, "a newer attempt", id="retry has re-attached"),
+        pytest.param("running", 2, "a newer attempt", id="retry re-attaches"),
+        pytest.param("up_for_retry", 1, "the retry", id="retry to come"),
+        pytest.param(RuntimeError("?"), 1, "could not be learnt", id="not known"),
+    ],
+)
+def test_what_is_no_stop_leaves_the_job_alone(
+    case: Case,
+    world: KillWorld,
+    task: Task,
+    caplog: pytest.LogCaptureFixture,
+    state: Any,
+    token: int | None,
+    told: str,
+) -> None:
+    deferral = deferred(task.execute())
+    job = task.xcoms.pop(TOKEN)["job_id"]
+    if token is not None:
+        task.xcoms[TOKEN] = {"try": token, "job_id": job}
+
+    kill(task, deferral, state=state)
+
+    assert len(world.running) == 1
+    assert world.cancels == 0
+    assert told in caplog.text
+
+
+@every_vendor
+def test_a_retry_that_has_re_attached_keeps_its_job(
+    case: Case, world: KillWorld, task: Task
+) -> None:
+    """The real thing: the retry begins, re-attaches, and then the old trigger goes."""
+    old = deferred(task.execute())
+    before = task.instance
+    task.retry()
+    new = deferred(task.execute())
+
+    kill(task, old, state="deferred", instance=before)
+
+    assert world.starts == 1
+    assert world.cancels == 0
+    assert len(world.running) == 1
+    assert new.kwargs["waiting"]["job_id"] == old.kwargs["waiting"]["job_id"]
+
+
+# A clear ---------------------------------------------------------------------------------
+
+
+@every_vendor
+@pytest.mark.parametrize("slow", [False, True], ids=["quick", "slow"])
+def test_a_cleared_task_cancels_and_confirms_before_it_starts_anew(
+    case: Case, world: KillWorld, task: Task, *, slow: bool
+) -> None:
+    """The new attempt begins before the old trigger has been told to go."""
+    old = deferred(task.execute())
+    before = task.instance
+    if slow:
+        world.airbyte.configure(**case.slow_cancel)
+
+    task.clear()
+    began: list[list[str]] = []
+    start = {"airbyte": "/jobs", "fivetran": "/sync", "dbt_cloud": "/run/"}[case.name]
+    world.on_request.append(
+        lambda asked: (
+            began.append(list(world.running))
+            if asked.method == "POST" and asked.path.endswith(start)
+            else None
+        )
+    )
+    new = task.execute()
+    while isinstance(new, Deferral) and new.method == "execute_start":
+        new = task.resume(new, task.wait(new))
+
+    new = deferred(new)
+    kill(task, old, state="deferred", instance=before)
+
+    # When the start was sent, the old job had stopped.
+    assert began[-1] == []
+    assert world.starts == 2
+    assert world.cancels == 1
+    assert len(world.running) == 1
+    if case.name != "fivetran":
+        assert new.arguments != old.arguments
+
+
+@every_vendor
+def test_a_cleared_task_that_may_not_cancel_starts_no_second_job_beside_the_first(
+    case: Case, world: KillWorld
+) -> None:
+    task = a_task(world, cancel_on_kill=False)
+    deferred(task.execute())
+    task.clear()
+
+    new = deferred(task.execute())
+
+    assert world.cancels == 0
+    assert world.starts == 1
+    # Fivetran cannot stop a sync otherwise: it is attached to. Else it is waited for.
+    wanted = "execute_complete" if case.name == "fivetran" else "execute_start"
+    assert new.method == wanted
+
+
+@every_vendor
+@pytest.mark.parametrize("token", [None, 2])
+def test_the_old_trigger_of_a_cleared_task_cancels_its_own_job(
+    case: Case, world: KillWorld, task: Task, token: int | None
+) -> None:
+    deferral = deferred(task.execute())
+    task.xcoms.clear()
+    if token is not None:
+        task.xcoms[TOKEN] = {"try": token, "job_id": "another"}
+
+    kill(task, deferral, state="running")
+
+    # Pausing a connection of Fivetran would stop the newer attempt's sync as well.
+    left_to_it = case.name == "fivetran" and token is not None
+    assert world.cancels == (0 if left_to_it else 1)
+    assert len(world.running) == (1 if left_to_it else 0)
+
+
+@every_vendor
+def test_a_new_attempt_says_that_the_old_job_is_its_own_to_end(
+    case: Case, world: KillWorld, task: Task
+) -> None:
+    """Before it cancels: the old trigger may be told to go at any time from then on."""
+    deferred(task.execute())
+    task.clear()
+    tokens: list[Any] = []
+    method = case.cancel[0]
+    world.on_request.append(
+        lambda asked: (
+            tokens.append(dict(task.xcoms.get(TOKEN, {})))
+            if asked.method == method and "token" not in asked.path
+            else None
+        )
+    )
+
+    task.execute()
+
+    assert tokens
+    assert all(token["try"] == 2 for token in tokens)
+
+
+# A deadline ------------------------------------------------------------------------------
+
+
+@every_vendor
+@pytest.mark.parametrize("how", ["quick", "slow", "503", "reset", "hang"])
+def test_at_the_deadline_the_job_is_cancelled_and_that_confirmed(
+    case: Case, world: KillWorld, how: str
+) -> None:
+    task = a_task(world, timeout=120)
+    deferral = deferred(task.execute())
+    method, path = case.cancel
+    if how == "slow":
+        world.airbyte.configure(**case.slow_cancel)
+    elif how != "quick":
+        fault: dict[str, Any] = {"kind": how}
+        if how == "503":
+            fault = {"kind": "status", "status": 503}
+
+        world.airbyte.faults.add(Fault(method=method, path=path, **fault))
+
+    payload = task.wait(deferral)
+    with pytest.raises(JobTimedOut):
+        task.resume(deferral, payload)
+
+    assert payload["cancel"] == "confirmed" or how == "hang"
+    assert world.running == []
+    assert world.cancels == 1
+
+
+@every_vendor
+def test_a_job_that_succeeds_at_its_deadline_has_succeeded(
+    case: Case, world: KillWorld
+) -> None:
+    task = a_task(world, timeout=120)
+    deferral = deferred(task.execute())
+    world.signals.append((119.9, world.finish_all))
+
+    payload = task.wait(deferral)
+
+    assert payload["status"] == "success"
+    assert world.cancels == 0
+
+
+@every_vendor
+def test_what_may_not_be_cancelled_outlives_the_deadline(
+    case: Case, world: KillWorld
+) -> None:
+    task = a_task(world, timeout=120, cancel_on_timeout=False)
+    deferral = deferred(task.execute())
+
+    payload = task.wait(deferral)
+    with pytest.raises(JobTimedOut):
+        task.resume(deferral, payload)
+
+    assert len(world.running) == 1
+    assert world.cancels == 0
+
+
+@every_vendor
+def test_a_triggerer_that_stops_leaves_the_job_running(
+    case: Case, world: KillWorld, task: Task
+) -> None:
+    deferral = deferred(task.execute())
+
+    async def main() -> None:
+        trigger = task.trigger(deferral)
+        waiting = asyncio.create_task(anext(aiter(trigger.run())))
+        await asyncio.sleep(40)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        await trigger.cleanup()
+
+    asyncio.run(main())
+
+    assert len(world.running) == 1
+    assert world.cancels == 0
