@@ -220,6 +220,20 @@ def test_a_synchronous_task_that_is_marked_failed(stage: AirbyteStage) -> None:
     assert (sync.starts, sync.cancels) == (1, 1)
 
 
+@together()
+def test_a_synchronous_task_that_is_cleared(stage: AirbyteStage) -> None:
+    sync = stage.sync(RUNNING, "succeeded").begin("lifecycle_synchronous")
+    sync.wait_for("running")
+    sync.wait_for_jobs("running")
+
+    stage.api.clear(sync.run, ["sync"])
+
+    sync.wait_for("success", attempt=2)
+    assert sync.states == ["cancelled", "succeeded"]
+    assert sync.end() == "success"
+    assert (sync.starts, sync.cancels) == (2, 1)
+
+
 # Workers that are lost, and retries
 
 
