@@ -46,6 +46,8 @@ class AirbyteTriggerSyncOperator(JobOperator):
     :param cancel_on_kill: cancel the job when a user stops the task
     :param cancel_on_timeout: cancel the job when ``timeout`` or ``execution_timeout``
         passes
+    :param end_from_trigger: let the trigger end the task, without a worker, where nothing
+        of the task needs one
     """
 
     template_fields: Sequence[str] = ("connection_id", "airbyte_conn_id")
@@ -71,6 +73,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
         if_running: str = "wait",
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
+        end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -85,6 +88,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
         self.if_running = one_of("if_running", if_running, IF_RUNNING)
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
+        self.end_from_trigger = end_from_trigger
 
     @property
     def waits(self) -> bool:

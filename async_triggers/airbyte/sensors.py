@@ -27,6 +27,8 @@ class AirbyteJobSensor(JobSensor):
     :param deferrable: wait on the triggerer and not on a worker
     :param api_version: the version in the API's path, where the connection's host does
         not say it
+    :param end_from_trigger: let the trigger end the task, without a worker, where nothing
+        of the task needs one
     """
 
     template_fields: Sequence[str] = ("airbyte_job_id", "airbyte_conn_id")
@@ -41,6 +43,7 @@ class AirbyteJobSensor(JobSensor):
         ),
         airbyte_conn_id: str = "airbyte_default",
         api_version: str = "v1",
+        end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -48,6 +51,7 @@ class AirbyteJobSensor(JobSensor):
         self.deferrable = deferrable
         self.airbyte_conn_id = airbyte_conn_id
         self.api_version = api_version
+        self.end_from_trigger = end_from_trigger
 
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""

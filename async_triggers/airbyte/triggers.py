@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ class AirbyteSyncTrigger(JobTrigger):
     :param cancel_on_timeout: cancel an owned job when a deadline passes
     :param seen_at: the server's time of the last look at the job, in epoch seconds
     :param job_url: where Airbyte shows the job
+    :param ending: how the trigger ends its task, see
+        :class:`async_triggers.deferral.ending.Ending`; None to resume it
     """
 
     hook_class = AirbyteHook
@@ -55,6 +58,7 @@ class AirbyteSyncTrigger(JobTrigger):
         cancel_on_timeout: bool = True,
         seen_at: float | None = None,
         job_url: str = "",
+        ending: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.job_id = job_id
@@ -68,6 +72,7 @@ class AirbyteSyncTrigger(JobTrigger):
         self.cancel_on_timeout = cancel_on_timeout
         self.seen_at = seen_at
         self.job_url = job_url
+        self.ending = ending
 
     @property
     def subject(self) -> str:
@@ -90,6 +95,10 @@ class AirbyteSyncTrigger(JobTrigger):
     async def complete(self, leased: LeasedAccount, job: Job) -> Job:
         """Add the job's address, which its row does not hold."""
         return replace(job, url=self.job_url)
+
+    def result(self, job: Job) -> int:
+        """Return what a task returns that this trigger ends: the job's id."""
+        return self.job_id
 
     def payload(self, outcome: Outcome) -> dict[str, Any]:
         """Write the event's payload, with the job's id as the number that it is."""

@@ -79,6 +79,8 @@ class DbtCloudRunJobOperator(JobOperator):
         passes
     :param mark_cause: append `` [at:…]`` to the cause, by which a run is found whose start
         was not answered
+    :param end_from_trigger: let the trigger end the task, without a worker, where nothing
+        of the task needs one
     """
 
     template_fields: Sequence[str] = (
@@ -129,6 +131,7 @@ class DbtCloudRunJobOperator(JobOperator):
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         mark_cause: bool = True,
+        end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -153,6 +156,7 @@ class DbtCloudRunJobOperator(JobOperator):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.mark_cause = mark_cause
+        self.end_from_trigger = end_from_trigger
 
     # The state of one attempt on a worker.
     _found_job: int | None = None

@@ -34,10 +34,14 @@ class DbtCloudJobRunSensor(JobSensor):
     :param deferrable: wait on the triggerer and not on a worker; ``poke_interval`` is then
         5 seconds unless the task says otherwise
     :param hook_params: ``timeout_seconds`` and ``retry_limit`` of single calls
+    :param end_from_trigger: let the trigger end the task, without a worker, where nothing
+        of the task needs one
     """
 
     template_fields: Sequence[str] = ("dbt_cloud_conn_id", "run_id", "account_id")
     ui_color = "#FF694A"
+
+    returns = True
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class DbtCloudJobRunSensor(JobSensor):
             "operators", "default_deferrable", fallback=False
         ),
         hook_params: dict[str, Any] | None = None,
+        end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         if deferrable:
@@ -64,6 +69,7 @@ class DbtCloudJobRunSensor(JobSensor):
         self.account_id = account_id
         self.deferrable = deferrable
         self.hook_params = hook_params
+        self.end_from_trigger = end_from_trigger
 
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
@@ -37,6 +38,8 @@ class DbtCloudRunJobTrigger(JobTrigger):
         the token of :meth:`claim`
     :param cancel_on_timeout: cancel an owned run when a deadline passes
     :param seen_at: the server's time of the last look at the run, in epoch seconds
+    :param ending: how the trigger ends its task, see
+        :class:`async_triggers.deferral.ending.Ending`; None to resume it
     """
 
     hook_class = DbtCloudHook
@@ -55,6 +58,7 @@ class DbtCloudRunJobTrigger(JobTrigger):
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         seen_at: float | None = None,
+        ending: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.conn_id = conn_id
@@ -68,6 +72,7 @@ class DbtCloudRunJobTrigger(JobTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.seen_at = seen_at
+        self.ending = ending
 
     @property
     def subject(self) -> str:
@@ -91,6 +96,10 @@ class DbtCloudRunJobTrigger(JobTrigger):
     async def complete(self, leased: LeasedAccount, job: Job) -> Job:
         """Say why a run failed."""
         return await self.make_hook().complete(leased, job)
+
+    def result(self, job: Job) -> int:
+        """Return what a task returns that this trigger ends: the run's id."""
+        return self.run_id
 
     def payload(self, outcome: Outcome) -> dict[str, Any]:
         """Write the event's payload, with the run's id as the number that it is."""

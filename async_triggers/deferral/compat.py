@@ -37,7 +37,10 @@ __all__ = [
     "TaskDeferralError",
     "TaskDeferralTimeout",
     "earliest_event",
+    "has_mapped_downstream",
+    "has_own_xcom_backend",
     "owner_token",
+    "push_from_trigger",
     "push_owner_token",
     "task_state",
     "task_state_on_worker",
@@ -70,25 +73,12 @@ def push_owner_token(context: Context, job_id: str) -> None:
     The server wipes a task's XComs at each new attempt, not when it resumes.
     """
     ti = context["ti"]
-    BaseXCom.set(
-        OWNER_KEY,
-        {"try": ti.try_number, "job_id": job_id},
-        dag_id=ti.dag_id,
-        task_id=ti.task_id,
-        run_id=ti.run_id,
-        map_index=-1 if ti.map_index is None else ti.map_index,
-    )
+    BaseXCom.set(OWNER_KEY, {"try": ti.try_number, "job_id": job_id}, **_place_of(ti))
 
 
 async def owner_token(ti: Any) -> tuple[int, str] | None:
     """Read the owner token of a task from a trigger: (attempt, job id), or None."""
-    value = await BaseXCom.aget_one(
-        key=OWNER_KEY,
-        dag_id=ti.dag_id,
-        task_id=ti.task_id,
-        run_id=ti.run_id,
-        map_index=-1 if ti.map_index is None else ti.map_index,
-    )
+    value = await BaseXCom.aget_one(key=OWNER_KEY, **_place_of(ti))
     if not isinstance(value, dict):
         return None
 
@@ -97,6 +87,41 @@ async def owner_token(ti: Any) -> tuple[int, str] | None:
         return None
 
     return attempt, job_id
+
+
+RETURN_KEY: str = BaseXCom.XCOM_RETURN_KEY
+"""XCom key of what a task returns."""
+
+
+async def push_from_trigger(ti: Any, key: str, value: Any) -> None:
+    """Write an XCom of a task from its trigger, past a custom backend.
+
+    Raise whatever Airflow's supervisor makes of a database that is down.
+    """
+    await BaseXCom.aset(key, value, **_place_of(ti))
+
+
+def _place_of(ti: Any) -> dict[str, Any]:
+    return {
+        "dag_id": ti.dag_id,
+        "task_id": ti.task_id,
+        "run_id": ti.run_id,
+        "map_index": -1 if ti.map_index is None else ti.map_index,
+    }
+
+
+def has_own_xcom_backend() -> bool:
+    """Tell whether XComs are kept elsewhere than in Airflow's database."""
+    # Resolved when it is imported, which may load a backend's libraries.
+    from airflow.sdk.bases import xcom as own  # noqa: PLC0415
+    from airflow.sdk.execution_time import xcom as used  # noqa: PLC0415
+
+    return used.XCom is not own.BaseXCom
+
+
+def has_mapped_downstream(task: Any) -> bool:
+    """Tell whether a mapped task, or a mapped group, expands over what a task returns."""
+    return task.has_dag() and next(task.iter_mapped_dependants(), None) is not None
 
 
 async def task_state(ti: Any) -> str | None:

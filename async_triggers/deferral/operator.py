@@ -31,6 +31,12 @@ import orjson
 from airflow.sdk import BaseOperator
 
 from async_triggers.deferral import compat, events
+from async_triggers.deferral.ending import (
+    Ending,
+    Then,
+    statistics_of,
+    why_on_worker,
+)
 from async_triggers.deferral.errors import (
     EventUnusable,
     JobAlreadyRunning,
@@ -127,6 +133,7 @@ class JobOperator(BaseOperator):
     timeout: float | None
     cancel_on_kill: bool
     cancel_on_timeout: bool
+    end_from_trigger: bool
     if_running: str
 
     # The state of one attempt on a worker; never templated, never serialized.
@@ -587,13 +594,15 @@ class JobOperator(BaseOperator):
                 fate,
             )
 
+        trigger = self.make_trigger(
+            seen,
+            owned=owned,
+            end_time=end_time,
+            execution_deadline=execution_deadline,
+        )
+        trigger.ending = self._ending(owned=owned)
         self.defer(
-            trigger=self.make_trigger(
-                seen,
-                owned=owned,
-                end_time=end_time,
-                execution_deadline=execution_deadline,
-            ),
+            trigger=trigger,
             method_name="execute_complete",
             kwargs={
                 "waiting": {
@@ -605,6 +614,27 @@ class JobOperator(BaseOperator):
             },
             timeout=self._backstop(ends),
         )
+
+    def _ending(self, *, owned: bool) -> dict[str, Any] | None:
+        """Return how the trigger may end the task; None when it must be resumed."""
+        if not self.end_from_trigger:
+            return None
+
+        reason = why_on_worker(self)
+        if reason is not None:
+            self.log.info("end_from_trigger is set aside: %s", reason)
+            return None
+
+        # A policy decides on the exception, which only a worker raises.
+        failure = Then.FAIL if self.retry_policy is None else Then.RESUME
+        return Ending(
+            statistics_key=self.statistics_key,
+            push=self.do_xcom_push,
+            attached=not owned,
+            failure=failure,
+            timeout=failure,
+            refusal=failure,
+        ).to_json()
 
     def _backstop(self, ends: float | None) -> timedelta | None:
         if ends is None:
@@ -789,14 +819,7 @@ class JobOperator(BaseOperator):
         if job is None:
             return
 
-        statistics = {
-            "job_id": job.id,
-            "status": job.word,
-            "url": job.url,
-            "attached": attached,
-            "job_started_at": job.started_at,
-            **job.statistics,
-        }
+        statistics = statistics_of(job, attached=attached)
         if self.do_xcom_push:
             context["ti"].xcom_push(key=self.statistics_key, value=statistics)
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.bases.sensor import PokeReturnValue
 
 from async_triggers.deferral import compat, events
+from async_triggers.deferral.ending import Ending, Then, why_on_worker
 from async_triggers.deferral.errors import (
     EventUnusable,
     JobCancelled,
@@ -42,8 +43,12 @@ LOOK_AGAIN = 60.0
 class JobSensor(BaseSensorOperator):
     """Waits until a job has ended."""
 
+    returns: ClassVar[bool] = False
+    """Whether the sensor returns anything, see :meth:`result`."""
+
     # Set by the vendor's sensor.
     deferrable: bool
+    end_from_trigger: bool
 
     # What a vendor adds -----------------------------------------------------------
 
@@ -160,11 +165,45 @@ class JobSensor(BaseSensorOperator):
         trigger = self.make_trigger(
             seen, end_time=end_time, execution_deadline=execution_deadline
         )
+        trigger.ending = self._ending()
+        if trigger.ending is not None:
+            compat.push_owner_token(context, trigger.shown_id)
+
         self.defer(
             trigger=trigger,
             method_name="execute_complete",
             kwargs={"waiting": {"end_time": end_time, "job_id": trigger.shown_id}},
             timeout=timedelta(seconds=max(0.0, ends - wall_clock())) + BACKSTOP,
+        )
+
+    def _ending(self) -> dict[str, Any] | None:
+        """Return how the trigger may end the task; None when it must be resumed."""
+        if not self.end_from_trigger:
+            return None
+
+        reason = why_on_worker(self)
+        if reason is not None:
+            self.log.info("end_from_trigger is set aside: %s", reason)
+            return None
+
+        return self.ending().to_json()
+
+    def ending(self) -> Ending:
+        """Return how a trigger ends the task, which may be ended there."""
+        if self.soft_fail or self.never_fail:
+            failure = timeout = Then.SKIP
+        else:
+            # A policy decides on the exception, which only a worker raises.
+            failure = Then.FAIL if self.retry_policy is None else Then.RESUME
+            # A sensor's timeout is not retried, which a trigger cannot say.
+            timeout = Then.RESUME
+
+        return Ending(
+            returns=self.returns,
+            push=self.do_xcom_push,
+            failure=failure,
+            timeout=timeout,
+            refusal=failure,
         )
 
     def execute_complete(

@@ -16,12 +16,13 @@ import asyncio
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TriggerEvent
 
 from async_triggers.deferral import compat, events
+from async_triggers.deferral.ending import Ending, end_task
 from async_triggers.deferral.errors import translate
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, patiently, wall_clock
@@ -75,6 +76,8 @@ class JobTrigger(BaseTrigger):
     cancel_on_kill: bool
     cancel_on_timeout: bool
     seen_at: float | None
+    ending: Mapping[str, Any] | None = None
+    """How the trigger ends its task, see :class:`.ending.Ending`; None to resume it."""
 
     _fired: bool = False
     _leased: LeasedAccount | None = None
@@ -186,7 +189,38 @@ class JobTrigger(BaseTrigger):
         await asyncio.sleep(max(0.0, earliest - loop.time()))
         # A trigger that lingers after its event is told to kill; see on_kill.
         self._fired = True
-        yield TriggerEvent(self.payload(outcome))
+        yield await self._event(outcome)
+
+    async def _event(self, outcome: Outcome) -> TriggerEvent:
+        """Return the event that ends the task, if it may end here, else resumes it."""
+        ti = self.task_instance
+        # Nothing but a triggerer takes an end from an event, and dag.test() is none.
+        if self.ending is not None and ti is not None:
+            job = outcome.job
+            try:
+                event = await end_task(
+                    Ending.from_json(self.ending),
+                    outcome,
+                    ti=ti,
+                    result=None if job is None else self.result(job),
+                )
+            except Exception:
+                # The worker has the database to itself, and another try at it.
+                self.log.warning(
+                    "The task could not be ended here, it is resumed", exc_info=True
+                )
+            else:
+                if event is not None:
+                    if isinstance(event, TaskFailedEvent):
+                        self.log.error("The task fails: %s", outcome.message)
+
+                    return event
+
+        return TriggerEvent(self.payload(outcome))
+
+    def result(self, job: Job) -> Any:
+        """Return what a task returns that this trigger ends; by default nothing."""
+        return None
 
     def payload(self, outcome: Outcome) -> dict[str, Any]:
         """Write the event's payload."""

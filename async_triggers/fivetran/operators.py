@@ -71,6 +71,8 @@ class FivetranOperator(JobOperator):
         pausing is the only way to stop a sync and stops the schedule with it
     :param cancel_on_timeout: pause the connection when a deadline passes
     :param unpause_after_cancel: un-pause it once the sync has stopped
+    :param end_from_trigger: let the trigger end the task, without a worker, where nothing
+        of the task needs one
     """
 
     template_fields: Sequence[str] = (
@@ -105,6 +107,7 @@ class FivetranOperator(JobOperator):
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
         unpause_after_cancel: bool = False,
+        end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         if "timeout_seconds" in kwargs:
@@ -140,6 +143,7 @@ class FivetranOperator(JobOperator):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.unpause_after_cancel = unpause_after_cancel
+        self.end_from_trigger = end_from_trigger
 
     # What is asked for ------------------------------------------------------------
 

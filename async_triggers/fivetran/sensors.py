@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.ending import Ending, Then
 from async_triggers.deferral.errors import JobEnded
 from async_triggers.deferral.record import KEY
 from async_triggers.deferral.sensor import JobSensor
@@ -61,10 +62,14 @@ class FivetranSensor(JobSensor):
     :param propagate_failures_forward: fail when the connection's last sync had failed,
         even before ``completed_after_time``
     :param deferrable: wait on the triggerer and not on a worker
+    :param end_from_trigger: let the trigger end the task, without a worker, where nothing
+        of the task needs one
     """
 
     template_fields: Sequence[str] = ("connector_id", "completed_after_time")
     ui_color = "#D5E8FF"
+
+    returns = True
 
     def __init__(
         self,
@@ -80,6 +85,8 @@ class FivetranSensor(JobSensor):
         always_wait_when_syncing: bool = False,
         propagate_failures_forward: bool = False,
         deferrable: bool = True,
+        *,
+        end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         if "xcom" in kwargs:
@@ -109,6 +116,7 @@ class FivetranSensor(JobSensor):
         self.always_wait_when_syncing = always_wait_when_syncing
         self.propagate_failures_forward = propagate_failures_forward
         self.deferrable = deferrable
+        self.end_from_trigger = end_from_trigger
 
     _run: api.Run | None = None
     # The run as it was written down last.
@@ -186,6 +194,15 @@ class FivetranSensor(JobSensor):
     def _defer(self, context: Context, seen: Seen | None, end_time: float) -> None:
         self._remember(context)
         super()._defer(context, seen, end_time)
+
+    def ending(self) -> Ending:
+        """Return how a trigger ends the task, which may be ended there."""
+        ending = super().ending()
+        if self.has_baseline or ending.failure is Then.SKIP:
+            return ending
+
+        # The retry waits for a later sync, which a worker writes down.
+        return replace(ending, failure=Then.RESUME)
 
     @property
     def _asked_for(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,8 @@ class FivetranTrigger(JobTrigger):
     :param cancel_on_timeout: pause the connection when a deadline passes
     :param unpause_after_cancel: un-pause it once the sync has stopped
     :param seen_at: the server's time of the last look, in epoch seconds
+    :param ending: how the trigger ends its task, see
+        :class:`async_triggers.deferral.ending.Ending`; None to resume it
     """
 
     hook_class = FivetranHook
@@ -85,6 +88,7 @@ class FivetranTrigger(JobTrigger):
         cancel_on_timeout: bool = False,
         unpause_after_cancel: bool = False,
         seen_at: float | None = None,
+        ending: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.task_id = task_id
@@ -102,6 +106,7 @@ class FivetranTrigger(JobTrigger):
         self.cancel_on_timeout = cancel_on_timeout
         self.unpause_after_cancel = unpause_after_cancel
         self.seen_at = seen_at
+        self.ending = ending
         self._stopped = False
         # The baseline where none was given.
         self._first_seen: str | None = None
@@ -193,10 +198,15 @@ class FivetranTrigger(JobTrigger):
         now = max((each for each in times if each is not None), default=None)
         return await self.make_hook().settle(leased, job, now=now)
 
+    def result(self, job: Job) -> str | None:
+        """Return what a task returns that this trigger ends: the time of the success."""
+        done = job.statistics.get("succeeded_at")
+        return done if isinstance(done, str) else None
+
     def payload(self, outcome: Outcome) -> dict[str, Any]:
         """Write the event's payload, with the peers' ``return_value``."""
         job = outcome.job
-        done = job.statistics.get("succeeded_at") if job is not None else None
+        done = None if job is None else self.result(job)
         return {**super().payload(outcome), "return_value": done}
 
     # Syncs that will not go on by themselves ----------------------------------------

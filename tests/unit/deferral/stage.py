@@ -37,7 +37,7 @@ from async_triggers.simulator.exchange import SimRequest
 from tests.clock import VirtualClockLoop
 
 if TYPE_CHECKING:
-    from airflow.triggers.base import BaseTrigger
+    from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 T = TypeVar("T")
 
@@ -198,6 +198,9 @@ class XCom:
 
     def set(self, key: str, value: Any, **place: Any) -> None:
         self._world.xcoms[place["task_id"], place["map_index"]][key] = _crossed(value)
+
+    async def aset(self, key: str, value: Any, **place: Any) -> None:
+        self.set(key, value, **place)
 
     async def aget_one(self, *, key: str, **place: Any) -> Any:
         return self._world.xcoms[place["task_id"], place["map_index"]].get(key)
@@ -407,6 +410,10 @@ class Task:
 
         return _crossed(asyncio.run(the_event(self.trigger(deferral))))
 
+    def end(self, deferral: Deferral) -> TriggerEvent:
+        """Let the triggerer wait, and return the event as Airflow gets it."""
+        return asyncio.run(the_whole_event(self.trigger(deferral)))
+
     def go_on(self, outcome: Any) -> Any:
         """Follow deferrals until there is a result."""
         while isinstance(outcome, Deferral):
@@ -435,9 +442,14 @@ class Task:
 
 async def the_event(trigger: BaseTrigger) -> Any:
     """Run a trigger to its end and return the payload of its one event."""
-    payloads = [event.payload async for event in trigger.run()]
-    assert len(payloads) == 1
-    return payloads[0]
+    return (await the_whole_event(trigger)).payload
+
+
+async def the_whole_event(trigger: BaseTrigger) -> TriggerEvent:
+    """Run a trigger to its end and return its one event."""
+    events = [event async for event in trigger.run()]
+    assert len(events) == 1
+    return events[0]
 
 
 def sync(**arguments: Any) -> Callable[[], AirbyteTriggerSyncOperator]:

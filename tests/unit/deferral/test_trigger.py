@@ -33,6 +33,7 @@ ARGUMENTS = {
     "cancel_on_timeout": True,
     "seen_at": 1774402200.0,
     "job_url": "http://localhost:8000/x",
+    "ending": None,
 }
 
 
@@ -78,6 +79,7 @@ def test_what_is_stored_of_a_trigger_is_pinned() -> None:
             "cancel_on_timeout": True,
             "seen_at": 1774402200.0,
             "job_url": "http://localhost:8000/x",
+            "ending": None,
         },
     )
 

@@ -30,6 +30,7 @@ ARGUMENTS = {
     "cancel_on_timeout": False,
     "unpause_after_cancel": False,
     "seen_at": None,
+    "ending": None,
 }
 
 

@@ -1,0 +1,182 @@
+"""Ending a task from its trigger, without a worker.
+
+Airflow lets a trigger end its task. It then runs nothing of what a worker does at the end
+of a task, so a task may do this only if nothing of that is wanted: :func:`why_on_worker`
+looks, on the worker and before the deferral. What it allows travels with the trigger as
+an :class:`Ending`, by which :func:`end_task` writes the XComs that ``execute_complete``
+would give and returns the event that ends the task. Whatever an ending cannot express
+resumes the task on a worker after all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.triggers.base import (
+    TaskFailedEvent,
+    TaskSkippedEvent,
+    TaskSuccessEvent,
+    TriggerEvent,
+)
+
+from async_triggers.deferral import compat
+from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
+
+if TYPE_CHECKING:
+    from async_triggers.engine.jobs import Job, Scalar
+
+
+class Then(StrEnum):
+    """What a trigger does about an outcome that is no success."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+    RESUME = "resume"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a trigger ends its task.
+
+    ``statistics_key`` is the XCom of the job's statistics, empty for none; ``returns``
+    tells whether the task returns anything, ``push`` is its ``do_xcom_push``, ``attached``
+    tells that the job is not its own.
+    ``failure`` says what a failed or cancelled job does to the task, ``timeout`` what a
+    deadline does, ``refusal`` what happens when the vendor would not answer.
+    """
+
+    statistics_key: str = ""
+    returns: bool = True
+    push: bool = True
+    attached: bool = False
+    failure: Then = Then.FAIL
+    timeout: Then = Then.FAIL
+    refusal: Then = Then.FAIL
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the ending as plain JSON."""
+        return {
+            "statistics_key": self.statistics_key,
+            "returns": self.returns,
+            "push": self.push,
+            "attached": self.attached,
+            "failure": self.failure.value,
+            "timeout": self.timeout.value,
+            "refusal": self.refusal.value,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Ending:
+        """Read what :meth:`to_json` wrote; raise TypeError, KeyError or ValueError."""
+        return cls(
+            statistics_key=str(value["statistics_key"]),
+            returns=bool(value["returns"]),
+            push=bool(value["push"]),
+            attached=bool(value["attached"]),
+            failure=Then(value["failure"]),
+            timeout=Then(value["timeout"]),
+            refusal=Then(value["refusal"]),
+        )
+
+
+_OWN = "async_triggers."
+_RESUMING = ("execute_complete", "resume_execution", "result")
+
+
+def why_on_worker(task: Any) -> str | None:
+    """Tell why a task must end on a worker; None when its trigger may end it."""
+    cls = type(task)
+    hooked = task._post_execute_hook is not None  # noqa: SLF001 - its only name
+    overridden = [
+        name
+        for name in _RESUMING
+        if not getattr(cls, name).__module__.startswith((_OWN, "airflow."))
+    ]
+    reasons = {
+        "sends the events of outlets": task.outlets,
+        "calls on_success_callback": task.on_success_callback,
+        "calls on_skipped_callback": task.on_skipped_callback,
+        "calls post_execute": hooked
+        or cls.post_execute is not BaseOperator.post_execute,
+        f"calls what {cls.__name__} overrides: {', '.join(overridden)}": overridden,
+        "unpacks multiple_outputs": task.multiple_outputs,
+        "marks the result of a DAG": task.returns_dag_result,
+        "measures what a mapped task downstream expands over": (
+            compat.has_mapped_downstream(task)
+        ),
+        "writes to a custom XCom backend": compat.has_own_xcom_backend(),
+    }
+    return next(
+        (f"only a worker {why}" for why, holds in reasons.items() if holds), None
+    )
+
+
+def statistics_of(job: Job, *, attached: bool) -> dict[str, Scalar]:
+    """Return what is told of a job in its XCom and to the events of assets."""
+    return {
+        "job_id": job.id,
+        "status": job.word,
+        "url": job.url,
+        "attached": attached,
+        "job_started_at": job.started_at,
+        **job.statistics,
+    }
+
+
+async def end_task(
+    ending: Ending, outcome: Outcome, *, ti: Any, result: Any
+) -> TriggerEvent | None:
+    """Write the XComs and return the event that ends the task; None to resume it.
+
+    ``result`` is what the task returns if the job has succeeded. Nothing is written for an
+    attempt that is no longer the task's: the next one has wiped the owner token.
+    """
+    event = _event_for(ending, outcome)
+    if event is None:
+        return None
+
+    token = await compat.owner_token(ti)
+    if token is None or token[0] != ti.try_number:
+        return None
+
+    job = outcome.job
+    if not ending.push or outcome.kind is not Kind.ENDED or job is None:
+        return event
+
+    if ending.statistics_key:
+        told = statistics_of(job, attached=ending.attached)
+        await compat.push_from_trigger(ti, ending.statistics_key, told)
+
+    if outcome.status is Status.SUCCESS and ending.returns and result is not None:
+        await compat.push_from_trigger(ti, compat.RETURN_KEY, result)
+
+    return event
+
+
+def _event_for(ending: Ending, outcome: Outcome) -> TriggerEvent | None:
+    if outcome.kind is Kind.ENDED and outcome.job is None:
+        return None
+
+    if outcome.status is Status.SUCCESS:
+        return TaskSuccessEvent()
+
+    if outcome.cancel is Cancel.UNCONFIRMED:
+        # The worker has another try at cancelling.
+        return None
+
+    then = {
+        Kind.ENDED: ending.failure,
+        Kind.DEADLINE: ending.timeout,
+        Kind.REFUSED: ending.refusal,
+    }[outcome.kind]
+    match then:
+        case Then.FAIL:
+            return TaskFailedEvent()
+        case Then.SKIP:
+            return TaskSkippedEvent()
+        case Then.RESUME:
+            return None
