@@ -26,7 +26,7 @@ from async_triggers.deferral.arguments import (
     whole_number,
 )
 from async_triggers.deferral.operator import Before, JobOperator
-from async_triggers.deferral.record import Intent
+from async_triggers.deferral.record import Intent, Unsettled
 from async_triggers.engine.errors import JobNotFound, PermanentError, RequestRejected
 from async_triggers.engine.wire import parse_time
 
@@ -249,29 +249,14 @@ class DbtCloudRunJobOperator(JobOperator):
 
     # The attempt ------------------------------------------------------------------
 
-    def execute(self, context: Context) -> int:
-        """Start the run, or find it again, and wait for it as the mode says."""
-        self._note(context)
-        return int(super().execute(context))
-
-    def execute_start(
-        self,
-        context: Context,
-        event: Mapping[str, Any] | None = None,
-        waiting: Mapping[str, Any] | None = None,
-    ) -> int:
-        """Come back to a start that had to wait."""
-        self._note(context)
-        return int(super().execute_start(context, event, waiting))
-
-    def _note(self, context: Context) -> None:
-        ti = context["ti"]
+    def begin_attempt(self, ti: Any, max_tries: int) -> None:
+        """Take note of whose attempt this is, which the run's mark tells."""
         self._attempt_of = (
             ti.dag_id,
             ti.run_id,
             ti.task_id,
             -1 if ti.map_index is None else ti.map_index,
-            ti.max_tries,
+            max_tries,
         )
         self._try_number = ti.try_number
         self._default_reason = (
@@ -295,8 +280,7 @@ class DbtCloudRunJobOperator(JobOperator):
 
         marker = ""
         if self.mark_cause:
-            parts = (leased.account.account_id, *self._attempt_of)
-            marker = api.make_marker(parts, self._try_number)
+            marker = self._marker(leased, self._attempt_of, self._try_number)
 
         intent = Intent(at=now, baseline=self._retry_of, marker=marker)
         running = None
@@ -310,6 +294,30 @@ class DbtCloudRunJobOperator(JobOperator):
                 running = await self._newest_unfinished(leased)
 
         return Before(intent=intent, running=running)
+
+    def _marker(
+        self, leased: LeasedAccount, attempt_of: tuple[object, ...], attempt: int
+    ) -> str:
+        return api.make_marker((leased.account.account_id, *attempt_of), attempt)
+
+    async def find_unsettled(
+        self, leased: LeasedAccount, unsettled: Unsettled
+    ) -> Seen | None:
+        """Look for a run that bears the mark of a cleared attempt and has not ended."""
+        if not self.mark_cause:
+            return None
+
+        marks = tuple(
+            self._marker(leased, (*self._attempt_of[:-1], max_tries), attempt).strip()
+            for attempt, max_tries in unsettled.attempts
+        )
+        job_id = await self._resolve(leased)
+        for seen, row in await self.make_hook().newest_runs(leased, job_id):
+            is_ours = api.read_cause(row).endswith(marks)
+            if is_ours and not seen.job.state.is_terminal:
+                return seen
+
+        return None
 
     async def _resolve(self, leased: LeasedAccount) -> int:
         """Return the id of the job, found by its name where it is not given."""
@@ -418,10 +426,9 @@ class DbtCloudRunJobOperator(JobOperator):
         """Attach to a run of the job as it is: nothing is overridden."""
         return not self._overrides
 
-    def started(self, context: Context, seen: Seen) -> None:
-        """Push the run's id and address, before the wait."""
-        context["ti"].xcom_push(key="job_run_url", value=seen.job.url)
-        context["ti"].xcom_push(key="job_run_id", value=int(seen.job.id))
+    def start_xcoms(self, job: Job, intent: Intent) -> Mapping[str, Any]:
+        """Return the run's id and address."""
+        return {"job_run_url": job.url, "job_run_id": int(job.id)}
 
     def make_trigger(
         self,

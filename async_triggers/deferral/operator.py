@@ -10,6 +10,9 @@
        ├─ write the intent, start, write the id
        └─ wait: on the worker, or defer ──────────── execute_complete
 
+With ``start_in_trigger`` all of it but the last step happens on the triggerer, see
+:mod:`async_triggers.deferral.start_trigger`.
+
 Calls to the vendor run on an event loop that lives for the length of one method; calls to
 Airflow are made outside of it, where Airflow allows them.
 """
@@ -23,6 +26,7 @@ import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -39,7 +43,6 @@ from async_triggers.deferral.ending import (
 )
 from async_triggers.deferral.errors import (
     EventUnusable,
-    JobAlreadyRunning,
     JobCancelled,
     JobFailed,
     JobTimedOut,
@@ -54,19 +57,18 @@ from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.record import (
     KEY,
     Intent,
-    Next,
     Record,
-    decide,
+    Unsettled,
     read_record,
 )
-from async_triggers.engine.errors import (
-    AlreadyRunning,
-    EngineError,
-    JobNotFound,
-    PermanentError,
-    TransientError,
-    UnreadableReply,
+from async_triggers.deferral.starting import (
+    SUPERSEDING,
+    Behind,
+    Later,
+    Starting,
+    at_once,
 )
+from async_triggers.engine.errors import EngineError
 from async_triggers.engine.jobs import Job, JobState, Seen
 
 if TYPE_CHECKING:
@@ -83,12 +85,8 @@ BACKSTOP = timedelta(seconds=60) + timedelta(seconds=60)
 """Airflow's own timeout comes this much after the trigger's, which cancels and confirms."""
 KILL_JOIN = 4.0
 """Seconds that on_kill may take: Airflow sends SIGKILL five seconds after SIGTERM."""
-CONFIRM_ON_WORKER = 30.0
-"""Seconds a worker waits for a cancelled job to stop before it defers instead."""
-SUPERSEDING = "superseding"
-"""The job in the owner token of an attempt that ends an earlier one's job first."""
-TRY_AGAIN = 60.0
-"""Seconds until the next try of a start that the vendor could not take."""
+CONFIRM_CANCEL = 30.0
+"""Seconds in which a cancelled job is seen to stop before it is waited for instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,23 +98,6 @@ class Before:
 
     intent: Intent
     running: Seen | None = None
-
-
-class _Later(Exception):
-    """The start cannot be made now: come back after some seconds."""
-
-    def __init__(self, seconds: float, reason: str) -> None:
-        super().__init__(reason)
-        self.seconds = seconds
-        self.reason = reason
-
-
-class _Behind(Exception):
-    """Another job must end before ours can start."""
-
-    def __init__(self, seen: Seen) -> None:
-        super().__init__(seen.job.id)
-        self.seen = seen
 
 
 class JobOperator(BaseOperator):
@@ -228,6 +209,22 @@ class JobOperator(BaseOperator):
     def failed_before(self, seen: Seen) -> None:
         """Take note that this is a retry, and of the job that failed before it."""
 
+    def begin_attempt(self, ti: Any, max_tries: int) -> None:
+        """Take note of whose attempt this is, before anything else is called."""
+
+    def start_xcoms(self, job: Job, intent: Intent) -> Mapping[str, Any]:
+        """Return the XComs that are pushed as soon as the job is known."""
+        return {}
+
+    async def find_unsettled(
+        self, leased: LeasedAccount, unsettled: Unsettled
+    ) -> Seen | None:
+        """Look for a job that a trigger of a cleared attempt may have started.
+
+        None also where the vendor's jobs do not tell whose they are.
+        """
+        return None
+
     # The attempt ------------------------------------------------------------------
 
     def execute(self, context: Context) -> Any:
@@ -273,128 +270,35 @@ class JobOperator(BaseOperator):
         self, context: Context, end_time: float | None, superseded: str | None
     ) -> Any:
         """Do all that must be done until the task can wait."""
+        ti = context["ti"]
+        self.begin_attempt(ti, ti.max_tries)
+        starting = Starting(
+            operator=self,
+            desk=_WorkerDesk(self, context),
+            max_tries=ti.max_tries,
+            superseded=superseded,
+        )
         while True:
             try:
-                seen, owned = self._get_job(context, superseded)
-            except _Later as later:
-                self._wait_for_time(later, end_time, superseded)
-            except _Behind as behind:
-                record = self._read_record(context)
-                if record is not None and record.job_id == behind.seen.job.id:
-                    superseded = record.job_id
-
-                self._wait_behind(behind.seen, end_time, superseded)
+                seen, owned = at_once(starting.get_job())
+            except Later as later:
+                self._wait_for_time(later, end_time, starting.superseded)
+            except Behind as behind:
+                self._wait_behind(behind.seen, end_time, starting.superseded)
             else:
+                self._job_id, self._owned = seen.job.id, owned
+                if self._killed:
+                    # The kill came while the start was under way: there was no id yet.
+                    self.on_kill()
+                    self._stop_if_killed()
+
                 return self._wait_for_job(context, seen, end_time, owned=owned)
 
-    def _get_job(self, context: Context, superseded: str | None) -> tuple[Seen, bool]:
-        """Return the job to wait for and whether it is ours."""
-        record = self._read_record(context)
-        ti = context["ti"]
-        fingerprint = self._fingerprint()
-        step = decide(record, fingerprint=fingerprint, max_tries=ti.max_tries)
-        if record is not None and record.job_id is not None:
-            if step is Next.REATTACH:
-                found = self._reattach(record, record.job_id)
-                if found is not None:
-                    return found, record.owned
-
-            elif step is Next.SUPERSEDE:
-                # From here on the old job is ours to end: its trigger may yet be killed.
-                self._claim(context, SUPERSEDING)
-                found = self._supersede(record.job_id)
-                if found is not None:
-                    new = replace(record, max_tries=ti.max_tries, killed=False)
-                    self._write(context, new)
-                    return found, True
-
-                superseded = record.job_id
-
-            elif step is Next.LEAVE:
-                self.log.warning(
-                    "An earlier attempt started job %s with other arguments; it is left"
-                    " alone and a new job is started",
-                    record.job_id,
-                )
-
-        elif record is not None and step is Next.FIND:
-            seen = self._find_lost(record)
-            if seen is not None:
-                record = record.with_job(seen.job.id, owned=True)
-                self._write(context, record)
-                if record.max_tries == ti.max_tries and not record.killed:
-                    return seen, True
-
-                # The task was cleared since: it is the old job, and is superseded.
-                return self._get_job(context, superseded)
-
-        new = Record(fingerprint=fingerprint, max_tries=ti.max_tries)
-        return self._start_new(context, new, superseded)
-
-    def _reattach(self, record: Record, job_id: str) -> Seen | None:
-        """Look at the job of an earlier attempt; None when a new one is needed."""
-        try:
-            seen = self._ask(lambda leased: self.look(leased, job_id))
-        except JobNotFound as error:
-            self.log.warning("%s: starting a new job", error.message)
-            return None
-        except TransientError as error:
-            raise _Later(TRY_AGAIN, error.message) from None
-
-        if seen.job.state in {JobState.FAILED, JobState.CANCELLED}:
-            self.log.info(
-                "Job %s of the earlier attempt %s: starting a new one",
-                job_id,
-                seen.job.word,
-            )
-            self.failed_before(seen)
-            return None
-
-        whose = "the earlier attempt started" if record.owned else "it waited for"
-        self.log.info("Attaching to job %s, which %s", job_id, whose)
-        return seen
-
-    def _supersede(self, job_id: str) -> Seen | None:
-        """Cancel the job of a cleared attempt and see it end, before a new one starts.
-
-        Return it where the vendor cannot cancel, so that it is attached to.
-        """
-        try:
-            seen = self._ask(lambda leased: self.look(leased, job_id))
-        except JobNotFound:
-            return None
-        except TransientError as error:
-            raise _Later(TRY_AGAIN, error.message) from None
-
-        if seen.job.state.is_terminal:
-            return None
-
-        if self.attaches_when_cleared:
-            self.log.info(
-                "The task was cleared and its job %s cannot be cancelled: attaching to it",
-                job_id,
-            )
-            return seen
-
-        if not self.cancel_on_kill:
-            self.log.info("Waiting for job %s of the cleared attempt to end", job_id)
-            raise _Behind(seen)
-
-        self.log.info("The task was cleared: cancelling its job %s", job_id)
-        try:
-            ending = self._ask(lambda leased: self._cancel_and_confirm(leased, job_id))
-        except TransientError as error:
-            raise _Later(TRY_AGAIN, error.message) from None
-
-        if not ending.job.state.is_terminal:
-            raise _Behind(ending)
-
-        return None
-
-    async def _cancel_and_confirm(self, leased: LeasedAccount, job_id: str) -> Seen:
+    async def cancel_and_confirm(self, leased: LeasedAccount, job_id: str) -> Seen:
+        """Cancel a job, and look until it has ended or half a minute has passed."""
         await self.cancel(leased, job_id)
         loop = asyncio.get_running_loop()
-        ends = loop.time() + CONFIRM_ON_WORKER
+        ends = loop.time() + CONFIRM_CANCEL
         pause = 0.5
         while True:
             seen = await self.look(leased, job_id)
@@ -404,152 +308,18 @@ class JobOperator(BaseOperator):
             await asyncio.sleep(pause)
             pause = min(5.0, pause * 2)
 
-    def _find_lost(self, record: Record) -> Seen | None:
-        """Look for the job of a start that was not answered.
-
-        None once it must have shown up and has not; until then come back later.
-        """
-        intent = record.intent
-        try:
-            seen = self._ask(lambda leased: self.find_started(leased, intent))
-            if seen is not None:
-                self.log.info("Found job %s, whose start was not answered", seen.job.id)
-                return seen
-
-            now = self._ask(self.before_start).intent.at
-        except TransientError as error:
-            raise _Later(TRY_AGAIN, error.message) from None
-
-        if now is None or intent.at is None or now >= intent.at + self.start_grace:
-            return None
-
-        left = intent.at + self.start_grace - now
-        raise _Later(min(left, 20.0), "a start was not answered and may yet show up")
-
-    def _start_new(  # noqa: C901 - the ways in which a start can go
-        self, context: Context, record: Record, superseded: str | None
-    ) -> tuple[Seen, bool]:
-        """Start a job of our own, or take the one that ``if_running`` allows."""
-        try:
-            before = self._ask(self.before_start)
-        except TransientError as error:
-            raise _Later(error.retry_after or TRY_AGAIN, error.message) from None
-
-        if before.running is not None:
-            attached = self._meet(context, record, before.running, superseded)
-            if attached is not None:
-                return attached, False
-
-        earlier = self._read_record(context)
-        record = replace(record, intent=before.intent)
-        self._write(context, record)
-        try:
-            seen = self._ask(
-                lambda leased: self.start(leased, record.intent), interruptible=False
-            )
-        except AlreadyRunning as error:
-            self._take_back(context, earlier)
-            attached = self._after_conflict(context, record, error, superseded)
-            return attached, False
-        except TransientError as error:
-            # An answer that cannot be read came from a start that may well have worked.
-            if not (error.ambiguous or isinstance(error, UnreadableReply)):
-                self._take_back(context, earlier)
-                raise _Later(error.retry_after or TRY_AGAIN, error.message) from None
-
-            self.log.warning(
-                "The start was not answered (%s): looking for the job", error.message
-            )
-            found = self._find_lost(record)
-            if found is None:
-                raise _Later(1.0, error.message) from None
-
-            seen = found
-        except PermanentError:
-            self._take_back(context, earlier)
-            raise
-
-        if self.was_there_before(seen, before.intent):
-            self._take_back(context, earlier)
-            attached = self._meet(context, record, seen, superseded)
-            if attached is not None:
-                return attached, False
-
-        self._job_id, self._owned = seen.job.id, True
-        self._write(context, record.with_job(seen.job.id, owned=True))
-        where = f" ({seen.job.url})" if seen.job.url else ""
-        self.log.info("%s: started%s", seen.job.title, where)
-        if self._killed:
-            # The kill came while the start was under way, before there was an id.
-            self.on_kill()
-            self._stop_if_killed()
-
-        return seen, True
-
-    def _after_conflict(
-        self,
-        context: Context,
-        record: Record,
-        error: AlreadyRunning,
-        superseded: str | None,
-    ) -> Seen:
-        """The vendor says that a job runs already: see which."""
-        try:
-            running = self._ask(self.find_running)
-        except TransientError as failure:
-            raise _Later(TRY_AGAIN, failure.message) from None
-
-        if running is None:
-            raise _Later(10.0, error.message)
-
-        attached = self._meet(context, record, running, superseded)
-        if attached is None:
-            raise _Later(10.0, error.message)
-
-        return attached
-
-    def _meet(
-        self, context: Context, record: Record, running: Seen, superseded: str | None
-    ) -> Seen | None:
-        """Do what ``if_running`` says about a job that is not ours.
-
-        Return it if it is to be waited for as if it were; None when it is over already.
-        """
-        job = running.job
-        if job.state.is_terminal:
-            return None
-
-        if job.id == superseded:
-            raise _Behind(running)
-
-        where = f" ({job.url})" if job.url else ""
-        since = f" since {job.started_at}" if job.started_at else ""
-        told = f"{job.title} is running already{since}{where}"
-        if self.if_running == "fail":
-            msg = f"{told}, and if_running is 'fail'"
-            raise JobAlreadyRunning(msg)
-
-        if self.if_running == "skip":
-            msg = f"{told}, and if_running is 'skip'"
-            raise compat.AirflowSkipException(msg)
-
-        if self.if_running == "attach" and self.may_attach(job):
-            self.log.info("%s: attaching to it", told)
-            self._write(context, record.with_job(job.id, owned=False))
-            return running
-
-        self.log.info("%s: waiting for it to end, then starting our own", told)
-        raise _Behind(running)
-
     # Waiting ----------------------------------------------------------------------
 
     def _wait_for_job(
         self, context: Context, seen: Seen, end_time: float | None, *, owned: bool
     ) -> Any:
         job_id = seen.job.id
-        self._job_id, self._owned = job_id, owned
         self.job_url = seen.job.url
-        self.started(context, seen)
+        record = self._read_record(context)
+        intent = Intent() if record is None else record.intent
+        for key, value in self.start_xcoms(seen.job, intent).items():
+            context["ti"].xcom_push(key=key, value=value)
+
         if seen.job.state.is_terminal:
             return self._finish(context, self._complete(seen.job), attached=not owned)
 
@@ -567,9 +337,6 @@ class JobOperator(BaseOperator):
     def waits(self) -> bool:
         """False when the task hands back the id and does not wait."""
         return True
-
-    def started(self, context: Context, seen: Seen) -> None:
-        """Do what is to be done once the job is known, before the wait."""
 
     def _defer_for(
         self, context: Context, seen: Seen | str, end_time: float | None, *, owned: bool
@@ -675,7 +442,7 @@ class JobOperator(BaseOperator):
             raise JobTimedOut(outcome.message, job=outcome.job)
 
     def _wait_for_time(
-        self, later: _Later, end_time: float | None, superseded: str | None
+        self, later: Later, end_time: float | None, superseded: str | None
     ) -> None:
         """Wait until the start can be tried again."""
         seconds = later.seconds
@@ -756,7 +523,7 @@ class JobOperator(BaseOperator):
                 record is not None
                 and record.job_id is not None
                 and record.owned
-                and record.fingerprint == self._fingerprint()
+                and record.fingerprint == self.fingerprint()
             ):
                 self._cancel_late(record.job_id)
 
@@ -919,7 +686,7 @@ class JobOperator(BaseOperator):
 
         try:
             ending = self.make_hook().run(
-                lambda leased: self._cancel_and_confirm(leased, job_id)
+                lambda leased: self.cancel_and_confirm(leased, job_id)
             )
         except compat.AirflowException as error:
             self.log.warning("Job %s could not be cancelled: %s", job_id, error)
@@ -935,7 +702,8 @@ class JobOperator(BaseOperator):
 
     # What is written down ---------------------------------------------------------
 
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
+        """Return what tells two requests apart."""
         request = {"conn_id": self.make_hook().conn_id, **self.describe_request()}
         text = orjson.dumps(request, option=orjson.OPT_SORT_KEYS, default=str)
         return hashlib.sha256(text).hexdigest()[:16]
@@ -953,12 +721,7 @@ class JobOperator(BaseOperator):
         if store is not None:
             store.set(KEY, record.to_json())
 
-    def _take_back(self, context: Context, earlier: Record | None) -> None:
-        """Take an intent back: nothing was started, what was known before still holds."""
-        if earlier is not None and earlier.job_id is not None:
-            self._write(context, earlier)
-            return
-
+    def _forget(self, context: Context) -> None:
         self._carried = None
         store = context.get("task_state_store")
         if store is not None:
@@ -1031,3 +794,34 @@ class JobOperator(BaseOperator):
         if self._killed:
             msg = "The task was stopped"
             raise TaskKilled(msg)
+
+
+class _WorkerDesk:
+    """The worker's: it answers at once, outside of any running event loop."""
+
+    def __init__(self, operator: JobOperator, context: Context) -> None:
+        self._operator = operator
+        self._context = context
+
+    async def ask(
+        self,
+        question: Callable[[LeasedAccount], Awaitable[T]],
+        *,
+        whole: bool = False,
+    ) -> T:
+        return self._operator._ask(question, interruptible=not whole)  # noqa: SLF001 - one module
+
+    async def read(self) -> Record | None:
+        return self._operator._read_record(self._context)  # noqa: SLF001 - as above
+
+    async def write(self, record: Record) -> None:
+        self._operator._write(self._context, record)  # noqa: SLF001 - as above
+
+    async def announce(self) -> None:
+        self._operator._claim(self._context, SUPERSEDING)  # noqa: SLF001 - as above
+
+    async def forget(self) -> None:
+        self._operator._forget(self._context)  # noqa: SLF001 - as above
+
+    def turn(self) -> AbstractAsyncContextManager[object]:
+        return contextlib.nullcontext()

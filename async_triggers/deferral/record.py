@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from async_triggers.engine.wire import parse_time
+
+if TYPE_CHECKING:
+    from async_triggers.engine.jobs import Job
 
 KEY = "async_triggers"
 VERSION = 1
@@ -80,6 +85,58 @@ def read_record(value: object) -> Record | None:
             owned=bool(value["owned"]),
             killed=bool(value["killed"]),
             intent=Intent(**intent) if isinstance(intent, Mapping) else Intent(),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+UNSETTLED_KEY = "async_triggers_unsettled"
+CLOCKS_DIFFER = 300.0
+"""Seconds by which the clocks of a worker and a vendor may differ."""
+MOST_ATTEMPTS = 10
+"""How many attempts are remembered that left a start to their trigger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsettled:
+    """Starts that were left to triggers, of which nobody has written down what became.
+
+    A trigger cannot write to the state store, and what it keeps in XComs is lost when the
+    task is cleared. ``at`` is the worker's time of the first such attempt, ``attempts``
+    holds the try number and the ``max_tries`` of each, the newest last.
+    """
+
+    at: float
+    attempts: tuple[tuple[int, int], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it as plain JSON."""
+        return {"v": VERSION, "at": self.at, "attempts": [*map(list, self.attempts)]}
+
+    def and_then(self, attempt: int, max_tries: int) -> Unsettled:
+        """Add an attempt."""
+        known = (*self.attempts, (attempt, max_tries))
+        return replace(self, attempts=known[-MOST_ATTEMPTS:])
+
+    def was_cleared(self, max_tries: int) -> bool:
+        """Tell whether one of them was cleared: the task fails before it is retried."""
+        return any(known != max_tries for _, known in self.attempts)
+
+    def may_have_started(self, job: Job) -> bool:
+        """Tell whether a job is none that was there before."""
+        since = parse_time(job.started_at)
+        return since is None or since >= self.at - CLOCKS_DIFFER
+
+
+def read_unsettled(value: object) -> Unsettled | None:
+    """Read what :meth:`Unsettled.to_json` wrote; None for anything else."""
+    if not isinstance(value, Mapping) or value.get("v") != VERSION:
+        return None
+
+    try:
+        return Unsettled(
+            at=float(value["at"]),
+            attempts=tuple((int(one), int(two)) for one, two in value["attempts"]),
         )
     except (KeyError, TypeError, ValueError):
         return None

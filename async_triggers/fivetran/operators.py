@@ -28,8 +28,6 @@ from async_triggers.fivetran.links import FivetranConnectionLink
 from async_triggers.fivetran.triggers import FivetranTrigger, stopped_job
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
-
     from async_triggers.engine.accounts import LeasedAccount
 
 SCHEDULE_TYPES = ("manual", "auto")
@@ -293,11 +291,9 @@ class FivetranOperator(JobOperator):
         """Return the sync that is under way."""
         return (await self.before_start(leased)).running
 
-    def started(self, context: Context, seen: Seen) -> None:
-        """Write down the schedule type that was changed."""
-        record = self._read_record(context)
-        if record is not None and record.intent.marker:
-            context["ti"].xcom_push(key=OLD_SCHEDULE_KEY, value=record.intent.marker)
+    def start_xcoms(self, job: Job, intent: Intent) -> Mapping[str, Any]:
+        """Return the schedule type that was changed, if it was."""
+        return {OLD_SCHEDULE_KEY: intent.marker} if intent.marker else {}
 
     # The sync ---------------------------------------------------------------------
 
