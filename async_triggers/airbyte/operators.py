@@ -12,7 +12,13 @@ from async_triggers.airbyte import api
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.links import AirbyteJobLink
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
-from async_triggers.deferral.arguments import identifier, one_of, positive, text
+from async_triggers.deferral.arguments import (
+    identifier,
+    needs_deferrable,
+    one_of,
+    positive,
+    text,
+)
 from async_triggers.deferral.operator import IF_RUNNING, Before, JobOperator
 from async_triggers.deferral.record import Intent
 from async_triggers.engine.errors import JobNotFound, RequestRejected
@@ -48,6 +54,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
         passes
     :param end_from_trigger: let the trigger end the task, without a worker, where nothing
         of the task needs one
+    :param start_in_trigger: leave the start to the triggerer as well; needs ``deferrable``
     """
 
     template_fields: Sequence[str] = ("connection_id", "airbyte_conn_id")
@@ -74,6 +81,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         end_from_trigger: bool = False,
+        start_in_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -89,6 +97,9 @@ class AirbyteTriggerSyncOperator(JobOperator):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.end_from_trigger = end_from_trigger
+        self.start_in_trigger = needs_deferrable(
+            "start_in_trigger", start_in_trigger, deferrable=deferrable
+        )
 
     @property
     def waits(self) -> bool:

@@ -21,6 +21,7 @@ from async_triggers.dbt_cloud.links import DbtCloudRunJobOperatorLink
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
+    needs_deferrable,
     positive,
     text,
     whole_number,
@@ -81,6 +82,7 @@ class DbtCloudRunJobOperator(JobOperator):
         was not answered
     :param end_from_trigger: let the trigger end the task, without a worker, where nothing
         of the task needs one
+    :param start_in_trigger: leave the start to the triggerer as well; needs ``deferrable``
     """
 
     template_fields: Sequence[str] = (
@@ -132,6 +134,7 @@ class DbtCloudRunJobOperator(JobOperator):
         cancel_on_timeout: bool = True,
         mark_cause: bool = True,
         end_from_trigger: bool = False,
+        start_in_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -157,6 +160,9 @@ class DbtCloudRunJobOperator(JobOperator):
         self.cancel_on_timeout = cancel_on_timeout
         self.mark_cause = mark_cause
         self.end_from_trigger = end_from_trigger
+        self.start_in_trigger = needs_deferrable(
+            "start_in_trigger", start_in_trigger, deferrable=deferrable
+        )
 
     # The state of one attempt on a worker.
     _found_job: int | None = None
@@ -263,6 +269,11 @@ class DbtCloudRunJobOperator(JobOperator):
             f"Triggered by the task {ti.task_id} of the Airflow DAG {ti.dag_id}"
         )
 
+    @property
+    def remembers_failures(self) -> bool:
+        """True where a retry runs what had failed."""
+        return self.retry_from_failure
+
     def failed_before(self, seen: Seen) -> None:
         """Remember the run of the earlier attempt, which may be retried."""
         if self.retry_from_failure:
@@ -279,7 +290,7 @@ class DbtCloudRunJobOperator(JobOperator):
             raise RequestRejected(msg, status=error.status) from None
 
         marker = ""
-        if self.mark_cause:
+        if self.mark_cause and self._attempt_of:
             marker = self._marker(leased, self._attempt_of, self._try_number)
 
         intent = Intent(at=now, baseline=self._retry_of, marker=marker)

@@ -70,3 +70,12 @@ def whole_number(name: str, value: object) -> int:
             " returned it upstream, and did it succeed?"
         )
         raise ArgumentUnusable(msg) from None
+
+
+def needs_deferrable(name: str, value: object, *, deferrable: bool) -> bool:
+    """Return a switch that means something only where the task is deferrable."""
+    if value and not deferrable:
+        msg = f"{name} needs deferrable=True: the trigger is what it speaks of"
+        raise ArgumentUnusable(msg)
+
+    return bool(value)

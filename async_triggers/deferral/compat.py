@@ -36,14 +36,17 @@ __all__ = [
     "AirflowTaskTimeout",
     "TaskDeferralError",
     "TaskDeferralTimeout",
+    "claim_left_behind",
     "earliest_event",
     "has_mapped_downstream",
     "has_own_xcom_backend",
     "owner_token",
     "push_from_trigger",
     "push_owner_token",
+    "read_claim",
     "task_state",
     "task_state_on_worker",
+    "write_claim",
 ]
 
 MIN_HEARTBEAT_DEFAULT = 5.0
@@ -63,7 +66,11 @@ def earliest_event() -> float:
 
 
 OWNER_KEY = "async_triggers_owner"
-"""XCom key of the token that says which attempt owns which job."""
+"""XCom key of the token that says which attempt owns which job.
+
+Where the trigger makes the start, the token is also its claim: ``by`` names the trigger's
+run that wrote it, ``record`` is what a worker keeps in the state store.
+"""
 
 
 def push_owner_token(context: Context, job_id: str) -> None:
@@ -87,6 +94,34 @@ async def owner_token(ti: Any) -> tuple[int, str] | None:
         return None
 
     return attempt, job_id
+
+
+async def read_claim(ti: Any) -> tuple[str, Any] | None:
+    """Read from a trigger who claimed this attempt's start, and the record; or None."""
+    value = await BaseXCom.aget_one(key=OWNER_KEY, **_place_of(ti))
+    return _claim_in(value, ti.try_number)
+
+
+async def write_claim(ti: Any, by: str, job_id: str, record: Any) -> None:
+    """Write a claim from a trigger, which is the owner token as well."""
+    claim = {"try": ti.try_number, "job_id": job_id, "by": by, "record": record}
+    await BaseXCom.aset(OWNER_KEY, claim, **_place_of(ti))
+
+
+def claim_left_behind(context: Context) -> Any:
+    """Return, on a worker, the record of a claim by this attempt's trigger, or None."""
+    ti = context["ti"]
+    value = BaseXCom.get_one(key=OWNER_KEY, **_place_of(ti))
+    claim = _claim_in(value, ti.try_number)
+    return None if claim is None else claim[1]
+
+
+def _claim_in(value: Any, attempt: int) -> tuple[str, Any] | None:
+    if not isinstance(value, dict) or value.get("try") != attempt:
+        return None
+
+    by = value.get("by")
+    return (by, value.get("record")) if isinstance(by, str) else None
 
 
 RETURN_KEY: str = BaseXCom.XCOM_RETURN_KEY

@@ -162,7 +162,7 @@ def _event_for(ending: Ending, outcome: Outcome) -> TriggerEvent | None:
         return None
 
     if outcome.status is Status.SUCCESS:
-        return TaskSuccessEvent()
+        return TaskSuccessEvent() if outcome.kind is Kind.ENDED else None
 
     if outcome.cancel is Cancel.UNCONFIRMED:
         # The worker has another try at cancelling.
@@ -172,7 +172,7 @@ def _event_for(ending: Ending, outcome: Outcome) -> TriggerEvent | None:
         Kind.ENDED: ending.failure,
         Kind.DEADLINE: ending.timeout,
         Kind.REFUSED: ending.refusal,
-    }[outcome.kind]
+    }.get(outcome.kind, Then.RESUME)
     match then:
         case Then.FAIL:
             return TaskFailedEvent()

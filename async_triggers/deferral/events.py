@@ -3,9 +3,10 @@
 An event crosses the metadata database as a small JSON object. It carries all that
 ``execute_complete`` needs, so that resuming asks the vendor nothing::
 
-    {"v": 1, "status": "success" | "error" | "cancelled" | "timeout",
+    {"v": 1, "status": "success" | "error" | "cancelled" | "timeout" | "skipped",
      "message": "...", "job_id": "42", "job": {...} | null,
-     "kind": "ended" | "refused" | "deadline", "error": "JobNotFound" | null,
+     "kind": "ended" | "refused" | "deadline" | "started" | "not started",
+     "error": "JobNotFound" | null,
      "cancel": "none" | "confirmed" | "unconfirmed"}
 
 Reading fails closed: whatever is malformed or of another version raises
@@ -19,11 +20,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.compat import AirflowException, AirflowSkipException
 from async_triggers.deferral.errors import (
     AsyncTriggersException,
     ConnectionUnusable,
     EventUnusable,
+    JobAlreadyRunning,
     VendorRefused,
+    VendorUnavailable,
 )
 from async_triggers.engine.errors import AccountMisconfigured, CredentialsRejected
 from async_triggers.engine.jobs import Job, JobState, Scalar
@@ -38,14 +43,21 @@ class Status(StrEnum):
     ERROR = "error"
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
+    SKIPPED = "skipped"
 
 
 class Kind(StrEnum):
-    """What ended the wait: the job, the vendor's refusal, or a deadline."""
+    """What ended the wait: the job, the vendor's refusal, or a deadline.
+
+    Where the trigger makes the start: that it is made, for a task that does not wait for
+    the job's end, or why it was not.
+    """
 
     ENDED = "ended"
     REFUSED = "refused"
     DEADLINE = "deadline"
+    STARTED = "started"
+    NOT_STARTED = "not started"
 
 
 class Cancel(StrEnum):
@@ -97,8 +109,38 @@ def ended(job: Job) -> Outcome:
     )
 
 
-def refusal(outcome: Outcome) -> AsyncTriggersException:
+def not_started(error: Exception) -> Outcome:
+    """Return the outcome of a trigger that could not start a job, or would not."""
+    is_skip = isinstance(error, AirflowSkipException)
+    return Outcome(
+        status=Status.SKIPPED if is_skip else Status.ERROR,
+        kind=Kind.NOT_STARTED,
+        job_id="",
+        message=str(error),
+        error=type(error).__name__,
+    )
+
+
+_RAISED: Mapping[str | None, type[AsyncTriggersException]] = {
+    each.__name__: each
+    for each in (
+        ArgumentUnusable,
+        ConnectionUnusable,
+        JobAlreadyRunning,
+        VendorRefused,
+        VendorUnavailable,
+    )
+}
+
+
+def refusal(outcome: Outcome) -> AirflowException:
     """Return what a task fails with when the vendor, or Airflow, refused its trigger."""
+    if outcome.status is Status.SKIPPED:
+        return AirflowSkipException(outcome.message)
+
+    if outcome.kind is Kind.NOT_STARTED:
+        return _RAISED.get(outcome.error, VendorRefused)(outcome.message)
+
     if outcome.error in _OF_THE_CONNECTION:
         return ConnectionUnusable(outcome.message)
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import inspect
 import sys
 import threading
 from abc import abstractmethod
@@ -56,11 +57,16 @@ from async_triggers.deferral.kill import Verdict, judge_stop
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.record import (
     KEY,
+    UNSETTLED_KEY,
     Intent,
+    Next,
     Record,
     Unsettled,
+    decide,
     read_record,
+    read_unsettled,
 )
+from async_triggers.deferral.start_trigger import StartTrigger
 from async_triggers.deferral.starting import (
     SUPERSEDING,
     Behind,
@@ -115,6 +121,7 @@ class JobOperator(BaseOperator):
     cancel_on_kill: bool
     cancel_on_timeout: bool
     end_from_trigger: bool
+    start_in_trigger: bool
     if_running: str
 
     # The state of one attempt on a worker; never templated, never serialized.
@@ -206,6 +213,11 @@ class JobOperator(BaseOperator):
     def result(self, job_id: str, job: Job | None) -> Any:
         """Return what the task returns."""
 
+    @property
+    def remembers_failures(self) -> bool:
+        """True where a retry must know which job has failed before it."""
+        return False
+
     def failed_before(self, seen: Seen) -> None:
         """Take note that this is a retry, and of the job that failed before it."""
 
@@ -229,7 +241,70 @@ class JobOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Start the job, or find it again, and wait for it as the mode says."""
+        if self.start_in_trigger:
+            if type(self).__module__.startswith("async_triggers."):
+                self._leave_to_trigger(context, self._new_deadline())
+
+            self.log.info(
+                "start_in_trigger is set aside: the triggerer can build no %s, which is"
+                " a class of your own",
+                type(self).__name__,
+            )
+
         return self._begin(context, self._new_deadline(), None)
+
+    def _leave_to_trigger(self, context: Context, end_time: float | None) -> None:
+        """Defer at once, and leave the start to the trigger."""
+        self.check_arguments()
+        # A connection that cannot be used fails the task here and now.
+        self.make_hook().account()
+        ti = context["ti"]
+        record = self._read_record(context)
+        unsettled = self._note_unsettled(context)
+        step = decide(record, fingerprint=self.fingerprint(), max_tries=ti.max_tries)
+        attaches = record is not None and step is Next.REATTACH
+        self._claim(context, (record and record.job_id) or "" if attaches else "")
+        execution_deadline = self._execution_deadline(context)
+        ends = min(
+            (each for each in (end_time, execution_deadline) if each is not None),
+            default=None,
+        )
+        self._stop_if_killed()
+        cls = type(self)
+        self.defer(
+            trigger=StartTrigger(
+                f"{cls.__module__}.{cls.__qualname__}",
+                self._arguments(),
+                ti.max_tries,
+                end_time,
+                execution_deadline,
+                record=None if record is None else record.to_json(),
+                unsettled=None if unsettled is None else unsettled.to_json(),
+                links=[link.xcom_key for link in self.operator_extra_links],
+                tells=not compat.has_own_xcom_backend(),
+                ending=self._ending(owned=True),
+            ),
+            method_name="execute_complete",
+            kwargs={"waiting": {"try": ti.try_number, "end_time": end_time}},
+            timeout=self._backstop(ends),
+        )
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, as they were rendered."""
+        names: set[str] = set()
+        for cls in type(self).__mro__:
+            if cls is JobOperator:
+                break
+
+            constructor = vars(cls).get("__init__")
+            if constructor is not None:
+                names |= {
+                    each.name
+                    for each in inspect.signature(constructor).parameters.values()
+                    if each.name != "self" and each.kind is not each.VAR_KEYWORD
+                }
+
+        return {name: getattr(self, name) for name in sorted(names)}
 
     def execute_start(
         self,
@@ -315,11 +390,7 @@ class JobOperator(BaseOperator):
     ) -> Any:
         job_id = seen.job.id
         self.job_url = seen.job.url
-        record = self._read_record(context)
-        intent = Intent() if record is None else record.intent
-        for key, value in self.start_xcoms(seen.job, intent).items():
-            context["ti"].xcom_push(key=key, value=value)
-
+        self._push_start_xcoms(context, seen.job, self._read_record(context))
         if seen.job.state.is_terminal:
             return self._finish(context, self._complete(seen.job), attached=not owned)
 
@@ -332,6 +403,13 @@ class JobOperator(BaseOperator):
             self._defer_for(context, seen, end_time, owned=owned)
 
         return self._wait_here(context, seen, end_time, owned=owned)
+
+    def _push_start_xcoms(
+        self, context: Context, job: Job, record: Record | None
+    ) -> None:
+        intent = Intent() if record is None else record.intent
+        for key, value in self.start_xcoms(job, intent).items():
+            context["ti"].xcom_push(key=key, value=value)
 
     @property
     def waits(self) -> bool:
@@ -394,14 +472,22 @@ class JobOperator(BaseOperator):
 
         # A policy decides on the exception, which only a worker raises.
         failure = Then.FAIL if self.retry_policy is None else Then.RESUME
-        return Ending(
+        ending = Ending(
             statistics_key=self.statistics_key,
             push=self.do_xcom_push,
             attached=not owned,
             failure=failure,
             timeout=failure,
             refusal=failure,
-        ).to_json()
+        )
+        if self.start_in_trigger:
+            # Only a worker can write down a job that runs on, or one to start from.
+            if self.remembers_failures:
+                ending = replace(ending, failure=Then.RESUME)
+
+            ending = replace(ending, timeout=Then.RESUME, refusal=Then.RESUME)
+
+        return ending.to_json()
 
     def _backstop(self, ends: float | None) -> timedelta | None:
         if ends is None:
@@ -492,6 +578,9 @@ class JobOperator(BaseOperator):
         """Return the job's result, or fail as the job did. Asks the vendor nothing."""
         waiting = waiting or {}
         outcome = events.from_payload(event)
+        if isinstance(event, Mapping) and "start" in event:
+            return self._complete_start(context, outcome, event["start"], waiting)
+
         own = waiting.get("job_id")
         owned = bool(waiting.get("owned", True))
         self._job_id, self._owned = own or outcome.job_id, owned
@@ -507,6 +596,34 @@ class JobOperator(BaseOperator):
 
         return self._conclude(context, outcome, owned=owned)
 
+    def _complete_start(
+        self,
+        context: Context,
+        outcome: Outcome,
+        start: Mapping[str, Any],
+        waiting: Mapping[str, Any],
+    ) -> Any:
+        """End as the job did that the trigger has started."""
+        attempt = waiting.get("try")
+        if attempt is not None and start.get("try") != attempt:
+            self.log.warning(
+                "The event tells of attempt %s, this is attempt %s: waiting on",
+                start.get("try"),
+                attempt,
+            )
+            self._leave_to_trigger(context, waiting.get("end_time"))
+
+        record = read_record(start.get("record"))
+        self._settle(context, record)
+        job = outcome.job
+        owned = record is not None and record.owned
+        self._job_id, self._owned = outcome.job_id, owned
+        if job is not None and record is not None:
+            self.job_url = job.url
+            self._push_start_xcoms(context, job, record)
+
+        return self._conclude(context, outcome, owned=owned)
+
     def same_job(self, own: str, outcome: Outcome) -> bool:
         """Tell whether an outcome is that of our own job."""
         return outcome.job_id == own
@@ -517,7 +634,11 @@ class JobOperator(BaseOperator):
         """Resume; when Airflow's own timeout came first, cancel what is ours."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
+        except compat.TaskDeferralError:
+            self._carry_claim(context)
+            raise
         except compat.TaskDeferralTimeout:
+            self._carry_claim(context)
             record = self._read_record(context)
             if (
                 record is not None
@@ -536,6 +657,8 @@ class JobOperator(BaseOperator):
             raise EventUnusable(msg)
 
         match outcome.status:
+            case Status.SUCCESS if outcome.kind is Kind.STARTED:
+                return self.result(outcome.job_id, None)
             case Status.SUCCESS:
                 assert job is not None  # noqa: S101 - looked at above
                 return self._finish(context, job, attached=not owned)
@@ -547,7 +670,9 @@ class JobOperator(BaseOperator):
             case Status.CANCELLED:
                 self._publish(context, job, attached=not owned)
                 raise JobCancelled(outcome.message, job=job)
-            case Status.ERROR if outcome.kind is Kind.REFUSED:
+            case Status.SKIPPED:
+                raise events.refusal(outcome)
+            case Status.ERROR if outcome.kind is not Kind.ENDED:
                 raise events.refusal(outcome)
             case Status.ERROR:
                 self._publish(context, job, attached=not owned)
@@ -726,6 +851,44 @@ class JobOperator(BaseOperator):
         store = context.get("task_state_store")
         if store is not None:
             store.delete(KEY)
+
+    def _note_unsettled(self, context: Context) -> Unsettled | None:
+        """Write down that a trigger starts from here on; return what there was before."""
+        store = context.get("task_state_store")
+        if store is None:
+            return None
+
+        ti = context["ti"]
+        before = read_unsettled(store.get(UNSETTLED_KEY))
+        known = before or Unsettled(at=wall_clock(), attempts=())
+        store.set(UNSETTLED_KEY, known.and_then(ti.try_number, ti.max_tries).to_json())
+        return before
+
+    def _carry_claim(self, context: Context) -> None:
+        """Write down what a trigger claimed that did not live to tell."""
+        if not self.start_in_trigger:
+            return
+
+        try:
+            record = read_record(compat.claim_left_behind(context))
+        except Exception:
+            self.log.warning(
+                "The claim of the trigger could not be read: a job may be running that"
+                " the retry does not know",
+                exc_info=True,
+            )
+        else:
+            if record is not None:
+                self._settle(context, record)
+
+    def _settle(self, context: Context, record: Record | None) -> None:
+        """Write down what became of a start that was left to a trigger."""
+        if record is not None:
+            self._write(context, record)
+
+        store = context.get("task_state_store")
+        if store is not None:
+            store.delete(UNSETTLED_KEY)
 
     def _claim(self, context: Context, job_id: str) -> None:
         try:

@@ -4,10 +4,6 @@
 the shared poller, keeps the deadlines, and yields one event. A subclass names its hook
 and how to look at and cancel a job; what it must declare is checked when its module is
 imported, not on the triggerer out of sight of the task that deferred.
-
-Constructors only assign attributes: Airflow 3.3 takes the whole triggerer down when one
-raises. Everything that ``run`` needs is in the serialized arguments, because it may run
-again on another machine at any time.
 """
 
 from __future__ import annotations
@@ -16,17 +12,15 @@ import asyncio
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TriggerEvent
-
 from async_triggers.deferral import compat, events
-from async_triggers.deferral.ending import Ending, end_task
 from async_triggers.deferral.errors import translate
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, patiently, wall_clock
 from async_triggers.deferral.kill import Verdict, judge_kill
+from async_triggers.deferral.one_event import OneEventTrigger, see_through
 from async_triggers.engine import backoff
 from async_triggers.engine.errors import EngineError, TransientError
 from async_triggers.engine.jobs import Job, JobState
@@ -40,8 +34,6 @@ T = TypeVar("T")
 
 PATIENCE_WITH_CONNECTION = 300.0
 """Seconds for which a failing look-up of the connection is not believed."""
-KILL_WAIT = 8.0
-"""Seconds that ``on_kill`` waits for its errand, which goes on without it."""
 KILL_LOOK = 6.0
 """Seconds in which the facts for a kill must be known."""
 CONFIRM_CANCEL = 60.0
@@ -56,7 +48,7 @@ _errands: set[asyncio.Task[str]] = set()
 """Strong references to what was begun for triggers that had no account yet."""
 
 
-class JobTrigger(BaseTrigger):
+class JobTrigger(OneEventTrigger):
     """Waits until a job has ended and yields one event.
 
     Subclasses set :attr:`hook_class`, assign every argument of their constructor to an
@@ -76,47 +68,16 @@ class JobTrigger(BaseTrigger):
     cancel_on_kill: bool
     cancel_on_timeout: bool
     seen_at: float | None
-    ending: Mapping[str, Any] | None = None
-    """How the trigger ends its task, see :class:`.ending.Ending`; None to resume it."""
 
-    _fired: bool = False
     _leased: LeasedAccount | None = None
     _last_word: str = ""
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # Airflow's is not typed
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Reject a subclass that could not be serialized, where it is written."""
+        """Reject a subclass without a hook, where it is written."""
         super().__init_subclass__(**kwargs)
-        if inspect.isabstract(cls):
-            return
-
-        for parameter in cls._parameters():
-            if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
-                msg = (
-                    f"{cls.__qualname__}.__init__ takes *{parameter.name}: name every"
-                    " argument, they are what is stored of a trigger"
-                )
-                raise TypeError(msg)
-
-        if getattr(cls, "hook_class", None) is None:
+        if not inspect.isabstract(cls) and getattr(cls, "hook_class", None) is None:
             msg = f"{cls.__qualname__} must set hook_class to the vendor's hook"
             raise TypeError(msg)
-
-    @classmethod
-    def _parameters(cls) -> list[inspect.Parameter]:
-        signature = inspect.signature(cls.__init__)
-        return [each for name, each in signature.parameters.items() if name != "self"]
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the classpath and the arguments; none of them is secret."""
-        cls = type(self)
-        names = [parameter.name for parameter in self._parameters()]
-        return (
-            f"{cls.__module__}.{cls.__qualname__}",
-            {name: getattr(self, name) for name in names},
-        )
 
     @classmethod
     def claim(cls, context: Context, job_id: object) -> None:
@@ -178,53 +139,6 @@ class JobTrigger(BaseTrigger):
         return None
 
     # Waiting ----------------------------------------------------------------------
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the one event: how the wait ended."""
-        loop = asyncio.get_running_loop()
-        # The deferral itself was at most a little earlier than this.
-        earliest = loop.time() + compat.earliest_event()
-        outcome = await self._outcome()
-        self.log.info("%s", outcome.message)
-        await asyncio.sleep(max(0.0, earliest - loop.time()))
-        # A trigger that lingers after its event is told to kill; see on_kill.
-        self._fired = True
-        yield await self._event(outcome)
-
-    async def _event(self, outcome: Outcome) -> TriggerEvent:
-        """Return the event that ends the task, if it may end here, else resumes it."""
-        ti = self.task_instance
-        # Nothing but a triggerer takes an end from an event, and dag.test() is none.
-        if self.ending is not None and ti is not None:
-            job = outcome.job
-            try:
-                event = await end_task(
-                    Ending.from_json(self.ending),
-                    outcome,
-                    ti=ti,
-                    result=None if job is None else self.result(job),
-                )
-            except Exception:
-                # The worker has the database to itself, and another try at it.
-                self.log.warning(
-                    "The task could not be ended here, it is resumed", exc_info=True
-                )
-            else:
-                if event is not None:
-                    if isinstance(event, TaskFailedEvent):
-                        self.log.error("The task fails: %s", outcome.message)
-
-                    return event
-
-        return TriggerEvent(self.payload(outcome))
-
-    def result(self, job: Job) -> Any:
-        """Return what a task returns that this trigger ends; by default nothing."""
-        return None
-
-    def payload(self, outcome: Outcome) -> dict[str, Any]:
-        """Write the event's payload."""
-        return events.to_payload(outcome)
 
     async def _outcome(self) -> Outcome:
         hook = self.make_hook()
@@ -433,21 +347,9 @@ class JobTrigger(BaseTrigger):
         if self.task_instance is None:
             return
 
-        errand = self._start_settling()
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + KILL_WAIT
-        while not errand.done() and loop.time() < ends:
-            try:
-                await asyncio.wait({errand}, timeout=ends - loop.time())
-            except asyncio.CancelledError:
-                # Airflow repeats its cancellation every second until the trigger ends.
-                if errand.cancelled():
-                    raise
-
-        if not errand.done():
-            self.log.info("%s: cancelling it goes on", self.title)
-        elif not errand.cancelled() and errand.exception() is None:
-            self.log.info("%s", errand.result())
+        told = await see_through(self._start_settling())
+        if told is not None:
+            self.log.info("%s", told)
 
     def _start_settling(self) -> asyncio.Task[str]:
         """Begin what goes on by itself, however ``on_kill`` is interrupted."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
+    needs_deferrable,
     one_of,
     positive,
     text,
@@ -71,6 +72,7 @@ class FivetranOperator(JobOperator):
     :param unpause_after_cancel: un-pause it once the sync has stopped
     :param end_from_trigger: let the trigger end the task, without a worker, where nothing
         of the task needs one
+    :param start_in_trigger: leave the start to the triggerer as well; needs ``deferrable``
     """
 
     template_fields: Sequence[str] = (
@@ -106,6 +108,7 @@ class FivetranOperator(JobOperator):
         cancel_on_timeout: bool = False,
         unpause_after_cancel: bool = False,
         end_from_trigger: bool = False,
+        start_in_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         if "timeout_seconds" in kwargs:
@@ -142,6 +145,9 @@ class FivetranOperator(JobOperator):
         self.cancel_on_timeout = cancel_on_timeout
         self.unpause_after_cancel = unpause_after_cancel
         self.end_from_trigger = end_from_trigger
+        self.start_in_trigger = needs_deferrable(
+            "start_in_trigger", start_in_trigger, deferrable=deferrable
+        )
 
     # What is asked for ------------------------------------------------------------
 

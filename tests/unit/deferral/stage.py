@@ -199,6 +199,9 @@ class XCom:
     def set(self, key: str, value: Any, **place: Any) -> None:
         self._world.xcoms[place["task_id"], place["map_index"]][key] = _crossed(value)
 
+    def get_one(self, *, key: str, **place: Any) -> Any:
+        return self._world.xcoms[place["task_id"], place["map_index"]].get(key)
+
     async def aset(self, key: str, value: Any, **place: Any) -> None:
         self.set(key, value, **place)
 

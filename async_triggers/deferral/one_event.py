@@ -1,0 +1,160 @@
+"""What all triggers of the package have in common: one event, and then they are gone.
+
+Constructors only assign attributes: Airflow 3.3 takes the whole triggerer down when one
+raises. Everything that ``run`` needs is in the serialized arguments, because it may run
+again on another machine at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TriggerEvent
+
+from async_triggers.deferral import compat, events
+from async_triggers.deferral.ending import Ending, end_task
+
+if TYPE_CHECKING:
+    from async_triggers.deferral.events import Outcome
+    from async_triggers.engine.jobs import Job
+
+KILL_WAIT = 8.0
+"""Seconds that ``on_kill`` waits for its errand, which goes on without it."""
+
+
+class OneEventTrigger(BaseTrigger):
+    """Waits for an outcome, and yields one event that resumes the task or ends it.
+
+    Subclasses assign every argument of their constructor to an attribute of the same
+    name; that is checked when their module is imported, not on the triggerer.
+    """
+
+    ending: Mapping[str, Any] | None = None
+    """How the trigger ends its task, see :class:`.ending.Ending`; None to resume it."""
+
+    _fired: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Airflow's is not typed
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Reject a subclass that could not be serialized, where it is written."""
+        super().__init_subclass__(**kwargs)
+        if inspect.isabstract(cls):
+            return
+
+        for parameter in cls._parameters():
+            if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
+                msg = (
+                    f"{cls.__qualname__}.__init__ takes *{parameter.name}: name every"
+                    " argument, they are what is stored of a trigger"
+                )
+                raise TypeError(msg)
+
+    @classmethod
+    def _parameters(cls) -> list[inspect.Parameter]:
+        signature = inspect.signature(cls.__init__)
+        return [each for name, each in signature.parameters.items() if name != "self"]
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the classpath and the arguments; none of them is secret."""
+        cls = type(self)
+        names = [parameter.name for parameter in self._parameters()]
+        return (
+            f"{cls.__module__}.{cls.__qualname__}",
+            {name: getattr(self, name) for name in names},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event: how the wait ended."""
+        loop = asyncio.get_running_loop()
+        # The deferral itself was at most a little earlier than this.
+        earliest = loop.time() + self.earliest_event()
+        outcome = await self._outcome()
+        self.log.info("%s", outcome.message)
+        await asyncio.sleep(max(0.0, earliest - loop.time()))
+        # A trigger that lingers after its event is told to kill; see on_kill.
+        self._fired = True
+        yield await self._event(outcome)
+
+    def earliest_event(self) -> float:
+        """Return how many seconds after its start the trigger may fire."""
+        return compat.earliest_event()
+
+    @abstractmethod
+    async def _outcome(self) -> Outcome:
+        """Wait, and return how the wait ended."""
+
+    async def _event(self, outcome: Outcome) -> TriggerEvent:
+        """Return the event that ends the task, if it may end here, else resumes it."""
+        ti = self.task_instance
+        ending = self._how_to_end()
+        # Nothing but a triggerer takes an end from an event, and dag.test() is none.
+        if ending is not None and ti is not None:
+            job = outcome.job
+            try:
+                event = await end_task(
+                    ending,
+                    outcome,
+                    ti=ti,
+                    result=None if job is None else self.result(job),
+                )
+            except Exception:
+                # The worker has the database to itself, and another try at it.
+                self.log.warning(
+                    "The task could not be ended here, it is resumed", exc_info=True
+                )
+            else:
+                if event is not None:
+                    if isinstance(event, TaskFailedEvent):
+                        self.log.error("The task fails: %s", outcome.message)
+
+                    return event
+
+        return TriggerEvent(self.payload(outcome))
+
+    def _how_to_end(self) -> Ending | None:
+        if self.ending is None:
+            return None
+
+        try:
+            return Ending.from_json(self.ending)
+        except (KeyError, TypeError, ValueError) as error:
+            self.log.warning("%s cannot be read as an ending: %s", self.ending, error)
+            return None
+
+    def result(self, job: Job) -> Any:
+        """Return what a task returns that this trigger ends; by default nothing."""
+        return None
+
+    def payload(self, outcome: Outcome) -> dict[str, Any]:
+        """Write the event's payload."""
+        return events.to_payload(outcome)
+
+
+async def see_through(errand: asyncio.Task[str]) -> str | None:
+    """Wait a while for what ``on_kill`` has begun; return what it said if it is done.
+
+    Airflow repeats its cancellation every second until the trigger ends, and the errand
+    goes on when nobody waits for it any more.
+    """
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + KILL_WAIT
+    while not errand.done() and loop.time() < ends:
+        try:
+            await asyncio.wait({errand}, timeout=ends - loop.time())
+        except asyncio.CancelledError:
+            if errand.cancelled():
+                raise
+
+    if not errand.done():
+        return "Settling the kill goes on"
+
+    if errand.cancelled() or errand.exception() is not None:
+        return None
+
+    return errand.result()

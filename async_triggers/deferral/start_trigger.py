@@ -1,0 +1,549 @@
+"""Starting a job on the triggerer, outside of any worker.
+
+The worker defers at once; :class:`StartTrigger` rebuilds its operator, finds or starts the
+job as a worker would (:mod:`async_triggers.deferral.starting`), and then waits for it with
+the vendor's own trigger. Starts share the account's limiter with all else that the
+triggerer asks, and wait for their turn before they look and not after.
+
+A triggerer may die, freeze or lose the trigger to another one between any two steps, so a
+start is *claimed*: the intent is written to an XCom of the task before the vendor is
+asked, and completed with the job's id after. Whoever runs the trigger next reads the claim
+first. Each run of the trigger has a name, which it writes to its claim and looks for right
+before it asks: one that was frozen meanwhile finds another name there, and asks nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import math
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+from async_triggers.deferral import compat, events
+from async_triggers.deferral.errors import (
+    AsyncTriggersException,
+    translate,
+)
+from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
+from async_triggers.deferral.hook import patiently, wall_clock
+from async_triggers.deferral.one_event import OneEventTrigger, see_through
+from async_triggers.deferral.record import Record, read_record, read_unsettled
+from async_triggers.deferral.starting import Behind, Later, Starting
+from async_triggers.deferral.trigger import PATIENCE_WITH_CONNECTION
+from async_triggers.engine.errors import (
+    EngineError,
+    TransientError,
+    UnreadableReply,
+)
+
+if TYPE_CHECKING:
+    from async_triggers.deferral.ending import Ending
+    from async_triggers.deferral.operator import JobOperator
+    from async_triggers.deferral.trigger import JobTrigger
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Job, Seen
+
+T = TypeVar("T")
+
+CLAIM_PATIENCE = 60.0
+"""Seconds for which the id of a job that runs is tried to be written down."""
+LOST_CLAIM = 10.0
+"""Seconds after which a trigger that lost its claim looks again."""
+LAST_ANSWER = 90.0
+"""Seconds for the answer of a start that is under way when the deadline comes."""
+BREATH = 5.0
+"""Seconds between the end of another job and the next look."""
+KILL_SEARCH = 5.0
+"""Seconds between two looks for the job of a start that was not answered."""
+
+_turns: WeakKeyDictionary[LeasedAccount, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+class StartTrigger(OneEventTrigger):
+    """Starts a job, waits until it has ended, and yields one event.
+
+    The event is that of the vendor's trigger; its ``start`` holds the number of the
+    attempt and the record that the worker keeps.
+
+    :param operator: the classpath of the operator
+    :param arguments: the arguments of its constructor, as they were rendered
+    :param max_tries: Airflow's ``max_tries`` of the attempt, which only a clear raises
+    :param end_time: the deadline in epoch seconds, None for none
+    :param execution_deadline: the deadline that ``execution_timeout`` sets
+    :param record: what an earlier attempt has written down
+    :param unsettled: starts by earlier attempts that nobody has written down
+    :param links: the XCom keys of the links to the job
+    :param tells: push what is known of the job as soon as it is started
+    :param ending: how the trigger ends its task; None to resume it
+    """
+
+    def __init__(
+        self,
+        operator: str,
+        arguments: Mapping[str, Any],
+        max_tries: int,
+        end_time: float | None,
+        execution_deadline: float | None = None,
+        *,
+        record: Mapping[str, Any] | None = None,
+        unsettled: Mapping[str, Any] | None = None,
+        links: Sequence[str] = (),
+        tells: bool = True,
+        ending: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.operator = operator
+        self.arguments = arguments
+        self.max_tries = max_tries
+        self.end_time = end_time
+        self.execution_deadline = execution_deadline
+        self.record = record
+        self.unsettled = unsettled
+        self.links = links
+        self.tells = tells
+        self.ending = ending
+        # What is known of the start, for the event and for a kill.
+        self._desk: _TriggerDesk | None = None
+        self._task: JobOperator | None = None
+        self._inner: JobTrigger | None = None
+        self._owned = False
+        self._waits_for = "its turn"
+
+    # Starting ---------------------------------------------------------------------
+
+    async def _outcome(self) -> Outcome:
+        try:
+            task = self._task = self._make_task()
+            hook = task.make_hook()
+        except Exception as error:  # noqa: BLE001 - whatever a release may have changed
+            return events.not_started(error)
+
+        left = self._seconds_left()
+        try:
+            account = await patiently(
+                hook.known_account,
+                patience=min(
+                    PATIENCE_WITH_CONNECTION, math.inf if left is None else left
+                ),
+                what=f"Starting with the connection {hook.conn_id!r}",
+            )
+        except EngineError as error:
+            return events.not_started(translate(error, hook.conn_id))
+
+        async with hook.lease(account=account) as leased:
+            self._desk = desk = _TriggerDesk(self, leased)
+            try:
+                async with asyncio.timeout(self._seconds_left()):
+                    seen, self._owned = await self._get_job(task, desk)
+            except TimeoutError:
+                return await self._at_deadline(task, desk)
+            except EngineError as error:
+                return events.not_started(translate(error, hook.conn_id))
+            except (AsyncTriggersException, compat.AirflowSkipException) as error:
+                return events.not_started(error)
+
+            return await self._wait_for(task, seen, leased)
+
+    def _make_task(self) -> JobOperator:
+        module, _, name = self.operator.rpartition(".")
+        cls = getattr(import_module(module), name)
+        ti = self.task_instance
+        task: JobOperator = cls(
+            task_id="start" if ti is None else ti.task_id, **self.arguments
+        )
+        task.check_arguments()
+        if ti is not None:
+            task.begin_attempt(ti, self.max_tries)
+
+        return task
+
+    async def _get_job(
+        self, task: JobOperator, desk: _TriggerDesk
+    ) -> tuple[Seen, bool]:
+        """Find or start the job, however long that takes."""
+        starting = Starting(
+            operator=task,
+            desk=desk,
+            max_tries=self.max_tries,
+            unsettled=read_unsettled(self.unsettled),
+        )
+        while True:
+            try:
+                return await starting.get_job()
+            except Later as later:
+                if later.reason != self._waits_for:
+                    self.log.warning(
+                        "The start cannot be made now (%s); trying again in %.0f s",
+                        later.reason,
+                        later.seconds,
+                    )
+
+                self._waits_for = later.reason
+                await asyncio.sleep(later.seconds)
+            except Behind as behind:
+                self._waits_for = f"{behind.seen.job.title} was running"
+                trigger = task.make_trigger(
+                    behind.seen, owned=False, end_time=None, execution_deadline=None
+                )
+                await trigger.wait_on(desk.leased)
+                await asyncio.sleep(BREATH)
+
+    async def _wait_for(
+        self, task: JobOperator, seen: Seen, leased: LeasedAccount
+    ) -> Outcome:
+        """Wait for the job that there is now."""
+        job = seen.job
+        inner = self._inner = task.make_trigger(
+            seen,
+            owned=self._owned,
+            end_time=self.end_time,
+            execution_deadline=self.execution_deadline,
+        )
+        inner.task_instance = self.task_instance
+        inner._leased = leased  # noqa: SLF001 - its kill is ours
+        await self._tell(task, job)
+        if job.state.is_terminal:
+            return events.ended(await inner.complete(leased, job))
+
+        if not task.waits:
+            return Outcome(
+                status=Status.SUCCESS,
+                kind=Kind.STARTED,
+                job_id=job.id,
+                message=f"{job.title} is not waited for",
+                job=job,
+            )
+
+        return await inner.wait_on(leased)
+
+    async def _tell(self, task: JobOperator, job: Job) -> None:
+        """Push what people may want to know before the job has ended."""
+        ti = self.task_instance
+        if ti is None or not self.tells:
+            return
+
+        desk = self._desk
+        record = None if desk is None else desk.record
+        facts = dict.fromkeys(self.links, job.url) if job.url else {}
+        if record is not None:
+            facts |= task.start_xcoms(job, record.intent)
+
+        try:
+            for key, value in facts.items():
+                await compat.push_from_trigger(ti, key, value)
+        except Exception:
+            # The worker pushes them as well, once the job has ended.
+            self.log.warning("The job's XComs could not be pushed", exc_info=True)
+
+    # Deadlines --------------------------------------------------------------------
+
+    def _seconds_left(self) -> float | None:
+        ends = [
+            each
+            for each in (self.end_time, self.execution_deadline)
+            if each is not None
+        ]
+        return max(0.0, min(ends) - wall_clock()) if ends else None
+
+    async def _at_deadline(self, task: JobOperator, desk: _TriggerDesk) -> Outcome:
+        """Cancel what is ours: a job just being started, or that of an earlier attempt."""
+        if desk.start is not None:
+            await desk.start.settled(task, LAST_ANSWER)
+            seen = desk.start.seen
+            if seen is not None:
+                await desk.write(desk.start.record.with_job(seen.job.id, owned=True))
+
+        record = desk.record
+        if (
+            record is None
+            or record.job_id is None
+            or not record.owned
+            or record.fingerprint != task.fingerprint()
+        ):
+            return self._too_late()
+
+        self._owned = True
+        inner = self._inner = task.make_trigger(
+            record.job_id,
+            owned=True,
+            end_time=self.end_time,
+            execution_deadline=self.execution_deadline,
+        )
+        inner.task_instance = self.task_instance
+        inner._leased = desk.leased  # noqa: SLF001 - its kill is ours
+        return await inner.wait_on(desk.leased)
+
+    def _too_late(self) -> Outcome:
+        desk = self._desk
+        lost = desk is not None and desk.is_in_doubt
+        fate = "; a start was not answered, a job may be running" if lost else ""
+        return Outcome(
+            status=Status.TIMEOUT,
+            kind=Kind.DEADLINE,
+            job_id="",
+            message=(
+                "The job could not be started before the timeout of the task passed"
+                f" ({self._waits_for}){fate}"
+            ),
+            cancel=Cancel.NONE,
+        )
+
+    # The event --------------------------------------------------------------------
+
+    def _how_to_end(self) -> Ending | None:
+        ending = super()._how_to_end()
+        return None if ending is None else replace(ending, attached=not self._owned)
+
+    def result(self, job: Job) -> Any:
+        """Return what a task returns that this trigger ends."""
+        return None if self._inner is None else self._inner.result(job)
+
+    def payload(self, outcome: Outcome) -> dict[str, Any]:
+        """Write the payload of the vendor's event, and what became of the start."""
+        inner, ti, desk = self._inner, self.task_instance, self._desk
+        payload = super().payload(outcome) if inner is None else inner.payload(outcome)
+        record = None if desk is None else desk.record
+        return {
+            **payload,
+            "start": {
+                "try": None if ti is None else ti.try_number,
+                "record": None if record is None else record.to_json(),
+            },
+        }
+
+    # Being killed -----------------------------------------------------------------
+
+    async def on_kill(self) -> None:
+        """Cancel the job if the user's intention says so, also one just being started."""
+        inner, desk, task = self._inner, self._desk, self._task
+        if self._fired or self.task_instance is None:
+            return
+
+        if inner is not None:
+            await inner.on_kill()
+            return
+
+        if task is None or desk is None or desk.start is None:
+            return
+
+        if task.cancel_on_kill:
+            settling = self._settle_start(task, desk.leased, desk.start)
+            told = await see_through(
+                desk.leased.run_errand(settling, "settle the kill of a start")
+            )
+            if told is not None:
+                self.log.info("%s", told)
+
+    async def _settle_start(
+        self, task: JobOperator, leased: LeasedAccount, start: _Start
+    ) -> str:
+        """Wait for the answer of a start, and settle the kill of what it started."""
+        await start.settled(task)
+        seen = start.seen
+        if start.is_lost:
+            seen = await self._search(task, leased, start.record)
+
+        if seen is None:
+            return "Nothing was started"
+
+        inner = task.make_trigger(
+            seen, owned=True, end_time=None, execution_deadline=None
+        )
+        inner.task_instance = self.task_instance
+        return await inner._settle_kill(leased)  # noqa: SLF001 - its kill is ours
+
+    async def _search(
+        self, task: JobOperator, leased: LeasedAccount, record: Record
+    ) -> Seen | None:
+        """Look for the job of a start that was not answered, until it must show."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + task.start_grace + KILL_SEARCH
+        while True:
+            with contextlib.suppress(TransientError):
+                seen = await task.find_started(leased, record.intent)
+                if seen is not None:
+                    return seen
+
+            if loop.time() >= ends:
+                return None
+
+            await asyncio.sleep(KILL_SEARCH)
+
+
+class _Start:
+    """A request that starts a job, under way or answered."""
+
+    def __init__(self, record: Record, request: asyncio.Task[Seen]) -> None:
+        self.record = record
+        self.seen: Seen | None = None
+        """The job that it has started, which is ours."""
+        self.is_lost = False
+        """True when it was not answered, so that a job may be running."""
+        self._request = request
+
+    async def settled(self, task: JobOperator, timeout: float | None = None) -> None:  # noqa: ASYNC109 - not cancelled
+        """Wait for the answer, and take it in."""
+        request = self._request
+        await asyncio.wait({request}, timeout=timeout)
+        if not request.done() or request.cancelled():
+            self.is_lost = True
+            return
+
+        error = request.exception()
+        if error is None:
+            seen = request.result()
+            if not task.was_there_before(seen, self.record.intent):
+                self.seen = seen
+
+        elif isinstance(error, TransientError):
+            self.is_lost = error.ambiguous or isinstance(error, UnreadableReply)
+
+
+class _TriggerDesk:
+    """The triggerer's: it awaits, and keeps the record in an XCom of the task."""
+
+    def __init__(self, trigger: StartTrigger, leased: LeasedAccount) -> None:
+        self.leased = leased
+        self.record: Record | None = None
+        self.start: _Start | None = None
+        """The start that was sent last, until what came of it is written down."""
+        self._trigger = trigger
+        self._name = uuid.uuid4().hex
+        self._is_known = False
+        # Whose claim was seen last.
+        self._seen: str | None = None
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """True while a start may have worked of which nothing is known."""
+        return self.record is not None and self.record.job_id is None
+
+    async def ask(
+        self,
+        question: Callable[[LeasedAccount], Awaitable[T]],
+        *,
+        whole: bool = False,
+    ) -> T:
+        if not whole:
+            return await question(self.leased)
+
+        await self._expect(self._name)
+        record = self.record
+        assert record is not None  # noqa: S101 - the intent comes before the start
+        context = contextvars.copy_context()
+
+        async def once() -> T:
+            return await question(self.leased)
+
+        async def as_the_trigger() -> T:
+            # An errand has no context: what is logged belongs to the task all the same.
+            loop = asyncio.get_running_loop()
+            return await loop.create_task(once(), context=context)
+
+        errand = self.leased.run_errand(as_the_trigger(), "start a job")
+        # What is asked whole is a start.
+        self.start = _Start(record, cast("asyncio.Task[Seen]", errand))
+        # Not awaited: a trigger that is cancelled must not cut its start off.
+        await asyncio.wait({errand})
+        return errand.result()
+
+    async def _claim(self) -> tuple[str, Any] | None:
+        ti = self._trigger.task_instance
+        if ti is None:
+            return None
+
+        return await self._insist(lambda: compat.read_claim(ti))
+
+    async def _expect(self, name: str | None) -> None:
+        """Raise Later where another run of the trigger has written its claim since."""
+        if self._trigger.task_instance is None:
+            return
+
+        claim = await self._claim()
+        if (None if claim is None else claim[0]) != name:
+            self._is_known = False
+            raise Later(LOST_CLAIM, "another triggerer makes this start")
+
+    async def read(self) -> Record | None:
+        if not self._is_known:
+            claim = await self._claim()
+            told = self._trigger.record if claim is None else claim[1]
+            self._seen = None if claim is None else claim[0]
+            self.record = read_record(told)
+            self._is_known = True
+
+        return self.record
+
+    async def write(self, record: Record) -> None:
+        if record.job_id is None:
+            await self._expect(self._seen)
+
+        self.record = record
+        await self._keep(record)
+        self.start = None
+
+    async def forget(self) -> None:
+        self.record = None
+        await self._keep(None)
+        self.start = None
+
+    async def _keep(self, record: Record | None) -> None:
+        ti = self._trigger.task_instance
+        if ti is None:
+            return
+
+        job_id = "" if record is None else record.job_id or ""
+        told = None if record is None else record.to_json()
+
+        async def write() -> None:
+            await compat.write_claim(ti, self._name, job_id, told)
+            self._seen = self._name
+
+        if not job_id:
+            await self._insist(write)
+            return
+
+        try:
+            async with asyncio.timeout(CLAIM_PATIENCE):
+                await self._insist(write)
+        except TimeoutError:
+            # The intent is written: the job is found by it, should that be needed.
+            self._trigger.log.warning("The id of job %s could not be kept", job_id)
+
+    async def _insist(self, exchange: Callable[[], Awaitable[T]]) -> T:
+        """Try again until Airflow's database answers."""
+        attempt = 0
+        while True:
+            try:
+                return await exchange()
+            except Exception as error:  # noqa: BLE001 - whatever the supervisor makes of it
+                attempt += 1
+                if attempt == 1:
+                    self._trigger.log.warning(
+                        "The start's claim cannot be read or written, trying again: %s",
+                        error,
+                    )
+
+                await asyncio.sleep(min(15.0, 2.0**attempt))
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Hold one of the account's places for starts.
+
+        What is looked at before a start must not be old when it is made, and a claim must
+        not be old either, as it would be after a wait in the limiter.
+        """
+        turns = _turns.get(self.leased)
+        if turns is None:
+            starts = self.leased.account.budget.starts
+            turns = _turns[self.leased] = asyncio.Semaphore(starts)
+
+        async with turns:
+            yield
