@@ -29,6 +29,8 @@ class AirbyteJobSensor(JobSensor):
         not say it
     :param end_from_trigger: let the trigger end the task, without a worker, where nothing
         of the task needs one
+    :param start_from_trigger: wait without ever having been on a worker; needs
+        ``deferrable``. A mapped sensor begins on a worker all the same
     """
 
     template_fields: Sequence[str] = ("airbyte_job_id", "airbyte_conn_id")
@@ -44,6 +46,7 @@ class AirbyteJobSensor(JobSensor):
         airbyte_conn_id: str = "airbyte_default",
         api_version: str = "v1",
         end_from_trigger: bool = False,
+        start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -52,6 +55,7 @@ class AirbyteJobSensor(JobSensor):
         self.airbyte_conn_id = airbyte_conn_id
         self.api_version = api_version
         self.end_from_trigger = end_from_trigger
+        self.begin_on_triggerer(wanted=start_from_trigger)
 
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""

@@ -36,6 +36,8 @@ class DbtCloudJobRunSensor(JobSensor):
     :param hook_params: ``timeout_seconds`` and ``retry_limit`` of single calls
     :param end_from_trigger: let the trigger end the task, without a worker, where nothing
         of the task needs one
+    :param start_from_trigger: wait without ever having been on a worker; needs
+        ``deferrable``. A mapped sensor begins on a worker all the same
     """
 
     template_fields: Sequence[str] = ("dbt_cloud_conn_id", "run_id", "account_id")
@@ -54,6 +56,7 @@ class DbtCloudJobRunSensor(JobSensor):
         ),
         hook_params: dict[str, Any] | None = None,
         end_from_trigger: bool = False,
+        start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         if deferrable:
@@ -70,6 +73,7 @@ class DbtCloudJobRunSensor(JobSensor):
         self.deferrable = deferrable
         self.hook_params = hook_params
         self.end_from_trigger = end_from_trigger
+        self.begin_on_triggerer(wanted=start_from_trigger)
 
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from async_triggers.deferral.errors import AsyncTriggersException
 from async_triggers.engine.errors import RequestRejected
@@ -79,3 +81,25 @@ def needs_deferrable(name: str, value: object, *, deferrable: bool) -> bool:
         raise ArgumentUnusable(msg)
 
     return bool(value)
+
+
+def constructor_arguments(task: object, until: type) -> dict[str, Any]:
+    """Return the arguments of a task's constructor, by which it can be built again.
+
+    Those of its class and of the classes above it, up to ``until``; each is kept in an
+    attribute of its own name.
+    """
+    names: set[str] = set()
+    for cls in type(task).__mro__:
+        if cls is until:
+            break
+
+        constructor = vars(cls).get("__init__")
+        if constructor is not None:
+            names |= {
+                each.name
+                for each in inspect.signature(constructor).parameters.values()
+                if each.name != "self" and each.kind is not each.VAR_KEYWORD
+            }
+
+    return {name: getattr(task, name) for name in sorted(names)}

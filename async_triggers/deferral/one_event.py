@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TriggerEvent
 
@@ -21,6 +21,8 @@ from async_triggers.deferral.ending import Ending, end_task
 if TYPE_CHECKING:
     from async_triggers.deferral.events import Outcome
     from async_triggers.engine.jobs import Job
+
+T = TypeVar("T")
 
 KILL_WAIT = 8.0
 """Seconds that ``on_kill`` waits for its errand, which goes on without it."""
@@ -158,3 +160,19 @@ async def see_through(errand: asyncio.Task[str]) -> str | None:
         return None
 
     return errand.result()
+
+
+async def insist(exchange: Callable[[], Awaitable[T]], log: Any) -> T:
+    """Do an exchange with Airflow, and again until its database answers."""
+    attempt = 0
+    while True:
+        try:
+            return await exchange()
+        except Exception as error:  # noqa: BLE001 - whatever the supervisor makes of it
+            attempt += 1
+            if attempt == 1:
+                log.warning(
+                    "Airflow could not be asked for an XCom, trying again: %s", error
+                )
+
+            await asyncio.sleep(min(15.0, 2.0**attempt))

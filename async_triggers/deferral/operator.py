@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import inspect
 import sys
 import threading
 from abc import abstractmethod
@@ -36,6 +35,7 @@ import orjson
 from airflow.sdk import BaseOperator
 
 from async_triggers.deferral import compat, events
+from async_triggers.deferral.arguments import constructor_arguments
 from async_triggers.deferral.ending import (
     Ending,
     Then,
@@ -274,7 +274,7 @@ class JobOperator(BaseOperator):
         self.defer(
             trigger=StartTrigger(
                 f"{cls.__module__}.{cls.__qualname__}",
-                self._arguments(),
+                constructor_arguments(self, JobOperator),
                 ti.max_tries,
                 end_time,
                 execution_deadline,
@@ -288,23 +288,6 @@ class JobOperator(BaseOperator):
             kwargs={"waiting": {"try": ti.try_number, "end_time": end_time}},
             timeout=self._backstop(ends),
         )
-
-    def _arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor, as they were rendered."""
-        names: set[str] = set()
-        for cls in type(self).__mro__:
-            if cls is JobOperator:
-                break
-
-            constructor = vars(cls).get("__init__")
-            if constructor is not None:
-                names |= {
-                    each.name
-                    for each in inspect.signature(constructor).parameters.values()
-                    if each.name != "self" and each.kind is not each.VAR_KEYWORD
-                }
-
-        return {name: getattr(self, name) for name in sorted(names)}
 
     def execute_start(
         self,

@@ -12,10 +12,17 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseSensorOperator
+from airflow.sdk import BaseOperator, BaseSensorOperator
 from airflow.sdk.bases.sensor import PokeReturnValue
+from airflow.sdk.definitions.xcom_arg import PlainXComArg, XComArg
+from airflow.triggers.base import StartTriggerArgs
 
 from async_triggers.deferral import compat, events
+from async_triggers.deferral.arguments import (
+    ArgumentUnusable,
+    constructor_arguments,
+    needs_deferrable,
+)
 from async_triggers.deferral.ending import Ending, Then, why_on_worker
 from async_triggers.deferral.errors import (
     EventUnusable,
@@ -26,7 +33,7 @@ from async_triggers.deferral.errors import (
 from async_triggers.deferral.events import Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, wall_clock
 from async_triggers.deferral.moment import MomentTrigger
-from async_triggers.deferral.operator import BACKSTOP
+from async_triggers.deferral.sensor_trigger import BACKSTOP, SensorTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -40,8 +47,26 @@ LOOK_AGAIN = 60.0
 """Seconds until the next try of a first look that the vendor did not answer."""
 
 
+class _StartTriggerArgs:
+    """What Airflow asks of a sensor that starts on the triggerer, when it asks.
+
+    That is when the DAG is complete: what comes downstream says whether the trigger may
+    end the task. The class itself has none, which is what keeps mapped sensors on workers.
+    """
+
+    def __get__(
+        self, sensor: JobSensor | None, owner: type[JobSensor]
+    ) -> StartTriggerArgs | None:
+        if sensor is None or not sensor.start_from_trigger:
+            return None
+
+        return sensor.describe_start()
+
+
 class JobSensor(BaseSensorOperator):
     """Waits until a job has ended."""
+
+    start_trigger_args = _StartTriggerArgs()
 
     returns: ClassVar[bool] = False
     """Whether the sensor returns anything, see :meth:`result`."""
@@ -49,6 +74,8 @@ class JobSensor(BaseSensorOperator):
     # Set by the vendor's sensor.
     deferrable: bool
     end_from_trigger: bool
+    _wanted_from_trigger: bool = False
+    _not_from_trigger: str = ""
 
     # What a vendor adds -----------------------------------------------------------
 
@@ -83,11 +110,87 @@ class JobSensor(BaseSensorOperator):
         """Return what the sensor returns; by default nothing."""
         return None
 
+    @property
+    def run_seen(self) -> str:
+        """What the first look has found out, where the next one must know it."""
+        return ""
+
+    def recall_run(self, told: str) -> None:
+        """Take in what :attr:`run_seen` once said."""
+
+    # Beginning on the triggerer -----------------------------------------------------
+
+    def begin_on_triggerer(self, *, wanted: bool) -> None:
+        """Take ``start_from_trigger``; called at the end of the vendor's constructor.
+
+        Raise ArgumentUnusable for what a trigger could not render.
+        """
+        needs_deferrable("start_from_trigger", wanted, deferrable=self.deferrable)
+        self._not_from_trigger = (
+            f"the triggerer can build no {type(self).__name__}, which is a class of your"
+            " own"
+            if wanted and not type(self).__module__.startswith("async_triggers.")
+            else ""
+        )
+        self._wanted_from_trigger = wanted
+        if not wanted or self._not_from_trigger:
+            return
+
+        for name in self.template_fields:
+            value = getattr(self, name)
+            if isinstance(value, XComArg) and not isinstance(value, PlainXComArg):
+                msg = (
+                    f"{name} cannot be {type(value).__name__} where"
+                    " start_from_trigger=True: give another task's output as it is, a"
+                    " template, or set start_from_trigger=False"
+                )
+                raise ArgumentUnusable(msg)
+
+        self.start_from_trigger = True
+
+    def describe_start(self) -> StartTriggerArgs:
+        """Return what the scheduler defers the sensor with."""
+        cls = type(self)
+        reason = (
+            (why_on_worker(self) or _why_begun(self)) if self.end_from_trigger else None
+        )
+        is_ended = self.end_from_trigger and reason is None
+        limit = self.execution_timeout
+        return StartTriggerArgs(
+            trigger_cls=f"{SensorTrigger.__module__}.{SensorTrigger.__qualname__}",
+            trigger_kwargs={
+                "sensor": f"{cls.__module__}.{cls.__qualname__}",
+                "arguments": self._arguments(),
+                "lasts": self.timeout,
+                "execution_timeout": None if limit is None else limit.total_seconds(),
+                "ending": self.ending().to_json() if is_ended else None,
+                "set_aside": reason or "",
+            },
+            next_method="execute_complete",
+            next_kwargs=None,
+            timeout=timedelta(seconds=self.timeout) + BACKSTOP,
+        )
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, as text where they are XComs."""
+        given = constructor_arguments(self, JobSensor)
+        given["poke_interval"] = self.poke_interval
+        for name, value in given.items():
+            if isinstance(value, XComArg):
+                # As people wrote it before there were such objects.
+                given[name] = str(value)
+
+        return given
+
     # Waiting ----------------------------------------------------------------------
 
     def execute(self, context: Context) -> Any:
         """Wait for the job: here, or on the triggerer."""
         self.check_arguments()
+        if self._wanted_from_trigger:
+            reason = self._not_from_trigger or "Airflow begins mapped tasks on workers"
+            self.log.info("start_from_trigger is set aside: %s", reason)
+
         if not self.deferrable:
             return super().execute(context)
 
@@ -242,7 +345,7 @@ class JobSensor(BaseSensorOperator):
             error = compat.AirflowSensorTimeout(outcome.message)
         elif outcome.status is Status.CANCELLED:
             error = JobCancelled(outcome.message, job=job)
-        elif outcome.kind is Kind.REFUSED:
+        elif outcome.kind is not Kind.ENDED:
             error = events.refusal(outcome)
         else:
             error = JobFailed(outcome.message, job=job)
@@ -257,3 +360,15 @@ class JobSensor(BaseSensorOperator):
             raise compat.AirflowSkipException(msg) from error
 
         raise error
+
+
+def _why_begun(sensor: JobSensor) -> str | None:
+    """Tell why a worker is needed that would have begun the task; None if none is."""
+    hooked = sensor._pre_execute_hook is not None  # noqa: SLF001 - its only name
+    if hooked or type(sensor).pre_execute is not BaseOperator.pre_execute:
+        return "only a worker calls pre_execute"
+
+    if sensor.on_execute_callback:
+        return "only a worker calls on_execute_callback"
+
+    return None

@@ -33,7 +33,11 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import patiently, wall_clock
-from async_triggers.deferral.one_event import OneEventTrigger, see_through
+from async_triggers.deferral.one_event import (
+    OneEventTrigger,
+    insist,
+    see_through,
+)
 from async_triggers.deferral.record import Record, read_record, read_unsettled
 from async_triggers.deferral.starting import Behind, Later, Starting
 from async_triggers.deferral.trigger import PATIENCE_WITH_CONNECTION
@@ -459,7 +463,7 @@ class _TriggerDesk:
         if ti is None:
             return None
 
-        return await self._insist(lambda: compat.read_claim(ti))
+        return await insist(lambda: compat.read_claim(ti), self._trigger.log)
 
     async def _expect(self, name: str | None) -> None:
         """Raise Later where another run of the trigger has written its claim since."""
@@ -507,31 +511,15 @@ class _TriggerDesk:
             self._seen = self._name
 
         if not job_id:
-            await self._insist(write)
+            await insist(write, self._trigger.log)
             return
 
         try:
             async with asyncio.timeout(CLAIM_PATIENCE):
-                await self._insist(write)
+                await insist(write, self._trigger.log)
         except TimeoutError:
             # The intent is written: the job is found by it, should that be needed.
             self._trigger.log.warning("The id of job %s could not be kept", job_id)
-
-    async def _insist(self, exchange: Callable[[], Awaitable[T]]) -> T:
-        """Try again until Airflow's database answers."""
-        attempt = 0
-        while True:
-            try:
-                return await exchange()
-            except Exception as error:  # noqa: BLE001 - whatever the supervisor makes of it
-                attempt += 1
-                if attempt == 1:
-                    self._trigger.log.warning(
-                        "The start's claim cannot be read or written, trying again: %s",
-                        error,
-                    )
-
-                await asyncio.sleep(min(15.0, 2.0**attempt))
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:

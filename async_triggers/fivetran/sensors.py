@@ -64,6 +64,8 @@ class FivetranSensor(JobSensor):
     :param deferrable: wait on the triggerer and not on a worker
     :param end_from_trigger: let the trigger end the task, without a worker, where nothing
         of the task needs one
+    :param start_from_trigger: wait without ever having been on a worker; needs
+        ``deferrable``. A mapped sensor begins on a worker all the same
     """
 
     template_fields: Sequence[str] = ("connector_id", "completed_after_time")
@@ -87,6 +89,7 @@ class FivetranSensor(JobSensor):
         deferrable: bool = True,
         *,
         end_from_trigger: bool = False,
+        start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         if "xcom" in kwargs:
@@ -117,6 +120,7 @@ class FivetranSensor(JobSensor):
         self.propagate_failures_forward = propagate_failures_forward
         self.deferrable = deferrable
         self.end_from_trigger = end_from_trigger
+        self.begin_on_triggerer(wanted=start_from_trigger)
 
     _run: api.Run | None = None
     # The run as it was written down last.
@@ -209,6 +213,15 @@ class FivetranSensor(JobSensor):
         before = self._baseline() if self.has_baseline else "the next"
         names = (self.connector_id, self.connector_name, self.destination_name)
         return repr((*names, before))
+
+    @property
+    def run_seen(self) -> str:
+        """The baseline, which outlives a restart of the triggerer."""
+        return "" if self._run is None else self._run.id
+
+    def recall_run(self, told: str) -> None:
+        """Take the baseline that was told before."""
+        self._run = api.Run.from_id(told) if told else None
 
     def _recall(self, context: Context) -> None:
         store = context.get("task_state_store")

@@ -1,0 +1,227 @@
+"""Waiting for a job from the first, without a worker.
+
+Airflow's scheduler defers a sensor with ``start_from_trigger`` by itself. What the trigger
+gets are the arguments as they stand in the DAG, so :class:`SensorTrigger` renders them,
+rebuilds the sensor and has it make the vendor's own trigger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from datetime import UTC, timedelta
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from async_triggers.deferral import compat, events
+from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.errors import translate
+from async_triggers.deferral.events import Kind, Outcome, Status
+from async_triggers.deferral.hook import patiently, wall_clock
+from async_triggers.deferral.one_event import OneEventTrigger, insist
+from async_triggers.deferral.trigger import PATIENCE_WITH_CONNECTION
+from async_triggers.engine.errors import EngineError, TransientError
+
+if TYPE_CHECKING:
+    import jinja2
+    from airflow.sdk import Context
+
+    from async_triggers.deferral.sensor import JobSensor
+    from async_triggers.deferral.trigger import JobTrigger
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Job, Seen
+
+BACKSTOP = timedelta(seconds=120)
+"""Airflow's own timeout comes this much after the sensor's, which the trigger keeps."""
+LOOK_AGAIN = 15.0
+"""Seconds until the next try of a first look that the vendor did not answer."""
+
+
+class SensorTrigger(OneEventTrigger):
+    """Waits as a sensor does, and yields the event of the vendor's trigger.
+
+    :param sensor: the classpath of the sensor
+    :param arguments: the arguments of its constructor, as they stand in the DAG
+    :param lasts: the sensor's ``timeout`` in seconds
+    :param execution_timeout: the task's in seconds, None for none
+    :param ending: how the trigger ends its task; None to resume it
+    :param set_aside: why it does not, where it should
+    """
+
+    def __init__(
+        self,
+        sensor: str,
+        arguments: Mapping[str, Any],
+        lasts: float,
+        execution_timeout: float | None = None,
+        *,
+        ending: Mapping[str, Any] | None = None,
+        set_aside: str = "",
+    ) -> None:
+        super().__init__()
+        self.sensor = sensor
+        self.arguments = arguments
+        self.lasts = lasts
+        self.execution_timeout = execution_timeout
+        self.ending = ending
+        self.set_aside = set_aside
+        self._context: Context | None = None
+        self._environment: jinja2.Environment | None = None
+        self._inner: JobTrigger | None = None
+
+    def earliest_event(self) -> float:
+        """Return zero: there is no worker that must have ended before."""
+        return 0.0
+
+    # Rendering --------------------------------------------------------------------
+
+    def render_template_fields(
+        self, context: Context, jinja_env: jinja2.Environment | None = None
+    ) -> None:
+        """Keep what is needed to render the arguments.
+
+        Airflow calls this on the event loop, where an XCom that a template pulls would
+        keep all other triggers waiting.
+        """
+        self._context, self._environment = context, jinja_env
+
+    def _rendered(self, cls: type[JobSensor]) -> dict[str, Any]:
+        context = self._context
+        if context is None:
+            return dict(self.arguments)
+
+        environment = self._environment or self.get_template_env()
+        rendered = dict(self.arguments)
+        for name in cls.template_fields:
+            if name not in rendered:
+                continue
+
+            try:
+                rendered[name] = self.render_template(
+                    rendered[name], context, environment
+                )
+            except Exception as error:  # noqa: BLE001 - whatever Jinja meets
+                msg = (
+                    f"{name} cannot be rendered on the triggerer"
+                    f" ({type(error).__name__}: {error}). A DAG's own macros and filters"
+                    " are not known there: set start_from_trigger=False to use them"
+                )
+                raise ArgumentUnusable(msg) from None
+
+        return rendered
+
+    async def _make_sensor(self) -> JobSensor:
+        module, _, name = self.sensor.rpartition(".")
+        cls = getattr(import_module(module), name)
+        # In a thread: a template may pull an XCom, which is a blocking call.
+        arguments = await asyncio.to_thread(self._rendered, cls)
+        ti = self.task_instance
+        sensor: JobSensor = cls(
+            task_id="wait" if ti is None else ti.task_id, **arguments
+        )
+        sensor.check_arguments()
+        return sensor
+
+    # Waiting ----------------------------------------------------------------------
+
+    async def _outcome(self) -> Outcome:
+        if self.set_aside:
+            self.log.info("end_from_trigger is set aside: %s", self.set_aside)
+
+        end_time, execution_deadline = self._deadlines()
+        ends = min(end_time, execution_deadline or end_time)
+        conn_id = ""
+        try:
+            sensor = await self._make_sensor()
+            hook = sensor.make_hook()
+            conn_id = hook.conn_id
+            account = await patiently(
+                hook.known_account,
+                patience=min(PATIENCE_WITH_CONNECTION, max(0.0, ends - wall_clock())),
+                what=f"Waiting for the connection {hook.conn_id!r}",
+            )
+            async with hook.lease(account=account) as leased:
+                async with asyncio.timeout(max(0.0, ends - wall_clock())):
+                    seen = await self._first_look(sensor, leased)
+                    inner = self._inner = sensor.make_trigger(
+                        seen, end_time=end_time, execution_deadline=execution_deadline
+                    )
+                    await self._own(inner.shown_id, sensor.run_seen)
+
+                if seen is not None and seen.job.state.is_terminal:
+                    return events.ended(seen.job)
+
+                return await inner.wait_on(leased)
+        except TimeoutError:
+            return Outcome(
+                status=Status.TIMEOUT,
+                kind=Kind.DEADLINE,
+                job_id="",
+                message="The vendor could not be asked before the sensor's timeout",
+            )
+        except EngineError as error:
+            return events.not_started(translate(error, conn_id))
+        except Exception as error:  # noqa: BLE001 - whatever was rendered
+            return events.not_started(error)
+
+    def _deadlines(self) -> tuple[float, float | None]:
+        """Return when the sensor gives up, and when ``execution_timeout`` ends.
+
+        Counted from the moment at which the scheduler deferred the task, whichever
+        triggerer it is on by now: Airflow stores when its own timeout comes.
+        """
+        limit = self.execution_timeout
+        backstop = getattr(self, "timeout_after", None)
+        if backstop is None:
+            began = wall_clock()
+        else:
+            own = self.lasts + BACKSTOP.total_seconds()
+            moment = backstop if backstop.tzinfo else backstop.replace(tzinfo=UTC)
+            began = moment.timestamp() - min(own, math.inf if limit is None else limit)
+
+        return began + self.lasts, None if limit is None else began + limit
+
+    async def _first_look(
+        self, sensor: JobSensor, leased: LeasedAccount
+    ) -> Seen | None:
+        """Look for what must be known before the wait; None where nothing must."""
+        ti = self.task_instance
+        claim = None
+        if ti is not None:
+            claim = await insist(lambda: compat.read_claim(ti), self.log)
+
+        if claim is not None and isinstance(claim[1], str):
+            sensor.recall_run(claim[1])
+
+        is_told = False
+        while not sensor.waits_unseen:
+            try:
+                return await sensor.look(leased)
+            except TransientError as error:
+                if not is_told:
+                    self.log.warning("%s: looking again", error.message)
+
+                is_told = True
+                await asyncio.sleep(LOOK_AGAIN)
+
+        return None
+
+    async def _own(self, job_id: str, run: str) -> None:
+        """Write down what this attempt waits for, whoever runs the trigger next."""
+        ti = self.task_instance
+        if ti is not None and (run or self.ending is not None):
+            await insist(
+                lambda: compat.write_claim(ti, "sensor", job_id, run), self.log
+            )
+
+    # The event --------------------------------------------------------------------
+
+    def result(self, job: Job) -> Any:
+        """Return what the sensor returns."""
+        return None if self._inner is None else self._inner.result(job)
+
+    def payload(self, outcome: Outcome) -> dict[str, Any]:
+        """Write the payload of the vendor's event."""
+        inner = self._inner
+        return super().payload(outcome) if inner is None else inner.payload(outcome)

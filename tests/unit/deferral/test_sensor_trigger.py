@@ -1,0 +1,476 @@
+"""Sensors that have never been on a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk import DAG, Asset
+from airflow.serialization.decoders import smart_decode_trigger_kwargs
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow.triggers.base import (
+    TaskFailedEvent,
+    TaskSkippedEvent,
+    TaskSuccessEvent,
+    TriggerEvent,
+)
+
+from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
+from async_triggers.airbyte.sensors import AirbyteJobSensor
+from async_triggers.deferral import compat
+from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.errors import JobFailed
+from async_triggers.deferral.sensor_trigger import BACKSTOP, SensorTrigger
+from async_triggers.fivetran.sensors import FivetranSensor
+from async_triggers.simulator import Fault
+from tests.unit.deferral.stage import Deferral, Task, XCom, deferred, log, the_event
+from tests.unit.deferral.vendors import (
+    CASES,
+    Case,
+    VendorWorld,
+    every_vendor,
+    make_vendor_world,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
+
+
+def a_world(monkeypatch: pytest.MonkeyPatch, case: Case) -> VendorWorld:
+    """Return a world with something to wait for."""
+    world = make_vendor_world(monkeypatch, case)
+    world.add_target()
+    return world
+
+
+def scheduled(task: Task, context: dict[str, Any] | None = None) -> SensorTrigger:
+    """Return the trigger of a task that the scheduler has deferred by itself."""
+    sensor = task.make()
+    with DAG(
+        "a_dag", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)
+    ) as dag:
+        dag.add_task(sensor)
+
+    # What the scheduler knows of the task, and what it stores.
+    stored = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    known = stored.get_task(sensor.task_id)
+    assert known.start_from_trigger is True
+    arguments = known.start_trigger_args
+    assert arguments is not None
+    kwargs = {
+        name: smart_decode_trigger_kwargs(value)
+        for name, value in smart_decode_trigger_kwargs(
+            arguments.trigger_kwargs or {}
+        ).items()
+    }
+    assert arguments.timeout is not None
+    trigger: Any = task.trigger(
+        Deferral(arguments.trigger_cls, kwargs, arguments.next_method, {}, None)
+    )
+    trigger._log = log
+    now = datetime.fromtimestamp(task.world.now(), tz=UTC)
+    limits = [arguments.timeout, known.execution_timeout]
+    trigger.timeout_after = now + min(each for each in limits if each is not None)
+    if context is not None:
+        trigger.render_template_fields(context)
+
+    assert isinstance(trigger, SensorTrigger)
+    return trigger
+
+
+async def the_end(trigger: SensorTrigger) -> TriggerEvent:
+    """Return the one event as Airflow gets it."""
+    (event,) = [event async for event in trigger.run()]
+    return event
+
+
+def resumed(task: Task, payload: Any) -> Any:
+    """Return what the worker makes of an event."""
+    return task.resume(Deferral("", {}, "execute_complete", {}, None), payload)
+
+
+# Waiting --------------------------------------------------------------------------------
+
+
+@every_vendor
+@pytest.mark.parametrize("end", ["success", "error"])
+def test_it_ends_as_a_sensor_that_began_on_a_worker(
+    monkeypatch: pytest.MonkeyPatch, case: Case, end: str
+) -> None:
+    found: list[Any] = []
+    for start_from_trigger in (False, True):
+        world = a_world(monkeypatch, case)
+        job = world.add_foreign(case.life(end))
+        task = Task(world, case.sensor(job, start_from_trigger=start_from_trigger))
+        try:
+            if start_from_trigger:
+                payload = asyncio.run(the_event(scheduled(task)))
+                found.append(resumed(task, payload))
+            else:
+                found.append(task.run())
+        except JobFailed as error:
+            found.append(str(error))
+
+    assert found[0] == found[1]
+
+
+def test_it_need_not_wait_for_a_worker_to_have_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = a_world(monkeypatch, AIRBYTE)
+    job = world.add_foreign("succeeded")
+    task = Task(world, AIRBYTE.sensor(job, start_from_trigger=True))
+
+    asyncio.run(the_event(scheduled(task)))
+
+    assert world.elapsed() < compat.earliest_event()
+
+
+@every_vendor
+@pytest.mark.parametrize(
+    ("arguments", "end", "expected"),
+    [
+        ({}, "success", TaskSuccessEvent),
+        ({"completed_after_time": "2026-03-25T01:00:00Z"}, "error", TaskFailedEvent),
+        ({"soft_fail": True}, "error", TaskSkippedEvent),
+        ({"timeout": 100}, "", TriggerEvent),
+        ({"timeout": 100, "soft_fail": True}, "", TaskSkippedEvent),
+    ],
+    ids=["success", "error", "soft_fail", "timeout", "soft timeout"],
+)
+def test_it_may_end_without_a_worker_too(
+    monkeypatch: pytest.MonkeyPatch,
+    case: Case,
+    arguments: dict[str, Any],
+    end: str,
+    expected: type[TriggerEvent],
+) -> None:
+    world = a_world(monkeypatch, case)
+    job = world.add_foreign(case.life(end))
+    if case is not FIVETRAN:
+        arguments = {k: v for k, v in arguments.items() if k != "completed_after_time"}
+    given = {"start_from_trigger": True, "end_from_trigger": True, **arguments}
+    task = Task(world, case.sensor(job, **given))
+
+    event = asyncio.run(the_end(scheduled(task)))
+
+    assert type(event) is expected
+    returned = task.xcoms.get(compat.RETURN_KEY)
+    assert (returned is not None) == (end == "success" and case is not AIRBYTE)
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        ({"timeout": 500}, 500),
+        ({"execution_timeout": timedelta(seconds=300)}, 300),
+        ({"timeout": 500, "execution_timeout": timedelta(seconds=900)}, 500),
+    ],
+)
+def test_its_deadlines_outlive_the_triggerer(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], limit: float
+) -> None:
+    world = a_world(monkeypatch, AIRBYTE)
+    job = world.add_foreign("running")
+    task = Task(world, AIRBYTE.sensor(job, start_from_trigger=True, **given))
+    trigger = scheduled(task)
+    world.pass_time(200)
+
+    payload = asyncio.run(the_event(trigger))
+
+    assert payload["status"] == "timeout"
+    assert limit <= world.elapsed() < limit + BACKSTOP.total_seconds()
+    with pytest.raises(compat.AirflowSensorTimeout):
+        resumed(task, payload)
+
+
+def test_the_baseline_of_fivetran_outlives_the_triggerer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A sync that ends while no triggerer looks is not missed."""
+    world = a_world(monkeypatch, FIVETRAN)
+    job = world.add_foreign(FIVETRAN.life("success"))
+    task = Task(world, FIVETRAN.sensor(job, start_from_trigger=True))
+    trigger = scheduled(task)
+
+    async def abandoned() -> None:
+        waiting = asyncio.create_task(the_event(trigger))
+        await asyncio.sleep(20)
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(abandoned())
+    world.pass_time(300)
+    payload = asyncio.run(the_event(scheduled(task)))
+
+    assert payload["status"] == "success"
+    assert world.elapsed() < 360
+
+
+@every_vendor
+def test_an_outage_at_the_beginning_is_waited_out(
+    monkeypatch: pytest.MonkeyPatch, case: Case
+) -> None:
+    world = a_world(monkeypatch, case)
+    job = world.add_foreign(case.life("success", lasts=600))
+    world.vendor.faults.add(Fault(kind="status", times=None, lasts=120))
+    task = Task(world, case.sensor(job, start_from_trigger=True))
+
+    assert asyncio.run(the_event(scheduled(task)))["status"] == "success"
+
+
+def test_an_outage_until_the_end_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = a_world(monkeypatch, FIVETRAN)
+    job = world.add_foreign("syncing")
+    world.vendor.faults.add(Fault(kind="status", times=None))
+    task = Task(world, FIVETRAN.sensor(job, start_from_trigger=True, timeout=100))
+
+    payload = asyncio.run(the_event(scheduled(task)))
+
+    assert payload["status"] == "timeout"
+    with pytest.raises(compat.AirflowSensorTimeout):
+        resumed(task, payload)
+
+
+def test_a_database_that_is_down_for_a_while_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = a_world(monkeypatch, FIVETRAN)
+    job = world.add_foreign(FIVETRAN.life("success", lasts=600))
+    task = Task(world, FIVETRAN.sensor(job, start_from_trigger=True))
+    trigger = scheduled(task)
+    put = XCom.aset
+
+    async def aset(xcom: Any, *given: Any, **place: Any) -> None:
+        if world.elapsed() < 60:
+            raise RuntimeError("no database")
+        await put(xcom, *given, **place)
+
+    monkeypatch.setattr(XCom, "aset", aset)
+
+    assert asyncio.run(the_event(trigger))["status"] == "success"
+
+
+# What is rendered ------------------------------------------------------------------------
+
+
+def test_templates_are_rendered_on_the_triggerer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = a_world(monkeypatch, AIRBYTE)
+    job = world.add_foreign("running:60 succeeded")
+    template = "{{ params.job }}"
+    task = Task(world, AIRBYTE.sensor(template, start_from_trigger=True))
+
+    trigger = scheduled(task, {"params": {"job": job}})
+
+    assert asyncio.run(the_event(trigger))["job_id"] == job
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{{ nobodys.macro() }}", "airbyte_job_id cannot be rendered"),
+        ("{{ params.job", "airbyte_job_id cannot be rendered"),
+        ("{{ params.missing }}", "airbyte_job_id must be a whole number"),
+    ],
+)
+def test_what_cannot_be_rendered_fails_the_task(
+    monkeypatch: pytest.MonkeyPatch, template: str, told: str
+) -> None:
+    world = a_world(monkeypatch, AIRBYTE)
+    task = Task(world, AIRBYTE.sensor(template, start_from_trigger=True))
+
+    payload = asyncio.run(the_event(scheduled(task, {"params": {}})))
+
+    with pytest.raises(ArgumentUnusable, match=told):
+        resumed(task, payload)
+
+
+def test_the_output_of_another_task_becomes_a_template() -> None:
+    with DAG("a_dag", schedule=None):
+        first = AirbyteTriggerSyncOperator(task_id="first", connection_id="c")
+        sensor = AirbyteJobSensor(
+            task_id="wait",
+            airbyte_job_id=first.output,
+            deferrable=True,
+            start_from_trigger=True,
+        )
+
+    arguments = sensor.describe_start().trigger_kwargs
+    assert arguments is not None
+    text = arguments["arguments"]["airbyte_job_id"]
+    assert "xcom_pull(task_ids='first'" in text
+    assert sensor.upstream_task_ids == {"first"}
+
+
+def test_the_output_of_another_task_that_is_mapped_over_is_refused() -> None:
+    with DAG("a_dag", schedule=None):
+        first = AirbyteTriggerSyncOperator(task_id="first", connection_id="c")
+        with pytest.raises(
+            ArgumentUnusable, match="airbyte_job_id cannot be MapXComArg"
+        ):
+            AirbyteJobSensor(
+                task_id="wait",
+                airbyte_job_id=first.output.map(str),
+                deferrable=True,
+                start_from_trigger=True,
+            )
+
+
+# Which sensors may ------------------------------------------------------------------------
+
+
+@every_vendor
+def test_it_needs_a_trigger(case: Case) -> None:
+    with pytest.raises(ArgumentUnusable, match="start_from_trigger needs deferrable"):
+        case.sensor(1, start_from_trigger=True, deferrable=False)()
+
+
+@every_vendor
+def test_without_it_the_scheduler_knows_of_nothing(case: Case) -> None:
+    sensor: Any = case.sensor("1")()
+
+    assert sensor.start_from_trigger is False
+    assert sensor.start_trigger_args is None
+    assert case.sensor_class.start_trigger_args is None
+
+
+@every_vendor
+def test_a_mapped_sensor_begins_on_a_worker(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, case: Case
+) -> None:
+    caplog.set_level("INFO")
+    name = {"airbyte": "airbyte_job_id", "fivetran": "connector_id"}.get(
+        case.name, "run_id"
+    )
+    with DAG(
+        "a_dag", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)
+    ) as dag:
+        case.sensor_class.partial(
+            task_id="sync", deferrable=True, start_from_trigger=True
+        ).expand(**{name: ["1", "2"]})
+    known = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("sync")
+
+    assert known.start_trigger_args is None
+
+    world = a_world(monkeypatch, case)
+    job = world.add_foreign(case.life("success"))
+    task = Task(world, case.sensor(job, start_from_trigger=True))
+    assert deferred(task.execute()).method == "execute_complete"
+    assert "Airflow begins mapped tasks on workers" in caplog.text
+
+
+class _Own(AirbyteJobSensor):
+    """A class that no triggerer need know."""
+
+
+def test_a_class_of_ones_own_begins_on_a_worker(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    world = a_world(monkeypatch, AIRBYTE)
+    job = world.add_foreign("running:60 succeeded")
+
+    def make() -> _Own:
+        return _Own(
+            task_id="sync", airbyte_job_id=job, deferrable=True, start_from_trigger=True
+        )
+
+    assert make().start_from_trigger is False
+    assert deferred(Task(world, make).execute()).method == "execute_complete"
+    assert "a class of your own" in caplog.text
+
+
+def _hooked(**given: Any) -> Callable[[], AirbyteJobSensor]:
+    return lambda: AirbyteJobSensor(
+        task_id="sync",
+        airbyte_job_id=1,
+        deferrable=True,
+        start_from_trigger=True,
+        end_from_trigger=True,
+        **given,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"outlets": [Asset("orders")]}, "sends the events of outlets"),
+        ({"pre_execute": print}, "calls pre_execute"),
+        ({"on_execute_callback": print}, "calls on_execute_callback"),
+    ],
+)
+def test_what_needs_a_worker_is_resumed_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    given: dict[str, Any],
+    reason: str,
+) -> None:
+    caplog.set_level("INFO")
+    world = a_world(monkeypatch, AIRBYTE)
+    world.add_foreign("running:60 succeeded")
+    task = Task(world, _hooked(**given))
+
+    event = asyncio.run(the_end(scheduled(task)))
+
+    assert type(event) is TriggerEvent
+    assert f"end_from_trigger is set aside: only a worker {reason}" in caplog.text
+
+
+def test_what_comes_downstream_later_counts() -> None:
+    """The DAG is complete only when it is stored."""
+    with DAG("a_dag", schedule=None):
+        sensor = FivetranSensor(
+            task_id="wait",
+            connector_id="c",
+            start_from_trigger=True,
+            end_from_trigger=True,
+        )
+        FivetranSensor.partial(task_id="mapped").expand(connector_id=sensor.output)
+
+    arguments = sensor.describe_start().trigger_kwargs
+    assert arguments is not None
+    assert arguments["ending"] is None
+    assert "mapped" in arguments["set_aside"]
+
+
+def test_what_is_stored_of_the_trigger_is_pinned() -> None:
+    # Airflow's database holds these words: they may be added to, never changed.
+    described = _hooked(timeout=100)().describe_start()
+
+    assert (
+        described.trigger_cls == "async_triggers.deferral.sensor_trigger.SensorTrigger"
+    )
+    assert described.next_method == "execute_complete"
+    assert described.timeout == timedelta(seconds=220)
+    assert described.trigger_kwargs == {
+        "sensor": "async_triggers.airbyte.sensors.AirbyteJobSensor",
+        "arguments": {
+            "airbyte_conn_id": "airbyte_default",
+            "airbyte_job_id": 1,
+            "api_version": "v1",
+            "deferrable": True,
+            "end_from_trigger": True,
+            "poke_interval": 60.0,
+            "start_from_trigger": True,
+        },
+        "lasts": 100.0,
+        "execution_timeout": None,
+        "ending": {
+            "attached": False,
+            "failure": "fail",
+            "push": True,
+            "refusal": "fail",
+            "returns": False,
+            "statistics_key": "",
+            "timeout": "resume",
+        },
+        "set_aside": "",
+    }
