@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, timedelta
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.arguments import ArgumentUnusable
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 BACKSTOP = timedelta(seconds=120)
 """Airflow's own timeout comes this much after the sensor's, which the trigger keeps."""
+RENDERING = 60.0
+"""Seconds in which templates are rendered: Airflow may leave a question unanswered."""
 LOOK_AGAIN = 15.0
 """Seconds until the next try of a first look that the vendor did not answer."""
 
@@ -93,13 +95,18 @@ class SensorTrigger(OneEventTrigger):
 
         environment = self._environment or self.get_template_env()
         rendered = dict(self.arguments)
+        known: dict[str, Any] = {**context}
+        for name in ("ti", "task_instance"):
+            if name in known:
+                known[name] = _Puller(known[name])
+
         for name in cls.template_fields:
             if name not in rendered:
                 continue
 
             try:
                 rendered[name] = self.render_template(
-                    rendered[name], context, environment
+                    rendered[name], cast("Context", known), environment
                 )
             except Exception as error:  # noqa: BLE001 - whatever Jinja meets
                 msg = (
@@ -114,8 +121,18 @@ class SensorTrigger(OneEventTrigger):
     async def _make_sensor(self) -> JobSensor:
         module, _, name = self.sensor.rpartition(".")
         cls = getattr(import_module(module), name)
-        # In a thread: a template may pull an XCom, which is a blocking call.
-        arguments = await asyncio.to_thread(self._rendered, cls)
+        try:
+            async with asyncio.timeout(RENDERING):
+                # In a thread: a template may pull an XCom, which is a blocking call.
+                arguments = await asyncio.to_thread(self._rendered, cls)
+        except TimeoutError:
+            msg = (
+                f"The templates of {', '.join(cls.template_fields)} could not be rendered"
+                " on the triggerer in time, where Airflow leaves some questions without"
+                " an answer: set start_from_trigger=False to use them"
+            )
+            raise ArgumentUnusable(msg) from None
+
         ti = self.task_instance
         sensor: JobSensor = cls(
             task_id="wait" if ti is None else ti.task_id, **arguments
@@ -225,3 +242,21 @@ class SensorTrigger(OneEventTrigger):
         """Write the payload of the vendor's event."""
         inner = self._inner
         return super().payload(outcome) if inner is None else inner.payload(outcome)
+
+
+class _Puller:
+    """A task instance whose XComs can be pulled on the triggerer.
+
+    Unless a pull names map indexes, Airflow asks for all there are, which a triggerer's
+    supervisor does not understand and never answers (3.3.2).
+    """
+
+    def __init__(self, ti: Any) -> None:
+        self._ti = ti
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ti, name)
+
+    def xcom_pull(self, *arguments: Any, **more: Any) -> Any:
+        """Pull what a task that is not mapped has pushed."""
+        return self._ti.xcom_pull(*arguments, **{"map_indexes": -1, **more})

@@ -48,6 +48,8 @@ from async_triggers.engine.errors import (
 )
 
 if TYPE_CHECKING:
+    from airflow.triggers.base import TriggerEvent
+
     from async_triggers.deferral.ending import Ending
     from async_triggers.deferral.operator import JobOperator
     from async_triggers.deferral.trigger import JobTrigger
@@ -300,6 +302,13 @@ class StartTrigger(OneEventTrigger):
         )
 
     # The event --------------------------------------------------------------------
+
+    async def _event(self, outcome: Outcome) -> TriggerEvent:
+        if self._inner is not None:
+            # Its cancel may go on, and asks then whether the task has.
+            self._inner._fired = True  # noqa: SLF001 - its event is ours
+
+        return await super()._event(outcome)
 
     def _how_to_end(self) -> Ending | None:
         ending = super()._how_to_end()

@@ -273,6 +273,47 @@ def test_templates_are_rendered_on_the_triggerer(
     assert asyncio.run(the_event(trigger))["job_id"] == job
 
 
+class _Pulled:
+    """A task instance whose other XComs no triggerer is given."""
+
+    def __init__(self, job: int) -> None:
+        self.job = job
+
+    def xcom_pull(self, task_ids: str, *, map_indexes: int | None = None) -> int:
+        assert map_indexes == -1, "nobody would answer"
+        return self.job
+
+
+@pytest.mark.parametrize("name", ["ti", "task_instance"])
+def test_the_xcom_of_a_task_may_be_pulled(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    world = a_world(monkeypatch, AIRBYTE)
+    job = world.add_foreign("running:60 succeeded")
+    template = f"{{{{ {name}.xcom_pull('start') if {name}.job }}}}"
+    task = Task(world, AIRBYTE.sensor(template, start_from_trigger=True))
+
+    trigger = scheduled(task, {name: _Pulled(job)})
+
+    assert asyncio.run(the_event(trigger))["job_id"] == job
+
+
+def test_a_question_that_nobody_answers_fails_the_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = a_world(monkeypatch, AIRBYTE)
+    task = Task(world, AIRBYTE.sensor("{{ x }}", start_from_trigger=True))
+
+    async def hang(*_: object) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(asyncio, "to_thread", hang)
+    payload = asyncio.run(the_event(scheduled(task)))
+
+    with pytest.raises(ArgumentUnusable, match="could not be rendered"):
+        resumed(task, payload)
+
+
 @pytest.mark.parametrize(
     ("template", "told"),
     [
