@@ -60,7 +60,8 @@ def judge_kill(  # noqa: PLR0911 - the rows of a table
         if token[1] == job_id:
             return Verdict.REATTACHED
 
-        return Verdict.REPLACED if stops_whatever_runs else Verdict.CANCEL
+        replaced = stops_whatever_runs and token[1] != IDLE
+        return Verdict.REPLACED if replaced else Verdict.CANCEL
 
     if isinstance(state, Exception):
         return Verdict.UNKNOWN
@@ -76,6 +77,9 @@ def judge_kill(  # noqa: PLR0911 - the rows of a table
 
     return Verdict.CANCEL
 
+
+IDLE = ""
+"""The job in the owner token of an attempt that waits until it may start one."""
 
 NO_STATUS = "no_status"
 """The state of a task that Airflow has put back and not scheduled again yet."""

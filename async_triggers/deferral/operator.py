@@ -53,7 +53,7 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, wall_clock
-from async_triggers.deferral.kill import Verdict, judge_stop
+from async_triggers.deferral.kill import IDLE, Verdict, judge_stop
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.record import (
     KEY,
@@ -263,7 +263,7 @@ class JobOperator(BaseOperator):
         unsettled = self._note_unsettled(context)
         step = decide(record, fingerprint=self.fingerprint(), max_tries=ti.max_tries)
         attaches = record is not None and step is Next.REATTACH
-        self._claim(context, (record and record.job_id) or "" if attaches else "")
+        self._claim(context, (record and record.job_id) or IDLE if attaches else IDLE)
         execution_deadline = self._execution_deadline(context)
         ends = min(
             (each for each in (end_time, execution_deadline) if each is not None),

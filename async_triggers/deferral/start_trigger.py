@@ -33,13 +33,19 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import patiently, wall_clock
+from async_triggers.deferral.kill import IDLE
 from async_triggers.deferral.one_event import (
     OneEventTrigger,
     insist,
     see_through,
 )
 from async_triggers.deferral.record import Record, read_record, read_unsettled
-from async_triggers.deferral.starting import Behind, Later, Starting
+from async_triggers.deferral.starting import (
+    SUPERSEDING,
+    Behind,
+    Later,
+    Starting,
+)
 from async_triggers.deferral.trigger import PATIENCE_WITH_CONNECTION
 from async_triggers.engine.errors import (
     EngineError,
@@ -58,6 +64,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+STARTING = "starting"
+"""The job in the owner token of an attempt that is just starting one."""
 CLAIM_PATIENCE = 60.0
 """Seconds for which the id of a job that runs is tried to be written down."""
 LOST_CLAIM = 10.0
@@ -502,6 +510,14 @@ class _TriggerDesk:
         await self._keep(record)
         self.start = None
 
+    async def announce(self) -> None:
+        ti, record = self._trigger.task_instance, self.record
+        if ti is None or record is None:
+            return
+
+        told = record.to_json()
+        await insist(lambda: self._put(ti, SUPERSEDING, told), self._trigger.log)
+
     async def forget(self) -> None:
         self.record = None
         await self._keep(None)
@@ -512,23 +528,25 @@ class _TriggerDesk:
         if ti is None:
             return
 
-        job_id = "" if record is None else record.job_id or ""
+        job_id = IDLE
+        if record is not None:
+            job_id = record.job_id or STARTING
+
         told = None if record is None else record.to_json()
-
-        async def write() -> None:
-            await compat.write_claim(ti, self._name, job_id, told)
-            self._seen = self._name
-
-        if not job_id:
-            await insist(write, self._trigger.log)
+        if record is None or record.job_id is None:
+            await insist(lambda: self._put(ti, job_id, told), self._trigger.log)
             return
 
         try:
             async with asyncio.timeout(CLAIM_PATIENCE):
-                await insist(write, self._trigger.log)
+                await insist(lambda: self._put(ti, job_id, told), self._trigger.log)
         except TimeoutError:
             # The intent is written: the job is found by it, should that be needed.
             self._trigger.log.warning("The id of job %s could not be kept", job_id)
+
+    async def _put(self, ti: Any, job_id: str, told: object) -> None:
+        await compat.write_claim(ti, self._name, job_id, told)
+        self._seen = self._name
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:

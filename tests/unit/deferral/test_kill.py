@@ -55,6 +55,8 @@ def test_a_newer_attempt_decides_whatever_the_state(state: Any) -> None:
     ("token", "verdict"),
     [
         ((3, "9"), Verdict.REPLACED),
+        # It waits for its turn: nothing of its own runs yet.
+        ((3, ""), Verdict.CANCEL),
         ((3, "1"), Verdict.REATTACHED),
     ],
 )
