@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TriggerEvent
@@ -136,6 +136,18 @@ class OneEventTrigger(BaseTrigger):
     def payload(self, outcome: Outcome) -> dict[str, Any]:
         """Write the event's payload."""
         return events.to_payload(outcome)
+
+
+_errands: set[asyncio.Task[str]] = set()
+"""Strong references to what was begun for triggers that had no account yet."""
+
+
+def run_alone(work: Coroutine[Any, Any, str], name: str) -> asyncio.Task[str]:
+    """Begin an errand that goes on by itself, where no account is there to hold it."""
+    errand = asyncio.get_running_loop().create_task(work, name=name)
+    _errands.add(errand)
+    errand.add_done_callback(_errands.discard)
+    return errand
 
 
 async def see_through(errand: asyncio.Task[str]) -> str | None:

@@ -37,16 +37,23 @@ from async_triggers.deferral.kill import IDLE
 from async_triggers.deferral.one_event import (
     OneEventTrigger,
     insist,
+    run_alone,
     see_through,
 )
-from async_triggers.deferral.record import Record, read_record, read_unsettled
+from async_triggers.deferral.record import (
+    Next,
+    Record,
+    decide,
+    read_record,
+    read_unsettled,
+)
 from async_triggers.deferral.starting import (
     SUPERSEDING,
     Behind,
     Later,
     Starting,
 )
-from async_triggers.deferral.trigger import PATIENCE_WITH_CONNECTION
+from async_triggers.deferral.trigger import KILL_LOOK, PATIENCE_WITH_CONNECTION
 from async_triggers.engine.errors import (
     EngineError,
     TransientError,
@@ -351,16 +358,57 @@ class StartTrigger(OneEventTrigger):
             await inner.on_kill()
             return
 
-        if task is None or desk is None or desk.start is None:
+        if task is None or not task.cancel_on_kill:
             return
 
-        if task.cancel_on_kill:
+        name = "settle the kill of a start"
+        if desk is not None and desk.start is not None:
             settling = self._settle_start(task, desk.leased, desk.start)
-            told = await see_through(
-                desk.leased.run_errand(settling, "settle the kill of a start")
+            errand = desk.leased.run_errand(settling, name)
+        else:
+            errand = run_alone(self._settle_claim(task), name)
+
+        told = await see_through(errand)
+        if told is not None:
+            self.log.info("%s", told)
+
+    async def _settle_claim(self, task: JobOperator) -> str:
+        """Settle the kill of what an earlier run of the trigger has started, if one has."""
+        ti, hook = self.task_instance, task.make_hook()
+        try:
+            async with asyncio.timeout(KILL_LOOK):
+                # First of all: the worker of the next attempt wipes it.
+                claim = await insist(lambda: compat.read_claim(ti), self.log)
+
+            record = read_record(self.record if claim is None else claim[1])
+            step = decide(
+                record, fingerprint=task.fingerprint(), max_tries=self.max_tries
             )
-            if told is not None:
-                self.log.info("%s", told)
+            if (
+                record is None
+                or not record.owned
+                or step not in {Next.REATTACH, Next.FIND}
+            ):
+                return "Nothing was started"
+
+            account = await patiently(
+                hook.known_account,
+                patience=PATIENCE_WITH_CONNECTION,
+                what=f"Cancelling with the connection {hook.conn_id!r}",
+            )
+            async with hook.lease(account=account) as leased:
+                seen: Seen | str | None = record.job_id
+                if seen is None:
+                    seen = await self._search(task, leased, record)
+
+                if seen is None:
+                    return "Nothing was started"
+
+                return await self._settle_job(task, seen, leased)
+        except (EngineError, TimeoutError) as error:
+            told = f"What was started could not be cancelled: {error}"
+            self.log.warning("%s", told)
+            return told
 
     async def _settle_start(
         self, task: JobOperator, leased: LeasedAccount, start: _Start
@@ -374,6 +422,11 @@ class StartTrigger(OneEventTrigger):
         if seen is None:
             return "Nothing was started"
 
+        return await self._settle_job(task, seen, leased)
+
+    async def _settle_job(
+        self, task: JobOperator, seen: Seen | str, leased: LeasedAccount
+    ) -> str:
         inner = task.make_trigger(
             seen, owned=True, end_time=None, execution_deadline=None
         )

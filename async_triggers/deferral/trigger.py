@@ -20,7 +20,7 @@ from async_triggers.deferral.errors import translate
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, patiently, wall_clock
 from async_triggers.deferral.kill import Verdict, judge_kill
-from async_triggers.deferral.one_event import OneEventTrigger, see_through
+from async_triggers.deferral.one_event import OneEventTrigger, run_alone, see_through
 from async_triggers.engine import backoff
 from async_triggers.engine.errors import EngineError, TransientError
 from async_triggers.engine.jobs import Job, JobState
@@ -43,9 +43,6 @@ CANCEL_PATIENCE = 900.0
 with what must be known for it, cannot be reached."""
 LAST_LOOK = 15.0
 """Seconds for the last look at a job when its deadline has come."""
-
-_errands: set[asyncio.Task[str]] = set()
-"""Strong references to what was begun for triggers that had no account yet."""
 
 
 class JobTrigger(OneEventTrigger):
@@ -359,12 +356,7 @@ class JobTrigger(OneEventTrigger):
 
         # Killed before its connection was known, which takes seconds on a triggerer that
         # has just started: there is no account yet whose errand this could be.
-        errand = asyncio.get_running_loop().create_task(
-            self._lease_and_settle(), name=name
-        )
-        _errands.add(errand)
-        errand.add_done_callback(_errands.discard)
-        return errand
+        return run_alone(self._lease_and_settle(), name)
 
     async def _lease_and_settle(self) -> str:
         hook = self.make_hook()

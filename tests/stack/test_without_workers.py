@@ -209,7 +209,7 @@ def test_a_cleared_task_starts_anew_and_nothing_else_twice(
     for task in tasks:
         scene.api.wait_until(
             lambda task=task: (  # type: ignore[misc]
-                scene.api.log(scene.run, task).count(") starting") > 1 or None
+                "Attaching to job" in scene.api.log(scene.run, task) or None
             ),
             what=f"{task} to be waited for again",
             timeout=PATIENCE,

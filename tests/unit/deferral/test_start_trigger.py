@@ -727,6 +727,67 @@ def test_a_kill_before_the_start_cancels_nothing(scene: Set, case: Case) -> None
 
 
 @every_vendor
+@pytest.mark.parametrize("state", ["failed", "scheduled"])
+def test_a_kill_right_after_a_restart_cancels_what_was_claimed(
+    scene: Set, case: Case, state: str
+) -> None:
+    """The triggerer does not even know the Airflow connection yet."""
+    here = scene(case, case.life())
+    deferral = _abandon(here, 30)
+    here.world.states["sync", -1] = state
+    conn_id = f"{case.name}_default"
+    lost = here.world.connections.pop(conn_id)
+
+    async def kill() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(20, here.world.connections.__setitem__, conn_id, lost)
+        await _killed(here.task.trigger(deferral), 1.0)
+
+    asyncio.run(kill())
+
+    assert here.running() == []
+
+
+@every_vendor
+def test_a_kill_right_after_a_restart_looks_for_a_lost_start(
+    scene: Set, case: Case
+) -> None:
+    here = scene(case, case.life())
+    here.fault("hang", takes_effect=True)
+    deferral = _abandon(here, 10)
+    here.world.states["sync", -1] = "failed"
+    here.world.connections[f"{case.name}_default"], lost = (
+        RuntimeError("no database"),
+        here.world.connections[f"{case.name}_default"],
+    )
+
+    async def kill() -> None:
+        loop = asyncio.get_running_loop()
+        put = here.world.connections.__setitem__
+        loop.call_later(20, put, f"{case.name}_default", lost)
+        await _killed(here.task.trigger(deferral), 1.0)
+
+    asyncio.run(kill())
+
+    assert here.world.starts == 1
+    assert here.running() == []
+
+
+@every_vendor
+def test_a_kill_of_an_idle_trigger_asks_the_vendor_nothing(
+    scene: Set, case: Case
+) -> None:
+    here = scene(case)
+    trigger = here.task.trigger(here.begin())
+    here.world.connections.clear()
+    here.world.states["sync", -1] = "failed"
+
+    asyncio.run(_killed(trigger, 1.0))
+
+    assert here.world.requests == []
+
+
+@every_vendor
 @pytest.mark.parametrize("after", [10.0, 40.0], ids=["during", "after"])
 def test_a_takeover_is_no_kill(scene: Set, case: Case, after: float) -> None:
     here = scene(case, case.life("success", lasts=300))
