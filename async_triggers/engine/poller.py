@@ -433,6 +433,9 @@ class Poller:
             # Those whom a sound round did not mention have no news.
             self._owed.clear()
             self._note_recovery()
+        elif not self._watched:
+            # The vendor answers, and nobody waits for a round that would tell so.
+            self._note_recovery()
 
     def _move_cursor(self) -> None:
         """Move the cursor after a round in which all who were due were asked for."""

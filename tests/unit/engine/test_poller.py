@@ -667,6 +667,27 @@ class TestTrouble:
             assert world.server.counts["fault"] < 100
 
     @virtual
+    async def test_the_end_of_trouble_is_told_though_nobody_waits_any_more(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        async with a_world(GROUPS) as world:
+            world.start_and_join(jobs(30), lasts=100.0)
+            await asyncio.sleep(99.0)
+
+            def fault(request: Request) -> EngineError | None:
+                lists = request.note["kind"] == "groups"
+                return VendorBroken("503", status=503) if lists else None
+
+            # The third round whose list fails asks for single jobs: all have ended.
+            world.server.fault = fault
+            await world.all_told()
+            await asyncio.sleep(60.0)
+
+            assert caplog.text.count("in trouble") == 1
+            assert caplog.text.count("polling works again after") == 1
+
+    @virtual
     async def test_trouble_is_told_in_repr_and_statistics(self) -> None:
         async with a_world(FEED) as world:
             world.start_and_join(jobs(30), lasts=math.inf)
