@@ -57,6 +57,8 @@ DISTRUST = 600.0
 """Seconds for which a source is left alone after it refused or misled us."""
 GIVE_UP_AFTER = 3
 """Failures in a row after which the rest of a round is left to the next one."""
+LEAST_FOR_POLLS = 0.25
+"""The part of the account's share that starts leave to polls, however many there are."""
 NEWS_INTERVAL = 600.0
 """Seconds between two pieces of news of one job whose state has not changed."""
 NEWS_PER_SECOND = 10
@@ -471,7 +473,10 @@ class Poller:
                 sources=self._trusted(),
                 scopes=self._scopes,
                 interval=self._grid,
-                hourly=max(1.0, limiter.hourly_share - limiter.starts_per_hour()),
+                hourly=max(
+                    limiter.hourly_share * LEAST_FOR_POLLS,
+                    limiter.hourly_share - limiter.starts_per_hour(),
+                ),
             )
         )
 

@@ -20,7 +20,7 @@ from async_triggers.engine.errors import (
     VendorBroken,
 )
 from async_triggers.engine.jobs import Job, JobState
-from async_triggers.engine.wire import Budget, Request, Source, SourceKind
+from async_triggers.engine.wire import Budget, Lane, Request, Source, SourceKind
 from tests.unit.engine.fake import (
     EPOCH,
     FEED,
@@ -665,6 +665,30 @@ class TestTrouble:
             assert caplog.text.count("in trouble, 30 waiting tasks keep waiting") == 1
             assert caplog.text.count("polling works again after") == 1
             assert world.server.counts["fault"] < 100
+
+    @virtual
+    async def test_a_share_spent_on_starts_starves_no_waiter(self) -> None:
+        trial = Budget(requests=500, per=3600.0, share=0.6)
+        async with a_world(budget=trial) as world:
+            limiter = world.transport.limiter
+
+            async def start() -> None:
+                async with limiter.admit(Lane.START):
+                    pass
+
+            starts = [asyncio.create_task(start()) for _ in range(1000)]
+            await asyncio.sleep(3600.0)
+            assert limiter.starts_per_hour() > 290
+            world.start_and_join(jobs(3), lasts=60.0)
+            began = now()
+            await world.all_told()
+
+            # Three requests a round, and every second one is a start's.
+            assert now() - began < 400.0
+            for task in starts:
+                task.cancel()
+
+            await asyncio.wait(starts)
 
     @virtual
     async def test_the_end_of_trouble_is_told_though_nobody_waits_any_more(
