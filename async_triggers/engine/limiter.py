@@ -30,6 +30,8 @@ BURST_SHARE = 0.1
 """The part of a window's budget that may be spent at once."""
 SLOWEST = 0.05
 """The rate never falls below this part of the budget, so that nobody starves."""
+RESERVE = 0.02
+"""The part of the vendor's limit that we leave: what is left is told after the fact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,9 @@ class Limiter:
 
         While others leave enough, our own budget is the limit. When less is left than
         the part which is not ours, somebody else is spending it: slow down in proportion.
-        A limit (``allowed``) smaller than the budget's takes its place.
+        A limit (``allowed``) smaller than the budget's takes its place. When next to
+        nothing is left, wait until as much may have come back: processes that each send
+        a request or two, as workers do, are held by nothing else.
         """
         budget = self._budget
         spare = allowed * (1.0 - budget.share)
@@ -141,6 +145,9 @@ class Limiter:
             self._slow = slow * known
             self.burst = burst
             self._serve(loop)
+
+        if left < allowed * RESERVE:
+            self.pause(self._budget.per * RESERVE)
 
     @asynccontextmanager
     async def admit(self, lane: Lane) -> AsyncIterator[None]:

@@ -258,6 +258,24 @@ async def test_observe_slows_down_when_others_spend_the_limit() -> None:
 
 
 @virtual
+async def test_observe_leaves_the_last_of_the_limit_alone() -> None:
+    limiter = a_limiter(requests=100, share=0.6)
+    callers = Callers(limiter)
+
+    limiter.observe(2.0, 100.0)
+    assert limiter.paused_for == 0.0
+    limiter.observe(1.0, 100.0)
+    # As many seconds as the window takes to give back what is left alone.
+    assert limiter.paused_for == pytest.approx(1.2)
+    callers.call()
+    await callers.done()
+
+    # And then one may ask, whatever is left: nobody starves.
+    ((when, _, _),) = callers.admitted
+    assert 1.2 <= when < 2.0
+
+
+@virtual
 async def test_observe_takes_over_a_limit_below_the_budget() -> None:
     """A trial account tells of a limit that nobody configured: it is kept at once."""
     limiter = a_limiter(requests=20_000, per=3600.0, share=0.6, polls=1_000)
