@@ -1,0 +1,922 @@
+"""Inside the vendors' limits: a day in minutes, on a clock that jumps.
+
+The real engine, triggers and hooks against the simulated vendors, without a socket: time
+passes only when everybody waits. Each scenario counts every request that reaches the
+account, also those of the workers that start the jobs and of others who share the limit.
+
+:func:`waiting` besides: what an hour of rounds costs with a thousand waiting tasks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import math
+import random
+import sys
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import count as counting
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlencode
+
+import structlog
+from airflow.sdk import Connection
+
+from async_triggers.airbyte.hooks import AirbyteHook
+from async_triggers.airbyte.triggers import AirbyteSyncTrigger
+from async_triggers.dbt_cloud.hooks import DbtCloudHook
+from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
+from async_triggers.engine import accounts
+from async_triggers.engine.errors import TransientError
+from async_triggers.engine.transport import Transport
+from async_triggers.engine.wire import Reply, Request
+from async_triggers.fivetran.hooks import FivetranHook
+from async_triggers.fivetran.triggers import FivetranTrigger
+from async_triggers.simulator import (
+    AirbyteSimulator,
+    DbtCloudSimulator,
+    FivetranSimulator,
+)
+from async_triggers.simulator.airbyte import AirbyteSettings
+from async_triggers.simulator.dbt_cloud import DbtCloudSettings
+from async_triggers.simulator.exchange import SimRequest
+from async_triggers.simulator.fivetran import FivetranSettings
+from tests.clock import VirtualClockLoop
+
+if TYPE_CHECKING:
+    from async_triggers.deferral.hook import VendorHook
+    from async_triggers.deferral.trigger import JobTrigger
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.simulator.vendor import VendorSimulator
+
+ROOT = Path(__file__).resolve().parent.parent
+MEASURED = ROOT / "docs" / "measured"
+EPOCH = 1_795_000_000.0
+HOUR = 3600.0
+LATENCY = 0.1
+SEED = 20_261_120
+ACCOUNT = 70_403_103_916_001
+JOB = 4711
+TOO_MANY = 429
+
+_HOOKS: dict[str, tuple[type[VendorHook], dict[str, str]]] = {
+    "Airbyte": (
+        AirbyteHook,
+        {"host": "http://localhost:8000", "password": "simulator-token"},
+    ),
+    "Fivetran": (
+        FivetranHook,
+        {
+            "host": "http://localhost:8001",
+            "login": "simulator-key",
+            "password": "simulator-secret",
+        },
+    ),
+    "dbt Cloud": (
+        DbtCloudHook,
+        {
+            "host": "http://localhost:8002",
+            "login": str(ACCOUNT),
+            "password": "simulator-token",
+        },
+    ),
+}
+
+
+# The world ----------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Wire:
+    """The one way to a vendor, which counts what goes over it.
+
+    ``asked`` holds the time of each request, ``by`` how many there were of each kind,
+    ``refused`` how many were answered with 429.
+    """
+
+    vendor: VendorSimulator[Any]
+    asked: list[float] = field(default_factory=list)
+    by: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    received: int = 0
+    slowest: float = 0.0
+    """The longest that a poll waited for its answer."""
+
+    async def carry(self, who: str, request: SimRequest) -> Reply:
+        """Carry a request to the vendor, and its answer back."""
+        loop = asyncio.get_running_loop()
+        self.asked.append(loop.time())
+        self.by[who] += 1
+        answer = self.vendor.respond(request)
+        if answer.status == TOO_MANY:
+            self.refused[who] += 1
+
+        began = loop.time()
+        await asyncio.sleep(answer.delay)
+        if request.method == "GET":
+            self.slowest = max(self.slowest, loop.time() - began)
+
+        self.received += len(answer.body)
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        return Reply(answer.status, MappingProxyType(headers), answer.body)
+
+
+_wires: dict[str, Wire] = {}
+
+
+class VirtualTransport(Transport):
+    """A transport whose network is a :class:`Wire`."""
+
+    async def _ask(self, request: Request, proof: Any) -> Reply:
+        query = f"?{urlencode(request.params)}" if request.params else ""
+        asked = SimRequest.to(
+            request.method,
+            f"{self._url(request)}{query}",
+            headers={**request.headers, **proof},
+            json_body=request.json,
+        )
+        return await _wires[self.account.vendor].carry(
+            self.account.route.ca_bundle, asked
+        )
+
+
+@contextmanager
+def virtual_world() -> Iterator[asyncio.Runner]:
+    """Run on a clock of its own, with a network that is none."""
+    module: Any = accounts
+    before, module.Transport = module.Transport, VirtualTransport
+    random.seed(SEED)
+    try:
+        with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+            yield runner
+    finally:
+        module.Transport = before
+        _wires.clear()
+
+
+def now() -> float:
+    """Tell the time of the day."""
+    return EPOCH + asyncio.get_running_loop().time()
+
+
+async def lease(
+    stack: AsyncExitStack, vendor: str, process: str, **extra: Any
+) -> LeasedAccount:
+    """Lease the account as a process of its own does: with a limiter of its own."""
+    kind, fields = _HOOKS[vendor]
+    make = cast("Callable[[str], VendorHook]", kind)
+    connection = Connection(conn_id="conn", extra=json.dumps(extra), **fields)  # type: ignore[arg-type]
+    account = make("conn").read(connection)
+    # What tells two processes apart that share one loop here.
+    route = replace(account.route, ca_bundle=process)
+    leasing = accounts.lease(
+        make("conn").vendor, replace(account, route=route), linger=0
+    )
+    return await stack.enter_async_context(leasing)
+
+
+async def at_most(count: int, work: Sequence[Awaitable[None]]) -> None:
+    """Do the work, so many pieces of it at a time."""
+    room = asyncio.Semaphore(count)
+
+    async def one(piece: Awaitable[None]) -> None:
+        async with room:
+            await piece
+
+    await asyncio.gather(*(one(piece) for piece in work))
+
+
+# What is measured ---------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What a scenario came to.
+
+    ``busiest`` is the largest number of requests in any window of the vendor's limit;
+    ``separate`` how many requests one poll a job would have made; ``late`` the seconds
+    from a job's end to its event.
+    """
+
+    name: str
+    hours: float
+    jobs: int
+    ended: int
+    limit: int | None
+    window: float
+    requests: int
+    by: dict[str, int]
+    by_hour: list[int]
+    busiest: int
+    refused: dict[str, int]
+    separate: int
+    separate_busiest: int
+    late_p50: float
+    late_p99: float
+    late_max: float
+    slowest_poll: float
+    megabytes: float
+    interval: float
+    took: float = 0.0
+
+    @property
+    def ours(self) -> int:
+        """The requests that this package made."""
+        return self.requests - self.by.get("others", 0)
+
+
+def by_hour(asked: Sequence[float], hours: float) -> list[int]:
+    """Count requests by the hour."""
+    edges = [hour * HOUR for hour in range(math.ceil(hours) + 1)]
+    places = [bisect_left(asked, edge) for edge in edges]
+    return [end - begin for begin, end in pairwise(places)]
+
+
+def busiest(asked: Sequence[float], window: float) -> int:
+    """Return the most requests in any window."""
+    most = first = 0
+    for last, at in enumerate(asked):
+        while asked[first] <= at - window:
+            first += 1
+
+        most = max(most, last - first + 1)
+
+    return most
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """Return the value below which that part of them lies."""
+    ordered = sorted(values)
+    if not ordered:
+        return math.nan
+
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
+@dataclass(slots=True)
+class Crowd:
+    """Jobs in flight, each started anew when it has ended, and what became of them."""
+
+    until: float
+    late: list[float] = field(default_factory=list)
+    waited: float = 0.0
+    intervals: list[float] = field(default_factory=list)
+
+    async def live(
+        self,
+        leased: LeasedAccount,
+        start: Callable[[], Awaitable[JobTrigger]],
+        pause: float,
+    ) -> None:
+        """Run one job after the other until the time is up."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(pause)
+        while loop.time() < self.until:
+            trigger = await _started(start)
+            began = loop.time()
+            outcome = await trigger.wait_on(leased)
+            job = outcome.job
+            if job is None or job.ended_at is None:
+                raise RuntimeError(f"a job was not told of: {outcome.message}")
+
+            self.late.append(now() - job.ended_at)
+            self.waited += loop.time() - began
+
+
+async def _started(start: Callable[[], Awaitable[JobTrigger]]) -> JobTrigger:
+    """Start a job; come back later where the vendor cannot take it now, as tasks do."""
+    while True:
+        try:
+            return await start()
+        except TransientError as error:
+            await asyncio.sleep(max(60.0, error.retry_after or 0.0))
+
+
+async def play(
+    crowd: Crowd, work: Sequence[Awaitable[None]], pollers: Sequence[LeasedAccount]
+) -> None:
+    """Let the jobs live until the time is up, and look at the rounds meanwhile."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    loop = asyncio.get_running_loop()
+    while loop.time() < crowd.until:
+        done, _ = await asyncio.wait(tasks, timeout=min(600.0, crowd.until))
+        for task in done:
+            task.result()
+
+        pace = max(leased.poller._pace for leased in pollers)  # noqa: SLF001 - the interval as it is
+        if math.isfinite(pace):
+            crowd.intervals.append(pace)
+
+        print(".", end="", file=sys.stderr, flush=True)
+
+    for task in tasks:
+        task.cancel()
+
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result
+
+    print(file=sys.stderr)
+
+
+def report(
+    name: str,
+    wire: Wire,
+    crowd: Crowd,
+    jobs: int,
+    limit: int | None,
+    window: float,
+    interval: float,
+) -> Report:
+    """Sum a scenario up."""
+    hours = crowd.until / HOUR
+    others = [0] if "others" not in wire.by else [wire.by["others"]]
+    # Each job singly, at the same interval, with the same starts and ends.
+    rounds = crowd.until / interval
+    separate = int(jobs * rounds)
+    return Report(
+        name=name,
+        hours=hours,
+        jobs=jobs,
+        ended=len(crowd.late),
+        limit=limit,
+        window=window,
+        requests=len(wire.asked),
+        by=dict(wire.by),
+        by_hour=by_hour(wire.asked, hours),
+        busiest=busiest(wire.asked, window),
+        refused=dict(wire.refused),
+        separate=separate,
+        separate_busiest=int(jobs * window / interval)
+        + int(sum(others) * window / crowd.until),
+        late_p50=quantile(crowd.late, 0.5),
+        late_p99=quantile(crowd.late, 0.99),
+        late_max=max(crowd.late, default=math.nan),
+        slowest_poll=wire.slowest,
+        megabytes=wire.received / 1e6,
+        interval=max(crowd.intervals, default=interval),
+    )
+
+
+# The scenarios ------------------------------------------------------------------------
+
+
+def fivetran(
+    *,
+    count: int,
+    hours: float,
+    interval: float,
+    trial: bool = False,
+    lasts: tuple[int, int] = (3600, 8 * 3600),
+    spread: float = HOUR,
+) -> Report:
+    """Syncs of one to eight hours, one after the other, in one account.
+
+    The first ones start within ``spread`` seconds.
+    """
+    limit = 500 if trial else 20_000
+    settings = FivetranSettings(hourly_limit=limit, latency=LATENCY)
+    with virtual_world() as runner:
+        loop = runner.get_loop()
+        vendor = FivetranSimulator(settings, clock=lambda: EPOCH + loop.time())
+        wire = _wires["Fivetran"] = Wire(vendor)
+        crowd = Crowd(until=hours * HOUR)
+        dice = random.Random(SEED)
+        names = [f"connection_{number}" for number in range(count)]
+        for name in names:
+            lives = [
+                f"scheduled:5 syncing:{dice.randint(*lasts)} succeeded"
+                for _ in range(math.ceil(hours * HOUR / lasts[0]) + 1)
+            ]
+            vendor.add_connection(name, lives=lives, succeeded_ago=3600)
+
+        async def main() -> None:
+            async with AsyncExitStack() as stack:
+                extra = {"trial": True} if trial else {}
+                leased = await lease(stack, "Fivetran", "triggerer", **extra)
+
+                async def start(name: str) -> JobTrigger:
+                    hook = FivetranHook("conn")
+                    async with AsyncExitStack() as worker:
+                        ours = await lease(
+                            worker, "Fivetran", f"worker {name}", **extra
+                        )
+                        shown, at = await hook.get_fivetran_connection(ours, name)
+                        await hook.start_sync(ours, name)
+
+                    return FivetranTrigger(
+                        "sync",
+                        name,
+                        "conn",
+                        poke_interval=interval,
+                        baseline=shown.run(at=at).mark,
+                        seen_at=at,
+                    )
+
+                await play(
+                    crowd,
+                    [
+                        crowd.live(
+                            leased,
+                            lambda name=name: start(name),  # type: ignore[misc]
+                            dice.uniform(0, min(spread, crowd.until / 2)),
+                        )
+                        for name in names
+                    ],
+                    [leased],
+                )
+
+        runner.run(main())
+        _merge_workers(wire)
+        title = "Fivetran, trial" if trial else "Fivetran"
+        return report(title, wire, crowd, count, limit, HOUR, interval)
+
+
+def dbt_cloud(*, count: int, hours: float, interval: float) -> Report:
+    """Runs of five to fifty minutes, while others take half of the account's limit."""
+    limit = 5000
+    settings = DbtCloudSettings(account_id=ACCOUNT, minute_limit=limit, latency=LATENCY)
+    with virtual_world() as runner:
+        loop = runner.get_loop()
+        vendor = DbtCloudSimulator(settings, clock=lambda: EPOCH + loop.time())
+        wire = _wires["dbt Cloud"] = Wire(vendor)
+        crowd = Crowd(until=hours * HOUR)
+        dice = random.Random(SEED)
+        lives = [f"running:{dice.randint(300, 3000)} success" for _ in range(997)]
+        vendor.add_job(JOB, lives=lives * 20, job_type="ci")
+        numbers = counting()
+
+        async def others() -> None:
+            asked = SimRequest.to(
+                "GET",
+                f"/api/v2/accounts/{ACCOUNT}/",
+                headers={"Authorization": "Bearer simulator-token"},
+            )
+            while True:
+                await asyncio.sleep(60.0 / (limit / 2))
+                wire.asked.append(loop.time())
+                wire.by["others"] += 1
+                if vendor.respond(asked).status == TOO_MANY:
+                    wire.refused["others"] += 1
+
+        async def main() -> None:
+            async with AsyncExitStack() as stack:
+                leased = await lease(stack, "dbt Cloud", "triggerer")
+
+                async def start() -> JobTrigger:
+                    hook = DbtCloudHook("conn")
+                    async with AsyncExitStack() as worker:
+                        process = f"worker {next(numbers)}"
+                        ours = await lease(worker, "dbt Cloud", process)
+                        await hook.get_job(ours, JOB)
+                        seen = await hook.start_run(ours, JOB, "a test")
+
+                    return DbtCloudRunJobTrigger(
+                        "conn",
+                        int(seen.job.id),
+                        None,
+                        interval,
+                        ACCOUNT,
+                        seen_at=seen.at,
+                    )
+
+                disturbing = asyncio.ensure_future(others())
+                await play(
+                    crowd,
+                    [
+                        crowd.live(
+                            leased, start, dice.uniform(0, min(600, crowd.until / 2))
+                        )
+                        for _ in range(count)
+                    ],
+                    [leased],
+                )
+                disturbing.cancel()
+
+        runner.run(main())
+        _merge_workers(wire)
+        return report("dbt Cloud", wire, crowd, count, limit, 60.0, interval)
+
+
+def airbyte(*, count: int, hours: float, interval: float) -> Report:
+    """Syncs of ten to fifty minutes on a server with five threads, two triggerers."""
+    settings = AirbyteSettings(
+        threads=5, service_time=LATENCY, start_blocks=3.0, auth=("bearer",)
+    )
+    with virtual_world() as runner:
+        loop = runner.get_loop()
+        vendor = AirbyteSimulator(settings, clock=lambda: EPOCH + loop.time())
+        wire = _wires["Airbyte"] = Wire(vendor)
+        crowd = Crowd(until=hours * HOUR)
+        dice = random.Random(SEED)
+        names = [f"connection-{number}" for number in range(count)]
+        for name in names:
+            lives = [
+                f"pending:2 running:{dice.randint(600, 3000)} succeeded"
+                for _ in range(math.ceil(hours * 6) + 1)
+            ]
+            vendor.add_connection(name, lives=lives)
+
+        async def main() -> None:
+            async with AsyncExitStack() as stack:
+                triggerers = [
+                    await lease(stack, "Airbyte", f"triggerer {number}")
+                    for number in (1, 2)
+                ]
+                workers = asyncio.Semaphore(4)
+
+                async def start(name: str) -> JobTrigger:
+                    hook = AirbyteHook("conn")
+                    async with workers, AsyncExitStack() as worker:
+                        ours = await lease(worker, "Airbyte", f"worker {name}")
+                        await hook.get_airbyte_connection(ours, name)
+                        seen = await hook.start_job(ours, name)
+
+                    return AirbyteSyncTrigger(
+                        int(seen.job.id), "conn", None, interval, seen_at=seen.at
+                    )
+
+                await play(
+                    crowd,
+                    [
+                        crowd.live(
+                            triggerers[number % 2],
+                            lambda name=name: start(name),  # type: ignore[misc]
+                            dice.uniform(0, min(1800, crowd.until / 2)),
+                        )
+                        for number, name in enumerate(names)
+                    ],
+                    triggerers,
+                )
+
+        runner.run(main())
+        _merge_workers(wire)
+        return report("Airbyte", wire, crowd, count, None, 60.0, interval)
+
+
+def _merge_workers(wire: Wire) -> None:
+    workers = [name for name in wire.by if name.startswith("worker ")]
+    wire.by["workers"] = sum(wire.by.pop(name) for name in workers)
+
+
+# What waiting costs -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What an hour of rounds cost with so many waiting tasks in one account."""
+
+    name: str
+    tasks: int
+    items: int
+    rounds: int
+    ended: int
+    requests: int
+    megabytes: float
+    plan: str
+
+    @property
+    def a_round(self) -> float:
+        """Requests a round, when each ended job has had one of its own."""
+        return (self.requests - self.ended) / self.rounds
+
+    @property
+    def times_fewer(self) -> float:
+        """How many times more one request a job and round would have been."""
+        return self.tasks * self.rounds / self.requests
+
+
+def waiting(
+    vendor: str,
+    *,
+    tasks: int,
+    items: int,
+    foreign: int = 0,
+    scattered: bool = False,
+    hours: float = 1.0,
+) -> Waiting:
+    """Let tasks wait for an hour of 60 s rounds while one in five of their jobs ends.
+
+    The account has ``items`` jobs or connections that run, theirs among them; at dbt
+    Cloud ``foreign`` runs end in a minute besides. Fivetran's connections are in groups
+    of a thousand, and the tasks in the first ones or ``scattered`` over all.
+    """
+    with virtual_world() as runner:
+        loop = runner.get_loop()
+        dice = random.Random(SEED)
+        simulator, makers = _arranged(
+            vendor,
+            lambda: EPOCH + loop.time(),
+            [
+                dice.randint(60, 3540) if dice.random() < 0.2 * hours else None
+                for _ in range(items)
+            ],
+            foreign=foreign,
+        )
+        if scattered:
+            makers = makers[:: items // tasks]
+
+        wire = _wires[vendor] = Wire(simulator)
+
+        async def main() -> Waiting:
+            async with AsyncExitStack() as stack:
+                leased = await lease(stack, vendor, "triggerer")
+                ended = 0
+
+                async def wait(trigger: JobTrigger) -> None:
+                    nonlocal ended
+                    await trigger.wait_on(leased)
+                    ended += 1
+
+                waits = [asyncio.ensure_future(wait(make())) for make in makers[:tasks]]
+                for _ in range(6):
+                    await asyncio.sleep(hours * HOUR / 6)
+                    print(".", end="", file=sys.stderr, flush=True)
+
+                found = Waiting(
+                    name=f"{vendor}{', scattered' if scattered else ''}"
+                    f"{f', {foreign:,} foreign ends a minute' if foreign else ''}",
+                    tasks=tasks,
+                    items=items,
+                    rounds=round(hours * 60),
+                    ended=ended,
+                    requests=len(wire.asked),
+                    megabytes=wire.received / 1e6,
+                    plan=leased.poller.statistics().plan,
+                )
+                for each in waits:
+                    each.cancel()
+
+                await asyncio.wait(waits)
+                return found
+
+        return runner.run(main())
+
+
+def _arranged(
+    vendor: str,
+    clock: Callable[[], float],
+    ends: Sequence[int | None],
+    *,
+    foreign: int,
+) -> tuple[VendorSimulator[Any], list[Callable[[], JobTrigger]]]:
+    """Return a vendor with running jobs, and what makes the triggers that wait for them."""
+    seen = EPOCH
+    found: list[Callable[[], JobTrigger]] = []
+    match vendor:
+        case "Airbyte":
+            airbyte = AirbyteSimulator(AirbyteSettings(latency=LATENCY), clock=clock)
+            for number, end in enumerate(ends):
+                life = "running" if end is None else f"running:{end} succeeded"
+                connection = airbyte.add_connection(f"connection-{number}")
+                job = airbyte.add_job(connection, life)
+                found.append(
+                    lambda job=job: AirbyteSyncTrigger(  # type: ignore[misc]
+                        int(job), "conn", None, 60.0, seen_at=seen
+                    )
+                )
+
+            return airbyte, found
+        case "Fivetran":
+            syncs = FivetranSimulator(FivetranSettings(latency=LATENCY), clock=clock)
+            for number, end in enumerate(ends):
+                group = f"group_{number // 1000}"
+                if number % 1000 == 0:
+                    syncs.add_group(group, name=group)
+
+                name = syncs.add_connection(f"connection_{number}", group_id=group)
+                life = "syncing" if end is None else f"syncing:{end} succeeded"
+                syncs.start_sync(name, life)
+                found.append(
+                    lambda name=name: FivetranTrigger(  # type: ignore[misc]
+                        "sync",
+                        name,
+                        "conn",
+                        poke_interval=60.0,
+                        baseline=f"~~~{EPOCH - 1:.0f}",
+                        seen_at=seen,
+                    )
+                )
+
+            return syncs, found
+        case _:
+            runs = DbtCloudSimulator(
+                DbtCloudSettings(
+                    account_id=ACCOUNT, latency=LATENCY, foreign_runs_per_minute=foreign
+                ),
+                clock=clock,
+            )
+            runs.add_job(JOB, job_type="ci")
+            for end in ends:
+                run = runs.add_run(
+                    JOB, "running" if end is None else f"running:{end} success"
+                )
+                found.append(
+                    lambda run=run: DbtCloudRunJobTrigger(  # type: ignore[misc]
+                        "conn", int(run), None, 60.0, ACCOUNT, seen_at=seen
+                    )
+                )
+
+            return runs, found
+
+
+# What is shown ------------------------------------------------------------------------
+
+
+def limits_table(reports: Sequence[Report]) -> str:
+    """Return the table of the scenarios, in Markdown."""
+    lines = [
+        (
+            "| account | jobs in flight | hours | ended | our requests, busiest hour |"
+            " share of the limit, busiest window | one poll a job would take | 429 |"
+            " longest interval | end to event, p50 / p99 / max |"
+        ),
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for each in reports:
+        share = "no limit"
+        separate = f"{each.separate_busiest:,} a minute"
+        if each.limit is not None:
+            share = f"{each.busiest / each.limit:.0%} of {each.limit:,}"
+            separate = f"{each.separate_busiest / each.limit:.1f} times the limit"
+            if "others" in each.by:
+                theirs = each.by["others"] / each.requests
+                share += f", {theirs:.0%} of it by others"
+
+        hours = [hour for hour in each.by_hour if hour]
+        ours = max(hours) * each.ours / each.requests
+        lines.append(
+            f"| {each.name} | {each.jobs:,} | {each.hours:g} | {each.ended:,} |"
+            f" {ours:,.0f} | {share} | {separate} | {sum(each.refused.values())} |"
+            f" {each.interval:.0f} s |"
+            f" {each.late_p50:.0f} / {each.late_p99:.0f} / {each.late_max:.0f} s |"
+        )
+
+    return "\n".join(lines)
+
+
+def waiting_table(found: Sequence[Waiting]) -> str:
+    """Return the table of what waiting costs, in Markdown."""
+    lines = [
+        (
+            "| account | tasks | items in the account | asked by | requests in an hour |"
+            " a round, besides one an ended job | MB a round | fewer than one a job |"
+        ),
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {each.name} | {each.tasks:,} | {each.items:,} | {each.plan} |"
+        f" {each.requests:,} ({each.ended} jobs ended) | {each.a_round:.1f} |"
+        f" {each.megabytes / each.rounds:.2f} | {each.times_fewer:.0f} times |"
+        for each in found
+    ]
+    return "\n".join(lines)
+
+
+def draw(reports: Sequence[Report], path: Path) -> None:
+    """Draw the requests by the hour under the limit of each account."""
+    # Only the whole run draws, and the tests need no plots.
+    import matplotlib as mpl  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    mpl.rcParams.update({"svg.hashsalt": "async-triggers", "svg.fonttype": "none"})
+    figure = Figure(figsize=(10, 2.6 * len(reports)), layout="constrained")
+    for place, each in enumerate(reports, start=1):
+        axes = figure.add_subplot(len(reports), 1, place)
+        hours = range(len(each.by_hour))
+        axes.bar(hours, each.by_hour, color="#0073ff", label="this package")
+        separate = each.separate / each.hours
+        axes.axhline(separate, color="#ff694b", linestyle="--", label="one poll a job")
+        if each.limit is not None:
+            limit = each.limit * HOUR / each.window
+            axes.axhline(limit, color="black", label="the vendor's limit")
+
+        axes.set_yscale("log")
+        axes.set_title(f"{each.name}, {each.jobs:,} jobs in flight", fontsize=10)
+        axes.set_ylabel("requests")
+        axes.set_xlabel("hour")
+        axes.legend(fontsize=8, loc="lower right")
+
+    figure.savefig(path, metadata={"Date": None})
+
+
+SCENARIOS: dict[str, Callable[[float], Report]] = {
+    "fivetran": lambda size: fivetran(
+        count=int(5000 * size), hours=max(1.0, 24 * size), interval=60.0
+    ),
+    "trial": lambda size: fivetran(
+        count=int(200 * size),
+        hours=max(2.0, 12 * size),
+        interval=15.0,
+        trial=True,
+        # As often as later on: 200 starts within an hour are 400 requests.
+        spread=5 * HOUR,
+    ),
+    "dbt_cloud": lambda size: dbt_cloud(
+        count=int(5000 * size), hours=max(0.5, 2 * size), interval=30.0
+    ),
+    "airbyte": lambda size: airbyte(
+        count=int(1000 * size), hours=max(0.5, 3 * size), interval=5.0
+    ),
+}
+
+
+def all_waiting(size: float) -> list[Waiting]:
+    """Measure what waiting costs at every vendor."""
+    tasks = int(1000 * size)
+    hours = 1.0 if size >= 1.0 else 0.25
+    many = {"tasks": tasks, "items": tasks * 10, "hours": hours}
+    few = {**many, "items": tasks}
+    found = [
+        waiting(vendor, **each)  # type: ignore[arg-type]
+        for vendor in _HOOKS
+        for each in (few, many)
+    ]
+    found.append(waiting("Fivetran", **many, scattered=True))  # type: ignore[arg-type]
+    found += [
+        waiting("dbt Cloud", **each, foreign=int(5000 * size))  # type: ignore[arg-type]
+        for each in (few, many)
+    ]
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; the exit code is 1 where a limit was not kept."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.limits",
+        description="Whether the vendors' limits are kept, on a clock that jumps.",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=[*SCENARIOS, "waiting"],
+        help="just this one, may be given again",
+    )
+    parser.add_argument(
+        "--size", type=float, default=1.0, help="part of the jobs and hours (1)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help=f"where to write limits.md, .json and .svg ({MEASURED.relative_to(ROOT)})",
+    )
+    chosen = parser.parse_args(arguments)
+    be_quiet()
+    wanted = chosen.only or [*SCENARIOS, "waiting"]
+    reports = []
+    for name, scenario in SCENARIOS.items():
+        if name in wanted:
+            print(f"{name}: ", end="", file=sys.stderr, flush=True)
+            began = time.monotonic()
+            found = scenario(chosen.size)
+            found.took = time.monotonic() - began
+            reports.append(found)
+            print(f"  {found.took:.0f} s", file=sys.stderr)
+
+    costs = all_waiting(chosen.size) if "waiting" in wanted else []
+    print(f"\n{limits_table(reports)}\n\n{waiting_table(costs)}")
+    whole = chosen.only is None and chosen.size == 1.0
+    if chosen.out is not None or whole:
+        write(reports, costs, chosen.out or MEASURED)
+
+    return int(any(each.refused for each in reports))
+
+
+def be_quiet() -> None:
+    """Say nothing of each job."""
+    logging.disable(logging.WARNING)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
+    )
+
+
+def write(reports: Sequence[Report], costs: Sequence[Waiting], folder: Path) -> None:
+    """Write tables, raw numbers and the plot to ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "limits.md").write_text(f"{limits_table(reports)}\n")
+    (folder / "waiting.md").write_text(f"{waiting_table(costs)}\n")
+    raw = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": SEED,
+        "latency_s": LATENCY,
+        "limits": [asdict(each) for each in reports],
+        "waiting": [asdict(each) for each in costs],
+    }
+    (folder / "limits.json").write_text(f"{json.dumps(raw, indent=1)}\n")
+    if reports:
+        draw(reports, folder / "limits.svg")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
