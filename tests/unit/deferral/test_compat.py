@@ -84,4 +84,17 @@ def test_no_event_before_the_workers_next_heartbeat(
         name = "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"
         monkeypatch.setenv(name, configured)
 
-    assert compat.earliest_event() == seconds
+    compat.earliest_event.cache_clear()
+    try:
+        assert compat.earliest_event() == seconds
+    finally:
+        compat.earliest_event.cache_clear()
+
+
+def test_the_configuration_is_not_asked_for_each_trigger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = compat.earliest_event()
+    monkeypatch.setattr(compat, "conf", None)
+
+    assert compat.earliest_event() == known
