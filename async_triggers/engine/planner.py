@@ -19,6 +19,7 @@ for singly.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +31,9 @@ CHEAPER = 2.0
 ROUNDS_BEFORE_CHANGE = 3
 MEMORY = 0.3
 """The weight of the newest measurement in the moving averages."""
+
+FEW_LOOKS = 128
+"""Up to so many last looks, each is tried as the beginning of a window."""
 
 UNKNOWN_ROW = 1024.0
 """Bytes of a row before any was measured."""
@@ -312,13 +316,7 @@ class Planner:
         best: tuple[float, int, float] | None = None
         # Each look is a place where the window may begin; looks before it go singly.
         candidates = [(base, sum(1 for look in starts if look < base))]
-        previous = None
-        for index, (look, _) in enumerate(looks):
-            if look < base and look != previous:
-                candidates.append((look, index))
-
-            previous = look
-
+        candidates += [(looks[index][0], index) for index in _places(looks, base)]
         for since, left_out in candidates:
             rows = (rate or 0.0) * max(0.0, now - since + situation.interval)
             requests, cost = self.walk_cost(source, rows)
@@ -337,3 +335,19 @@ class Planner:
             requests=requests,
             cost=cost,
         )
+
+
+def _places(looks: Sequence[tuple[float, str]], base: float) -> list[int]:
+    """Return which of the sorted looks before ``base`` a window may begin at.
+
+    Of many looks those at places 0, 1, 2, 4, 8 and so on: between the best place and the
+    next of these lie no more than as many again to be asked singly.
+    """
+    before = bisect_left(looks, (base, ""))
+    places: Sequence[int] = range(before)
+    if before > FEW_LOOKS:
+        powers = (1 << power for power in range(before.bit_length()))
+        places = [0, *(place for place in powers if place < before)]
+
+    # The first of those that looked at the same time.
+    return sorted({bisect_left(looks, (looks[place][0], "")) for place in places})

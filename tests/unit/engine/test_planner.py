@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -173,6 +174,26 @@ class TestFeedWindow:
 
         assert plan.singles == ("job 7",)
         assert plan.since == NOW - 100.0
+
+    @pytest.mark.parametrize("old", [1, 100, 3000])
+    def test_of_thousands_of_looks_it_finds_a_good_beginning_quickly(
+        self, old: int
+    ) -> None:
+        ages = [
+            86_400.0 * 30 - at if at < old else 700.0 - at / 100 for at in range(9999)
+        ]
+        behind = {job: NOW - age for job, age in zip(jobs(9999), ages, strict=True)}
+        planner = a_planner(rows={(CHANGES, ""): 2000})
+        situation = a_situation(9999, CHANGES, behind=behind)
+
+        began = time.process_time()
+        plan = planner._feed(CHANGES, situation)
+        spent = time.process_time() - began
+
+        assert plan is not None
+        # Whoever looked so long ago is asked singly, and no more than twice as many.
+        assert old <= len(plan.singles) <= 2 * old
+        assert spent < 0.2
 
     def test_asks_singly_whose_last_look_is_unknown(self) -> None:
         plan = a_planner().plan(a_situation(50, CHANGES, behind={"job 3": None}))
