@@ -692,6 +692,10 @@ class Airbyte:
         """Read the job that a row shows."""
         return read_job(row)
 
+    def digest(self, row: Row) -> int | None:
+        """Judge each row: hardly one is shown that has not changed."""
+        return None
+
     def scope_of(self, row: Row) -> str:
         """Lists are not scoped."""
         return ""

@@ -59,6 +59,8 @@ GIVE_UP_AFTER = 3
 """Failures in a row after which the rest of a round is left to the next one."""
 LEAST_FOR_POLLS = 0.25
 """The part of the account's share that starts leave to polls, however many there are."""
+ROWS_AT_ONCE = 100
+"""Rows that are looked at before the loop may see to others."""
 NEWS_INTERVAL = 600.0
 """Seconds between two pieces of news of one job whose state has not changed."""
 NEWS_PER_SECOND = 10
@@ -105,6 +107,10 @@ class _Watched:
     """The vendor has shown the job before, so that "gone" needs a second opinion."""
     doubted: int | None = None
     """The round in which the vendor first said that the job is gone."""
+    digest: int | None = None
+    """What the last row was judged by, if its job goes on."""
+    untold: bool = False
+    """There was news in that row that had to wait."""
     failures: int = 0
     """How often in a row no answer came when the job was asked for singly."""
 
@@ -260,6 +266,7 @@ class Poller:
         watched.known = watched.known or seen_at is not None
         watched.interval = min(watched.interval, waiter.interval)
         watched.waiters[waiter] = None
+        watched.digest = None
         self._waiters += 1
         if waiter.interval < self._grid:
             self._grid = waiter.interval
@@ -756,6 +763,36 @@ class Poller:
             return
 
         now = asyncio.get_running_loop().time()
+        self._note_row(watched, subject, row, now)
+        digest = self._vendor.digest(row)
+        if not alone and self._knows(watched, digest, now):
+            return
+
+        going_on = True
+        watched.untold = False
+        for waiter in watched.waiters:
+            if waiter.future.done():
+                continue
+
+            job = self._judge(waiter, subject, row)
+            if job is None:
+                going_on = False
+            elif not job.state.is_terminal:
+                watched.untold |= not self._note_progress(waiter, job, now)
+            elif not alone and self._vendor.needs_confirmation(job):
+                going_on = False
+                if unconfirmed is not None:
+                    unconfirmed.append(subject)
+            else:
+                if not feed:
+                    self._check_feed(subject, job)
+
+                waiter.future.set_result(job)
+
+        watched.digest = digest if going_on else None
+
+    def _note_row(self, watched: _Watched, subject: str, row: Row, now: float) -> None:
+        """Keep account of who has been seen in a row of his own."""
         watched.known = True
         watched.doubted = None
         self._owed.discard(subject)
@@ -766,24 +803,12 @@ class Poller:
         if scope:
             self._scopes[subject] = scope
 
-        for waiter in watched.waiters:
-            if waiter.future.done():
-                continue
+    def _knows(self, watched: _Watched, digest: int | None, now: float) -> bool:
+        """Tell whether a row says nothing new, and nothing that is still to be told."""
+        if digest is None or digest != watched.digest:
+            return False
 
-            job = self._judge(waiter, subject, row)
-            if job is None:
-                continue
-
-            if not job.state.is_terminal:
-                self._note_progress(waiter, job, now)
-            elif not alone and self._vendor.needs_confirmation(job):
-                if unconfirmed is not None:
-                    unconfirmed.append(subject)
-            else:
-                if not feed:
-                    self._check_feed(subject, job)
-
-                waiter.future.set_result(job)
+        return not (watched.untold and self._may_give_news(now))
 
     def _judge(self, waiter: _Waiter, subject: str, row: Row) -> Job | None:
         """Read a waiter's job from a row; None when it cannot be read."""
@@ -811,29 +836,28 @@ class Poller:
             ):
                 self.distrust(source, f"it did not show the end of job {job.id}")
 
-    def _note_progress(self, waiter: _Waiter, job: Job, now: float) -> None:
-        self._give_news(waiter, job, now)
+    def _note_progress(self, waiter: _Waiter, job: Job, now: float) -> bool:
+        """Tell how a job goes on; False where that is to be told another time."""
+        told = self._give_news(waiter, job, now)
         if waiter.until is not None and waiter.until(job):
             waiter.future.set_result(job)
 
-    def _give_news(self, waiter: _Waiter, job: Job, now: float) -> None:
+        return told
+
+    def _give_news(self, waiter: _Waiter, job: Job, now: float) -> bool:
         if waiter.news is None or waiter.context is None:
-            return
+            return True
 
         news = (job.word, tuple(job.statistics.items()))
         if news == waiter.told:
-            return
+            return True
 
         same_state = waiter.told is not None and waiter.told[0] == job.word
         if same_state and now < waiter.told_at + NEWS_INTERVAL:
-            return
+            return False
 
-        if int(now) != self._news_second:
-            self._news_second = int(now)
-            self._news_count = 0
-
-        if self._news_count >= NEWS_PER_SECOND:
-            return
+        if not self._may_give_news(now):
+            return False
 
         self._news_count += 1
         waiter.told = news
@@ -842,6 +866,15 @@ class Poller:
             waiter.context.run(waiter.news, job)
         except Exception:
             log.exception("The news of job %s could not be given", job.id)
+
+        return True
+
+    def _may_give_news(self, now: float) -> bool:
+        if int(now) != self._news_second:
+            self._news_second = int(now)
+            self._news_count = 0
+
+        return self._news_count < NEWS_PER_SECOND
 
     # Trouble ------------------------------------------------------------------
 
@@ -1001,7 +1034,7 @@ class _Walk:
             if page.resume is not None:
                 resume = max(resume or page.resume, page.resume)
 
-            self._take(source, page, reply.date)
+            await self._take(source, page, reply.date)
             request = page.next
 
         span = 0.0
@@ -1015,9 +1048,12 @@ class _Walk:
             resume = self._poller.last_resume(opening, resume)
             self._poller.feed_complete(plan.since, resume)
 
-    def _take(self, source: Source, page: Page, date: float | None) -> None:
+    async def _take(self, source: Source, page: Page, date: float | None) -> None:
         feed = source.kind is SourceKind.FEED
-        for subject, row in page.rows.items():
+        for number, (subject, row) in enumerate(page.rows.items(), start=1):
+            if number % ROWS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
             self._seen.add(subject)
             self._poller.see(subject, row, feed=feed, unconfirmed=self.unconfirmed)
             if source.kind is SourceKind.IDS:

@@ -338,6 +338,13 @@ class Vendor(Protocol):
         speak of a connection and not of a job.
         """
 
+    def digest(self, row: Row) -> int | None:
+        """Return a hash of all in a row that a job which goes on is judged by.
+
+        A row with the digest of the one before it is not judged again. None where it
+        must be: because its job may have ended, or needs attention after some time.
+        """
+
     def scope_of(self, row: Row) -> str:
         """Name the group that a row belongs to, empty where lists are not scoped."""
 

@@ -886,6 +886,26 @@ class Fivetran:
         """Tell how the run is doing that a waiter waits for."""
         return judge_run(read_connection(row), Run.from_mark(subject, mark))
 
+    def digest(self, row: Row) -> int | None:
+        """Hash what a sync that goes on is judged by; lists show all that has not changed.
+
+        Only while it is syncing: in any other state time alone may matter.
+        """
+        status = row.get("status")
+        if not isinstance(status, dict) or status.get("sync_state") != SYNCING:
+            return None
+
+        judged = (
+            row.get("schema"),
+            row.get("succeeded_at"),
+            row.get("failed_at"),
+            status.get("is_historical_sync"),
+            row.get("paused"),
+            status.get("setup_state"),
+            status.get("tasks"),
+        )
+        return hash(str(judged))
+
     def scope_of(self, row: Row) -> str:
         """Name the group, so that only its list need be read."""
         return _text(row.get("group_id")) or ""

@@ -204,6 +204,8 @@ class FakeVendor:
         self.sources: Sequence[Source] = sources
         self.confirms = confirms
         self.unreadable: set[str] = set()
+        self.digests = True
+        self.judged: Counter[str] = Counter()
 
     def token_request(self, account: Account) -> Request | None:
         return None
@@ -268,6 +270,7 @@ class FakeVendor:
         )
 
     def judge(self, account: Account, subject: str, row: Row, mark: str | None) -> Job:
+        self.judged[subject] += 1
         if subject in self.unreadable:
             msg = f"The row of {subject} holds nonsense"
             raise TransientError(msg)
@@ -280,6 +283,12 @@ class FakeVendor:
             ended_at=row["ended"],
             statistics={"rows": row.get("rows", 0)},
         )
+
+    def digest(self, row: Row) -> int | None:
+        if not self.digests or row["ended"] is not None:
+            return None
+
+        return hash((row["state"], row.get("rows", 0)))
 
     def scope_of(self, row: Row) -> str:
         return str(row["group"])

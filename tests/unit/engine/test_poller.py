@@ -825,6 +825,69 @@ class TestShutdown:
             assert runner.cancelled()
 
 
+class TestUnchangedRows:
+    @virtual
+    async def test_are_judged_once(self) -> None:
+        async with a_world(LIST) as world:
+            for job in jobs(40):
+                world.server.start(job, lasts=1000.0)
+                world.join(job)
+
+            await world.all_told()
+
+            assert world.server.counts["list"] > 30
+            # While it went on, and at its end.
+            assert set(world.vendor.judged.values()) == {2}
+
+    @virtual
+    async def test_are_judged_for_each_who_joins(self) -> None:
+        async with a_world(LIST) as world:
+            for job in jobs(40):
+                world.server.start(job, lasts=1000.0)
+                world.join(job)
+
+            await asyncio.sleep(100.0)
+            heard: list[Job] = []
+            world.join("job 7", name="late", news=heard.append)
+            await asyncio.sleep(100.0)
+
+            assert [job.word for job in heard] == ["running"]
+
+    @virtual
+    async def test_are_judged_again_while_an_end_is_not_confirmed(self) -> None:
+        async with a_world(LIST, confirms=True) as world:
+            for job in jobs(40):
+                world.server.start(job, lasts=100.0)
+                world.join(job)
+
+            told = await world.all_told()
+
+            assert {job.state for job in told.values()} == {JobState.SUCCEEDED}
+
+    @virtual
+    async def test_that_cannot_be_read_are_judged_again(self) -> None:
+        async with a_world(LIST) as world:
+            for job in jobs(40):
+                world.server.start(job, lasts=1000.0)
+                world.join(job)
+
+            world.vendor.unreadable.add("job 7")
+            await asyncio.sleep(200.0)
+            assert world.vendor.judged["job 7"] > world.vendor.judged["job 8"] == 1
+
+    @virtual
+    async def test_keep_the_news_that_had_to_wait(self) -> None:
+        async with a_world(LONG) as world:
+            heard: list[str] = []
+            for job in jobs(35):
+                world.server.start(job, lasts=300.0)
+                world.join(job, news=lambda job: heard.append(job.id))
+
+            await world.all_told()
+
+            assert sorted(heard) == sorted(jobs(35))
+
+
 class TestNews:
     @virtual
     async def test_changes_are_told_and_repeats_are_not(self) -> None:
@@ -847,6 +910,7 @@ class TestNews:
             def growing(account: Any, subject: str, row: Any, mark: Any) -> Job:
                 return judge(account, subject, {**row, "rows": next(rows)}, mark)
 
+            world.vendor.digests = False
             world.vendor.judge = growing  # type: ignore[method-assign]
             await world.waits["a"]
 

@@ -199,6 +199,54 @@ def test_rows_say_which_list_they_are_in_and_lists_are_confirmed() -> None:
     assert FIVETRAN.needs_confirmation(job)
 
 
+def a_syncing_row(**changes: Any) -> dict[str, Any]:
+    status = {
+        "sync_state": "syncing",
+        "setup_state": "connected",
+        "is_historical_sync": False,
+        "tasks": [],
+    }
+    row = {"id": "c", "schema": "s", "succeeded_at": DONE, "failed_at": None}
+    row |= {name: changes[name] for name in changes if name not in status}
+    status |= {name: changes[name] for name in changes if name in status}
+    return {**row, "paused": changes.get("paused", False), "status": status}
+
+
+def test_what_a_sync_is_judged_by_is_in_its_rows_digest() -> None:
+    known = FIVETRAN.digest(a_syncing_row())
+
+    assert known is not None
+    assert FIVETRAN.digest(a_syncing_row(service="other", data_delay=7)) == known
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema": "t"},
+        {"succeeded_at": None},
+        {"failed_at": DONE},
+        {"paused": True},
+        {"setup_state": "broken"},
+        {"is_historical_sync": True},
+        {"tasks": [{"code": "reconnect", "message": "Reconnect"}]},
+    ],
+    ids=str,
+)
+def test_each_change_that_a_sync_is_judged_by_changes_the_digest(
+    changes: dict[str, Any],
+) -> None:
+    changed = FIVETRAN.digest(a_syncing_row(**changes))
+
+    assert changed is not None
+    assert changed != FIVETRAN.digest(a_syncing_row())
+
+
+@pytest.mark.parametrize("state", ["scheduled", "rescheduled", "paused", None, 7])
+def test_what_is_not_syncing_is_judged_each_time(state: object) -> None:
+    assert FIVETRAN.digest(a_syncing_row(sync_state=state)) is None
+    assert FIVETRAN.digest({"id": "c"}) is None
+
+
 @pytest.mark.parametrize(
     ("headers", "left"),
     [
