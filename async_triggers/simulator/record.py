@@ -57,6 +57,7 @@ class Record:
     :ivar unauthorized: Requests answered with 401.
     :ivar tokens_issued: Access tokens given out.
     :ivar tcp_connections: Connections that clients opened.
+    :ivar body_bytes: Bytes in the bodies of all answers, before any fault.
     :ivar open_connections: Connections open now.
     :ivar max_connections: The most that were open at once.
     :ivar facts: What else a vendor counts, such as Fivetran's ``setup_tests``.
@@ -75,6 +76,7 @@ class Record:
     unauthorized: int = 0
     tokens_issued: int = 0
     tcp_connections: int = 0
+    body_bytes: int = 0
     open_connections: int = 0
     max_connections: int = 0
     started: list[Start] = field(default_factory=list)
@@ -110,12 +112,14 @@ class Record:
         status: int,
         fault: str | None,
         answered: bool,
+        size: int,
     ) -> None:
         """Count one request."""
         shown = status if answered else 0
         self.total += 1
         self.requests[endpoint] += 1
         self.statuses[shown] += 1
+        self.body_bytes += size
         if fault is not None:
             self.faults[fault] += 1
         if shown == 401:
@@ -159,6 +163,7 @@ class Record:
             "unauthorized": self.unauthorized,
             "tokens_issued": self.tokens_issued,
             "tcp_connections": self.tcp_connections,
+            "body_bytes": self.body_bytes,
             "open_connections": self.open_connections,
             "max_connections": self.max_connections,
             "started": [asdict(start) for start in self.started],

@@ -213,6 +213,7 @@ class VendorSimulator(ABC, Generic[Settings]):
                 status=reply.status,
                 fault=fault.kind if fault else None,
                 answered=reply.fault not in {"reset", "close", "hang"},
+                size=len(reply.body),
             )
             return reply
 
