@@ -305,7 +305,7 @@ class Worker:
             transport.close()
             self._log.flush()
             gone = RuntimeError(
-                f"the worker of {self._side!r} has ended: {self._said()}"
+                f"the worker of {self._side!r} has ended: {self.said()}"
             )
             futures: list[asyncio.Future[Any]] = [
                 self._ready,
@@ -317,7 +317,8 @@ class Worker:
                     # Whoever still waits is told; nobody has to.
                     future.exception()
 
-    def _said(self) -> str:
+    def said(self) -> str:
+        """Return the end of what the process has written."""
         return Path(self._log.name).read_text(errors="replace")[-2000:]
 
     async def ready(self) -> None:
@@ -429,7 +430,9 @@ async def play(
     record = await asyncio.to_thread(control.record)
     hits = sum(record["faults"].values())
     if case.fault and not hits:
-        raise RuntimeError(f"{cell.name}: the fault hit nothing: {fare}")
+        raise RuntimeError(
+            f"{cell.name}: the fault hit nothing: {fare}: {worker.said()}"
+        )
 
     put_off = cell.case.word.get(cell.vendor) == RESCHEDULED
     return Result(
