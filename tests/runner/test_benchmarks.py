@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import faults
+from benchmarks import faults, polling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,3 +26,21 @@ def test_our_triggers_survive_a_few_faults(tmp_path: Path) -> None:
     assert {each["verdict"] for each in told} == {"survived"}
     assert all(each["requests_hit"] for each in told if each["fault"] != "token")
     assert "one answer 503" in (tmp_path / "faults.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("side", "mode"), [("floor", []), ("ours", ["--runner"])], ids=["floor", "ours"]
+)
+def test_the_polling_benchmark_is_told_of_all_ends(
+    tmp_path: Path, side: str, mode: list[str]
+) -> None:
+    chosen = ["--n", "20", "--only", side, "--vendor", "dbt_cloud", *mode]
+
+    code = polling.main([*chosen, "--floor", "0.4", "--out", str(tmp_path)])
+
+    (run,) = json.loads((tmp_path / "polling.json").read_text())["runs"]
+    assert code == 0
+    assert (run["told"], run["wrong"]) == (20, {})
+    assert run["requests"] > 0
+    assert "dbt Cloud, 20 together" in (tmp_path / "polling.md").read_text()
+    assert (tmp_path / "polling.svg").stat().st_size > 0

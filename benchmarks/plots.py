@@ -1,0 +1,66 @@
+"""The plots of the polling benchmark."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from benchmarks.sides import TITLES, VENDORS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_COLOURS = {"airbyte": "#615eff", "fivetran": "#0073ff", "dbt_cloud": "#ff694b"}
+_LINES = {"floor": ":", "ours": "-", "peer": "--"}
+_NAMES = {"floor": "floor", "ours": "ours", "peer": "official"}
+_PANELS = (
+    ("requests", "requests", 1.0),
+    ("tcp_connections", "TCP connections", 1.0),
+    ("cpu_net_s", "CPU, seconds", 1.0),
+    ("rss_growth_mb", "memory growth, MB", 1.0),
+    ("lag_p99_s", "loop lag p99, ms", 1000.0),
+    ("detect_p99_s", "end of the job to event p99, s", 1.0),
+)
+_LEAST = 0.01
+"""What a logarithmic axis shows in place of nothing."""
+
+
+def draw(
+    rows: Sequence[tuple[str, str, int, Mapping[str, float | None]]], path: Path
+) -> None:
+    """Draw each measure over the number of triggers, from (vendor, side, N, numbers)."""
+    # The same picture for the same numbers, and text that can be searched.
+    mpl.rcParams.update({"svg.hashsalt": "async-triggers", "svg.fonttype": "none"})
+    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    for place, (name, title, factor) in enumerate(_PANELS, start=1):
+        axes = figure.add_subplot(2, 3, place)
+        for vendor in VENDORS:
+            for side, line in _LINES.items():
+                points = sorted(
+                    (n, max(_LEAST, value * factor))
+                    for its_vendor, its_side, n, numbers in rows
+                    if (its_vendor, its_side) == (vendor, side)
+                    and (value := numbers[name]) is not None
+                )
+                axes.plot(
+                    [n for n, _ in points],
+                    [value for _, value in points],
+                    linestyle=line,
+                    marker="o",
+                    markersize=3,
+                    color=_COLOURS[vendor],
+                    label=f"{TITLES[vendor]}, {_NAMES[side]}",
+                )
+
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("waiting triggers")
+        axes.set_title(title, fontsize=10)
+        axes.grid(visible=True, alpha=0.3)
+
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
