@@ -902,9 +902,11 @@ class Fivetran:
             status.get("is_historical_sync"),
             row.get("paused"),
             status.get("setup_state"),
-            status.get("tasks"),
         )
-        return hash(str(judged))
+        # Whatever else stands there is read as if nothing did.
+        return hash(
+            tuple(each if isinstance(each, str | bool) else None for each in judged)
+        )
 
     def scope_of(self, row: Row) -> str:
         """Name the group, so that only its list need be read."""
