@@ -464,6 +464,17 @@ def read_data(request: Request, reply: Reply) -> dict[str, Any]:
     return data
 
 
+def read_accepted(request: Request, reply: Reply) -> None:
+    """Make sure that an answer is Fivetran's own; raise :class:`UnreadableReply` if not.
+
+    A web page that a proxy serves has the status 200 as well, and nothing was started:
+    https://fivetran.com/docs/rest-api/api-reference/connections/sync-connection
+    """
+    if not isinstance(reply.object(request.about).get("code"), str):
+        msg = f"The answer about {request.about} does not say what became of it"
+        raise UnreadableReply(msg, status=reply.status)
+
+
 def read_items(request: Request, reply: Reply) -> tuple[list[Row], Request | None]:
     """Read a page of a list, and the request for the one that follows."""
     data = read_data(request, reply)

@@ -235,8 +235,7 @@ class FivetranHook(VendorHook):
 
         ``force`` stops a sync that is under way and starts it anew.
         """
-        request = api.start_sync(connector_id, force=force)
-        return (await leased.call(request, attempts=self.attempts)).date
+        return await self._start(leased, api.start_sync(connector_id, force=force))
 
     async def start_resync(
         self,
@@ -245,8 +244,12 @@ class FivetranHook(VendorHook):
         scope: Mapping[str, Sequence[str]] | None = None,
     ) -> float | None:
         """Start a historical re-sync of all, or of the tables that ``scope`` names."""
-        request = api.start_resync(connector_id, scope)
-        return (await leased.call(request, attempts=self.attempts)).date
+        return await self._start(leased, api.start_resync(connector_id, scope))
+
+    async def _start(self, leased: LeasedAccount, request: Request) -> float | None:
+        reply = await leased.call(request, attempts=self.attempts)
+        api.read_accepted(request, reply)
+        return reply.date
 
     async def set_paused(
         self, leased: LeasedAccount, connector_id: str, *, paused: bool
@@ -258,9 +261,8 @@ class FivetranHook(VendorHook):
 
         async def change() -> None:
             try:
-                await leased.transport.send(
-                    api.modify_connection(connector_id, paused=paused)
-                )
+                request = api.modify_connection(connector_id, paused=paused)
+                api.read_accepted(request, await leased.transport.send(request))
             except TransientError as error:
                 request = api.get_connection(connector_id)
                 reply = await leased.transport.send(request)
@@ -308,10 +310,12 @@ class FivetranHook(VendorHook):
     ) -> None:
         """Say what starts a connection's syncs: ``auto`` (its schedule) or ``manual``."""
         request = api.modify_connection(connector_id, schedule_type=schedule_type)
+
+        async def change() -> None:
+            api.read_accepted(request, await leased.transport.send(request))
+
         # Doing it twice does no harm.
-        await leased.persist(
-            lambda: leased.transport.send(request), attempts=self.attempts
-        )
+        await leased.persist(change, attempts=self.attempts)
 
     async def look(self, leased: LeasedAccount, run: api.Run) -> Seen:
         """Ask how a run is doing."""

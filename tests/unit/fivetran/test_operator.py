@@ -292,6 +292,40 @@ def test_a_sync_cancelled_before_ours_is_not_taken_for_ours(
     assert Task(world, sync()).run() == world.shown()["succeeded_at"]
 
 
+# What only looks like an answer -------------------------------------------------------
+
+
+@EVERY_MODE
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("html", id="a web page in place of the start"),
+        pytest.param("cut", id="half the answer of a start that was made"),
+        pytest.param("empty", id="none of it"),
+    ],
+)
+def test_a_start_is_believed_only_when_fivetran_itself_says_so(
+    world: FivetranWorld, kind: Any, *, deferrable: bool
+) -> None:
+    world.fivetran.faults.add(Fault(kind=kind, method="POST", path="*/sync"))
+    world.add(lives=["syncing:60 succeeded"])
+
+    done = Task(world, sync(deferrable=deferrable)).run()
+
+    assert done == world.shown()["succeeded_at"]
+    assert world.starts == 1
+
+
+def test_a_web_page_has_not_unpaused_a_connection(world: FivetranWorld) -> None:
+    world.fivetran.faults.add(Fault(kind="html", method="PATCH"))
+    world.add(paused=True, lives=["syncing:60 succeeded"])
+
+    Task(world, sync()).run()
+
+    assert world.facts == {"patches": 1}
+    assert world.shown()["paused"] is False
+
+
 # What is made ready -------------------------------------------------------------------
 
 
