@@ -16,10 +16,12 @@ from airflow.sdk.execution_time.comms import (
     ErrorResponse,
     GetTaskStates,
     GetXCom,
+    SetXCom,
     TaskStatesResult,
     XComResult,
 )
 
+from async_triggers.deferral.compat import OWNER_KEY
 from async_triggers.engine.accounts import leased_accounts
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Supervisor:
         self.to_cancel: set[int] = set()
         self.states: dict[str, str] = {}
         self.tokens: dict[str, dict[str, Any]] = {}
+        self.xcoms: dict[str, Any] = {}
         self.events: dict[int, list[Any]] = {}
         self.failures: dict[int, Any] = {}
         self.finished: set[int] = set()
@@ -60,6 +63,13 @@ class Supervisor:
 
         if isinstance(message, GetXCom):
             return XComResult(key=message.key, value=self.tokens.get(message.task_id))
+
+        if isinstance(message, SetXCom):
+            self.xcoms[message.key] = message.value
+            if message.key == OWNER_KEY and isinstance(message.value, dict):
+                self.tokens[message.task_id] = message.value
+
+            return None
 
         return ErrorResponse()
 
