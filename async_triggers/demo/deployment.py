@@ -109,7 +109,8 @@ class Deployment:
 
     A component that ends by itself is an error, which ends every wait of ``api``. With
     ``respawn`` it is started again instead, as a process manager would: Airflow's
-    components end when they lose their database.
+    components end when they lose their database. ``python`` is the interpreter of another
+    environment that Airflow is to run in.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class Deployment:
         triggerers: int = 1,
         template: Path | None = None,
         respawn: bool = False,
+        python: Path | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.home = home.resolve()
@@ -140,6 +142,8 @@ class Deployment:
         self._replaced: list[Component] = []
         self._starting = threading.RLock()
         self._respawn = respawn
+        # Not resolved: a virtualenv's interpreter is a link, by which it is known.
+        self._python = str(python or sys.executable)
         self._say = say
         self._logs: list[IO[bytes]] = []
         self.interrupted = threading.Event()
@@ -148,7 +152,9 @@ class Deployment:
         self.api = AirflowApi(
             self.url, interrupted=self.interrupted, watch=self._look_after
         )
-        self.env = _environment(self.home, connections or {}, env or {})
+        self.env = _environment(
+            self.home, connections or {}, env or {}, Path(self._python).parent
+        )
 
     def __enter__(self) -> Self:
         """Start everything; stop it again if that fails."""
@@ -331,7 +337,7 @@ class Deployment:
     ) -> subprocess.CompletedProcess[str]:
         """Run Python with the environment of this deployment and return its output."""
         return subprocess.run(
-            [sys.executable, *arguments],
+            [self._python, *arguments],
             env=self.env,
             cwd=self.home,
             stdin=subprocess.DEVNULL,
@@ -485,7 +491,7 @@ class Deployment:
         output = log.open("ab")
         self._logs.append(output)
         process = subprocess.Popen(
-            [sys.executable, "-m", "airflow", *arguments],
+            [self._python, "-m", "airflow", *arguments],
             env=self.env,
             cwd=self.home,
             stdin=subprocess.DEVNULL,
@@ -544,6 +550,7 @@ def _environment(
     home: Path,
     connections: Mapping[str, str | Mapping[str, object]],
     extra: Mapping[str, str],
+    programs: Path,
 ) -> dict[str, str]:
     kept = {
         name: value
@@ -554,9 +561,7 @@ def _environment(
     loopback = f"{_HOST},localhost"
     kept |= {"AIRFLOW_HOME": str(home), "NO_PROXY": loopback, "no_proxy": loopback}
     # `airflow` itself may start a Python by name, for example to serve logs.
-    kept["PATH"] = os.pathsep.join(
-        [str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]
-    )
+    kept["PATH"] = os.pathsep.join([str(programs), kept.get("PATH", os.defpath)])
     for conn_id, fields in connections.items():
         value = fields if isinstance(fields, str) else json.dumps(dict(fields))
         kept[f"AIRFLOW_CONN_{conn_id.upper()}"] = value
