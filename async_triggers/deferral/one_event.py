@@ -8,10 +8,12 @@ again on another machine at any time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TriggerEvent
 
@@ -76,6 +78,9 @@ class OneEventTrigger(BaseTrigger):
         loop = asyncio.get_running_loop()
         # The deferral itself was at most a little earlier than this.
         earliest = loop.time() + self.earliest_event()
+        if self.ending is not None and self.task_instance is not None:
+            _warm_up(self.task_instance)
+
         outcome = await self._outcome()
         self.log.info("%s", outcome.message)
         await asyncio.sleep(max(0.0, earliest - loop.time()))
@@ -136,6 +141,30 @@ class OneEventTrigger(BaseTrigger):
     def payload(self, outcome: Outcome) -> dict[str, Any]:
         """Write the event's payload."""
         return events.to_payload(outcome)
+
+
+_warm: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+"""The loops on which Airflow has been asked for an XCom before."""
+
+
+def _warm_up(ti: Any) -> None:
+    """Ask Airflow for an XCom while the job still runs, once in a triggerer.
+
+    For its first answer a triggerer's supervisor builds a part of Airflow's API, for five
+    seconds and longer on a busy machine; the end of a task need not wait for that.
+    """
+    loop = asyncio.get_running_loop()
+    if loop in _warm:
+        return
+
+    async def ask() -> str:
+        with contextlib.suppress(Exception):
+            await compat.owner_token(ti)
+
+        return ""
+
+    _warm.add(loop)
+    run_alone(ask(), "ask Airflow for the first time")
 
 
 _errands: set[asyncio.Task[str]] = set()

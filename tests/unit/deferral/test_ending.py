@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -393,6 +394,28 @@ def test_a_database_that_is_down_leaves_the_end_to_the_worker(
     assert type(event) is TriggerEvent
     assert event.payload["status"] == "success"
     assert "could not be ended here" in caplog.text
+
+
+def test_the_first_question_does_not_wait_for_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A triggerer takes seconds for its first answer."""
+    world = make_vendor_world(monkeypatch, CASES[0])
+    world.add_target("running:60 succeeded")
+    task = Task(world, CASES[0].sync(end_from_trigger=True))
+    deferral = deferred(task.execute())
+    asked: list[float] = []
+
+    async def owner_token(ti: Any) -> tuple[int, str]:
+        asked.append(world.elapsed())
+        await asyncio.sleep(30 if len(asked) == 1 else 0)
+        return 1, "1"
+
+    monkeypatch.setattr(compat, "owner_token", owner_token)
+
+    assert type(task.end(deferral)) is TaskSuccessEvent
+    assert asked[0] == 0
+    assert world.elapsed() < 70
 
 
 def test_nothing_but_a_triggerer_takes_an_end_from_a_trigger(
