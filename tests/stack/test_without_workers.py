@@ -6,6 +6,7 @@ All runs go on at the same time: on a real Airflow a test mostly waits.
 from __future__ import annotations
 
 import json
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ LIVES = {
     "fivetran": ("syncing:12 failed", "syncing:12 succeeded"),
     "dbt_cloud": ("running:12 error", "running:12 success"),
 }
+# The triggerer may have been killed before it had written the job's id down, or after.
+AGAIN = re.compile("Attaching to job|Found job .*, whose start was not answered")
 TASKS = {"airbyte": "airbyte", "fivetran": "fivetran", "dbt": "dbt_cloud"}
 TARGETS = {"airbyte": "orders", "fivetran": "orders", "dbt_cloud": "3001"}
 
@@ -209,7 +212,7 @@ def test_a_cleared_task_starts_anew_and_nothing_else_twice(
     for task in tasks:
         scene.api.wait_until(
             lambda task=task: (  # type: ignore[misc]
-                "Attaching to job" in scene.api.log(scene.run, task) or None
+                AGAIN.search(scene.api.log(scene.run, task))
             ),
             what=f"{task} to be waited for again",
             timeout=PATIENCE,
