@@ -16,7 +16,7 @@ import pytest
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
-from async_triggers.deferral.errors import JobTimedOut
+from async_triggers.deferral.errors import JobTimedOut, TaskKilled
 from async_triggers.fivetran.operators import FivetranOperator
 from async_triggers.simulator import (
     AirbyteSimulator,
@@ -38,9 +38,13 @@ from tests.unit.deferral.stage import (
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
+    from async_triggers.simulator.exchange import SimRequest
+
 ACCOUNT = 70_403_103_916_001
 JOB = 4711
 TOKEN = "async_triggers_owner"
+STARTS = {"airbyte": "/jobs", "fivetran": "/sync", "dbt_cloud": "/run/"}
+"""How the paths end by which jobs are started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +391,7 @@ def test_a_cleared_task_cancels_and_confirms_before_it_starts_anew(
 
     task.clear()
     began: list[list[str]] = []
-    start = {"airbyte": "/jobs", "fivetran": "/sync", "dbt_cloud": "/run/"}[case.name]
+    start = STARTS[case.name]
     world.on_request.append(
         lambda asked: (
             began.append(list(world.running))
@@ -545,3 +549,83 @@ def test_a_triggerer_that_stops_leaves_the_job_running(
 
     assert len(world.running) == 1
     assert world.cancels == 0
+
+
+# On a worker -----------------------------------------------------------------------------
+
+
+def stop_after(task: Task, seconds: float) -> None:
+    """Tell the task to stop while it is on a worker."""
+
+    def stop() -> None:
+        task.operator.on_kill()
+
+    task.world.signals.append((seconds, stop))
+
+
+class TestOnAWorker:
+    """The same on a worker, where ``on_kill`` comes on top of whatever ``execute`` does."""
+
+    @pytest.fixture
+    def _no_blocking_calls(self) -> None:
+        """Let on_kill wait for its thread: it is a signal handler, and ends the task."""
+
+    @every_vendor
+    @pytest.mark.parametrize("slow", [False, True], ids=["quick", "slow"])
+    def test_a_task_that_waits_stops_its_job(
+        self, case: Case, world: KillWorld, *, slow: bool
+    ) -> None:
+        task = a_task(world, deferrable=False)
+        if slow:
+            world.airbyte.configure(**case.slow_cancel)
+
+        stop_after(task, 60.0)
+
+        with pytest.raises(TaskKilled):
+            task.execute()
+
+        world.pass_time(60.0)
+        assert world.running == []
+        assert world.cancels == 1
+        assert task.store.values["async_triggers"]["killed"] is True
+
+    @every_vendor
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_a_task_that_starts_stops_its_job_when_it_is_there(
+        self, case: Case, world: KillWorld, *, deferrable: bool
+    ) -> None:
+        task = a_task(world, deferrable=deferrable)
+        start = STARTS[case.name]
+
+        def listen(asked: SimRequest) -> None:
+            if asked.method == "POST" and asked.path.endswith(start):
+                world.on_request.remove(listen)
+                task.operator.on_kill()
+
+        world.on_request.append(listen)
+
+        with pytest.raises(TaskKilled):
+            task.execute()
+
+        assert world.starts == 1
+        assert world.running == []
+
+    @every_vendor
+    def test_a_task_that_airflow_lost_sight_of_leaves_its_job_to_the_next_attempt(
+        self, case: Case, world: KillWorld
+    ) -> None:
+        task = a_task(world, deferrable=False)
+        world.states["sync", -1] = "running"
+        stop_after(task, 60.0)
+
+        with pytest.raises(TaskKilled):
+            task.execute()
+
+        assert world.cancels == 0
+        (job,) = world.running
+        again = a_task(world)
+        again.store = task.store
+        again.retry()
+        assert deferred(again.execute()).method == "execute_complete"
+        assert world.starts == 1
+        assert world.running == [job]
