@@ -661,13 +661,14 @@ class Poller:
         if oldest > early:
             return
 
+        alone = self._cost_of_sweeping(count)
         walk = next(
             (
                 source
                 for source in self._trusted()
                 if source.kind in {SourceKind.LIVE, SourceKind.LIST}
                 and not source.scoped
-                and self._planner.list_cost(source)[1] < count
+                and self._planner.list_cost(source)[1] < alone
             ),
             None,
         )
@@ -685,6 +686,21 @@ class Poller:
         self._sweep_credit = max(0.0, self._sweep_credit - len(overdue))
         await self._sweep_through(overdue)
 
+    def _cost_of_sweeping(self, count: int) -> float:
+        """Return what it costs to see so many jobs once, a few in each round."""
+        ids = self._source_by_ids()
+        if ids is None:
+            return float(count)
+
+        rounds = max(1.0, self._sweep / self._pace)
+        some = min(count, math.ceil(count * 1.25 / rounds))
+        return rounds * self._planner.walk_cost(ids, some)[1]
+
+    def _source_by_ids(self) -> Source | None:
+        return next(
+            (each for each in self._trusted() if each.kind is SourceKind.IDS), None
+        )
+
     def _overdue(self, since: float) -> list[str]:
         """Return those not seen in a row of their own since then, longest ago first."""
         return [subject for subject, seen in self._last_row.items() if seen <= since]
@@ -693,9 +709,7 @@ class Poller:
         if not subjects:
             return
 
-        ids = next(
-            (each for each in self._trusted() if each.kind is SourceKind.IDS), None
-        )
+        ids = self._source_by_ids()
         if ids is None or len(subjects) == 1:
             await self._singly(subjects)
             return

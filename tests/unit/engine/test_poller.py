@@ -377,6 +377,20 @@ class TestSweep:
             assert world.server.counts["ids"] >= 18
 
     @virtual
+    async def test_ids_sweep_where_a_list_is_long_with_the_jobs_of_others(self) -> None:
+        async with a_world(WIDE, IDS, LIVE) as world:
+            for number in range(700):
+                world.server.start(f"other {number}", lasts=math.inf)
+
+            world.start_and_join(jobs(60), lasts=math.inf)
+            await asyncio.sleep(2000.0)
+
+            # Once, to learn how long it is: 38 pages, and ids take ten requests.
+            assert world.server.counts["live"] <= 40
+            assert world.server.counts["ids"] >= 50
+            assert world.server.counts["single"] <= 2
+
+    @virtual
     async def test_a_feed_that_missed_an_end_is_distrusted(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
