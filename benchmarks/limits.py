@@ -622,8 +622,12 @@ def waiting(
             vendor,
             lambda: EPOCH + loop.time(),
             [
-                dice.randint(60, 3540) if dice.random() < 0.2 * hours else None
-                for _ in range(items)
+                OVER
+                if number >= tasks and not scattered and dice.random() >= running
+                else dice.randint(60, 3540)
+                if dice.random() < PART_THAT_ENDS * hours
+                else None
+                for number in range(items)
             ],
             foreign=foreign,
         )
@@ -818,7 +822,11 @@ def draw(reports: Sequence[Report], path: Path) -> None:
     for place, each in enumerate(reports, start=1):
         axes = figure.add_subplot(len(reports), 1, place)
         hours = range(len(each.by_hour))
-        axes.bar(hours, each.by_hour, color="#0073ff", label="this package")
+        if "others" in each.by:
+            axes.bar(hours, each.by_hour, color="#bbbbbb", label="others besides")
+
+        ours = [hour * each.ours / each.requests for hour in each.by_hour]
+        axes.bar(hours, ours, color="#0073ff", label="this package")
         separate = each.separate / each.hours
         axes.axhline(separate, color="#ff694b", linestyle="--", label="one poll a job")
         if each.limit is not None:
@@ -826,10 +834,12 @@ def draw(reports: Sequence[Report], path: Path) -> None:
             axes.axhline(limit, color="black", label="the vendor's limit")
 
         axes.set_yscale("log")
+        axes.set_ylim(bottom=100)
+        axes.set_xticks(range(0, len(ours), max(1, len(ours) // 12)))
         axes.set_title(f"{each.name}, {each.jobs:,} jobs in flight", fontsize=10)
         axes.set_ylabel("requests")
         axes.set_xlabel("hour")
-        axes.legend(fontsize=8, loc="lower right")
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
     figure.savefig(path, metadata={"Date": None})
 
