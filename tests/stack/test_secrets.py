@@ -85,7 +85,7 @@ def _written(deployment: Deployment) -> Iterator[tuple[str, bytes]]:
             yield str(path.relative_to(deployment.home)), path.read_bytes()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_nothing_that_airflow_keeps_holds_a_secret(
     sqlite_deployment: Deployment, vendors: Simulator
 ) -> None:
