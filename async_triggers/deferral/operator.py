@@ -55,6 +55,7 @@ from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, wall_clock
 from async_triggers.deferral.kill import IDLE, Verdict, judge_stop
 from async_triggers.deferral.moment import MomentTrigger
+from async_triggers.deferral.one_event import BACKSTOP
 from async_triggers.deferral.record import (
     KEY,
     UNSETTLED_KEY,
@@ -87,8 +88,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 IF_RUNNING = ("wait", "attach", "fail", "skip")
-BACKSTOP = timedelta(seconds=60) + timedelta(seconds=60)
-"""Airflow's own timeout comes this much after the trigger's, which cancels and confirms."""
 KILL_JOIN = 4.0
 """Seconds that on_kill may take: Airflow sends SIGKILL five seconds after SIGTERM."""
 CONFIRM_CANCEL = 30.0

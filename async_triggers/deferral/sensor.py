@@ -33,7 +33,8 @@ from async_triggers.deferral.errors import (
 from async_triggers.deferral.events import Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, wall_clock
 from async_triggers.deferral.moment import MomentTrigger
-from async_triggers.deferral.sensor_trigger import BACKSTOP, SensorTrigger
+from async_triggers.deferral.one_event import BACKSTOP
+from async_triggers.deferral.sensor_trigger import SensorTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from datetime import UTC, timedelta
+from datetime import UTC
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +19,7 @@ from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.errors import translate
 from async_triggers.deferral.events import Kind, Outcome, Status
 from async_triggers.deferral.hook import patiently, wall_clock
-from async_triggers.deferral.one_event import OneEventTrigger, insist
+from async_triggers.deferral.one_event import BACKSTOP, OneEventTrigger, insist
 from async_triggers.deferral.trigger import PATIENCE_WITH_CONNECTION
 from async_triggers.engine.errors import EngineError, TransientError
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
 
-BACKSTOP = timedelta(seconds=120)
-"""Airflow's own timeout comes this much after the sensor's, which the trigger keeps."""
 RENDERING = 60.0
 """Seconds in which templates are rendered: Airflow may leave a question unanswered."""
 LOOK_AGAIN = 15.0

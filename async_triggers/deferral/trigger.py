@@ -67,7 +67,6 @@ class JobTrigger(OneEventTrigger):
     seen_at: float | None
 
     _leased: LeasedAccount | None = None
-    _last_word: str = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Reject a subclass without a hook, where it is written."""
