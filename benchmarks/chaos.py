@@ -11,14 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import platform
 import sys
 import tempfile
 import time
 from collections import Counter
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ from benchmarks.campaign.plan import VENDORS, Plan, make_plan
 from benchmarks.campaign.play import DAGS, TRIGGERERS, Campaign, config
 from benchmarks.campaign.report import markdown
 from benchmarks.campaign.verdict import SINS, Finding, Told, delays, judge, table
+from benchmarks.machine import machine
 from tests.stack.postgres import PostgresServer
 
 MEASURED = Path(__file__).parents[1] / "docs" / "measured"
@@ -69,7 +67,6 @@ def main(arguments: list[str] | None = None) -> int:
             plan,
             deployment,
             postgres,
-            f"host=127.0.0.1 port={postgres.port} user=postgres dbname=airflow",
             simulator,
             say,
         )
@@ -172,13 +169,7 @@ def _raw(
     return {
         "seed": plan.seed,
         "seconds": plan.seconds,
-        "machine": {
-            "system": platform.platform(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "airflow": version("apache-airflow"),
-            "async_triggers": version("async-triggers"),
-        },
+        "machine": machine(),
         "table": [asdict(row) for row in table(told)],
         "delays": [round(each, 1) for each in delays(told)],
         "findings": [str(finding) for finding in findings],

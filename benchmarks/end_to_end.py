@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from async_triggers.demo.deployment import Deployment
 from async_triggers.simulator import SimulatorThread
+from benchmarks.machine import cpu_seconds, machine
 from benchmarks.peers import python_of_peers
 from tests.stack.postgres import PostgresServer
 
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 MEASURED = HERE.parent / "docs" / "measured"
-PROCESSES = Path("/proc")
-TICKS = os.sysconf("SC_CLK_TCK")
 LAST_WORKER = 8.0
 """Seconds after which the last worker has been told of."""
 SETTLE = 60.0
@@ -113,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
-        raw = {**_machine(), "lasts": options.lasts, "costs": [*map(asdict, costs)]}
+        raw = {**machine(), "lasts": options.lasts, "costs": [*map(asdict, costs)]}
         (options.out / "end_to_end.json").write_text(json.dumps(raw, indent=1) + "\n")
         (options.out / "end_to_end.md").write_text(text)
 
@@ -172,7 +168,7 @@ def measure(
         SimulatorThread() as simulator,
         Deployment(
             home,
-            dags=[HERE / "waiting" / ("peer" if way.is_peer else "ours")],
+            dags=[HERE / "dags" / ("waiting_peer" if way.is_peer else "waiting_ours")],
             database=database,
             connections={"airbyte_default": _connection(simulator.airbyte_url)},
             env={"END_TO_END_TASKS": str(tasks), "END_TO_END_WAY": way.name},
@@ -187,19 +183,19 @@ def measure(
             airbyte.add_connection(f"c{number}", lives=[f"running:{lasts} succeeded"])
 
         api.wait_for_dag(way.name)
-        before = cpu_seconds(deployment)
+        before = cpu_seconds(deployment.components)
         deployment.interrupted.wait(settle)
-        idle = (cpu_seconds(deployment) - before) / settle if settle else 0.0
+        idle = (cpu_seconds(deployment.components) - before) / settle if settle else 0.0
         if way.waits_only:
             for number in range(tasks):
                 airbyte.add_job(f"c{number}", job_id=number + 1)
 
-        before = cpu_seconds(deployment)
+        before = cpu_seconds(deployment.components)
         run = api.trigger_run(way.name)
         began = time.monotonic()
         api.wait_for_run(run, "success", "failed", timeout=lasts + 20 * tasks)
         wall = time.monotonic() - began
-        cpu = cpu_seconds(deployment) - before
+        cpu = cpu_seconds(deployment.components) - before
         instances = api.task_instances(run)
         wrong = [each.label for each in instances if each.state != "success"]
         if wrong or len(instances) != tasks:
@@ -242,23 +238,6 @@ def delays(instances: Sequence[TaskInstance], airbyte: AirbyteSimulator) -> list
     ]
 
 
-def cpu_seconds(deployment: Deployment) -> float:
-    """Return the processor time of all processes of an Airflow, living and ended."""
-    sessions = {part.pid for part in deployment.components}
-    ticks = 0
-    for process in PROCESSES.glob("[0-9]*"):
-        try:
-            shown = (process / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-
-        # Session; then the time of the process and of those it has waited for.
-        if int(shown[3]) in sessions:
-            ticks += sum(map(int, shown[11:15]))
-
-    return ticks / TICKS
-
-
 def tell(cost: Cost) -> str:
     """Return one line about one way."""
     return (
@@ -280,17 +259,6 @@ def table(costs: Sequence[Cost]) -> str:
         for cost in costs
     ]
     return "\n".join(rows) + "\n"
-
-
-def _machine() -> dict[str, object]:
-    return {
-        "at": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "airflow": version("apache-airflow"),
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg(),
-        "system": platform.platform(),
-    }
 
 
 if __name__ == "__main__":

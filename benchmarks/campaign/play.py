@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import signal
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.campaign.plan import Plan, PlannedBlow, PlannedJob, Trouble
     from tests.stack.postgres import PostgresServer
 
-DAGS: Final = Path(__file__).parent / "dags"
+DAGS: Final = Path(__file__).parents[1] / "dags" / "chaos"
 TRIGGERERS: Final = 2
 _HEALTH_THRESHOLD: Final = 20
 """Seconds without a heartbeat after which a triggerer's work goes to another."""
@@ -101,7 +100,6 @@ class Campaign:
     plan: Plan
     deployment: Deployment
     postgres: PostgresServer
-    database: str
     simulator: Simulator
     say: Callable[[str], None]
     tasks: dict[str, Task] = field(default_factory=dict)
@@ -478,12 +476,7 @@ class Campaign:
     def _query(self, statement: str) -> list[tuple[Any, ...]] | None:
         """Return rows of Airflow's database, None while it is away."""
         try:
-            with (
-                contextlib.closing(psycopg2.connect(self.database)) as connection,
-                connection.cursor() as cursor,
-            ):
-                cursor.execute(statement)
-                return list(cursor.fetchall())
+            return self.postgres.rows(statement)
         except psycopg2.Error:
             return None
 

@@ -211,15 +211,7 @@ class Fleet:
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Ask the database of Airflow."""
-        connection = psycopg2.connect(
-            f"host=127.0.0.1 port={self.postgres.port} user=postgres dbname=airflow"
-        )
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(statement, values)
-                return list(cursor.fetchall())
-        finally:
-            connection.close()
+        return self.postgres.rows(statement, *values)
 
     def tasks(self, run: Run) -> list[Task]:
         """Return all tasks of a run."""

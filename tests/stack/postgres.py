@@ -13,7 +13,7 @@ import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -125,6 +125,20 @@ class PostgresServer:
         finally:
             connection.close()
         return f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/{name}"
+
+    def rows(
+        self, statement: str, *values: object, database: str = "airflow"
+    ) -> list[tuple[Any, ...]]:
+        """Ask a database, over a connection of its own."""
+        import psycopg2
+
+        connection = psycopg2.connect(self._dsn(database))
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement, values)
+                return list(cursor.fetchall())
+        finally:
+            connection.close()
 
     def _dsn(self, database: str) -> str:
         return f"host=127.0.0.1 port={self.port} user=postgres dbname={database}"
