@@ -135,7 +135,8 @@ class PostgresServer:
         connection = psycopg2.connect(self._dsn(database))
         try:
             with connection.cursor() as cursor:
-                cursor.execute(statement, values)
+                # Without values a per cent sign is only that.
+                cursor.execute(statement, values or None)
                 return list(cursor.fetchall())
         finally:
             connection.close()
