@@ -23,12 +23,25 @@ _ROOT = _HERE.parents[1]
 _DAG_FOLDERS = (_HERE / "dags", _ROOT / "async_triggers" / "example_dags")
 _POSTGRES_FIXTURES = frozenset({"postgres_server", "postgres_deployment"})
 
+# Files run side by side. These take minutes each, so they begin first and nothing waits
+# for them alone at the end.
+_LONG = (
+    "test_chaos.py",
+    "test_high_availability.py",
+    "test_airbyte_lifecycle.py",
+    "test_benchmarks.py",
+    "test_real_dbt.py",
+    "test_three_vendors.py",
+)
+
 # From an idle machine to a healthy Airflow takes a quarter of a minute, a killed
 # worker is noticed after half a minute, a killed triggerer after another.
 _TIMEOUT = 300
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Mark the tests of whole Airflows before they are chosen by mark, then order them."""
     for item in items:
         if _HERE not in item.path.parents:
             continue
@@ -37,6 +50,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(_TIMEOUT))
         if _POSTGRES_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.postgres)
+
+    yield
+
+    # What is shuffled otherwise remains so.
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """Return when a test's file is to begin."""
+    name = item.path.name
+    return _LONG.index(name) if name in _LONG else len(_LONG)
 
 
 @pytest.hookimpl(wrapper=True)

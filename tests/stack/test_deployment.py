@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,58 +103,11 @@ def _work(deployment: Deployment) -> tuple[Run, int]:
     return run, pid
 
 
-def _runs(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return (
-            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-        )
-    return False
-
-
-def test_a_task_dies_with_the_scheduler_and_its_workers(
+def test_a_scheduler_that_runs_is_not_started_again(
     sqlite_deployment: Deployment,
 ) -> None:
-    run, pid = _work(sqlite_deployment)
-
-    sqlite_deployment.kill_scheduler()
-    assert not sqlite_deployment.component("scheduler").alive
-    sqlite_deployment.api.wait_until(
-        lambda: not _runs(pid), what="the task to be gone", timeout=5, every=0.05
-    )
-
-    sqlite_deployment.start_scheduler()
-    assert sqlite_deployment.api.wait_for_run(run) == "success"
-    assert sqlite_deployment.api.task_instance(run, "work").try_number == 2
-
-
-def test_a_task_outlives_a_scheduler_that_is_killed_alone(
-    sqlite_deployment: Deployment,
-) -> None:
-    run, pid = _work(sqlite_deployment)
-
-    sqlite_deployment.kill_scheduler(workers=False)
-
-    assert not sqlite_deployment.component("scheduler").alive
-    assert _runs(pid)
-    assert sqlite_deployment.revive() == ["scheduler"]
     with pytest.raises(DeploymentError, match="still runs"):
         sqlite_deployment.start_scheduler()
-    os.kill(pid, signal.SIGKILL)
-    assert sqlite_deployment.api.wait_for_run(run) == "success"
-
-
-def test_a_waiting_task_outlives_its_triggerer(postgres_deployment: Deployment) -> None:
-    api = postgres_deployment.api
-    run = api.trigger_run("stack_waiting", {"seconds": 40})
-    api.wait_for(run, "wait", "deferred")
-    killed = len(postgres_deployment.triggerers) - 1
-
-    postgres_deployment.kill_triggerer(killed)
-    started = postgres_deployment.start_triggerer()
-
-    assert not postgres_deployment.triggerers[killed].alive
-    assert started.alive
-    assert api.wait_for_run(run, timeout=180) == "success"
 
 
 def test_a_connection_can_be_stored_replaced_and_deleted(
