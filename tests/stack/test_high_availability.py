@@ -18,7 +18,7 @@ import pytest
 
 from async_triggers.demo.deployment import Deployment
 from async_triggers.simulator import SimulatorThread
-from tests.stack.dags.high_availability import DBT_JOBS, STORM
+from tests.stack.dags.high_availability import DBT_JOBS
 from tests.stack.fleet import BADLY, VENDORS, Fleet, Target, targets
 from tests.stack.postgres import PostgresServer
 
@@ -33,12 +33,6 @@ MOMENTS = ("unwritten", "undeferred", "uncompleted")
 FAILING = targets(("failing", DBT_JOBS + 100))
 HELD = targets(*((moment, DBT_JOBS + 200 + n) for n, moment in enumerate(MOMENTS)))
 SYNCHRONOUS = targets(("synchronous", DBT_JOBS + 300))
-STORMED = [
-    Target("airbyte", f"{pool}-{number}")
-    for pool, starts in STORM.items()
-    for number in range(starts)
-]
-
 CONFIG = {
     "workers": {"min_heartbeat_interval": "1"},
     # The defaults are 5 and 30 seconds: faults are over sooner.
@@ -190,25 +184,3 @@ def test_workers_are_killed(fleet: Fleet, held: Future[Run]) -> None:
     assert {task.state for task in fleet.tasks(run)} == {"success"}
     assert all(task.try_number > 1 for task in fleet.tasks(run))
     fleet.check(*HELD)
-
-
-@pytest.mark.usefixtures("held")
-def test_many_starts_at_once_on_a_server_that_blocks_each(fleet: Fleet) -> None:
-    """Airbyte has five threads, and sixteen workers start what they can; some in a pool."""
-    airbyte = fleet.simulator.airbyte
-    fleet.deployment.api.request("POST", "/pools", {"name": "ha_starts", "slots": 3})
-    for each in STORMED:
-        # It ends while its start blocks: the task need not wait.
-        fleet.add(each, "running:1 succeeded")
-    polls = airbyte.record.requests["GET /jobs"]
-    airbyte.configure(start_blocks=2.0)
-    try:
-        run = fleet.deployment.api.trigger_run("ha_storm")
-        fleet.wait_until(lambda: not fleet.starts(STORMED), "all to be started")
-    finally:
-        airbyte.configure(start_blocks=0.0)
-
-    assert airbyte.record.requests["GET /jobs"] > polls
-    assert fleet.wait_for_end(run) == "success"
-    assert fleet.counts(run) == {"success": len(STORMED)}
-    fleet.check(*STORMED)

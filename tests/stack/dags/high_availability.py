@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 EACH = 20
 DBT_JOBS = 7000
-STORM = {"default_pool": 16, "ha_starts": 8}
 AIRBYTE: dict[str, Any] = {"airbyte_conn_id": "ha_airbyte", "wait_seconds": 5}
 FIVETRAN: dict[str, Any] = {"fivetran_conn_id": "ha_fivetran"}
 DBT: dict[str, Any] = {"dbt_cloud_conn_id": "ha_dbt_cloud", "check_interval": 5}
@@ -118,9 +117,3 @@ with DAG("ha_synchronous", schedule=None, default_args=RETRIED):
     DbtCloudRunJobOperator(
         task_id="dbt_cloud", job_id=DBT_JOBS + 300, deferrable=False, **DBT
     )
-
-with DAG("ha_storm", schedule=None, max_active_tasks=sum(STORM.values())):
-    for pool, starts in STORM.items():
-        AirbyteTriggerSyncOperator.partial(
-            task_id=pool, pool=pool, deferrable=True, **AIRBYTE
-        ).expand(connection_id=[f"{pool}-{number}" for number in range(starts)])

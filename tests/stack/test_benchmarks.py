@@ -1,0 +1,54 @@
+"""The benchmarks that need a whole Airflow, small: that they work, not what they show."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks import end_to_end, scale_out, storm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
+
+
+def test_tasks_are_counted_from_their_start_to_their_end(tmp_path: Path) -> None:
+    small = ("--tasks", "3", "--lasts", "10", "--settle", "0")
+
+    code = end_to_end.main(["--ways", "ours_ended", *small, "--out", str(tmp_path)])
+
+    (cost,) = json.loads((tmp_path / "end_to_end.json").read_text())["costs"]
+    assert code == 0
+    assert cost["workers"] == cost["tasks"] == 3
+    assert cost["cpu"] > 0
+    assert "with `end_from_trigger` | " in (tmp_path / "end_to_end.md").read_text()
+
+
+def test_a_storm_starts_each_connection_once(tmp_path: Path) -> None:
+    """Sixteen workers start what they can, on a server of five threads."""
+    small = ("--starts", "16", "--blocks", "2", "--before", "2", "--lasts", "10")
+    places = ("--out", str(tmp_path), "--home", str(tmp_path / "airflow"))
+
+    code = storm.main(["--way", "free", *small, *places])
+
+    seen = json.loads((tmp_path / "storm-free.json").read_text())
+    assert code == 0
+    assert seen["starts"] == {"1": 16}
+    assert len(seen["notices"]) == 2
+    assert "| 16 of 16 |" in (tmp_path / "storm.md").read_text()
+
+
+def test_two_triggerers_share_the_jobs_and_one_takes_over(tmp_path: Path) -> None:
+    small = ("--jobs", "30", "--triggerers", "2", "--calm", "5", "--ending", "3")
+
+    code = scale_out.main([*small, "--out", str(tmp_path)])
+
+    (seen,) = json.loads((tmp_path / "scale_out.json").read_text())["scales"]
+    assert code == 0
+    assert sum(seen["split"]) == 30
+    assert seen["lost"] > 0
+    assert seen["requests"] < 30
+    assert "| 2 triggerers |" in (tmp_path / "scale_out.md").read_text()
