@@ -212,17 +212,19 @@ class Account:
     ui_url: str = ""
     route: Route = field(default_factory=Route)
     budget: Budget
+    identity: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """What makes two connections the same account; names play no part."""
 
-    @property
-    def identity(self) -> tuple[str, ...]:
-        """What makes two connections the same account; names play no part."""
-        return (
+    def __post_init__(self) -> None:
+        """Work the identity out once: every trigger of the account asks for it."""
+        identity = (
             self.vendor,
             self.base_url,
             self.account_id,
             self.credentials.fingerprint,
             self.route.fingerprint,
         )
+        object.__setattr__(self, "identity", identity)
 
     def __str__(self) -> str:
         """Name the account without anything secret."""
