@@ -28,7 +28,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.configuration import conf
 
 from async_triggers.deferral.errors import AsyncTriggersException, translate
-from async_triggers.engine.accounts import LINGER, LeasedAccount, lease
+from async_triggers.engine.accounts import LINGER, LeasedAccount, hold, lease
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
@@ -61,6 +61,10 @@ class _Known:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     account: Account | None = None
     read_at: float = 0.0
+
+    def fresh(self, now: float) -> Account | None:
+        """Return the account unless it must be read again."""
+        return self.account if now < self.read_at + CONNECTION_TTL else None
 
 
 _connections: WeakKeyDictionary[
@@ -123,13 +127,17 @@ class VendorHook(BaseHook):
         """
         loop = asyncio.get_running_loop()
         known = _connections.setdefault(loop, {}).setdefault(self.key, _Known())
+        account = known.fresh(loop.time())
+        if account is not None:
+            return account
+
         async with known.lock:
-            stale = loop.time() >= known.read_at + CONNECTION_TTL
-            if known.account is None or stale:
-                known.account = await self._look_up()
+            account = known.fresh(loop.time())
+            if account is None:
+                account = known.account = await self._look_up()
                 known.read_at = loop.time()
 
-            return known.account
+            return account
 
     async def reread_account(self) -> Account:
         """Read the connection again, whatever is known: its credentials were rejected."""
@@ -185,6 +193,10 @@ class VendorHook(BaseHook):
             )
 
         return account
+
+    def hold(self, account: Account) -> LeasedAccount:
+        """Lease an account that was read before, until it is released."""
+        return hold(self.vendor, account, reload=self.reread_account)
 
     @asynccontextmanager
     async def lease(

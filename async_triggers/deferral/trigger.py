@@ -119,6 +119,9 @@ class JobTrigger(OneEventTrigger):
     async def cancel(self, leased: LeasedAccount) -> None:
         """Cancel the job, if it is still this one that runs."""
 
+    async def prepare(self, leased: LeasedAccount) -> None:
+        """Learn what must be known before the wait; by default nothing."""
+
     async def complete(self, leased: LeasedAccount, job: Job) -> Job:
         """Add what the event should carry beyond the row; by default nothing."""
         return job
@@ -137,6 +140,23 @@ class JobTrigger(OneEventTrigger):
     # Waiting ----------------------------------------------------------------------
 
     async def _outcome(self) -> Outcome:
+        leased = await self._lease()
+        if isinstance(leased, Outcome):
+            return leased
+
+        # Kept past the wait: on_kill comes after it and must not look the connection up
+        # again. The account itself lingers.
+        self._leased = leased
+        try:
+            return await self.wait_on(leased)
+        finally:
+            leased.release()
+
+    async def _lease(self) -> LeasedAccount | Outcome:
+        """Lease the account, or return why there is none.
+
+        Whatever it takes is gone while the trigger waits: thousands do.
+        """
         hook = self.make_hook()
         seconds = self._seconds_left()
         left = math.inf if seconds is None else seconds
@@ -154,17 +174,14 @@ class JobTrigger(OneEventTrigger):
 
             return self._refused(error)
 
-        async with hook.lease(account=account) as leased:
-            # Kept past the lease: on_kill comes after this block and must not look the
-            # connection up again. The account itself lingers.
-            self._leased = leased
-            return await self.wait_on(leased)
+        return hook.hold(account)
 
     async def wait_on(self, leased: LeasedAccount) -> Outcome:
         """Wait with an account that is leased already, on a worker as on the triggerer."""
         try:
+            job = await self._until_ended(leased)
             async with asyncio.timeout(self._seconds_left()):
-                job = await self.complete(leased, await self._until_ended(leased))
+                job = await self.complete(leased, job)
         except TimeoutError:
             return await self._at_deadline(leased)
         except EngineError as error:
@@ -173,6 +190,7 @@ class JobTrigger(OneEventTrigger):
         return events.ended(job)
 
     async def _until_ended(self, leased: LeasedAccount) -> Job:
+        await self.prepare(leased)
         while True:
             job = await leased.poller.wait(
                 self.subject,
@@ -181,11 +199,14 @@ class JobTrigger(OneEventTrigger):
                 seen_at=self.seen_at,
                 until=self.needs_attention,
                 news=self._tell,
+                patience=self._seconds_left(),
             )
             if job.state.is_terminal:
                 return job
 
-            attended = await self.attend(leased, job)
+            async with asyncio.timeout(self._seconds_left()):
+                attended = await self.attend(leased, job)
+
             if attended is not None and attended.state.is_terminal:
                 return attended
 

@@ -152,7 +152,7 @@ class LeasedAccount:
 
     def _errand_done(self, task: asyncio.Task[Any]) -> None:
         self._errands.discard(task)
-        self._release(self._linger)
+        self.release(self._linger)
         # An errand whose caller has gone has nobody to look at its error.
         if not task.cancelled():
             task.exception()
@@ -168,7 +168,8 @@ class LeasedAccount:
                 self._keep(), name=f"keep {self.account}", context=contextvars.Context()
             )
 
-    def _release(self, linger: float) -> None:
+    def release(self, linger: float = LINGER) -> None:
+        """Give back what :func:`hold` gave."""
         self._leases -= 1
         self._linger = linger
         self._stirred.set()
@@ -216,20 +217,18 @@ class LeasedAccount:
             await self._settled.wait()
 
 
-@asynccontextmanager
-async def lease(
+def hold(
     vendor: Vendor,
     account: Account,
     *,
     reload: Reload | None = None,
     sweep: float = SWEEP,
-    linger: float = LINGER,
-) -> AsyncIterator[LeasedAccount]:
-    """Use an account for the length of the block.
+) -> LeasedAccount:
+    """Lease an account until :meth:`LeasedAccount.release` is called, once.
 
-    ``reload`` reads the account again after its credentials were rejected. With
-    ``linger`` 0 the connections of an account that nobody else leases are closed before
-    the block is left; else they are kept for that many seconds.
+    For those who wait for long, and by the thousand: a block that is entered for hours
+    costs memory, and the garbage collector time. ``reload`` reads the account again after
+    its credentials were rejected.
     """
     loop = asyncio.get_running_loop()
     known = _accounts.setdefault(loop, {})
@@ -239,11 +238,29 @@ async def lease(
         known[account.identity] = leased
 
     leased._acquire()  # noqa: SLF001 - the two halves of one module
+    return leased
+
+
+@asynccontextmanager
+async def lease(
+    vendor: Vendor,
+    account: Account,
+    *,
+    reload: Reload | None = None,
+    sweep: float = SWEEP,
+    linger: float = LINGER,
+) -> AsyncIterator[LeasedAccount]:
+    """Use an account for the length of the block; ``reload`` as for :func:`hold`.
+
+    With ``linger`` 0 the connections of an account that nobody else leases are closed
+    before the block is left; else they are kept for that many seconds.
+    """
+    leased = hold(vendor, account, reload=reload, sweep=sweep)
     try:
         yield leased
     finally:
-        leased._release(linger)  # noqa: SLF001 - as above
-        if linger == 0 and not leased._leases:  # noqa: SLF001 - as above
+        leased.release(linger)
+        if linger == 0 and not leased._leases:  # noqa: SLF001 - the two halves of one module
             await leased.wait_closed()
 
 

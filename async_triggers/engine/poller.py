@@ -85,11 +85,13 @@ class PollerStatistics:
 @dataclass(slots=True, eq=False)
 class _Waiter:
     future: asyncio.Future[Job]
+    """Takes the end of the wait, or news; then another one takes the end."""
     interval: float
     mark: str | None
     until: Until | None
-    news: News | None
-    context: contextvars.Context | None
+    wants_news: bool
+    ends: float
+    """The loop's time at which the patience of the waiter is over."""
     told: tuple[str, object] | None = None
     told_at: float = -math.inf
 
@@ -160,6 +162,9 @@ class Poller:
         self._failures = 0
         self._stretch = 0.0
         self._disbanded = False
+        # Rings when the first of those who wait runs out of patience.
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = math.inf
         # Walks that failed in a row, and answers that came in this round.
         self._walk_failures = 0
         self._answers = 0
@@ -216,6 +221,7 @@ class Poller:
         seen_at: float | None = None,
         until: Until | None = None,
         news: News | None = None,
+        patience: float | None = None,
     ) -> Job:
         """Wait until a job has ended, and return it.
 
@@ -223,26 +229,38 @@ class Poller:
         the server's time (epoch seconds) of the last look at it, before which nothing
         needs to be learnt. ``mark`` is handed to the vendor with each row. ``until`` may
         end the wait for a job that has not ended, when it needs attention. ``news`` is
-        called in the caller's context when the job has changed, at most every ten
-        minutes for a change that is not one of state.
+        called by the waiting task itself when the job has changed, at most every ten
+        minutes for a change that is not one of state. ``patience`` is how many seconds to
+        wait at most, None for ever.
 
         Raise :class:`~async_triggers.engine.errors.PermanentError` when the vendor's
-        refusal concerns this job or the whole account.
+        refusal concerns this job or the whole account, :class:`TimeoutError` when the
+        patience is over.
         """
         if self._disbanded:
             raise asyncio.CancelledError
 
+        loop = asyncio.get_running_loop()
         waiter = _Waiter(
-            future=asyncio.get_running_loop().create_future(),
+            future=loop.create_future(),
             interval=max(interval, self._vendor.grid_floor),
             mark=mark,
             until=until,
-            news=news,
-            context=contextvars.copy_context() if news is not None else None,
+            wants_news=news is not None,
+            ends=math.inf if patience is None else loop.time() + patience,
         )
         self._join(subject, waiter, seen_at)
         try:
-            return await waiter.future
+            while True:
+                future = waiter.future
+                job = await future
+                if news is None or future is waiter.future:
+                    return job
+
+                try:
+                    news(job)
+                except Exception:
+                    log.exception("The news of job %s could not be given", job.id)
         finally:
             self._leave(subject, waiter)
 
@@ -268,6 +286,9 @@ class Poller:
         watched.waiters[waiter] = None
         watched.digest = None
         self._waiters += 1
+        if waiter.ends < self._alarm_at:
+            self._set_alarm(waiter.ends)
+
         if waiter.interval < self._grid:
             self._grid = waiter.interval
             self._next_round = min(
@@ -292,6 +313,37 @@ class Poller:
         if not self._watched:
             self._grid = self._next_round = math.inf
             self._changed.set()
+            self._set_alarm(math.inf)
+
+    # One alarm for all: a timer for each of thousands is memory, and work for the loop.
+
+    def _set_alarm(self, at: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+        self._alarm_at = at
+        self._alarm = None
+        if at < math.inf:
+            loop = asyncio.get_running_loop()
+            # It speaks for nobody in particular.
+            self._alarm = loop.call_at(at, self._ring, context=contextvars.Context())
+
+    def _ring(self) -> None:
+        """End the wait of those whose patience is over."""
+        # A timer may fire a hair early.
+        now = max(self._alarm_at, asyncio.get_running_loop().time())
+        following = math.inf
+        for watched in self._watched.values():
+            for waiter in watched.waiters:
+                if waiter.future.done():
+                    continue
+
+                if waiter.ends <= now:
+                    waiter.future.set_exception(TimeoutError())
+                else:
+                    following = min(following, waiter.ends)
+
+        self._set_alarm(following)
 
     # The loop -----------------------------------------------------------------
 
@@ -859,7 +911,7 @@ class Poller:
         return told
 
     def _give_news(self, waiter: _Waiter, job: Job, now: float) -> bool:
-        if waiter.news is None or waiter.context is None:
+        if not waiter.wants_news:
             return True
 
         news = (job.word, tuple(job.statistics.items()))
@@ -876,11 +928,10 @@ class Poller:
         self._news_count += 1
         waiter.told = news
         waiter.told_at = now
-        try:
-            waiter.context.run(waiter.news, job)
-        except Exception:
-            log.exception("The news of job %s could not be given", job.id)
-
+        # Its own task gives them, in its own context. What comes before it has done so
+        # finds another future already.
+        taken, waiter.future = waiter.future, waiter.future.get_loop().create_future()
+        taken.set_result(job)
         return True
 
     def _may_give_news(self, now: float) -> bool:

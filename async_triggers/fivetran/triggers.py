@@ -70,6 +70,21 @@ class FivetranTrigger(JobTrigger):
     hook_class = FivetranHook
     stops_whatever_runs = True
 
+    # What few triggers ever change stands here: an object of more than thirty attributes
+    # takes a kilobyte more.
+    _stopped: bool = False
+    _first_seen: str | None = None
+    """The baseline where none was given."""
+    _now: float | None = None
+    """The server's time of the last look, where it did not come through the poller."""
+    _put_off: tuple[str | None, float] | None = None
+    """What Fivetran put the sync off to, and the loop's time to start it again."""
+    _restarted_at: float = -math.inf
+    _ask_why_at: float | None = None
+    """The loop's time at which to ask why nothing is syncing, infinite for never."""
+    _idle_pause: float = IDLE_FIRST
+    """Seconds until the next time that this is asked."""
+
     def __init__(
         self,
         task_id: str,
@@ -107,18 +122,6 @@ class FivetranTrigger(JobTrigger):
         self.unpause_after_cancel = unpause_after_cancel
         self.seen_at = seen_at
         self.ending = ending
-        self._stopped = False
-        # The baseline where none was given.
-        self._first_seen: str | None = None
-        # The server's time of the last look, where it did not come through the poller.
-        self._now: float | None = None
-        # What Fivetran put the sync off to, and the loop's time to start it again.
-        self._put_off: tuple[str | None, float] | None = None
-        self._restarted_at = -math.inf
-        # The loop's time at which to ask why nothing is syncing, and how long to wait
-        # until the next time; infinite where there is no history to ask.
-        self._ask_why_at: float | None = None
-        self._idle_pause = IDLE_FIRST
 
     @property
     def run_waited_for(self) -> api.Run:
@@ -159,9 +162,15 @@ class FivetranTrigger(JobTrigger):
         """Return the hook of the trigger's connection."""
         return FivetranHook(self.fivetran_conn_id)
 
-    async def _until_ended(self, leased: LeasedAccount) -> Job:
+    async def prepare(self, leased: LeasedAccount) -> None:
+        """See to it that there is something to compare with."""
+        if not self._has_baseline:
+            async with asyncio.timeout(self._seconds_left()):
+                await self._look_first(leased)
+
+    async def _look_first(self, leased: LeasedAccount) -> None:
+        """Take what the connection shows now for what is to change."""
         while not self._has_baseline:
-            # Nothing is known to compare with: what the connection shows now.
             try:
                 connection, now = await self.make_hook().get_fivetran_connection(
                     leased, self.connector_id
@@ -171,8 +180,6 @@ class FivetranTrigger(JobTrigger):
                 await asyncio.sleep(FIRST_LOOK_PAUSE)
             else:
                 self._first_seen = connection.run(at=now).mark
-
-        return await super()._until_ended(leased)
 
     @property
     def _has_baseline(self) -> bool:

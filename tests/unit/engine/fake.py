@@ -416,7 +416,7 @@ async def a_world(
             task.cancel()
 
         for task in world.waits.values():
-            with suppress(asyncio.CancelledError, EngineError):
+            with suppress(asyncio.CancelledError, EngineError, TimeoutError):
                 await task
 
         with suppress(asyncio.CancelledError):

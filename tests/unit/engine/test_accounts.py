@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from async_triggers.engine import accounts
-from async_triggers.engine.accounts import LeasedAccount, lease, leased_accounts
+from async_triggers.engine.accounts import LeasedAccount, hold, lease, leased_accounts
 from async_triggers.engine.errors import (
     EngineError,
     RateLimited,
@@ -98,6 +98,24 @@ class TestLease:
         ):
             assert one is not two
             assert len(leased_accounts()) == 2
+
+    def test_what_tells_accounts_apart_is_worked_out_once(self) -> None:
+        account = an_account()
+
+        assert account.identity is account.identity
+        assert replace(account, account_id="7").identity != account.identity
+
+    @virtual
+    async def test_is_held_until_it_is_released(self) -> None:
+        held = hold(VENDOR, an_account())
+        async with lease(VENDOR, an_account()) as leased:
+            assert leased is held
+
+        await asyncio.sleep(1000.0)
+        assert leased_accounts() == [held]
+        held.release(5.0)
+        await asyncio.sleep(6.0)
+        assert leased_accounts() == []
 
     def test_other_loops_have_their_own(self) -> None:
         async def get() -> LeasedAccount:

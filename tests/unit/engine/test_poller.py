@@ -902,7 +902,88 @@ class TestUnchangedRows:
             assert sorted(heard) == sorted(jobs(35))
 
 
+class TestPatience:
+    @virtual
+    async def test_ends_the_wait_of_its_owner_alone(self) -> None:
+        async with a_world() as world:
+            world.server.start("a", lasts=100.0)
+            world.join("a", name="short", patience=40.5)
+            world.join("a", name="long", patience=2000.0)
+            world.join("a", name="without")
+
+            with pytest.raises(TimeoutError):
+                await world.waits["short"]
+
+            assert world.told_at["short"] == pytest.approx(40.5, abs=0.01)
+            assert (await world.waits["long"]).state is JobState.SUCCEEDED
+            assert (await world.waits["without"]).state is JobState.SUCCEEDED
+
+    @virtual
+    async def test_is_kept_in_whatever_order_it_ends(self) -> None:
+        async with a_world() as world:
+            ends = {"a": 70.0, "b": 20.0, "c": 3.0, "d": 20.0, "e": 45.0}
+            for job, patience in ends.items():
+                world.server.start(job, lasts=math.inf)
+                world.join(job, patience=patience)
+
+            await asyncio.wait(world.waits.values())
+
+            assert world.told_at == pytest.approx(ends, abs=0.01)
+
+    @virtual
+    async def test_is_none_from_the_beginning(self) -> None:
+        async with a_world() as world:
+            world.server.start("a", lasts=100.0)
+            with pytest.raises(TimeoutError):
+                await world.join("a", patience=0.0)
+
+            assert world.poller.idle
+
+    @virtual
+    async def test_of_a_thousand_takes_one_timer(self) -> None:
+        loop: Any = asyncio.get_running_loop()
+
+        def timers() -> int:
+            return sum(not each.cancelled() for each in loop._scheduled)
+
+        async with a_world(LONG) as world:
+            for number, job in enumerate(jobs(1000)):
+                world.server.start(job, lasts=math.inf)
+                world.join(job)
+                world.join(job, name=f"again {job}", patience=3000.0 - number)
+
+            await asyncio.sleep(1.0)
+            assert timers() <= 3
+
+            for task in world.waits.values():
+                task.cancel()
+
+            await asyncio.sleep(0.0)
+            await asyncio.sleep(0.0)
+            assert world.poller.idle
+            assert world.poller._alarm is None
+
+
 class TestNews:
+    @virtual
+    async def test_an_end_right_behind_is_told_after_them(self) -> None:
+        async with a_world() as world:
+            world.server.start("a", lasts=2.0)
+            heard: list[str] = []
+            waiter = world.join("a", news=lambda job: heard.append(job.word))
+            await asyncio.sleep(1.0)
+            before = world.server.row("a")
+            await asyncio.sleep(2.0)
+            after = world.server.row("a")
+            assert before is not None
+            assert after is not None
+            # Both before the waiting task gets to run.
+            world.poller.see("a", before, alone=True)
+            world.poller.see("a", after, alone=True)
+
+            assert (await waiter).state is JobState.SUCCEEDED
+            assert heard == ["running"]
+
     @virtual
     async def test_changes_are_told_and_repeats_are_not(self) -> None:
         async with a_world() as world:
