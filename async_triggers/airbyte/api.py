@@ -704,6 +704,14 @@ class Airbyte:
         """Ask singly for what lists may leave out: how much was synced."""
         return job.state is JobState.SUCCEEDED and job.statistics["rows_synced"] is None
 
+    def confirmation(self, job: Job, *, now: float | None) -> Request | None:
+        """Ask singly: that tells all there is."""
+        return None
+
+    def confirmed(self, request: Request, reply: Reply, job: Job) -> Job | None:
+        """Nothing but a single answer confirms."""
+        raise NotImplementedError
+
 
 AIRBYTE = Airbyte()
 

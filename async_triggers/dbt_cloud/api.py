@@ -773,6 +773,14 @@ class DbtCloud:
         """Believe lists: their rows hold what a single answer does."""
         return False
 
+    def confirmation(self, job: Job, *, now: float | None) -> Request | None:
+        """Ask singly: that tells all there is."""
+        return None
+
+    def confirmed(self, request: Request, reply: Reply, job: Job) -> Job | None:
+        """Nothing but a single answer confirms."""
+        raise NotImplementedError
+
 
 DBT_CLOUD = DbtCloud()
 

@@ -24,9 +24,11 @@ import asyncio
 import contextvars
 import logging
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from async_triggers.engine import backoff
 from async_triggers.engine.errors import (
@@ -117,6 +119,9 @@ class _Watched:
     """How often in a row no answer came when the job was asked for singly."""
 
 
+Claims: TypeAlias = list[tuple["_Waiter", Job]]
+"""Who would be told what, if it were confirmed."""
+
 T = TypeVar("T")
 
 
@@ -182,6 +187,9 @@ class Poller:
         self._joined: set[str] = set()
         self._scopes: dict[str, str] = {}
         self._distrusted: dict[str, float] = {}
+        # Confirmations in a row that confirmed nothing, and until when none is tried.
+        self._unhelpful = 0
+        self._unhelpful_until = 0.0
         # When a row of its own was last seen, oldest first.
         self._last_row: dict[str, float] = {}
         self._swept_at = 0.0
@@ -480,8 +488,8 @@ class Poller:
                 if self._second_opinion_due(watched)
             ]
 
+        await self._confirm(walk)
         await self._singly(left)
-        await self._singly(walk.unconfirmed)
         own_rows = plan.source is None or plan.source.kind is SourceKind.IDS
         if own_rows:
             self._check_ids(plan, due, left)
@@ -575,6 +583,71 @@ class Poller:
 
         return reply, page
 
+    async def _confirm(self, walk: _Walk) -> None:
+        """Have the ends confirmed that a walk has found and that still are to be."""
+        await self.spread(range(walk.unconfirmed), lambda _: walk.confirm())
+        await self._singly(walk.doubtful)
+
+    async def confirm(self, subject: str, claims: Claims, *, feed: bool) -> bool:
+        """Confirm an end and tell it; False where the job must be asked for singly.
+
+        One answer can confirm one end: not where several wait for different runs of it.
+        """
+        claims = [claim for claim in claims if not claim[0].future.done()]
+        if not claims:
+            return True
+
+        first = claims[0][1]
+        now = asyncio.get_running_loop().time()
+        if now < self._unhelpful_until or any(job.id != first.id for _, job in claims):
+            return False
+
+        request = self._vendor.confirmation(first, now=self._server_now)
+        if request is None:
+            return False
+
+        job: Job | None = None
+        why = "it does not show what has ended"
+        try:
+            reply = await self._transport.send(request)
+            self._answers += 1
+            job = self._vendor.confirmed(request, reply, first)
+        except (TransientError, PermanentError) as error:
+            if isinstance(error, PermanentError) and error.scope is Scope.ACCOUNT:
+                raise
+
+            why = error.message
+
+        if job is None:
+            self._note_unhelpful(request, why)
+            return False
+
+        self._unhelpful = 0
+        if not feed:
+            self._check_feed(subject, job)
+
+        for waiter, _ in claims:
+            if not waiter.future.done():
+                waiter.future.set_result(job)
+
+        return True
+
+    def _note_unhelpful(self, request: Request, why: str) -> None:
+        """Ask singly for a while when confirmations turn out to be asked for in vain."""
+        self._unhelpful += 1
+        if self._unhelpful < GIVE_UP_AFTER:
+            return
+
+        self._unhelpful = 0
+        self._unhelpful_until = asyncio.get_running_loop().time() + DISTRUST
+        log.info(
+            "%s: ends are confirmed by single answers for %d s, not by %s: %s",
+            self._transport.account,
+            DISTRUST,
+            request.about,
+            why,
+        )
+
     async def _singly(self, subjects: Iterable[str]) -> None:
         """Ask for jobs one by one, a few at a time.
 
@@ -604,6 +677,11 @@ class Poller:
         wanted.sort(key=lambda subject: self._watched[subject].failures)
         await self.spread(wanted, ask)
 
+    @property
+    def hands(self) -> int:
+        """How many requests of polling may be under way at once."""
+        return self._transport.account.budget.polls
+
     async def spread(
         self, items: Iterable[T], work: Callable[[T], Awaitable[None]]
     ) -> None:
@@ -629,7 +707,7 @@ class Poller:
                         task.cancel()
 
         async with asyncio.TaskGroup() as group:
-            hands = min(len(batch), self._transport.account.budget.polls)
+            hands = min(len(batch), self.hands)
             tasks.extend(group.create_task(hand()) for _ in range(hands))
 
         if errors:
@@ -785,8 +863,7 @@ class Poller:
             return
 
         await self._singly(walk.left(plan))
-
-        await self._singly(walk.unconfirmed)
+        await self._confirm(walk)
 
     async def _walk_sweep(self, source: Source, count: int) -> None:
         walk = _Walk(self, ())
@@ -806,7 +883,7 @@ class Poller:
             self.distrust(source, "it fails while others answer")
             return
 
-        await self._singly(walk.unconfirmed)
+        await self._confirm(walk)
 
     # Telling ------------------------------------------------------------------
 
@@ -817,22 +894,23 @@ class Poller:
         *,
         alone: bool = False,
         feed: bool = False,
-        unconfirmed: list[str] | None = None,
-    ) -> None:
+    ) -> Claims:
         """Take a row in, and tell those who wait for it.
 
         ``alone`` marks a reply that was asked for this job; only such a one may end a job
-        that needs confirmation. ``feed`` marks a row of the feed.
+        that needs confirmation. ``feed`` marks a row of the feed. Return what is to be
+        told as soon as it is confirmed.
         """
+        claims: Claims = []
         watched = self._watched.get(subject)
         if watched is None:
-            return
+            return claims
 
         now = asyncio.get_running_loop().time()
         self._note_row(watched, subject, row, now)
         digest = self._vendor.digest(row)
         if not alone and self._knows(watched, digest, now):
-            return
+            return claims
 
         going_on = True
         watched.untold = False
@@ -847,8 +925,7 @@ class Poller:
                 watched.untold |= not self._note_progress(waiter, job, now)
             elif not alone and self._vendor.needs_confirmation(job):
                 going_on = False
-                if unconfirmed is not None:
-                    unconfirmed.append(subject)
+                claims.append((waiter, job))
             else:
                 if not feed:
                     self._check_feed(subject, job)
@@ -856,6 +933,7 @@ class Poller:
                 waiter.future.set_result(job)
 
         watched.digest = digest if going_on else None
+        return claims
 
     def _note_row(self, watched: _Watched, subject: str, row: Row, now: float) -> None:
         """Keep account of who has been seen in a row of his own."""
@@ -1039,7 +1117,12 @@ class _Walk:
         self._seen: set[str] = set()
         self._spent = 0.0
         self._cut_short = False
-        self.unconfirmed: list[str] = []
+        # Ends that wait for their confirmation, and how many walks may find more.
+        self._claims: deque[tuple[str, Claims, bool]] = deque()
+        self._found = asyncio.Event()
+        self._walking = 0
+        self.doubtful: list[str] = []
+        """Those that must be asked for singly, since their ends could not be confirmed."""
 
     async def follow(self, plan: Plan) -> None:
         """Ask all that the plan's source is to be asked.
@@ -1059,9 +1142,41 @@ class _Walk:
             raise _Misled from None
 
         async def pages(start: tuple[str, Request]) -> None:
-            await self._pages(plan, source, *start)
+            try:
+                await self._pages(plan, source, *start)
+            finally:
+                self._walking -= 1
+                self._found.set()
 
-        await self._poller.spread(starts, pages)
+        self._walking = len(starts)
+        works: list[Callable[[], Awaitable[None]]] = [
+            partial(pages, start) for start in starts
+        ]
+        if plan.requests > len(starts):
+            # Whoever is found on one of many pages need not wait for the last.
+            works += [self.confirm] * self._poller.hands
+
+        try:
+            await self._poller.spread(works, _call)
+        finally:
+            self._walking = 0
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many ends still wait for their confirmation."""
+        return len(self._claims)
+
+    async def confirm(self) -> None:
+        """Have the ends confirmed that are found, until no more can be."""
+        while self._claims or self._walking:
+            if not self._claims:
+                self._found.clear()
+                await self._found.wait()
+                continue
+
+            subject, claims, feed = self._claims.popleft()
+            if not await self._poller.confirm(subject, claims, feed=feed):
+                self.doubtful.append(subject)
 
     async def _pages(
         self, plan: Plan, source: Source, scope: str, first: Request
@@ -1120,7 +1235,11 @@ class _Walk:
                 await asyncio.sleep(0)
 
             self._seen.add(subject)
-            self._poller.see(subject, row, feed=feed, unconfirmed=self.unconfirmed)
+            claims = self._poller.see(subject, row, feed=feed)
+            if claims:
+                self._claims.append((subject, claims, feed))
+                self._found.set()
+
             if source.kind is SourceKind.IDS:
                 self._poller.catch_up(subject, date)
 
@@ -1133,6 +1252,10 @@ class _Walk:
             unseen = [key for key in self._due if key not in self._seen]
 
         return [*plan.singles, *unseen]
+
+
+async def _call(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
 
 
 def _gravest(errors: Sequence[Exception]) -> Exception:

@@ -353,6 +353,16 @@ class Vendor(Protocol):
     def needs_confirmation(self, job: Job) -> bool:
         """Tell whether a terminal state that a list showed must be asked for singly."""
 
+    def confirmation(self, job: Job, *, now: float | None) -> Request | None:
+        """Ask for what confirms an end that a list showed and tells the rest of it as well.
+
+        ``now`` is the server's time in epoch seconds. None where nothing does both: then
+        it is asked for with :meth:`single`.
+        """
+
+    def confirmed(self, request: Request, reply: Reply, job: Job) -> Job | None:
+        """Return the job with what that answer tells, None where it does not confirm it."""
+
 
 def segment(value: object, field_name: str) -> str:
     """Quote an id as one segment of a path.

@@ -56,6 +56,8 @@ PAUSE_TIMEOUT = 40.0
 DAY = 86_400.0
 HISTORY_WINDOW = 7 * DAY
 HISTORY_MARGIN = 3_600.0
+CONFIRMATION_TIMEOUT = 10.0
+"""Seconds after which the connection itself is asked and not its history."""
 MESSAGES = 20
 """Tasks and warnings of a connection that are looked at."""
 SETTLED = 120.0
@@ -926,6 +928,26 @@ class Fivetran:
     def needs_confirmation(self, job: Job) -> bool:
         """Always: how far lists lag behind is not documented."""
         return True
+
+    def confirmation(self, job: Job, *, now: float | None) -> Request | None:
+        """Ask the sync history, which would be asked for the rest of it anyway.
+
+        Only about an end that has a time. A re-sync is over when the connection says so,
+        and whoever waits while anything is syncing must see that nothing is.
+        """
+        run = Run.from_id(job.id)
+        if job.ended_at is None or run.behind or run.resync or run.patient:
+            return None
+
+        since, until = history_window(run, now=max(now or 0.0, job.ended_at))
+        request = sync_history(run.connection_id, since=since, until=until)
+        return replace(request, timeout=CONFIRMATION_TIMEOUT)
+
+    def confirmed(self, request: Request, reply: Reply, job: Job) -> Job | None:
+        """Find the record of the run; it confirms an end like the one that was shown."""
+        records, _ = read_history(request, reply)
+        settled = settle_job(job, Run.from_id(job.id), records)
+        return settled if "sync_id" in settled.statistics else None
 
 
 FIVETRAN = Fivetran()

@@ -205,6 +205,7 @@ class FakeVendor:
         self.confirms = confirms
         self.unreadable: set[str] = set()
         self.digests = True
+        self.tells_all: Callable[[Job], Job | None] | None = None
         self.judged: Counter[str] = Counter()
 
     def token_request(self, account: Account) -> Request | None:
@@ -295,6 +296,16 @@ class FakeVendor:
 
     def needs_confirmation(self, job: Job) -> bool:
         return self.confirms
+
+    def confirmation(self, job: Job, *, now: float | None) -> Request | None:
+        if self.tells_all is None:
+            return None
+
+        return _ask({"kind": "whole", "id": job.id})
+
+    def confirmed(self, request: Request, reply: Reply, job: Job) -> Job | None:
+        assert self.tells_all is not None
+        return self.tells_all(job)
 
 
 def _ask(what: dict[str, Any]) -> Request:

@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -527,6 +528,83 @@ class TestSources:
             await world.all_told()
 
             assert world.server.counts == {"list": 3, "single": 15}
+
+    @virtual
+    async def test_one_answer_may_confirm_an_end_and_tell_all_of_it(self) -> None:
+        async with a_world(LIST, confirms=True) as world:
+            world.vendor.tells_all = lambda job: replace(job, message="and more")
+            world.start_and_join(jobs(15), lasts=50.0)
+            told = await world.all_told()
+
+            assert world.server.counts == {"list": 3, "whole": 15}
+            assert {job.message for job in told.values()} == {"and more"}
+
+    @pytest.mark.parametrize("refused", [404, 500, None])
+    @virtual
+    async def test_where_that_answer_does_not_help_it_is_asked_singly(
+        self, refused: int | None
+    ) -> None:
+        async with a_world(LIST, confirms=True) as world:
+            world.vendor.tells_all = lambda _: None
+            if refused is not None:
+                world.server.refusals["whole"] = refused
+
+            world.start_and_join(jobs(15), lasts=50.0)
+            world.start_and_join(["later"], lasts=1000.0)
+            told = await world.all_told()
+
+            assert {job.state for job in told.values()} == {JobState.SUCCEEDED}
+            # Those that are under way at the same time, and one that is tried again.
+            assert world.server.counts["whole"] <= 4 + 3 + 1
+            assert world.server.counts["single"] >= 16
+            assert world.told_at["job 7"] < 100.0
+
+    @virtual
+    async def test_rejected_credentials_are_told_of_by_any_answer(self) -> None:
+        async with a_world(LIST, confirms=True) as world:
+            world.vendor.tells_all = lambda job: job
+            world.server.refusals["whole"] = 401
+            world.start_and_join(jobs(15), lasts=50.0)
+
+            with pytest.raises(CredentialsRejected):
+                await world.waits["job 3"]
+
+    @virtual
+    async def test_one_answer_does_not_confirm_the_ends_of_two_runs(self) -> None:
+        async with a_world(LIST, confirms=True) as world:
+            judge = world.vendor.judge
+
+            def by_mark(account: Any, subject: str, row: Any, mark: Any) -> Job:
+                job = judge(account, subject, row, mark)
+                return replace(job, id=f"{subject}@{mark}")
+
+            world.vendor.judge = by_mark  # type: ignore[method-assign]
+            world.vendor.tells_all = lambda job: job
+            world.start_and_join(jobs(15), lasts=50.0, mark="one")
+            world.join("job 7", name="again", mark="another")
+            told = await world.all_told()
+
+            assert world.server.counts == {"list": 3, "whole": 14, "single": 1}
+            assert told["job 7"].id == "job 7@one"
+            assert told["again"].id == "job 7@another"
+
+    @pytest.mark.parametrize("polls", [1, 2, 8])
+    @virtual
+    async def test_an_end_on_one_page_waits_for_no_later_page(self, polls: int) -> None:
+        budget = Budget(requests=360_000, per=3600.0, share=1.0, polls=polls)
+        server = Server(latency=1.0)
+        async with a_world(LIST, server=server, budget=budget, confirms=True) as world:
+            world.vendor.tells_all = lambda job: job
+            world.start_and_join(jobs(1), lasts=50.0)
+            world.start_and_join([f"other {job}" for job in jobs(160)], lasts=math.inf)
+            world.start_and_join(["last"], lasts=50.0)
+            for name in ("job 0", "last"):
+                await world.waits[name]
+
+            # Nine pages of a second each, and a second for each confirmation.
+            assert world.told_at["last"] <= 65.0 + 9.0 + 2.0
+            waits = 9.0 if polls == 1 else 1.0
+            assert world.told_at["job 0"] == pytest.approx(66.0 + waits, abs=0.1)
 
     @virtual
     async def test_a_walk_costs_no_more_than_singles_would(self) -> None:

@@ -509,6 +509,40 @@ def test_without_a_fitting_record_a_job_stays_as_it_is() -> None:
     assert api.settle_job(job, BASELINE, []) == job
 
 
+def confirm(job: Job) -> Job | None:
+    request = api.FIVETRAN.confirmation(job, now=NOW)
+    assert request is not None
+    assert request.path == "/v1/connections/speak_inexpensive/sync-history"
+    return api.FIVETRAN.confirmed(request, reply("sync_history"), job)
+
+
+def test_the_history_confirms_an_end_and_tells_the_rest() -> None:
+    shown = replace(ended(JobState.SUCCEEDED), ended_at=NOW - 60.0)
+
+    job = confirm(shown)
+
+    assert job == api.settle_job(shown, BASELINE, history())
+    assert job.statistics["sync_id"] == "9f3c6e0c-2"
+
+
+def test_a_history_without_such_an_end_confirms_none() -> None:
+    unknown = replace(BASELINE, succeeded_at=LATER)
+
+    assert confirm(replace(ended(JobState.CANCELLED), ended_at=NOW)) is None
+    assert confirm(replace(ended(JobState.SUCCEEDED, unknown), ended_at=NOW)) is None
+
+
+@pytest.mark.parametrize("kind", ["behind", "resync", "patient"])
+def test_what_the_history_cannot_tell_is_asked_of_the_connection(kind: str) -> None:
+    run = Run(connection_id="c", succeeded_at=DONE, **{kind: True})  # type: ignore[arg-type]
+    shown = replace(ended(JobState.SUCCEEDED, run), ended_at=NOW)
+
+    assert api.FIVETRAN.confirmation(shown, now=NOW) is None
+    # Paused or broken, without a time.
+    paused = replace(ended(JobState.FAILED), ended_at=None)
+    assert api.FIVETRAN.confirmation(paused, now=NOW) is None
+
+
 STOPPED = HistoryRecord(
     sync_id="1",
     status="CANCELED",
