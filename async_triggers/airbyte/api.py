@@ -68,6 +68,15 @@ CANCEL_TIMEOUT = 120.0
 START_GRACE = 75.0
 
 FEED = Source(name="change feed", kind=SourceKind.FEED, page=PAGE)
+# The filter by status takes one value: https://reference.airbyte.com/reference/listjobs.
+# So it takes a walk for each way to end, and the many jobs that only began are left out.
+ENDED = Source(
+    name="ended jobs",
+    kind=SourceKind.FEED,
+    page=PAGE,
+    parts=("succeeded", "failed", "cancelled"),
+    ends_only=True,
+)
 RUNNING = Source(name="running jobs", kind=SourceKind.LIVE, page=PAGE)
 
 JOB_TYPES = ("sync", "reset", "clear")
@@ -384,6 +393,7 @@ class _Walk:
     source: str
     limit: int
     since: float | None = None
+    status: str = ""
     offset: int = 0
 
 
@@ -543,7 +553,7 @@ class Airbyte:
     name = "Airbyte"
     grid_floor = 5.0
     overlap = OVERLAP
-    sources: Sequence[Source] = (FEED, RUNNING)
+    sources: Sequence[Source] = (FEED, ENDED, RUNNING)
 
     def token_request(self, account: Account) -> Request | None:
         """Ask for a token: https://reference.airbyte.com/reference/createaccesstoken.
@@ -660,7 +670,9 @@ class Airbyte:
         while we page can then only repeat, never be shifted past us. ``workspaceIds`` is
         left out, which means all that the caller may see.
         """
-        return _page_of_jobs(_Walk(source=source.name, limit=source.page, since=since))
+        return _page_of_jobs(
+            _Walk(source=source.name, limit=source.page, since=since, status=scope)
+        )
 
     def read(self, request: Request, reply: Reply) -> Page:
         """Read a page of jobs, or one job."""
@@ -721,14 +733,19 @@ def basic_auth(login: str, password: str) -> str:
     return "Basic " + b64encode(f"{login}:{password}".encode()).decode()
 
 
+_FEEDS = frozenset({FEED.name, ENDED.name})
+
+
 def _page_of_jobs(walk: _Walk) -> Request:
     params: list[tuple[str, str]] = []
-    if walk.source == FEED.name:
+    if walk.source in _FEEDS:
         assert walk.since is not None  # noqa: S101 - a feed has a window
         params += [
             ("updatedAtStart", format_time(walk.since)),
             ("orderBy", "updatedAt|DESC"),
         ]
+        if walk.status:
+            params.append(("status", walk.status))
     else:
         params += [("status", "running"), ("orderBy", "createdAt|DESC")]
 
@@ -744,7 +761,7 @@ def _page_of_jobs(walk: _Walk) -> Request:
 
 def _resume(walk: _Walk, reply: Reply, data: Sequence[Row]) -> float | None:
     """Return where the next window begins: by the server's clock, never by ours."""
-    if walk.source != FEED.name or walk.offset:
+    if walk.source not in _FEEDS or walk.offset:
         return None
 
     now = reply.date
@@ -756,9 +773,12 @@ def _resume(walk: _Walk, reply: Reply, data: Sequence[Row]) -> float | None:
 
 
 def _was_filtered(walk: _Walk, data: Sequence[Row]) -> bool:
-    """Tell whether the server filtered by time; only rows that ended show theirs."""
+    """Tell whether the server filtered; only rows that ended show their time."""
     if walk.since is None:
         return True
+
+    if walk.status and any(row.get("status") != walk.status for row in data):
+        return False
 
     ends = [parse_time(row.get("lastUpdatedAt")) for row in data]
     return all(end is None or end >= walk.since - 1.0 for end in ends)

@@ -81,6 +81,7 @@ FEED = Source(
     kind=SourceKind.FEED,
     page=PAGE,
     omits=frozenset({JobState.CANCELLED}),
+    ends_only=True,
 )
 LIVE = Source(name="unfinished runs", kind=SourceKind.LIVE, page=PAGE)
 

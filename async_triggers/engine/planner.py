@@ -32,6 +32,9 @@ ROUNDS_BEFORE_CHANGE = 3
 MEMORY = 0.3
 """The weight of the newest measurement in the moving averages."""
 
+FADING = 0.95
+"""What a feed was measured at counts ever less, by round, while another feed is read."""
+
 FEW_LOOKS = 128
 """Up to so many last looks, each is tried as the beginning of a window."""
 
@@ -159,7 +162,8 @@ class Planner:
         """Return (requests, cost) of walking over ``rows`` rows of a source."""
         measures = self._measures.get(source.name)
         size = measures.row_bytes if measures is not None else UNKNOWN_ROW
-        requests = max(1, math.ceil(rows / source.page))
+        # The last page of each part is not full.
+        requests = max(1, math.ceil(rows / source.page)) + max(0, len(source.parts) - 1)
         return requests, requests + rows * size / BYTES_PER_REQUEST
 
     def list_cost(self, source: Source, scope: str = "") -> tuple[int, float]:
@@ -195,6 +199,7 @@ class Planner:
             stretch = chosen.requests * 3600.0 / situation.hourly
 
         self._current = chosen.name
+        self._fade(chosen, situation)
         return Plan(
             source=chosen.source,
             singles=chosen.singles,
@@ -207,6 +212,17 @@ class Planner:
             patience=max(chosen.cost, plans[0].cost),
             stretch=stretch,
         )
+
+    def _fade(self, chosen: Plan, situation: Situation) -> None:
+        """Trust old measures of a feed ever less, so that it is tried again one day."""
+        if chosen.source is None or chosen.source.kind is not SourceKind.FEED:
+            return
+
+        for source in situation.sources:
+            measures = self._measures.get(source.name)
+            if source is not chosen.source and measures is not None:
+                rate = measures.rows_per_second
+                measures.rows_per_second = None if rate is None else rate * FADING
 
     def _settle(self, best: Plan, fitting: Mapping[str, Plan]) -> Plan:
         current = fitting.get(self._current)
@@ -319,6 +335,10 @@ class Planner:
         candidates += [(looks[index][0], index) for index in _places(looks, base)]
         for since, left_out in candidates:
             rows = (rate or 0.0) * max(0.0, now - since + situation.interval)
+            if not source.ends_only:
+                # Whoever was looked at in the window has begun there, or thereabouts.
+                rows = max(rows, float(len(looks) - min(left_out, len(looks))))
+
             requests, cost = self.walk_cost(source, rows)
             alone = min(left_out, len(looks)) + len(blind)
             total = cost + alone * self.single_cost

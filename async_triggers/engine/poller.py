@@ -1065,8 +1065,10 @@ class Poller:
         assert source is not None  # noqa: S101 - singles have no walk
         account = self._transport.account
         if source.kind is SourceKind.FEED:
-            request = self._vendor.many(account, source, since=plan.since)
-            return [("", request)]
+            return [
+                (part, self._vendor.many(account, source, since=plan.since, scope=part))
+                for part in source.parts or ("",)
+            ]
 
         if source.kind is SourceKind.IDS:
             return [
@@ -1079,11 +1081,8 @@ class Poller:
             for scope in plan.scopes
         ]
 
-    def feed_complete(self, since: float | None, resume: float | None) -> None:
+    def feed_complete(self, since: float | None, resume: float) -> None:
         """Move the cursor after a whole walk over a feed."""
-        if resume is None:
-            return
-
         self._cursor = max(self._cursor or resume, resume)
         if since is not None:
             self._behind = {
@@ -1117,6 +1116,10 @@ class _Walk:
         self._seen: set[str] = set()
         self._spent = 0.0
         self._cut_short = False
+        # Of a feed: what all of its parts have shown together, and the earliest of the
+        # times from which the next windows of the parts may begin.
+        self._rows = self._size = 0
+        self._resumes: list[float | None] = []
         # Ends that wait for their confirmation, and how many walks may find more.
         self._claims: deque[tuple[str, Claims, bool]] = deque()
         self._found = asyncio.Event()
@@ -1135,6 +1138,9 @@ class _Walk:
 
         source = plan.source
         self._spent = 0.0
+        self._cut_short = False
+        self._rows = self._size = 0
+        self._resumes.clear()
         try:
             starts = self._poller.first_requests(plan)
         except PermanentError as error:
@@ -1160,6 +1166,23 @@ class _Walk:
             await self._poller.spread(works, _call)
         finally:
             self._walking = 0
+
+        if source.kind is SourceKind.FEED:
+            self._finish_feed(plan, source)
+
+    def _finish_feed(self, plan: Plan, source: Source) -> None:
+        """Take note of a feed when all of its parts have been walked over."""
+        span = 0.0
+        if plan.since is not None and self._poller.server_now is not None:
+            span = self._poller.server_now - plan.since
+
+        whole = not self._cut_short
+        self._poller.planner.learn(
+            source, rows=self._rows, size=self._size, span=span, whole=whole
+        )
+        resumes = [each for each in self._resumes if each is not None]
+        if whole and len(resumes) == len(self._resumes):
+            self._poller.feed_complete(plan.since, min(resumes))
 
     @property
     def unconfirmed(self) -> int:
@@ -1217,16 +1240,15 @@ class _Walk:
             await self._take(source, page, reply.date)
             request = page.next
 
-        span = 0.0
-        if plan.since is not None and self._poller.server_now is not None:
-            span = self._poller.server_now - plan.since
-
-        self._poller.planner.learn(
-            source, rows=rows, size=size, scope=scope, span=span, whole=not cut_short
-        )
-        if source.kind is SourceKind.FEED and opening is not None and not cut_short:
-            resume = self._poller.last_resume(opening, resume)
-            self._poller.feed_complete(plan.since, resume)
+        if source.kind is SourceKind.FEED:
+            self._rows += rows
+            self._size += size
+            if opening is not None:
+                self._resumes.append(self._poller.last_resume(opening, resume))
+        else:
+            self._poller.planner.learn(
+                source, rows=rows, size=size, scope=scope, whole=not cut_short
+            )
 
     async def _take(self, source: Source, page: Page, date: float | None) -> None:
         feed = source.kind is SourceKind.FEED

@@ -261,7 +261,9 @@ class Source:
     """A way to learn the state of many jobs; asking singly is always there besides.
 
     ``page`` is how many rows a reply holds at most. ``scoped`` lists ask for one group of
-    jobs at a time. ``omits`` are the terminal states that a feed is known not to show.
+    jobs at a time. ``omits`` are the terminal states that a feed is known not to show. A
+    feed with ``parts`` is walked over once for each of them. ``ends_only`` marks a feed
+    that shows jobs when they end and not when they start.
     """
 
     name: str
@@ -269,6 +271,8 @@ class Source:
     page: int
     scoped: bool = False
     omits: frozenset[str] = frozenset()
+    parts: tuple[str, ...] = ()
+    ends_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,7 +332,10 @@ class Vendor(Protocol):
         since: float | None = None,
         scope: str = "",
     ) -> Request:
-        """Ask a source: for ids, for changes since a server time, or for a list."""
+        """Ask a source: for ids, for changes since a server time, or for a list.
+
+        ``scope`` is the group of a scoped list, or the part of a feed that has parts.
+        """
 
     def read(self, request: Request, reply: Reply) -> Page:
         """Read the rows of a reply to :meth:`single` or :meth:`many`."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_triggers.airbyte import api
-from async_triggers.airbyte.api import AIRBYTE, FEED, RUNNING
+from async_triggers.airbyte.api import AIRBYTE, ENDED, FEED, RUNNING
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     AlreadyRunning,
@@ -534,6 +534,25 @@ def test_the_feed_asks_for_what_changed_newest_first() -> None:
         "limit": "100",
         "offset": "0",
     }
+
+
+def test_ends_are_asked_for_by_the_way_they_took() -> None:
+    asked = AIRBYTE.many(ACCOUNT, ENDED, since=NOW, scope="failed")
+
+    assert dict(asked.params) == {**dict(feed(NOW).params), "status": "failed"}
+    assert set(ENDED.parts) == {"succeeded", "failed", "cancelled"}
+    page = AIRBYTE.read(asked, a_list([row("job_failed_200")]))
+    assert page.resume == NOW - 60.0
+
+
+@pytest.mark.parametrize(("name", "sound"), [("failed", True), ("succeeded", False)])
+def test_a_filter_by_status_that_the_server_ignored_is_noticed(
+    name: str, *, sound: bool
+) -> None:
+    asked = AIRBYTE.many(ACCOUNT, ENDED, since=NOW - 600, scope="failed")
+    shown = row(f"job_{name}_200", lastUpdatedAt="2026-03-25T01:39Z")
+
+    assert AIRBYTE.read(asked, a_list([shown])).sound is sound
 
 
 def test_the_sweep_asks_for_what_is_running() -> None:

@@ -40,6 +40,13 @@ EPOCH = 1_774_402_200.0
 OVERLAP = 60.0
 
 FEED = Source(name="feed", kind=SourceKind.FEED, page=5)
+ENDS = Source(
+    name="ends",
+    kind=SourceKind.FEED,
+    page=5,
+    parts=("succeeded", "failed", "cancelled"),
+    ends_only=True,
+)
 IDS = Source(name="ids", kind=SourceKind.IDS, page=10)
 LIST = Source(name="list", kind=SourceKind.LIST, page=20)
 GROUPS = Source(name="groups", kind=SourceKind.LIST, page=20, scoped=True)
@@ -185,6 +192,16 @@ class Server:
                     rows = [row for row in rows if row["changed"] >= what["since"]]
 
                 rows.sort(key=lambda row: (row["changed"], row["id"]), reverse=True)
+            case "ends":
+                rows = [
+                    row
+                    for row in rows
+                    if self.ignores_filter
+                    or (
+                        row["changed"] >= what["since"] and row["state"] == what["part"]
+                    )
+                ]
+                rows.sort(key=lambda row: (row["changed"], row["id"]), reverse=True)
             case "live":
                 rows = [row for row in rows if row["ended"] is None]
             case "groups":
@@ -239,6 +256,7 @@ class FakeVendor:
         if source.kind is SourceKind.FEED:
             assert since is not None
             what["since"] = since
+            what["part"] = scope
         elif source.kind is SourceKind.IDS:
             what["ids"] = list(subjects)
         elif source.scoped:
@@ -259,10 +277,12 @@ class FakeVendor:
             following = _ask({**what, "offset": what["offset"] + step})
 
         sound, resume = True, None
-        if what["kind"] == "feed":
+        if what["kind"] in {"feed", "ends"}:
             sound = all(row["changed"] >= what["since"] for row in rows)
             if reply.date is not None:
                 resume = reply.date - self.overlap
+            if what["part"]:
+                sound = sound and all(row["state"] == what["part"] for row in rows)
         elif what["kind"] == "ids":
             sound = set(page) <= set(what["ids"])
 

@@ -31,6 +31,7 @@ from async_triggers.engine.wire import Budget, Lane
 from tests.clock import VirtualClockLoop
 from tests.examples import examples
 from tests.unit.engine.fake import (
+    ENDS,
     FEED,
     GROUPS,
     IDS,
@@ -55,7 +56,15 @@ SLOWEST_ROUND = 140.0
 intervals = st.sampled_from([5.0, 20.0, 60.0])
 some_jobs = st.sets(st.sampled_from(JOBS), max_size=4)
 ways = st.sampled_from(
-    [(), (FEED,), (IDS,), (LIST,), (GROUPS, LIST), (FEED, LIVE), (IDS, FEED, LIVE)]
+    [
+        (),
+        (FEED,),
+        (IDS,),
+        (LIST,),
+        (GROUPS, LIST),
+        (FEED, ENDS, LIVE),
+        (IDS, FEED, LIVE),
+    ]
 )
 
 

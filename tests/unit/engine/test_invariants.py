@@ -20,6 +20,7 @@ from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import Budget, Request, Source
 from tests.clock import run_virtually
 from tests.unit.engine.fake import (
+    ENDS,
     EPOCH,
     FEED,
     GENEROUS,
@@ -76,6 +77,8 @@ ways = st.sampled_from(
         (LIST,),
         (GROUPS, LIST),
         (FEED, LIVE),
+        (FEED, ENDS),
+        (ENDS, LIVE),
         (FEED, IDS, LIVE),
     ]
 )
@@ -256,7 +259,7 @@ def test_an_unsound_vendor_is_told_within_a_sweep(
                 known = max(wait.lasts, wait.joins) + wait.starts
                 late = world.told_at[f"job {number}"] - known
                 # A sweep by list sees no more than the list shows.
-                old = world.server.lag if set(sources) - {FEED} else 0.0
+                old = world.server.lag if set(sources) - {FEED, ENDS} else 0.0
                 bound = SWEEP + old + 2 * wait.interval + SLACK
                 assert late <= bound, f"job {number}"
 

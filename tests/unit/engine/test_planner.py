@@ -12,7 +12,10 @@ from async_triggers.engine.wire import Source, SourceKind
 
 CHANGES = Source(name="changes", kind=SourceKind.FEED, page=100)
 BY_ID = Source(name="by id", kind=SourceKind.IDS, page=100)
-FINISHED = Source(name="finished", kind=SourceKind.FEED, page=100)
+FINISHED = Source(name="finished", kind=SourceKind.FEED, page=100, ends_only=True)
+ENDED = Source(
+    name="ended", kind=SourceKind.FEED, page=100, parts=("a", "b", "c"), ends_only=True
+)
 ACCOUNT = Source(name="account", kind=SourceKind.LIST, page=1000)
 GROUP = Source(name="group", kind=SourceKind.LIST, page=1000, scoped=True)
 LIVE = Source(name="live", kind=SourceKind.LIVE, page=100)
@@ -61,6 +64,35 @@ class TestCheapestWay:
 
         assert (plan.name, plan.requests, plan.singles) == ("changes", 1, ())
         assert plan.since == NOW - 90.0
+
+    @pytest.mark.parametrize(
+        ("joiners", "name", "requests"),
+        [(0, "changes", 1), (150, "changes", 2), (10_000, "ended", 3)],
+    )
+    def test_airbyte_many_joiners_read_of_ends_and_not_of_beginnings(
+        self, joiners: int, name: str, requests: int
+    ) -> None:
+        behind = dict.fromkeys(jobs(joiners), NOW - 600.0)
+        planner = a_planner()
+
+        situation = a_situation(10_000, CHANGES, ENDED, behind=behind, cursor=None)
+        if not joiners:
+            situation = a_situation(10_000, CHANGES, ENDED)
+
+        plan = planner.plan(situation)
+        assert (plan.name, plan.requests) == (name, requests)
+        # Nothing keeps it from the cheaper way, in the very next round.
+        assert planner.plan(a_situation(10_000, CHANGES, ENDED)).name == "changes"
+
+    def test_a_feed_that_was_too_long_once_is_tried_again(self) -> None:
+        planner = a_planner(rows={(CHANGES, ""): 1000, (ENDED, ""): 20})
+        situation = a_situation(1000, CHANGES, ENDED)
+
+        names = [planner.plan(situation).name for _ in range(100)]
+
+        again = names.index("changes")
+        assert again > 20
+        assert set(names[:again]) == {"ended"}
 
     def test_airbyte_few_waiters_in_a_busy_instance_ask_singly(self) -> None:
         planner = a_planner(rows={(CHANGES, ""): 2000})

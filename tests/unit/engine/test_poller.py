@@ -23,12 +23,15 @@ from async_triggers.engine.errors import (
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import Budget, Lane, Request, Source, SourceKind
 from tests.unit.engine.fake import (
+    ENDS,
     EPOCH,
     FEED,
     GROUPS,
     IDS,
     LIST,
     LIVE,
+    OVERLAP,
+    Life,
     Server,
     a_world,
 )
@@ -40,7 +43,17 @@ LONG = Source(name="list", kind=SourceKind.LIST, page=1000)
 
 EVERY_WAY = pytest.mark.parametrize(
     "sources",
-    [(), (FEED,), (IDS,), (LIST,), (GROUPS,), (FEED, IDS, LIVE), (LIST, GROUPS)],
+    [
+        (),
+        (FEED,),
+        (ENDS,),
+        (FEED, ENDS, LIVE),
+        (IDS,),
+        (LIST,),
+        (GROUPS,),
+        (FEED, IDS, LIVE),
+        (LIST, GROUPS),
+    ],
     ids=lambda sources: "+".join(source.name for source in sources) or "singles",
 )
 
@@ -528,6 +541,41 @@ class TestSources:
             await world.all_told()
 
             assert world.server.counts == {"list": 3, "single": 15}
+
+    @virtual
+    async def test_many_who_join_at_once_read_of_ends_alone(self) -> None:
+        async with a_world(FEED, ENDS) as world:
+            # All of them have begun in the window of a feed that shows what has begun.
+            for job in jobs(300):
+                world.server.lives[job] = Life(-600.0, math.inf)
+                world.join(job, seen_at=EPOCH - 600.0)
+
+            world.start_and_join(["a"], lasts=2.0)
+            await asyncio.sleep(7.0)
+
+            assert world.waits["a"].done()
+            assert world.server.counts == {"ends": 3}
+
+            # Later on there is little to read, and one feed tells it.
+            await asyncio.sleep(10 * 30.0)
+            assert world.server.counts["ends"] == 3
+            assert world.server.counts["feed"] == 10
+
+    @virtual
+    async def test_all_parts_of_a_feed_move_its_window_together(self) -> None:
+        server = Server(latency=1.0)
+        budget = Budget(requests=360_000, per=3600.0, share=1.0, polls=1)
+        async with a_world(ENDS, server=server, budget=budget) as world:
+            world.start_and_join(jobs(30), lasts=math.inf)
+            await asyncio.sleep(8.5)
+            # One part after the other, at 6, 7 and 8: the next window begins at the first.
+            assert world.poller._cursor == EPOCH + 6.0 - OVERLAP
+
+            world.server.fault = lambda request: (
+                Unreachable("no") if request.note.get("part") == "failed" else None
+            )
+            await asyncio.sleep(30.0)
+            assert world.poller._cursor == EPOCH + 6.0 - OVERLAP
 
     @virtual
     async def test_one_answer_may_confirm_an_end_and_tell_all_of_it(self) -> None:
