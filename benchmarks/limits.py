@@ -590,7 +590,7 @@ class Waiting:
     megabytes: float
     plan: str
     goal: int
-    """Three a round (Fivetran: two) and one an ended job (Fivetran: its history too)."""
+    """Three a round (Fivetran: two) and one an ended job."""
 
     @property
     def times_fewer(self) -> float:
@@ -662,8 +662,7 @@ def waiting(
                     requests=len(wire.asked),
                     megabytes=wire.received / 1e6,
                     plan=leased.poller.statistics().plan,
-                    goal=round(hours * 60) * (2 if vendor == "Fivetran" else 3)
-                    + ended * (2 if vendor == "Fivetran" else 1),
+                    goal=round(hours * 60) * (2 if vendor == "Fivetran" else 3) + ended,
                 )
                 for each in waits:
                     each.cancel()
