@@ -24,11 +24,9 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from async_triggers.engine import backoff
 from async_triggers.engine.errors import (
@@ -37,16 +35,17 @@ from async_triggers.engine.errors import (
     TransientError,
     UnreadableReply,
 )
-from async_triggers.engine.jobs import Job
 from async_triggers.engine.planner import (
-    BYTES_PER_REQUEST,
     Plan,
     Planner,
     Situation,
 )
+from async_triggers.engine.waiters import Claims, News, Until, Waiter, Watched
+from async_triggers.engine.walk import Misled, RoundGivenUp, Walk
 from async_triggers.engine.wire import Page, Reply, Request, Row, Source, SourceKind
 
 if TYPE_CHECKING:
+    from async_triggers.engine.jobs import Job
     from async_triggers.engine.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -61,15 +60,10 @@ GIVE_UP_AFTER = 3
 """Failures in a row after which the rest of a round is left to the next one."""
 LEAST_FOR_POLLS = 0.25
 """The part of the account's share that starts leave to polls, however many there are."""
-ROWS_AT_ONCE = 100
-"""Rows that are looked at before the loop may see to others."""
 NEWS_INTERVAL = 600.0
 """Seconds between two pieces of news of one job whose state has not changed."""
 NEWS_PER_SECOND = 10
 """Pieces of news an account may give in a second: a log line costs a millisecond."""
-
-News = Callable[[Job], None]
-Until = Callable[[Job], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,53 +78,7 @@ class PollerStatistics:
     plan: str
 
 
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    future: asyncio.Future[Job]
-    """Takes the end of the wait, or news; then another one takes the end."""
-    interval: float
-    mark: str | None
-    until: Until | None
-    wants_news: bool
-    ends: float
-    """The loop's time at which the patience of the waiter is over."""
-    told: tuple[str, object] | None = None
-    told_at: float = -math.inf
-
-
-@dataclass(slots=True, eq=False)
-class _Watched:
-    """One subject and those who wait for it."""
-
-    waiters: dict[_Waiter, None] = field(default_factory=dict)
-    interval: float = math.inf
-    """The shortest interval that a waiter asked for."""
-    thinned: bool = False
-    """A waiter has left, and perhaps the one with the shortest interval."""
-    known: bool = False
-    """The vendor has shown the job before, so that "gone" needs a second opinion."""
-    doubted: int | None = None
-    """The round in which the vendor first said that the job is gone."""
-    digest: int | None = None
-    """What the last row was judged by, if its job goes on."""
-    untold: bool = False
-    """There was news in that row that had to wait."""
-    failures: int = 0
-    """How often in a row no answer came when the job was asked for singly."""
-
-
-Claims: TypeAlias = list[tuple["_Waiter", Job]]
-"""Who would be told what, if it were confirmed."""
-
 T = TypeVar("T")
-
-
-class _RoundGivenUp(Exception):
-    """Too much went wrong in a row: leave the rest to the next round."""
-
-
-class _Misled(Exception):
-    """A source refused or did not do what it was asked: plan without it."""
 
 
 class Poller:
@@ -154,7 +102,7 @@ class Poller:
         self._planner = Planner()
         self._sweep = sweep
         self._gather = gather
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, Watched] = {}
         self._waiters = 0
         self._changed = asyncio.Event()
         self._grid = math.inf
@@ -249,7 +197,7 @@ class Poller:
             raise asyncio.CancelledError
 
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(
+        waiter = Waiter(
             future=loop.create_future(),
             interval=max(interval, self._vendor.grid_floor),
             mark=mark,
@@ -274,12 +222,12 @@ class Poller:
 
     # No await in these two: membership, the grid and the loop's alarm change together.
 
-    def _join(self, subject: str, waiter: _Waiter, seen_at: float | None) -> None:
+    def _join(self, subject: str, waiter: Waiter, seen_at: float | None) -> None:
         now = asyncio.get_running_loop().time()
         look = None if seen_at is None else seen_at - self._vendor.overlap
         watched = self._watched.get(subject)
         if watched is None:
-            watched = self._watched[subject] = _Watched()
+            watched = self._watched[subject] = Watched()
             self._last_row[subject] = now
 
         # Also behind when the look is newer than the cursor: pages of the walk that is
@@ -305,7 +253,7 @@ class Poller:
             self._changed.set()
             self._stir()
 
-    def _leave(self, subject: str, waiter: _Waiter) -> None:
+    def _leave(self, subject: str, waiter: Waiter) -> None:
         watched = self._watched[subject]
         del watched.waiters[waiter]
         self._waiters -= 1
@@ -414,7 +362,7 @@ class Poller:
         self._round += 1
         try:
             await self._round_through()
-        except _RoundGivenUp:
+        except RoundGivenUp:
             self._failed_rounds += 1
             self._failures += 1
         except PermanentError as error:
@@ -450,7 +398,7 @@ class Poller:
         self.distrust(plan.source, "it fails while single jobs can be asked for")
         return True
 
-    def _second_opinion_due(self, watched: _Watched) -> bool:
+    def _second_opinion_due(self, watched: Watched) -> bool:
         return watched.doubted is not None and self._round >= watched.doubted + 2
 
     async def _round_through(self) -> None:
@@ -462,16 +410,16 @@ class Poller:
         self._owed.update(due)
         self._round_began = None
         self._covered.clear()
-        walk = _Walk(self, due)
+        walk = Walk(self, due)
         while True:
             plan = self._plan(due)
             self._stretch = plan.stretch
             self._joined.clear()
             try:
                 await walk.follow(plan)
-            except _Misled:
+            except Misled:
                 continue
-            except _RoundGivenUp:
+            except RoundGivenUp:
                 if not await self._works_singly(plan, due):
                     raise
 
@@ -583,7 +531,7 @@ class Poller:
 
         return reply, page
 
-    async def _confirm(self, walk: _Walk) -> None:
+    async def _confirm(self, walk: Walk) -> None:
         """Have the ends confirmed that a walk has found and that still are to be."""
         await self.spread(range(walk.unconfirmed), lambda _: walk.confirm())
         await self._singly(walk.doubtful)
@@ -669,7 +617,7 @@ class Poller:
             watched.failures += 1
             failures += 1
             if failures >= GIVE_UP_AFTER and not self._answers:
-                raise _RoundGivenUp
+                raise RoundGivenUp
 
         wanted = [
             subject for subject in dict.fromkeys(subjects) if subject in self._watched
@@ -844,7 +792,7 @@ class Poller:
             await self._singly(subjects)
             return
 
-        walk = _Walk(self, subjects)
+        walk = Walk(self, subjects)
         batches = tuple(
             tuple(subjects[start : start + ids.page])
             for start in range(0, len(subjects), ids.page)
@@ -854,10 +802,10 @@ class Poller:
         )
         try:
             await walk.follow(plan)
-        except _Misled:
+        except Misled:
             await self._singly(subjects)
             return
-        except _RoundGivenUp:
+        except RoundGivenUp:
             # The source of this round has answered, and so does the vendor.
             self.distrust(ids, "it fails while others answer")
             return
@@ -866,7 +814,7 @@ class Poller:
         await self._confirm(walk)
 
     async def _walk_sweep(self, source: Source, count: int) -> None:
-        walk = _Walk(self, ())
+        walk = Walk(self, ())
         plan = Plan(
             source=source,
             singles=(),
@@ -877,9 +825,9 @@ class Poller:
         )
         try:
             await walk.follow(plan)
-        except _Misled:
+        except Misled:
             return
-        except _RoundGivenUp:
+        except RoundGivenUp:
             self.distrust(source, "it fails while others answer")
             return
 
@@ -935,7 +883,7 @@ class Poller:
         watched.digest = digest if going_on else None
         return claims
 
-    def _note_row(self, watched: _Watched, subject: str, row: Row, now: float) -> None:
+    def _note_row(self, watched: Watched, subject: str, row: Row, now: float) -> None:
         """Keep account of who has been seen in a row of his own."""
         watched.known = True
         watched.doubted = None
@@ -947,14 +895,14 @@ class Poller:
         if scope:
             self._scopes[subject] = scope
 
-    def _knows(self, watched: _Watched, digest: int | None, now: float) -> bool:
+    def _knows(self, watched: Watched, digest: int | None, now: float) -> bool:
         """Tell whether a row says nothing new, and nothing that is still to be told."""
         if digest is None or digest != watched.digest:
             return False
 
         return not (watched.untold and self._may_give_news(now))
 
-    def _judge(self, waiter: _Waiter, subject: str, row: Row) -> Job | None:
+    def _judge(self, waiter: Waiter, subject: str, row: Row) -> Job | None:
         """Read a waiter's job from a row; None when it cannot be read."""
         account = self._transport.account
         try:
@@ -980,7 +928,7 @@ class Poller:
             ):
                 self.distrust(source, f"it did not show the end of job {job.id}")
 
-    def _note_progress(self, waiter: _Waiter, job: Job, now: float) -> bool:
+    def _note_progress(self, waiter: Waiter, job: Job, now: float) -> bool:
         """Tell how a job goes on; False where that is to be told another time."""
         told = self._give_news(waiter, job, now)
         if waiter.until is not None and waiter.until(job):
@@ -988,7 +936,7 @@ class Poller:
 
         return told
 
-    def _give_news(self, waiter: _Waiter, job: Job, now: float) -> bool:
+    def _give_news(self, waiter: Waiter, job: Job, now: float) -> bool:
         if not waiter.wants_news:
             return True
 
@@ -1107,182 +1055,9 @@ class Poller:
         return self._server_now
 
 
-class _Walk:
-    """Follows the plan of one round through the pages of its source."""
-
-    def __init__(self, poller: Poller, due: Sequence[str]) -> None:
-        self._poller = poller
-        self._due = due
-        self._seen: set[str] = set()
-        self._spent = 0.0
-        self._cut_short = False
-        # Of a feed: what all of its parts have shown together, and the earliest of the
-        # times from which the next windows of the parts may begin.
-        self._rows = self._size = 0
-        self._resumes: list[float | None] = []
-        # Ends that wait for their confirmation, and how many walks may find more.
-        self._claims: deque[tuple[str, Claims, bool]] = deque()
-        self._found = asyncio.Event()
-        self._walking = 0
-        self.doubtful: list[str] = []
-        """Those that must be asked for singly, since their ends could not be confirmed."""
-
-    async def follow(self, plan: Plan) -> None:
-        """Ask all that the plan's source is to be asked.
-
-        Raise :class:`_RoundGivenUp` when the vendor is in trouble, :class:`_Misled` when
-        the source cannot be used.
-        """
-        if plan.source is None:
-            return
-
-        source = plan.source
-        self._spent = 0.0
-        self._cut_short = False
-        self._rows = self._size = 0
-        self._resumes.clear()
-        try:
-            starts = self._poller.first_requests(plan)
-        except PermanentError as error:
-            self._poller.distrust(source, error.message)
-            raise _Misled from None
-
-        async def pages(start: tuple[str, Request]) -> None:
-            try:
-                await self._pages(plan, source, *start)
-            finally:
-                self._walking -= 1
-                self._found.set()
-
-        self._walking = len(starts)
-        works: list[Callable[[], Awaitable[None]]] = [
-            partial(pages, start) for start in starts
-        ]
-        if plan.requests > len(starts):
-            # Whoever is found on one of many pages need not wait for the last.
-            works += [self.confirm] * self._poller.hands
-
-        try:
-            await self._poller.spread(works, _call)
-        finally:
-            self._walking = 0
-
-        if source.kind is SourceKind.FEED:
-            self._finish_feed(plan, source)
-
-    def _finish_feed(self, plan: Plan, source: Source) -> None:
-        """Take note of a feed when all of its parts have been walked over."""
-        span = 0.0
-        if plan.since is not None and self._poller.server_now is not None:
-            span = self._poller.server_now - plan.since
-
-        whole = not self._cut_short
-        self._poller.planner.learn(
-            source, rows=self._rows, size=self._size, span=span, whole=whole
-        )
-        resumes = [each for each in self._resumes if each is not None]
-        if whole and len(resumes) == len(self._resumes):
-            self._poller.feed_complete(plan.since, min(resumes))
-
-    @property
-    def unconfirmed(self) -> int:
-        """How many ends still wait for their confirmation."""
-        return len(self._claims)
-
-    async def confirm(self) -> None:
-        """Have the ends confirmed that are found, until no more can be."""
-        while self._claims or self._walking:
-            if not self._claims:
-                self._found.clear()
-                await self._found.wait()
-                continue
-
-            subject, claims, feed = self._claims.popleft()
-            if not await self._poller.confirm(subject, claims, feed=feed):
-                self.doubtful.append(subject)
-
-    async def _pages(
-        self, plan: Plan, source: Source, scope: str, first: Request
-    ) -> None:
-        request: Request | None = first
-        rows = size = 0
-        resume: float | None = None
-        opening: Reply | None = None
-        cut_short = False
-        while request is not None:
-            if self._spent >= plan.patience and request is not first:
-                self._cut_short = cut_short = True
-                break
-
-            try:
-                reply, page = await self._poller.ask(request)
-            except TransientError as error:
-                self._poller.note_trouble(error)
-                raise _RoundGivenUp from None
-            except PermanentError as error:
-                if error.scope is Scope.ACCOUNT:
-                    raise
-
-                self._poller.distrust(source, error.message)
-                raise _Misled from None
-
-            if not page.sound:
-                self._poller.distrust(source, "its rows are not what was asked for")
-                raise _Misled
-
-            opening = opening or reply
-            rows += page.count
-            size += len(reply.body)
-            self._spent += 1.0 + len(reply.body) / BYTES_PER_REQUEST
-            if page.resume is not None:
-                resume = max(resume or page.resume, page.resume)
-
-            await self._take(source, page, reply.date)
-            request = page.next
-
-        if source.kind is SourceKind.FEED:
-            self._rows += rows
-            self._size += size
-            if opening is not None:
-                self._resumes.append(self._poller.last_resume(opening, resume))
-        else:
-            self._poller.planner.learn(
-                source, rows=rows, size=size, scope=scope, whole=not cut_short
-            )
-
-    async def _take(self, source: Source, page: Page, date: float | None) -> None:
-        feed = source.kind is SourceKind.FEED
-        for number, (subject, row) in enumerate(page.rows.items(), start=1):
-            if number % ROWS_AT_ONCE == 0:
-                await asyncio.sleep(0)
-
-            self._seen.add(subject)
-            claims = self._poller.see(subject, row, feed=feed)
-            if claims:
-                self._claims.append((subject, claims, feed))
-                self._found.set()
-
-            if source.kind is SourceKind.IDS:
-                self._poller.catch_up(subject, date)
-
-    def left(self, plan: Plan) -> list[str]:
-        """Return those that must be asked for singly after the walk."""
-        unseen: list[str] = []
-        if self._cut_short or (
-            plan.source is not None and plan.source.kind is SourceKind.IDS
-        ):
-            unseen = [key for key in self._due if key not in self._seen]
-
-        return [*plan.singles, *unseen]
-
-
-async def _call(work: Callable[[], Awaitable[None]]) -> None:
-    await work()
-
-
 def _gravest(errors: Sequence[Exception]) -> Exception:
     """Return what weighs most of all that went wrong at the same time."""
-    order = (PermanentError, _Misled, _RoundGivenUp)
+    order = (PermanentError, Misled, RoundGivenUp)
     strange = [error for error in errors if not isinstance(error, order)]
     if strange:
         return strange[0]

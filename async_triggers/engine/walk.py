@@ -1,0 +1,203 @@
+"""One walk through the pages of a source, as a plan says, with what is found on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from async_triggers.engine.errors import PermanentError, Scope, TransientError
+from async_triggers.engine.planner import BYTES_PER_REQUEST
+from async_triggers.engine.wire import SourceKind
+
+if TYPE_CHECKING:
+    from async_triggers.engine.planner import Plan
+    from async_triggers.engine.poller import Poller
+    from async_triggers.engine.waiters import Claims
+    from async_triggers.engine.wire import Page, Reply, Request, Source
+
+ROWS_AT_ONCE = 100
+"""Rows that are looked at before the loop may see to others."""
+
+
+class RoundGivenUp(Exception):
+    """Too much went wrong in a row: leave the rest to the next round."""
+
+
+class Misled(Exception):
+    """A source refused or did not do what it was asked: plan without it."""
+
+
+class Walk:
+    """Follows the plan of one round through the pages of its source."""
+
+    def __init__(self, poller: Poller, due: Sequence[str]) -> None:
+        self._poller = poller
+        self._due = due
+        self._seen: set[str] = set()
+        self._spent = 0.0
+        self._cut_short = False
+        # Of a feed: what all of its parts have shown together, and the earliest of the
+        # times from which the next windows of the parts may begin.
+        self._rows = self._size = 0
+        self._resumes: list[float | None] = []
+        # Ends that wait for their confirmation, and how many walks may find more.
+        self._claims: deque[tuple[str, Claims, bool]] = deque()
+        self._found = asyncio.Event()
+        self._walking = 0
+        self.doubtful: list[str] = []
+        """Those that must be asked for singly, since their ends could not be confirmed."""
+
+    async def follow(self, plan: Plan) -> None:
+        """Ask all that the plan's source is to be asked.
+
+        Raise :class:`RoundGivenUp` when the vendor is in trouble, :class:`Misled` when
+        the source cannot be used.
+        """
+        if plan.source is None:
+            return
+
+        source = plan.source
+        self._spent = 0.0
+        self._cut_short = False
+        self._rows = self._size = 0
+        self._resumes.clear()
+        try:
+            starts = self._poller.first_requests(plan)
+        except PermanentError as error:
+            self._poller.distrust(source, error.message)
+            raise Misled from None
+
+        async def pages(start: tuple[str, Request]) -> None:
+            try:
+                await self._pages(plan, source, *start)
+            finally:
+                self._walking -= 1
+                self._found.set()
+
+        self._walking = len(starts)
+        works: list[Callable[[], Awaitable[None]]] = [
+            partial(pages, start) for start in starts
+        ]
+        if plan.requests > len(starts):
+            # Whoever is found on one of many pages need not wait for the last.
+            works += [self.confirm] * self._poller.hands
+
+        try:
+            await self._poller.spread(works, _call)
+        finally:
+            self._walking = 0
+
+        if source.kind is SourceKind.FEED:
+            self._finish_feed(plan, source)
+
+    def _finish_feed(self, plan: Plan, source: Source) -> None:
+        """Take note of a feed when all of its parts have been walked over."""
+        span = 0.0
+        if plan.since is not None and self._poller.server_now is not None:
+            span = self._poller.server_now - plan.since
+
+        whole = not self._cut_short
+        self._poller.planner.learn(
+            source, rows=self._rows, size=self._size, span=span, whole=whole
+        )
+        resumes = [each for each in self._resumes if each is not None]
+        if whole and len(resumes) == len(self._resumes):
+            self._poller.feed_complete(plan.since, min(resumes))
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many ends still wait for their confirmation."""
+        return len(self._claims)
+
+    async def confirm(self) -> None:
+        """Have the ends confirmed that are found, until no more can be."""
+        while self._claims or self._walking:
+            if not self._claims:
+                self._found.clear()
+                await self._found.wait()
+                continue
+
+            subject, claims, feed = self._claims.popleft()
+            if not await self._poller.confirm(subject, claims, feed=feed):
+                self.doubtful.append(subject)
+
+    async def _pages(
+        self, plan: Plan, source: Source, scope: str, first: Request
+    ) -> None:
+        request: Request | None = first
+        rows = size = 0
+        resume: float | None = None
+        opening: Reply | None = None
+        cut_short = False
+        while request is not None:
+            if self._spent >= plan.patience and request is not first:
+                self._cut_short = cut_short = True
+                break
+
+            try:
+                reply, page = await self._poller.ask(request)
+            except TransientError as error:
+                self._poller.note_trouble(error)
+                raise RoundGivenUp from None
+            except PermanentError as error:
+                if error.scope is Scope.ACCOUNT:
+                    raise
+
+                self._poller.distrust(source, error.message)
+                raise Misled from None
+
+            if not page.sound:
+                self._poller.distrust(source, "its rows are not what was asked for")
+                raise Misled
+
+            opening = opening or reply
+            rows += page.count
+            size += len(reply.body)
+            self._spent += 1.0 + len(reply.body) / BYTES_PER_REQUEST
+            if page.resume is not None:
+                resume = max(resume or page.resume, page.resume)
+
+            await self._take(source, page, reply.date)
+            request = page.next
+
+        if source.kind is SourceKind.FEED:
+            self._rows += rows
+            self._size += size
+            if opening is not None:
+                self._resumes.append(self._poller.last_resume(opening, resume))
+        else:
+            self._poller.planner.learn(
+                source, rows=rows, size=size, scope=scope, whole=not cut_short
+            )
+
+    async def _take(self, source: Source, page: Page, date: float | None) -> None:
+        feed = source.kind is SourceKind.FEED
+        for number, (subject, row) in enumerate(page.rows.items(), start=1):
+            if number % ROWS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+            self._seen.add(subject)
+            claims = self._poller.see(subject, row, feed=feed)
+            if claims:
+                self._claims.append((subject, claims, feed))
+                self._found.set()
+
+            if source.kind is SourceKind.IDS:
+                self._poller.catch_up(subject, date)
+
+    def left(self, plan: Plan) -> list[str]:
+        """Return those that must be asked for singly after the walk."""
+        unseen: list[str] = []
+        if self._cut_short or (
+            plan.source is not None and plan.source.kind is SourceKind.IDS
+        ):
+            unseen = [key for key in self._due if key not in self._seen]
+
+        return [*plan.singles, *unseen]
+
+
+async def _call(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
