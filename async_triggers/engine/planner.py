@@ -32,8 +32,9 @@ ROUNDS_BEFORE_CHANGE = 3
 MEMORY = 0.3
 """The weight of the newest measurement in the moving averages."""
 
-FADING = 0.95
-"""What a feed was measured at counts ever less, by round, while another feed is read."""
+SHORTEST_PAUSE = 2
+LONGEST_PAUSE = 64
+"""Rounds after which a feed that was found long is tried again while another is read."""
 
 FEW_LOOKS = 128
 """Up to so many last looks, each is tried as the beginning of a window."""
@@ -91,11 +92,17 @@ class Plan:
 
 @dataclass(slots=True)
 class Measures:
-    """What asking a source has cost so far. ``rows`` is the size of a walk by scope."""
+    """What asking a source has cost so far.
+
+    ``rows`` is the size of a walk by scope. ``idle`` counts the rounds in which another
+    feed was read, and after ``pause`` of them this one is tried again.
+    """
 
     row_bytes: float = UNKNOWN_ROW
     rows_per_second: float | None = None
     rows: dict[str, float] = field(default_factory=dict)
+    idle: int = 0
+    pause: int = SHORTEST_PAUSE
 
 
 class Planner:
@@ -198,8 +205,8 @@ class Planner:
             self._rivals = 0
             stretch = chosen.requests * 3600.0 / situation.hourly
 
+        self._forget(chosen, self._current, situation)
         self._current = chosen.name
-        self._fade(chosen, situation)
         return Plan(
             source=chosen.source,
             singles=chosen.singles,
@@ -213,16 +220,30 @@ class Planner:
             stretch=stretch,
         )
 
-    def _fade(self, chosen: Plan, situation: Situation) -> None:
-        """Trust old measures of a feed ever less, so that it is tried again one day."""
+    def _forget(self, chosen: Plan, before: str, situation: Situation) -> None:
+        """Forget in time how long another feed was, so that it is tried again.
+
+        What made it long may have been a burst. Each time that it turns out as long again
+        it is left alone for twice as many rounds.
+        """
         if chosen.source is None or chosen.source.kind is not SourceKind.FEED:
             return
 
         for source in situation.sources:
             measures = self._measures.get(source.name)
-            if source is not chosen.source and measures is not None:
-                rate = measures.rows_per_second
-                measures.rows_per_second = None if rate is None else rate * FADING
+            if measures is None or measures.rows_per_second is None:
+                continue
+
+            if source is not chosen.source:
+                measures.idle += 1
+                if measures.idle >= measures.pause:
+                    measures.rows_per_second = None
+                    measures.idle = 0
+                    measures.pause = min(LONGEST_PAUSE, measures.pause * 2)
+            elif before == chosen.name:
+                # It was read, and is worth it.
+                measures.idle = 0
+                measures.pause = SHORTEST_PAUSE
 
     def _settle(self, best: Plan, fitting: Mapping[str, Plan]) -> Plan:
         current = fitting.get(self._current)

@@ -84,15 +84,29 @@ class TestCheapestWay:
         # Nothing keeps it from the cheaper way, in the very next round.
         assert planner.plan(a_situation(10_000, CHANGES, ENDED)).name == "changes"
 
-    def test_a_feed_that_was_too_long_once_is_tried_again(self) -> None:
+    def test_a_feed_that_a_burst_made_long_is_soon_read_again(self) -> None:
         planner = a_planner(rows={(CHANGES, ""): 1000, (ENDED, ""): 20})
-        situation = a_situation(1000, CHANGES, ENDED)
+        names = []
+        for _ in range(20):
+            plan = planner.plan(a_situation(1000, CHANGES, ENDED))
+            names.append(plan.name)
+            assert plan.source is not None
+            planner.learn(plan.source, rows=20, size=20_000, span=120.0)
 
-        names = [planner.plan(situation).name for _ in range(100)]
+        assert names == ["ended"] * 2 + ["changes"] * 18
 
-        again = names.index("changes")
-        assert again > 20
-        assert set(names[:again]) == {"ended"}
+    def test_a_feed_that_stays_long_is_tried_ever_more_rarely(self) -> None:
+        planner = a_planner(rows={(CHANGES, ""): 1000, (ENDED, ""): 20})
+        tries = []
+        for number in range(200):
+            plan = planner.plan(a_situation(1000, CHANGES, ENDED))
+            assert plan.source is not None
+            rows = 1000 if plan.source is CHANGES else 20
+            planner.learn(plan.source, rows=rows, size=rows * 1000, span=120.0)
+            if plan.source is CHANGES:
+                tries.append(number)
+
+        assert tries == [2, 7, 16, 33, 66, 131, 196]
 
     def test_airbyte_few_waiters_in_a_busy_instance_ask_singly(self) -> None:
         planner = a_planner(rows={(CHANGES, ""): 2000})
