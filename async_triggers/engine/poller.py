@@ -133,6 +133,8 @@ class Poller:
         self._round_began: float | None = None
         self._covered: set[str] = set()
         self._joined: set[str] = set()
+        # Whose end a feed has shown in this round, so that it is only to be confirmed.
+        self._shown: set[str] = set()
         self._scopes: dict[str, str] = {}
         self._distrusted: dict[str, float] = {}
         # Confirmations in a row that confirmed nothing, and until when none is tried.
@@ -410,6 +412,7 @@ class Poller:
         self._owed.update(due)
         self._round_began = None
         self._covered.clear()
+        self._shown.clear()
         walk = Walk(self, due)
         while True:
             plan = self._plan(due)
@@ -536,7 +539,7 @@ class Poller:
         await self.spread(range(walk.unconfirmed), lambda _: walk.confirm())
         await self._singly(walk.doubtful)
 
-    async def confirm(self, subject: str, claims: Claims, *, feed: bool) -> bool:
+    async def confirm(self, subject: str, claims: Claims) -> bool:
         """Confirm an end and tell it; False where the job must be asked for singly.
 
         One answer can confirm one end: not where several wait for different runs of it.
@@ -571,9 +574,7 @@ class Poller:
             return False
 
         self._unhelpful = 0
-        if not feed:
-            self._check_feed(subject, job)
-
+        self._check_feed(subject, job)
         for waiter, _ in claims:
             if not waiter.future.done():
                 waiter.future.set_result(job)
@@ -880,6 +881,9 @@ class Poller:
 
                 waiter.future.set_result(job)
 
+        if claims and feed:
+            self._shown.add(subject)
+
         watched.digest = digest if going_on else None
         return claims
 
@@ -916,6 +920,9 @@ class Poller:
 
     def _check_feed(self, subject: str, job: Job) -> None:
         """Distrust a feed that should have told of this end and did not."""
+        if subject in self._shown:
+            return
+
         if job.ended_at is None or self._cursor is None or job.ended_at >= self._cursor:
             return
 

@@ -44,7 +44,7 @@ class Walk:
         self._rows = self._size = 0
         self._resumes: list[float | None] = []
         # Ends that wait for their confirmation, and how many walks may find more.
-        self._claims: deque[tuple[str, Claims, bool]] = deque()
+        self._claims: deque[tuple[str, Claims]] = deque()
         self._found = asyncio.Event()
         self._walking = 0
         self.doubtful: list[str] = []
@@ -120,8 +120,8 @@ class Walk:
                 await self._found.wait()
                 continue
 
-            subject, claims, feed = self._claims.popleft()
-            if not await self._poller.confirm(subject, claims, feed=feed):
+            subject, claims = self._claims.popleft()
+            if not await self._poller.confirm(subject, claims):
                 self.doubtful.append(subject)
 
     async def _pages(
@@ -182,7 +182,7 @@ class Walk:
             self._seen.add(subject)
             claims = self._poller.see(subject, row, feed=feed)
             if claims:
-                self._claims.append((subject, claims, feed))
+                self._claims.append((subject, claims))
                 self._found.set()
 
             if source.kind is SourceKind.IDS:

@@ -607,6 +607,23 @@ class TestSources:
             assert world.server.counts["single"] >= 16
             assert world.told_at["job 7"] < 100.0
 
+    @pytest.mark.parametrize("whole", [True, False])
+    @virtual
+    async def test_a_feed_that_showed_an_end_is_trusted_while_it_is_confirmed(
+        self, *, whole: bool
+    ) -> None:
+        async with a_world(WIDE, confirms=True) as world:
+            world.vendor.tells_all = (lambda job: job) if whole else None
+            for job in jobs(15):
+                world.server.lives[job] = Life(-600.0, -300.0)
+                world.join(job, seen_at=EPOCH - 600.0)
+
+            world.start_and_join(["b"], lasts=100.0)
+            await world.all_told()
+
+            # The window moved past those ends before they were confirmed.
+            assert world.poller._distrusted == {}
+
     @virtual
     async def test_rejected_credentials_are_told_of_by_any_answer(self) -> None:
         async with a_world(LIST, confirms=True) as world:
