@@ -52,7 +52,8 @@ async def ask_and_tell(order: Mapping[str, Any]) -> None:
                 json.loads(await reply.read())
 
             while left and left[-1][0] <= time.time():
-                _ended[left.pop()[1]].set()
+                # On a busy machine its trigger may not have come to wait yet.
+                _ended.setdefault(left.pop()[1], asyncio.Event()).set()
 
             await asyncio.sleep(order["interval"])
 
