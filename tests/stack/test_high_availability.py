@@ -19,7 +19,7 @@ import pytest
 from async_triggers.demo.deployment import Deployment
 from async_triggers.simulator import SimulatorThread
 from tests.stack.dags.high_availability import DBT_JOBS
-from tests.stack.fleet import BADLY, VENDORS, Fleet, Target, targets
+from tests.stack.fleet import BADLY, VENDORS, Fleet, targets
 from tests.stack.postgres import PostgresServer
 
 if TYPE_CHECKING:
