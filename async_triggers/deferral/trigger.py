@@ -12,7 +12,7 @@ import asyncio
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from async_triggers.deferral import compat, events
@@ -299,21 +299,63 @@ class JobTrigger(OneEventTrigger):
 
         Once the task has gone on with the event, a retry of it may wait for the job again.
         """
-        tries = 0
-        ends = asyncio.get_running_loop().time() + CANCEL_PATIENCE
-        while True:
-            try:
-                if not self._fired or await self._judge(leased) is Verdict.CANCEL:
-                    await self.cancel(leased)
-            except TransientError:
-                tries += 1
-                wait = backoff.delay(tries)
-                if asyncio.get_running_loop().time() + wait >= ends:
-                    raise
 
-                await asyncio.sleep(wait)
-            else:
-                return
+        async def judge() -> Verdict:
+            if not self._fired:
+                return Verdict.CANCEL
+
+            verdict = await self._judge(leased)
+            # So it also looks while Airflow has not taken the event in.
+            return Verdict.UNKNOWN if verdict is Verdict.TAKEN_OVER else verdict
+
+        try:
+            await self._cancel_as_judged(leased, judge)
+        except EngineError as error:
+            if self._fired:
+                # Nobody waits for this any more.
+                self.log.warning("%s could not be cancelled: %s", self.title, error)
+
+            raise
+
+    async def _cancel_as_judged(
+        self, leased: LeasedAccount, judge: Callable[[], Awaitable[Verdict]]
+    ) -> Verdict:
+        """Cancel the job if that is the verdict, which is returned.
+
+        While Airflow or the vendor cannot be reached it is tried again, and judged anew:
+        a user who stops a task during an outage means it as well. Raise what the vendor
+        has said last where it could not be cancelled.
+        """
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + CANCEL_PATIENCE
+        tries = 0
+        while True:
+            verdict = await judge()
+            told, again = verdict.value, verdict is Verdict.UNKNOWN
+            failure: EngineError | None = None
+            if verdict is Verdict.CANCEL:
+                # No await between the look and the cancel.
+                try:
+                    await self.cancel(leased)
+                except EngineError as error:
+                    failure, told = error, f"could not be cancelled: {error.message}"
+                    again = isinstance(error, TransientError)
+
+            tries += 1
+            wait = backoff.delay(tries)
+            if not again or loop.time() + wait >= ends:
+                if failure is not None:
+                    raise failure
+
+                if verdict.is_doubtful:
+                    self.log.warning("%s: %s", self.title, told)
+
+                return verdict
+
+            if tries == 1:
+                self.log.warning("%s: %s; trying again", self.title, told)
+
+            await asyncio.sleep(wait)
 
     @property
     def _which_deadline(self) -> str:
@@ -394,40 +436,15 @@ class JobTrigger(OneEventTrigger):
             return told
 
     async def _settle_kill(self, leased: LeasedAccount) -> str:
-        """Learn what happened to the task and act on it; return what was done.
-
-        While Airflow or the vendor cannot be reached it is tried again: a user who stops
-        a task during an outage means it as well.
-        """
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + CANCEL_PATIENCE
-        tries = 0
-        while True:
-            verdict = await self._judge(leased)
-            told, again = verdict.value, verdict is Verdict.UNKNOWN
-            if verdict is Verdict.CANCEL:
-                # No await between the look and the cancel.
-                try:
-                    await self.cancel(leased)
-                except EngineError as error:
-                    told = f"could not be cancelled: {error.message}"
-                    again = isinstance(error, TransientError)
-
-            tries += 1
-            wait = backoff.delay(tries)
-            if not again or loop.time() + wait >= ends:
-                break
-
-            if tries == 1:
-                self.log.warning("%s: %s; trying again", self.title, told)
-
-            await asyncio.sleep(wait)
-
-        told = f"{self.title}: {told}"
-        if again or verdict.is_doubtful:
+        """Learn what happened to the task and act on it; return what was done."""
+        try:
+            verdict = await self._cancel_as_judged(leased, lambda: self._judge(leased))
+        except EngineError as error:
+            told = f"{self.title}: could not be cancelled: {error.message}"
             self.log.warning("%s", told)
+            return told
 
-        return told
+        return f"{self.title}: {verdict.value}"
 
     async def _judge(self, leased: LeasedAccount) -> Verdict:
         """Learn what happened to the task, and what follows for its job."""

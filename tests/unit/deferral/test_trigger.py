@@ -427,6 +427,74 @@ def test_a_thousand_triggers_read_the_connection_once(world: World) -> None:
     assert world.airbyte.record.total < 150
 
 
+@pytest.mark.parametrize(
+    "at_first",
+    [
+        pytest.param(ConnectionError("the database is away"), id="Airflow is away"),
+        pytest.param("deferred", id="Airflow has not taken the event in"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("then", "cancelled"),
+    [
+        pytest.param("failed", True, id="failed"),
+        pytest.param("up_for_retry", False, id="the retry will attach"),
+    ],
+)
+def test_a_late_cancel_looks_again_while_the_task_has_not_gone_on(
+    world: World, at_first: Any, then: str, *, cancelled: bool
+) -> None:
+    trigger = a_trigger(world, end_time=world.now() + 60)
+    world.xcoms["sync", -1]["async_triggers_owner"] = {"try": 1, "job_id": "1"}
+
+    async def go() -> None:
+        world.airbyte.faults.add(
+            Fault(kind="hang", times=None, start_in=30, lasts=200),
+        )
+        world.states["sync", -1] = at_first
+        assert (await the_event(trigger))["cancel"] == "unconfirmed"
+        await asyncio.sleep(330)
+        assert world.state_of(1) == "running"
+        world.states["sync", -1] = then
+        await asyncio.sleep(120)
+
+    asyncio.run(go())
+
+    assert world.state_of(1) == ("cancelled" if cancelled else "running")
+
+
+def test_a_late_cancel_that_fails_is_told(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.airbyte.faults.add(Fault(kind="hang", times=None, start_in=30))
+    world.states["sync", -1] = "failed"
+
+    async def go() -> None:
+        await the_event(a_trigger(world, end_time=world.now() + 60))
+        caplog.clear()
+        await asyncio.sleep(3600)
+
+    asyncio.run(go())
+
+    assert caplog.text.count("Job 1 could not be cancelled") == 1
+
+
+def test_a_late_cancel_of_a_task_that_cannot_be_known_is_told(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.airbyte.faults.add(Fault(kind="hang", times=None, start_in=30, lasts=200))
+    world.states["sync", -1] = ConnectionError("the database is away")
+
+    async def go() -> None:
+        await the_event(a_trigger(world, end_time=world.now() + 60))
+        await asyncio.sleep(3600)
+
+    asyncio.run(go())
+
+    assert world.state_of(1) == "running"
+    assert caplog.text.count("could not be learnt") == 1
+
+
 # Being killed -----------------------------------------------------------------------
 
 
