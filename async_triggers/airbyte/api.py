@@ -66,6 +66,9 @@ START_TIMEOUT = 90.0
 CANCEL_TIMEOUT = 120.0
 # A start whose answer was lost shows up within the minute that the server waits for it.
 START_GRACE = 75.0
+# What is made within it was made by a start, tried again and waiting for its turn; what is
+# made later hardly was.
+START_WINDOW = 300.0
 
 FEED = Source(name="change feed", kind=SourceKind.FEED, page=PAGE)
 # The filter by status takes one value: https://reference.airbyte.com/reference/listjobs.

@@ -169,8 +169,11 @@ class AirbyteTriggerSyncOperator(JobOperator):
         )
 
     async def find_started(self, leased: LeasedAccount, intent: Intent) -> Seen | None:
-        """Look for a job that was made after the intent."""
-        for seen in await self._latest(leased):
+        """Look for the first job that was made after the intent.
+
+        Others may have come after it, but none before it has ended.
+        """
+        for seen in reversed(await self._latest(leased)):
             if intent.at is None:
                 is_later = int(seen.job.id) > int(intent.baseline or 0)
             else:
@@ -181,6 +184,20 @@ class AirbyteTriggerSyncOperator(JobOperator):
                 return seen
 
         return None
+
+    async def is_own_start(
+        self, leased: LeasedAccount, seen: Seen, intent: Intent
+    ) -> bool:
+        """Tell by the time and the schedule: a job does not say who has started it."""
+        created = parse_time(seen.job.started_at)
+        if created is None or intent.at is None:
+            return False
+
+        connection, _ = await self.make_hook().get_airbyte_connection(
+            leased, self.connection_id
+        )
+        is_manual = connection.schedule_type in {"", "manual"}
+        return is_manual and created <= intent.at + api.START_WINDOW
 
     async def find_running(self, leased: LeasedAccount) -> Seen | None:
         """Return the newest job of the connection that has not ended."""

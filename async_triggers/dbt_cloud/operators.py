@@ -399,7 +399,8 @@ class DbtCloudRunJobOperator(JobOperator):
         job_id = await self._resolve(leased)
         after = -math.inf if intent.at is None else float(int(intent.at))
         own = self._cause(intent)
-        for seen, row in await self.make_hook().newest_runs(leased, job_id):
+        # Without a mark the first one is ours: others may have come after it.
+        for seen, row in reversed(await self.make_hook().newest_runs(leased, job_id)):
             if intent.baseline and str(row.get("retrying_run_id")) == intent.baseline:
                 return seen
 
@@ -412,6 +413,12 @@ class DbtCloudRunJobOperator(JobOperator):
                 return seen
 
         return None
+
+    async def is_own_start(
+        self, leased: LeasedAccount, seen: Seen, intent: Intent
+    ) -> bool:
+        """Tell by the mark: without it, other runs of the DAG start runs like ours."""
+        return bool(intent.marker)
 
     async def find_running(self, leased: LeasedAccount) -> Seen | None:
         """Return None: no run is in the way of another, dbt Cloud queues them."""

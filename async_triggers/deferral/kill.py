@@ -24,7 +24,7 @@ class Verdict(Enum):
     )
     TAKEN_OVER = "left alone, another triggerer waits for it"
     RETRY = "left alone, the retry of the task will attach to it"
-    AGAIN = "left alone: nobody stopped the task, and its next attempt attaches to it"
+    AGAIN = "left alone: the task goes on, and knows the job when it is on a worker"
     NO_TOKEN = (
         "left alone: the task is still deferred and pushed no owner token, so a takeover"  # noqa: S105
         " cannot be told from a clear; call claim() before defer()"
@@ -44,20 +44,25 @@ def judge_kill(  # noqa: PLR0911 - the rows of a table
     job: Job | Exception,
     job_id: str,
     attempt: int,
+    sought: str | None = None,
+    is_found_again: bool = False,
     stops_whatever_runs: bool = False,
 ) -> Verdict:
     """Decide from what was learnt; an exception stands for what could not be.
 
     ``state`` is the task's state now (None: the task or its run is gone), ``token`` the
     (attempt, job id) that the task pushed last, ``attempt`` the one that this trigger
-    belongs to. ``stops_whatever_runs`` tells that the vendor's cancel names no job, and
-    that its jobs cannot be told apart. The first case that applies wins.
+    belongs to. ``sought`` stands for the job in the token of an attempt that does not know
+    its id yet, and looks for it. ``is_found_again`` tells that the task does so whenever it
+    is on a worker, resumed by another triggerer or cleared, and knows then what to do.
+    ``stops_whatever_runs`` tells that the vendor's cancel names no job, and that its jobs
+    cannot be told apart. The first case that applies wins.
     """
     if isinstance(job, Job) and job.state.is_terminal:
         return Verdict.ENDED
 
     if isinstance(token, tuple) and token[0] > attempt:
-        if token[1] == job_id:
+        if token[1] in {job_id, sought}:
             return Verdict.REATTACHED
 
         replaced = stops_whatever_runs and token[1] != IDLE
@@ -75,7 +80,7 @@ def judge_kill(  # noqa: PLR0911 - the rows of a table
     if state == "up_for_retry" and isinstance(token, tuple) and token[0] == attempt:
         return Verdict.RETRY
 
-    return Verdict.CANCEL
+    return Verdict.AGAIN if is_found_again and state in _GOES_ON else Verdict.CANCEL
 
 
 IDLE = ""

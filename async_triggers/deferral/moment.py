@@ -28,6 +28,7 @@ class MomentTrigger(BaseTrigger):
     def __init__(self, moment: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Airflow's is not typed
         self.moment = moment
+        self._fired = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the classpath and the arguments."""
@@ -41,4 +42,6 @@ class MomentTrigger(BaseTrigger):
         while (left := self.moment - wall_clock()) > 0:  # noqa: ASYNC110 - only time
             await asyncio.sleep(min(left, LONGEST_SLEEP))
 
+        # A trigger that lingers after its event is told to kill.
+        self._fired = True
         yield TriggerEvent(self.moment)

@@ -54,6 +54,7 @@ from async_triggers.deferral.errors import (
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, wall_clock
 from async_triggers.deferral.kill import IDLE, Verdict, judge_stop
+from async_triggers.deferral.lost_start import LostStartTrigger
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.one_event import BACKSTOP
 from async_triggers.deferral.record import (
@@ -174,6 +175,15 @@ class JobOperator(BaseOperator):
         """Look for the job of a start whose answer was lost."""
 
     @abstractmethod
+    async def is_own_start(
+        self, leased: LeasedAccount, seen: Seen, intent: Intent
+    ) -> bool:
+        """Tell whether a running job that was found so is hardly somebody else's.
+
+        A task that goes on waits for it in any case; one that was stopped cancels it.
+        """
+
+    @abstractmethod
     async def find_running(self, leased: LeasedAccount) -> Seen | None:
         """Look for the job that is in the way of a start.
 
@@ -261,8 +271,13 @@ class JobOperator(BaseOperator):
         record = self._read_record(context)
         unsettled = self._note_unsettled(context)
         step = decide(record, fingerprint=self.fingerprint(), max_tries=ti.max_tries)
-        attaches = record is not None and step is Next.REATTACH
-        self._claim(context, (record and record.job_id) or IDLE if attaches else IDLE)
+        told = IDLE
+        if record is not None and step is Next.FIND:
+            told = record.intent.name
+        elif record is not None and step is Next.REATTACH:
+            told = record.job_id or IDLE
+
+        self._claim(context, told)
         execution_deadline = self._execution_deadline(context)
         ends = min(
             (each for each in (end_time, execution_deadline) if each is not None),
@@ -339,7 +354,7 @@ class JobOperator(BaseOperator):
             try:
                 seen, owned = at_once(starting.get_job())
             except Later as later:
-                self._wait_for_time(later, end_time, starting.superseded)
+                self._wait_for_time(context, later, end_time, starting.superseded)
             except Behind as behind:
                 self._wait_behind(behind.seen, end_time, starting.superseded)
             else:
@@ -510,7 +525,11 @@ class JobOperator(BaseOperator):
             raise JobTimedOut(outcome.message, job=outcome.job)
 
     def _wait_for_time(
-        self, later: Later, end_time: float | None, superseded: str | None
+        self,
+        context: Context,
+        later: Later,
+        end_time: float | None,
+        superseded: str | None,
     ) -> None:
         """Wait until the start can be tried again."""
         seconds = later.seconds
@@ -528,8 +547,10 @@ class JobOperator(BaseOperator):
             seconds,
         )
         if self.deferrable:
+            trigger = self._moment_trigger(context, moment)
+            self._stop_if_killed()
             self.defer(
-                trigger=MomentTrigger(moment),
+                trigger=trigger,
                 method_name="execute_start",
                 kwargs={"waiting": self._carry(end_time, superseded)},
                 timeout=self._backstop(end_time),
@@ -539,6 +560,27 @@ class JobOperator(BaseOperator):
             await asyncio.sleep(seconds)
 
         self._ask(pause)
+
+    def _moment_trigger(self, context: Context, moment: float) -> MomentTrigger:
+        """Return what waits; while a start is looked for, what looks when it is killed."""
+        record, cls = self._read_record(context), type(self)
+        if (
+            record is None
+            or record.job_id is not None
+            or record.fingerprint != self.fingerprint()
+            or not self.cancel_on_kill
+            or not cls.__module__.startswith("async_triggers.")
+        ):
+            return MomentTrigger(moment)
+
+        self._claim(context, record.intent.name)
+        return LostStartTrigger(
+            moment,
+            f"{cls.__module__}.{cls.__qualname__}",
+            constructor_arguments(self, JobOperator),
+            context["ti"].max_tries,
+            record.to_json(),
+        )
 
     def _carry(self, end_time: float | None, superseded: str | None) -> dict[str, Any]:
         """Return what the task must know when it comes back to the start."""
@@ -734,20 +776,15 @@ class JobOperator(BaseOperator):
             # Airflow calls it while it handles the end of execution_timeout.
             self._verdict = Verdict.CANCEL
 
-        account, job_id = self._account, self._job_id
-        if (
-            account is not None
-            and job_id is not None
-            and self._owned
-            and self.cancel_on_kill
-        ):
+        account, main = self._account, self._main
+        wanted = self._job_to_stop()
+        if account is not None and wanted is not None and self.cancel_on_kill:
             self._killing = threading.Thread(
-                target=self._settle_from_thread, args=(account, job_id), daemon=True
+                target=self._settle_from_thread, args=(account, wanted), daemon=True
             )
             self._killing.start()
             self._killing.join(KILL_JOIN)
 
-        main = self._main
         if main is not None and self._interruptible and self._runner is not None:
             self._runner.get_loop().call_soon_threadsafe(main.cancel)
 
@@ -764,27 +801,57 @@ class JobOperator(BaseOperator):
 
         return self._verdict
 
-    def _settle_from_thread(self, account: Account, job_id: str) -> None:
+    def _job_to_stop(self) -> str | Intent | None:
+        """Return the job of our own, or the intent of a start that was not answered."""
+        if self._job_id is not None:
+            return self._job_id if self._owned else None
+
+        main, record = self._main, self._carried
+        # A start that is under way is answered first, and its job is stopped then.
+        is_starting = main is not None and not main.done() and not self._interruptible
+        if record is None or record.job_id is not None or is_starting:
+            return None
+
+        return record.intent if record.fingerprint == self.fingerprint() else None
+
+    def _settle_from_thread(self, account: Account, wanted: str | Intent) -> None:
+        is_lost = isinstance(wanted, Intent)
+        name = (
+            "The job of a start that was not answered" if is_lost else f"Job {wanted}"
+        )
         verdict = self._learn_verdict()
         if verdict is not Verdict.CANCEL:
-            self.log.warning("Job %s: %s", job_id, verdict.value)
+            self.log.warning("%s: %s", name, verdict.value)
             return
 
         hook = self.make_hook()
 
-        async def cancel() -> None:
+        async def cancel() -> bool:
             async with (
                 asyncio.timeout(KILL_JOIN),
                 hook.lease(account=account, linger=0) as leased,
             ):
-                await self.cancel(leased, job_id)
+                if not isinstance(wanted, Intent):
+                    await self.cancel(leased, wanted)
+                    return True
+
+                seen = await self.find_started(leased, wanted)
+                if seen is None or not await self.is_own_start(leased, seen, wanted):
+                    return False
+
+                await self.cancel(leased, seen.job.id)
+                return True
 
         try:
-            asyncio.run(cancel())
+            is_cancelled = asyncio.run(cancel())
         except (EngineError, TimeoutError) as error:
-            self.log.warning("Job %s could not be cancelled: %s", job_id, error)
+            self.log.warning("%s could not be cancelled: %s", name, error)
+            return
+
+        if is_cancelled:
+            self.log.info("%s was cancelled, because the task was stopped", name)
         else:
-            self.log.info("Job %s was cancelled, because the task was stopped", job_id)
+            self.log.warning("%s was not found, or is perhaps somebody else's", name)
 
     def _cancel_late(self, job_id: str) -> None:
         """Cancel after a deadline, on the worker, when nobody confirmed it before."""
@@ -820,7 +887,8 @@ class JobOperator(BaseOperator):
         if store is None:
             return self._carried
 
-        return read_record(store.get(KEY))
+        self._carried = read_record(store.get(KEY))
+        return self._carried
 
     def _write(self, context: Context, record: Record) -> None:
         self._carried = record

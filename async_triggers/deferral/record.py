@@ -33,6 +33,11 @@ class Intent:
     baseline: str = ""
     marker: str = ""
 
+    @property
+    def name(self) -> str:
+        """Name it in the owner token of an attempt that looks for what came of it."""
+        return f"sought: {self.at} {self.baseline}{self.marker}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:

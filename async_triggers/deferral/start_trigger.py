@@ -15,14 +15,12 @@ before it asks: one that was frozen meanwhile finds another name there, and asks
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -34,6 +32,12 @@ from async_triggers.deferral.errors import (
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import patiently, wall_clock
 from async_triggers.deferral.kill import IDLE
+from async_triggers.deferral.lost_start import (
+    NOTHING,
+    build_operator,
+    settle_job,
+    settle_lost,
+)
 from async_triggers.deferral.one_event import (
     OneEventTrigger,
     insist,
@@ -81,8 +85,6 @@ LAST_ANSWER = 90.0
 """Seconds for the answer of a start that is under way when the deadline comes."""
 BREATH = 5.0
 """Seconds between the end of another job and the next look."""
-KILL_SEARCH = 5.0
-"""Seconds between two looks for the job of a start that was not answered."""
 
 _turns: WeakKeyDictionary[LeasedAccount, asyncio.Semaphore] = WeakKeyDictionary()
 
@@ -173,17 +175,9 @@ class StartTrigger(OneEventTrigger):
             return await self._wait_for(task, seen, leased)
 
     def _make_task(self) -> JobOperator:
-        module, _, name = self.operator.rpartition(".")
-        cls = getattr(import_module(module), name)
-        ti = self.task_instance
-        task: JobOperator = cls(
-            task_id="start" if ti is None else ti.task_id, **self.arguments
+        return build_operator(
+            self.operator, self.arguments, self.task_instance, self.max_tries
         )
-        task.check_arguments()
-        if ti is not None:
-            task.begin_attempt(ti, self.max_tries)
-
-        return task
 
     async def _get_job(
         self, task: JobOperator, desk: _TriggerDesk
@@ -389,7 +383,7 @@ class StartTrigger(OneEventTrigger):
                 or not record.owned
                 or step not in {Next.REATTACH, Next.FIND}
             ):
-                return "Nothing was started"
+                return NOTHING
 
             account = await patiently(
                 hook.known_account,
@@ -397,14 +391,10 @@ class StartTrigger(OneEventTrigger):
                 what=f"Cancelling with the connection {hook.conn_id!r}",
             )
             async with hook.lease(account=account) as leased:
-                seen: Seen | str | None = record.job_id
-                if seen is None:
-                    seen = await self._search(task, leased, record)
+                if record.job_id is None:
+                    return await settle_lost(task, leased, record, ti)
 
-                if seen is None:
-                    return "Nothing was started"
-
-                return await self._settle_job(task, seen, leased)
+                return await settle_job(task, leased, record.job_id, ti)
         except (EngineError, TimeoutError) as error:
             told = f"What was started could not be cancelled: {error}"
             self.log.warning("%s", told)
@@ -415,40 +405,13 @@ class StartTrigger(OneEventTrigger):
     ) -> str:
         """Wait for the answer of a start, and settle the kill of what it started."""
         await start.settled(task)
-        seen = start.seen
         if start.is_lost:
-            seen = await self._search(task, leased, start.record)
+            return await settle_lost(task, leased, start.record, self.task_instance)
 
-        if seen is None:
-            return "Nothing was started"
+        if start.seen is None:
+            return NOTHING
 
-        return await self._settle_job(task, seen, leased)
-
-    async def _settle_job(
-        self, task: JobOperator, seen: Seen | str, leased: LeasedAccount
-    ) -> str:
-        inner = task.make_trigger(
-            seen, owned=True, end_time=None, execution_deadline=None
-        )
-        inner.task_instance = self.task_instance
-        return await inner._settle_kill(leased)  # noqa: SLF001 - its kill is ours
-
-    async def _search(
-        self, task: JobOperator, leased: LeasedAccount, record: Record
-    ) -> Seen | None:
-        """Look for the job of a start that was not answered, until it must show."""
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + task.start_grace + KILL_SEARCH
-        while True:
-            with contextlib.suppress(TransientError):
-                seen = await task.find_started(leased, record.intent)
-                if seen is not None:
-                    return seen
-
-            if loop.time() >= ends:
-                return None
-
-            await asyncio.sleep(KILL_SEARCH)
+        return await settle_job(task, leased, start.seen, self.task_instance)
 
 
 class _Start:

@@ -414,7 +414,7 @@ class JobTrigger(OneEventTrigger):
         """Begin what goes on by itself, however ``on_kill`` is interrupted."""
         name = f"settle the kill of job {self.shown_id}"
         if self._leased is not None:
-            return self._leased.run_errand(self._settle_kill(self._leased), name)
+            return self._leased.run_errand(self.settle_kill(self._leased), name)
 
         # Killed before its connection was known, which takes seconds on a triggerer that
         # has just started: there is no account yet whose errand this could be.
@@ -429,16 +429,30 @@ class JobTrigger(OneEventTrigger):
                 what=f"Waiting for the connection {self.conn_id!r}",
             )
             async with hook.lease(account=account) as leased:
-                return await self._settle_kill(leased)
+                return await self.settle_kill(leased)
         except EngineError as error:
             told = f"{self.title} could not be cancelled: {error.message}"
             self.log.warning("%s", told)
             return told
 
-    async def _settle_kill(self, leased: LeasedAccount) -> str:
-        """Learn what happened to the task and act on it; return what was done."""
+    async def settle_kill(
+        self,
+        leased: LeasedAccount,
+        *,
+        sought: str | None = None,
+        is_found_again: bool = False,
+    ) -> str:
+        """Learn what happened to the task and act on it; return what was done.
+
+        For the other arguments see :func:`.kill.judge_kill`.
+        """
         try:
-            verdict = await self._cancel_as_judged(leased, lambda: self._judge(leased))
+            verdict = await self._cancel_as_judged(
+                leased,
+                lambda: self._judge(
+                    leased, sought=sought, is_found_again=is_found_again
+                ),
+            )
         except EngineError as error:
             told = f"{self.title}: could not be cancelled: {error.message}"
             self.log.warning("%s", told)
@@ -446,7 +460,13 @@ class JobTrigger(OneEventTrigger):
 
         return f"{self.title}: {verdict.value}"
 
-    async def _judge(self, leased: LeasedAccount) -> Verdict:
+    async def _judge(
+        self,
+        leased: LeasedAccount,
+        *,
+        sought: str | None = None,
+        is_found_again: bool = False,
+    ) -> Verdict:
         """Learn what happened to the task, and what follows for its job."""
         ti = self.task_instance
         assert ti is not None  # noqa: S101 - the callers looked
@@ -461,6 +481,8 @@ class JobTrigger(OneEventTrigger):
             job=job,
             job_id=self.shown_id,
             attempt=ti.try_number,
+            sought=sought,
+            is_found_again=is_found_again,
             stops_whatever_runs=self.stops_whatever_runs,
         )
 

@@ -47,6 +47,9 @@ DASHBOARD = "https://fivetran.com/dashboard/connections"
 # https://fivetran.com/docs/rest-api/pagination: "limit" from 1 to 1000.
 PAGE = 1000
 START_TIMEOUT = 90.0
+# A sync that begins within it was started by a start, tried again and waiting for its turn;
+# one that begins later hardly was.
+START_WINDOW = 300.0
 # Stopping a sync takes up to a minute, and pausing one waits for that and may fail
 # although it has worked, so that its answer is not worth much:
 # https://fivetran.com/docs/rest-api/troubleshooting/pause-connector-500-error

@@ -23,6 +23,7 @@ from async_triggers.engine.errors import (
     TransientError,
 )
 from async_triggers.engine.jobs import Job, JobState, Seen
+from async_triggers.engine.wire import parse_time
 from async_triggers.fivetran import api
 from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.fivetran.links import FivetranConnectionLink
@@ -292,6 +293,30 @@ class FivetranOperator(JobOperator):
             or (run.resync and connection.historical and not run.historical)
         )
         return Seen(job=job, at=now) if moved else None
+
+    async def is_own_start(
+        self, leased: LeasedAccount, seen: Seen, intent: Intent
+    ) -> bool:
+        """Tell by the time and the schedule: a sync does not say who has started it.
+
+        Where the look comes late, the history tells when the sync began.
+        """
+        hook, run = self.make_hook(), api.Run.from_id(intent.baseline)
+        connection, now = await hook.get_fivetran_connection(leased, run.connection_id)
+        if connection.schedule_type != api.MANUAL or now is None or intent.at is None:
+            return False
+
+        latest = intent.at + api.START_WINDOW
+        if now <= latest:
+            return True
+
+        since, until = api.history_window(run, now=now)
+        records = await hook.list_syncs(
+            leased, run.connection_id, since=since, until=until
+        )
+        own = api.records_of(run, records)
+        began = parse_time(own[0].start) if own else None
+        return began is not None and own[0].end is None and began <= latest
 
     async def find_running(self, leased: LeasedAccount) -> Seen | None:
         """Return the sync that is under way."""

@@ -386,7 +386,7 @@ class Task:
             assert timeout is None or isinstance(timeout, timedelta)
             return Deferral(
                 classpath,
-                {} if is_moment else _crossed(arguments),
+                _crossed(arguments),
                 deferred.method_name,
                 _crossed(dict(deferred.kwargs or {})),
                 timeout,

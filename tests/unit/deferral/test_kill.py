@@ -50,6 +50,58 @@ def test_a_newer_attempt_decides_whatever_the_state(state: Any) -> None:
     assert judge(state, (3, "9")) is Verdict.CANCEL
 
 
+@pytest.mark.parametrize("token", [None, UNKNOWN, (1, "1"), (2, "sought")])
+@pytest.mark.parametrize(
+    ("state", "verdict"),
+    [
+        ("scheduled", Verdict.AGAIN),
+        ("queued", Verdict.AGAIN),
+        ("running", Verdict.AGAIN),
+        ("failed", Verdict.CANCEL),
+        ("success", Verdict.CANCEL),
+        ("restarting", Verdict.CANCEL),
+        (None, Verdict.CANCEL),
+    ],
+)
+def test_a_job_that_the_task_looks_for_on_a_worker_is_left_to_it(
+    state: Any, token: Any, verdict: Verdict
+) -> None:
+    found = judge_kill(
+        state=state,
+        token=token,
+        job=RUNNING,
+        job_id="1",
+        attempt=2,
+        sought="sought",
+        is_found_again=True,
+    )
+
+    assert found is verdict
+
+
+@pytest.mark.parametrize("state", [*OTHER_STATES, "deferred", "up_for_retry", UNKNOWN])
+@pytest.mark.parametrize(
+    ("token", "verdict"),
+    [
+        ((3, "sought"), Verdict.REATTACHED),
+        ((3, "sought elsewhere"), Verdict.CANCEL),
+    ],
+)
+def test_a_job_that_a_newer_attempt_looks_for_is_left_to_it(
+    state: Any, token: Any, verdict: Verdict
+) -> None:
+    found = judge_kill(
+        state=state,
+        token=token,
+        job=RUNNING,
+        job_id="1",
+        attempt=2,
+        sought="sought",
+    )
+
+    assert found is verdict
+
+
 @pytest.mark.parametrize("state", [*OTHER_STATES, "deferred", "up_for_retry", UNKNOWN])
 @pytest.mark.parametrize(
     ("token", "verdict"),

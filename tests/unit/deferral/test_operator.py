@@ -590,6 +590,21 @@ def test_a_worker_that_dies_with_the_answer_leaves_one_job(
     assert world.starts == 1
 
 
+def test_a_lost_start_is_the_first_job_since_not_the_newest(world: World) -> None:
+    lives(world, "running:3 succeeded")
+    task = Task(world, DEFERRABLE)
+    world.airbyte.faults.add(a_lost_start("reset", takes_effect=True))
+    world.airbyte.faults.add(
+        Fault(kind="status", method="GET", path="*/jobs", times=None, lasts=90)
+    )
+    deferral = deferred(task.execute())
+    world.pass_time(100)
+    foreign = world.airbyte.add_job(TARGET, "running")
+
+    assert task.resume(deferral, task.wait(deferral)) == 1
+    assert world.state_of(foreign) == "running"
+
+
 def test_a_task_cleared_after_its_start_was_lost_starts_anew(world: World) -> None:
     lives(world, FOREVER, "running:3 succeeded")
     task = Task(world, DEFERRABLE)

@@ -611,6 +611,69 @@ class TestOnAWorker:
         assert world.running == []
 
     @every_vendor
+    @pytest.mark.parametrize("state", ["failed", "running"])
+    def test_a_task_that_looks_for_a_lost_start_stops_its_job(
+        self, case: Case, world: KillWorld, state: str
+    ) -> None:
+        task = a_task(world, deferrable=False)
+        world.states["sync", -1] = state
+        path = f"*{STARTS[case.name]}"
+        world.airbyte.faults.add(
+            Fault(kind="reset", method="POST", path=path, takes_effect=True)
+        )
+        away = Fault(kind="status", method="GET", status=502, times=None, lasts=30)
+
+        def listen(asked: SimRequest) -> None:
+            if asked.method == "POST" and asked.path.endswith(STARTS[case.name]):
+                world.on_request.remove(listen)
+                world.airbyte.faults.add(away)
+
+        world.on_request.append(listen)
+        stop_after(task, 45.0)
+
+        with pytest.raises(TaskKilled):
+            task.execute()
+
+        assert world.starts == 1
+        assert world.cancels == (1 if state == "failed" else 0)
+        assert len(world.running) == (0 if state == "failed" else 1)
+
+    @every_vendor
+    def test_a_start_that_was_lost_and_took_no_effect_stops_nobody_elses_job(
+        self, case: Case, world: KillWorld
+    ) -> None:
+        """Two minutes later the schedule of the vendor, or somebody, starts a job."""
+        task = a_task(
+            world,
+            deferrable=False,
+            **({"schedule_type": None} if case.name == "fivetran" else {}),
+        )
+        simulator: Any = world.airbyte
+        if case.name == "airbyte":
+            simulator.connections["c"].schedule_type = "cron"
+        elif case.name == "fivetran":
+            simulator.change("c", schedule_type="auto")
+
+        fault: dict[str, Any] = {"method": "POST", "path": f"*{STARTS[case.name]}"}
+        world.airbyte.faults.add(Fault(kind="reset", **fault))
+        world.signals.append((15.0, world.run_another))
+        away: dict[str, Any] = {"kind": "status", "method": "GET", "times": None}
+
+        def listen(asked: SimRequest) -> None:
+            if asked.method == "POST" and asked.path.endswith(STARTS[case.name]):
+                world.on_request.remove(listen)
+                world.airbyte.faults.add(Fault(status=502, lasts=30, **away))
+
+        world.on_request.append(listen)
+        stop_after(task, 45.0)
+
+        with pytest.raises(TaskKilled):
+            task.execute()
+
+        assert world.cancels == 0
+        assert len(world.running) == 1
+
+    @every_vendor
     def test_a_task_that_airflow_lost_sight_of_leaves_its_job_to_the_next_attempt(
         self, case: Case, world: KillWorld
     ) -> None:

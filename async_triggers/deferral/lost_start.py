@@ -1,0 +1,225 @@
+"""Stopping a task while a start is looked for that was not answered.
+
+Nobody has the id of a job that such a start has made. Where its task is stopped, the
+trigger looks for it by the intent that was written down before, and cancels it under the
+rules of any kill (:mod:`async_triggers.deferral.kill`), unless it may as well be somebody
+else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from async_triggers.deferral.hook import patiently
+from async_triggers.deferral.moment import MomentTrigger
+from async_triggers.deferral.one_event import run_alone, see_through
+from async_triggers.deferral.record import Record, read_record
+from async_triggers.deferral.trigger import CANCEL_PATIENCE, PATIENCE_WITH_CONNECTION
+from async_triggers.engine import backoff
+from async_triggers.engine.errors import EngineError, TransientError
+
+if TYPE_CHECKING:
+    from async_triggers.deferral.operator import JobOperator
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Seen
+
+PAUSE = 5.0
+"""Seconds between two looks for the job of a start that was not answered."""
+NOTHING = "Nothing was started"
+
+
+class LostStartTrigger(MomentTrigger):
+    """Yields one event when it is time to look again for a start that was not answered.
+
+    A user who stops the task meanwhile means the job as well that it may have started.
+
+    :param moment: the moment in epoch seconds
+    :param operator: the classpath of the operator
+    :param arguments: the arguments of its constructor, as they were rendered
+    :param max_tries: Airflow's ``max_tries`` of the attempt
+    :param record: what was written down before the start
+    """
+
+    def __init__(
+        self,
+        moment: float,
+        operator: str,
+        arguments: Mapping[str, Any],
+        max_tries: int,
+        record: Mapping[str, Any],
+    ) -> None:
+        super().__init__(moment)
+        self.operator = operator
+        self.arguments = arguments
+        self.max_tries = max_tries
+        self.record = record
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the classpath and the arguments."""
+        return (
+            "async_triggers.deferral.lost_start.LostStartTrigger",
+            {
+                "moment": self.moment,
+                "operator": self.operator,
+                "arguments": self.arguments,
+                "max_tries": self.max_tries,
+                "record": self.record,
+            },
+        )
+
+    async def on_kill(self) -> None:
+        """Look for the job, and cancel it if the user's intention says so.
+
+        Airflow interrupts this after a second; what it has begun goes on by itself.
+        """
+        if self._fired or self.task_instance is None:
+            return
+
+        told = await see_through(
+            run_alone(self._settle(), "settle the kill of a lost start")
+        )
+        if told is not None:
+            self.log.info("%s", told)
+
+    async def _settle(self) -> str:
+        record = read_record(self.record)
+        try:
+            task = self._make_task()
+            hook = task.make_hook()
+            if record is None or not task.cancel_on_kill:
+                return NOTHING
+
+            account = await patiently(
+                hook.known_account,
+                patience=PATIENCE_WITH_CONNECTION,
+                what=f"Cancelling with the connection {hook.conn_id!r}",
+            )
+            async with hook.lease(account=account) as leased:
+                return await settle_lost(
+                    task, leased, record, self.task_instance, is_found_again=True
+                )
+        except Exception as error:  # noqa: BLE001 - whatever a release may have changed
+            told = f"What was started could not be cancelled: {error}"
+            self.log.warning("%s", told)
+            return told
+
+    def _make_task(self) -> JobOperator:
+        return build_operator(
+            self.operator, self.arguments, self.task_instance, self.max_tries
+        )
+
+
+def build_operator(
+    classpath: str, arguments: Mapping[str, Any], ti: Any, max_tries: int
+) -> JobOperator:
+    """Build a task's operator on the triggerer; raise whatever its constructor does."""
+    module, _, name = classpath.rpartition(".")
+    cls = getattr(import_module(module), name)
+    task: JobOperator = cls(task_id="start" if ti is None else ti.task_id, **arguments)
+    task.check_arguments()
+    if ti is not None:
+        task.begin_attempt(ti, max_tries)
+
+    return task
+
+
+async def settle_lost(
+    task: JobOperator,
+    leased: LeasedAccount,
+    record: Record,
+    ti: Any,
+    *,
+    is_found_again: bool = False,
+) -> str:
+    """Settle the kill of a start that was not answered; return what was done.
+
+    ``is_found_again`` tells that the record is in the state store, where the task looks
+    whenever it is on a worker.
+    """
+    try:
+        seen = await _search(task, leased, record)
+    except EngineError as error:
+        told = (
+            f"The job of a start that was not answered could not be looked for: {error}"
+        )
+        task.log.warning("%s", told)
+        return told
+
+    if seen is None:
+        return NOTHING
+
+    job = seen.job
+    if not job.state.is_terminal and not await _is_own(task, leased, seen, record):
+        told = (
+            f"{job.title}: left alone: the start that was not answered may have made it,"
+            " but so may somebody else"
+        )
+        task.log.warning("%s", told)
+        return told
+
+    return await settle_job(
+        task,
+        leased,
+        seen,
+        ti,
+        sought=record.intent.name,
+        is_found_again=is_found_again,
+    )
+
+
+async def settle_job(
+    task: JobOperator,
+    leased: LeasedAccount,
+    seen: Seen | str,
+    ti: Any,
+    *,
+    sought: str | None = None,
+    is_found_again: bool = False,
+) -> str:
+    """Settle the kill of a job of the task's own; return what was done.
+
+    For the last arguments see :func:`.kill.judge_kill`.
+    """
+    trigger = task.make_trigger(
+        seen, owned=True, end_time=None, execution_deadline=None
+    )
+    trigger.task_instance = ti
+    return await trigger.settle_kill(
+        leased, sought=sought, is_found_again=is_found_again
+    )
+
+
+async def _search(
+    task: JobOperator, leased: LeasedAccount, record: Record
+) -> Seen | None:
+    """Look for the job by its intent; None when it must have shown up and has not."""
+    loop = asyncio.get_running_loop()
+    shows = loop.time() + task.start_grace + PAUSE
+    ends = loop.time() + CANCEL_PATIENCE
+    failures = 0
+    while True:
+        pause = PAUSE
+        try:
+            seen = await task.find_started(leased, record.intent)
+        except TransientError:
+            failures += 1
+            pause = max(PAUSE, backoff.delay(failures))
+            if loop.time() + pause >= ends:
+                raise
+        else:
+            if seen is not None or loop.time() >= shows:
+                return seen
+
+        await asyncio.sleep(pause)
+
+
+async def _is_own(
+    task: JobOperator, leased: LeasedAccount, seen: Seen, record: Record
+) -> bool:
+    try:
+        return await task.is_own_start(leased, seen, record.intent)
+    except EngineError:
+        return False

@@ -1,0 +1,464 @@
+"""A task that is stopped while a start is looked for that was not answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
+from async_triggers.deferral.lost_start import LostStartTrigger
+from async_triggers.deferral.moment import MomentTrigger
+from async_triggers.simulator import Fault
+from tests.unit.deferral.stage import Deferral, Task, TaskInstance, deferred, log
+from tests.unit.deferral.vendors import (
+    CASES,
+    TARGET,
+    Case,
+    VendorWorld,
+    every_vendor,
+    make_vendor_world,
+)
+
+if TYPE_CHECKING:
+    from async_triggers.simulator.exchange import SimRequest
+
+AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
+STARTS = {"airbyte": "*/jobs", "fivetran": "*/sync", "dbt_cloud": "*/run/"}
+OUTAGE = 90.0
+TOKEN = "async_triggers_owner"
+
+
+class Scene:
+    """One vendor's world, and a task in it whose start is not answered."""
+
+    def __init__(
+        self,
+        world: VendorWorld,
+        *,
+        takes_effect: bool = True,
+        outage: float = OUTAGE,
+        **arguments: Any,
+    ) -> None:
+        self.world, self.case = world, world.case
+        world.add_target(*[world.case.life()] * 3)
+        self.task = Task(world, world.case.sync(**arguments))
+        self._outage = outage
+        fault = Fault(
+            kind="reset",
+            method="POST",
+            path=STARTS[world.case.name],
+            takes_effect=takes_effect,
+        )
+        world.vendor.faults.add(fault)
+        world.on_request.append(self._break)
+
+    def _break(self, asked: SimRequest) -> None:
+        """Let the vendor be out of reach from the start on."""
+        if asked.method == "POST" and asked.path.endswith(
+            STARTS[self.case.name].removeprefix("*")
+        ):
+            self.world.on_request.remove(self._break)
+            outage = Fault(
+                kind="status", method="GET", times=None, lasts=self._outage, status=502
+            )
+            self.world.vendor.faults.add(outage)
+
+    def begin(self) -> Deferral:
+        """Run the worker's segment, which ends with the wait for another look."""
+        found = deferred(self.task.execute())
+        assert found.method == "execute_start"
+        return found
+
+    def running(self) -> list[str]:
+        """Return the jobs that have not ended."""
+        return [view.job for view in self.world.vendor.jobs()]
+
+    def kill(
+        self,
+        deferral: Deferral,
+        state: object = "failed",
+        *,
+        after: float = 5.0,
+        instance: TaskInstance | None = None,
+        lives_on: float = 1500.0,
+    ) -> None:
+        """Do what the triggerer does when a trigger is no longer its own."""
+        trigger = self.task.trigger(deferral)
+        if instance is not None:
+            trigger.task_instance = instance
+
+        async def run() -> None:
+            try:
+                async for _ in trigger.run():
+                    pass
+            except asyncio.CancelledError:
+                await asyncio.wait_for(trigger.on_kill(), 30)
+                raise
+
+        async def main() -> None:
+            waiting = asyncio.create_task(run())
+            await asyncio.sleep(after)
+            self.world.states["sync", -1] = state  # type: ignore[assignment]
+            while not waiting.done():
+                # Again and again: the first one is all that on_kill gets.
+                waiting.cancel()
+                await asyncio.wait({waiting}, timeout=1.0)
+
+            await asyncio.sleep(lives_on)
+
+        asyncio.run(main())
+
+
+Set = Callable[..., Scene]
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Set:
+    """Return what sets a scene."""
+    make = LostStartTrigger._make_task
+
+    def make_task(trigger: LostStartTrigger) -> Any:
+        task: Any = make(trigger)
+        # Airflow's own goes past pytest.
+        task._cached_logger = log
+        return task
+
+    monkeypatch.setattr(LostStartTrigger, "_make_task", make_task)
+
+    def set_it(case: Case, **how: Any) -> Scene:
+        return Scene(make_vendor_world(monkeypatch, case), **how)
+
+    return set_it
+
+
+def test_what_is_stored_of_the_trigger_is_pinned(scene: Set) -> None:
+    here = scene(AIRBYTE)
+
+    deferral = here.begin()
+
+    assert deferral.classpath == "async_triggers.deferral.lost_start.LostStartTrigger"
+    assert sorted(deferral.arguments) == [
+        "arguments",
+        "max_tries",
+        "moment",
+        "operator",
+        "record",
+    ]
+    assert deferral.arguments["operator"] == (
+        "async_triggers.airbyte.operators.AirbyteTriggerSyncOperator"
+    )
+    again = here.task.trigger(deferral)
+    assert again.serialize() == (deferral.classpath, deferral.arguments)
+
+
+@every_vendor
+def test_left_in_peace_the_task_finds_its_job(scene: Set, case: Case) -> None:
+    here = scene(case)
+    outcome: Any = here.begin()
+
+    while outcome.method == "execute_start":
+        outcome = here.task.resume(outcome, here.task.wait(outcome))
+
+    assert here.world.starts == 1
+    assert len(here.running()) == 1
+    assert here.world.cancels == 0
+
+
+@every_vendor
+@pytest.mark.parametrize("state", ["failed", "success", "skipped", None])
+def test_a_stopped_task_stops_the_job(
+    scene: Set, case: Case, state: str | None
+) -> None:
+    here = scene(case)
+
+    here.kill(here.begin(), state)
+
+    assert here.world.starts == 1
+    assert here.world.cancels == 1
+    assert here.running() == []
+
+
+@every_vendor
+def test_a_start_that_took_no_effect_leaves_nothing_to_stop(
+    scene: Set, case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = scene(case, takes_effect=False)
+
+    here.kill(here.begin())
+
+    assert (here.world.starts, here.world.cancels) == (0, 0)
+    assert "Settling the kill goes on" in caplog.text
+
+
+@every_vendor
+@pytest.mark.parametrize(
+    ("state", "token"),
+    [
+        pytest.param("deferred", "own", id="taken over"),
+        pytest.param("deferred", None, id="no token"),
+        pytest.param("up_for_retry", "own", id="retry to come"),
+        pytest.param("scheduled", "own", id="taken over and resumed"),
+        pytest.param("running", "own", id="taken over, and on a worker"),
+        pytest.param("running", None, id="cleared, and the new attempt has begun"),
+        pytest.param(RuntimeError("?"), "own", id="not known"),
+    ],
+)
+def test_what_is_no_stop_leaves_the_job_alone(
+    scene: Set, case: Case, state: object, token: str | None
+) -> None:
+    here = scene(case)
+    deferral = here.begin()
+    assert here.task.xcoms[TOKEN]["try"] == 1
+    if token is None:
+        del here.task.xcoms[TOKEN]
+
+    here.kill(deferral, state)
+
+    assert here.world.cancels == 0
+    assert len(here.running()) == 1
+
+
+@every_vendor
+def test_a_retry_that_looks_for_the_job_as_well_keeps_it(
+    scene: Set, case: Case
+) -> None:
+    here = scene(case, outage=200.0)
+    old, before = here.begin(), here.task.instance
+    here.task.retry()
+    new = here.begin()
+    assert here.task.xcoms[TOKEN]["try"] == 2
+
+    here.kill(old, "deferred", instance=before)
+
+    assert here.world.cancels == 0
+    outcome: Any = here.task.resume(new, here.task.wait(new))
+    assert outcome.method == "execute_complete"
+    assert here.world.starts == 1
+
+
+@every_vendor
+def test_a_cleared_task_replaces_the_job_and_the_old_trigger_does_no_harm(
+    scene: Set, case: Case
+) -> None:
+    here = scene(case, outage=20.0)
+    old, before = here.begin(), here.task.instance
+    here.world.pass_time(30)
+    here.task.clear()
+    new: Any = here.task.execute()
+    while new.method == "execute_start":
+        new = here.task.resume(new, here.task.wait(new))
+
+    here.kill(old, "deferred", instance=before)
+
+    assert here.world.starts == 2
+    assert here.world.cancels == 1
+    assert len(here.running()) == 1
+
+
+def test_a_cleared_task_whose_new_attempt_is_stopped_stops_the_old_job(
+    scene: Set,
+) -> None:
+    here = scene(AIRBYTE, outage=200.0)
+    here.begin()
+    here.task.clear()
+
+    here.kill(here.begin())
+
+    assert here.world.starts == 1
+    assert here.running() == []
+
+
+@every_vendor
+def test_a_task_that_may_not_cancel_only_waits(scene: Set, case: Case) -> None:
+    here = scene(case, cancel_on_kill=False)
+
+    assert here.begin().classpath.endswith(".MomentTrigger")
+    assert TOKEN not in here.task.xcoms
+
+
+class _Own(AirbyteTriggerSyncOperator):
+    """What a DAG file may hold."""
+
+
+def test_a_class_of_ones_own_only_waits(scene: Set) -> None:
+    here = scene(AIRBYTE)
+    target = TARGET["airbyte"]
+    here.task.make = lambda: _Own(
+        task_id="sync", connection_id=str(target), deferrable=True
+    )
+
+    assert here.begin().classpath.endswith(".MomentTrigger")
+
+
+# Jobs of others -------------------------------------------------------------------------
+
+
+@every_vendor
+def test_a_job_that_somebody_else_starts_much_later_is_left_alone(
+    scene: Set, case: Case
+) -> None:
+    here = scene(case, takes_effect=False, outage=400.0)
+    deferral = here.begin()
+    here.world.signals.append(
+        (here.world.elapsed() + 350.0, lambda: here.world.add_foreign(case.life()))
+    )
+
+    here.kill(deferral)
+
+    assert here.world.cancels == 0
+    assert len(here.running()) == 1
+
+
+@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+def test_a_job_that_the_vendors_schedule_may_have_started_is_left_alone(
+    scene: Set, case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = scene(case, **({"schedule_type": None} if case is FIVETRAN else {}))
+    vendor, target = here.world.vendor, TARGET[case.name]
+    if case is FIVETRAN:
+        vendor.change(target, schedule_type="auto")
+    else:
+        vendor.connections[target].schedule_type = "cron"
+
+    here.kill(here.begin())
+
+    assert here.world.cancels == 0
+    assert len(here.running()) == 1
+    assert "so may somebody else" in caplog.text
+
+
+def test_a_run_without_a_mark_is_left_alone(
+    scene: Set, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Other runs of the DAG start runs of dbt Cloud with the same cause."""
+    here = scene(DBT_CLOUD, mark_cause=False)
+
+    here.kill(here.begin())
+
+    assert here.world.cancels == 0
+    assert len(here.running()) == 1
+    assert "so may somebody else" in caplog.text
+
+
+@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+def test_the_job_that_came_after_ours_is_left_alone(scene: Set, case: Case) -> None:
+    here = scene(case)
+    deferral = here.begin()
+
+    def another() -> None:
+        (job,) = here.running()
+        here.world.vendor.finish(job, "succeeded")
+        here.world.add_foreign(case.life())
+
+    here.world.signals.append((here.world.elapsed() + 40.0, another))
+
+    here.kill(deferral)
+
+    assert here.world.cancels == 0
+    assert len(here.running()) == 1
+
+
+def test_without_the_servers_time_no_job_of_airbyte_is_told_from_others(
+    scene: Set, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = scene(AIRBYTE)
+    respond = here.world.vendor.respond
+
+    def undated(request: SimRequest) -> Any:
+        reply = respond(request)
+        reply.headers.pop("Date", None)
+        return reply
+
+    monkeypatch.setattr(here.world.vendor, "respond", undated)
+
+    here.kill(here.begin())
+
+    assert here.world.cancels == 0
+    assert len(here.running()) == 1
+
+
+def test_long_after_its_start_a_sync_of_fivetran_is_known_by_the_history(
+    scene: Set,
+) -> None:
+    here = scene(FIVETRAN, outage=500.0)
+
+    here.kill(here.begin())
+
+    assert here.world.cancels == 1
+    assert here.running() == []
+
+
+def test_long_after_its_start_and_without_the_history_a_sync_is_left_alone(
+    scene: Set,
+) -> None:
+    here = scene(FIVETRAN, outage=500.0)
+    here.world.vendor.configure(sync_history=False)
+
+    here.kill(here.begin())
+
+    assert here.world.cancels == 0
+    assert len(here.running()) == 1
+
+
+# Trouble --------------------------------------------------------------------------------
+
+
+@every_vendor
+def test_an_outage_that_does_not_end_is_told(
+    scene: Set, case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = scene(case, outage=7200.0)
+
+    here.kill(here.begin(), lives_on=3600)
+
+    assert here.world.cancels == 0
+    assert caplog.text.count("could not be looked for") == 1
+
+
+def test_a_connection_that_is_lost_is_told(
+    scene: Set, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = scene(AIRBYTE)
+    deferral = here.begin()
+    del here.world.connections["airbyte_default"]
+
+    here.kill(deferral)
+
+    assert "What was started could not be cancelled" in caplog.text
+
+
+def test_an_operator_that_cannot_be_built_is_told(
+    scene: Set, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = scene(AIRBYTE)
+    deferral = here.begin()
+    deferral.arguments["arguments"]["gone"] = 1
+
+    here.kill(deferral)
+
+    assert "What was started could not be cancelled" in caplog.text
+
+
+def test_a_trigger_that_lingers_after_its_event_does_nothing(scene: Set) -> None:
+    here = scene(AIRBYTE)
+    deferral = here.begin()
+    here.world.states["sync", -1] = "failed"
+    trigger = here.task.trigger(deferral)
+
+    async def main() -> None:
+        events = [event async for event in trigger.run()]
+        assert len(events) == 1
+        here.world.requests.clear()
+        await trigger.on_kill()
+        await asyncio.sleep(600)
+
+    asyncio.run(main())
+
+    assert here.world.requests == []
+
+
+def test_a_wait_for_nothing_but_time_does_nothing_when_it_is_killed() -> None:
+    asyncio.run(MomentTrigger(1.0).on_kill())
