@@ -8,6 +8,7 @@ from async_triggers.airbyte import api
 from async_triggers.airbyte.api import AIRBYTE
 from async_triggers.deferral.hook import (
     VendorHook,
+    list_rows,
     read_budget,
     read_extra,
     read_route,
@@ -216,13 +217,7 @@ class AirbyteHook(VendorHook):
         return [api.read_endpoint(row, "destination") for row in rows]
 
     async def _list(self, leased: LeasedAccount, first: Request) -> list[Row]:
-        request: Request | None = first
-        found: list[Row] = []
-        while request is not None:
-            rows, request = api.read_page(request, await leased.call(request))
-            found += rows
-
-        return found
+        return await list_rows(first, leased.call, api.read_page)
 
     async def check(self, leased: LeasedAccount) -> str:
         """Ask for a workspace, which any credentials that work may see."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from async_triggers.deferral.arguments import (
 )
 from async_triggers.deferral.hook import (
     VendorHook,
+    list_pages,
     read_budget,
     read_extra,
     read_route,
@@ -241,7 +243,7 @@ class DbtCloudHook(VendorHook):
         latest_only: bool = False,
     ) -> list[Row]:
         """Return runs as dbt Cloud shows them, all of them or the first one alone."""
-        request: Request | None = api.list_runs(
+        first = api.list_runs(
             leased.account,
             job_id=job_id,
             order_by=order_by,
@@ -249,14 +251,16 @@ class DbtCloudHook(VendorHook):
             statuses=statuses,
         )
         found: list[Row] = []
-        while request is not None and not (latest_only and found):
-            rows, request = api.read_rows(request, await self._call(leased, request))
-            # The server may ignore a filter that it does not understand.
-            found += [
-                row for row in rows if not statuses or row.get("status") in statuses
-            ]
+        async with aclosing(self._pages(leased, first)) as pages:
+            async for rows in pages:
+                # The server may ignore a filter that it does not understand.
+                found += [
+                    row for row in rows if not statuses or row.get("status") in statuses
+                ]
+                if latest_only and found:
+                    return found[:1]
 
-        return found[:1] if latest_only else found
+        return found
 
     async def newest_runs(
         self, leased: LeasedAccount, job_id: int | str
@@ -448,13 +452,14 @@ class DbtCloudHook(VendorHook):
         )
 
     async def _all(self, leased: LeasedAccount, first: Request) -> list[Row]:
-        request: Request | None = first
-        found: list[Row] = []
-        while request is not None:
-            rows, request = api.read_rows(request, await self._call(leased, request))
-            found += rows
+        return [row async for rows in self._pages(leased, first) for row in rows]
 
-        return found
+    def _pages(
+        self, leased: LeasedAccount, first: Request
+    ) -> AsyncGenerator[list[Row], None]:
+        return list_pages(
+            first, lambda request: self._call(leased, request), api.read_rows
+        )
 
     async def _one_named(
         self, leased: LeasedAccount, kind: str, name: str, request: Request

@@ -17,7 +17,7 @@ import json
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -34,12 +34,16 @@ from async_triggers.engine.errors import (
     EngineError,
     TransientError,
     Unreachable,
+    UnreadableReply,
 )
 from async_triggers.engine.wire import (
     Account,
     Budget,
     CredentialKind,
+    Reply,
+    Request,
     Route,
+    Row,
     Vendor,
 )
 
@@ -52,6 +56,8 @@ T = TypeVar("T")
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
+MOST_PAGES = 1000
+"""Pages of one list that are read at most: a hundred thousand rows or a million."""
 CONNECTION_TTL = 300.0
 """Seconds for which a connection that a trigger has read is not read again."""
 
@@ -396,6 +402,50 @@ def _option(
             raise AccountMisconfigured(msg) from None
 
     return read_number(extra, name, default, least=least)
+
+
+async def list_pages(
+    first: Request,
+    ask: Callable[[Request], Awaitable[Reply]],
+    read: Callable[[Request, Reply], tuple[list[Row], Request | None]],
+) -> AsyncGenerator[list[Row], None]:
+    """Yield the pages of a list that a person asked for, one after the other.
+
+    Raise :class:`~async_triggers.engine.errors.UnreadableReply` for a list that does not
+    end: a page that repeats the one before it, or more than :data:`MOST_PAGES`.
+    """
+    request: Request | None = first
+    before: list[Row] = []
+    for _ in range(MOST_PAGES):
+        if request is None:
+            return
+
+        rows, following = read(request, await ask(request))
+        if rows and rows == before:
+            msg = (
+                f"The list about {first.about} does not end: a page is the same as the one"
+                " before it. Does a proxy drop what is asked for behind the '?'?"
+            )
+            raise UnreadableReply(msg)
+
+        yield rows
+        request, before = following, rows
+
+    if request is not None:
+        msg = (
+            f"The list about {first.about} does not end after {MOST_PAGES} pages: ask for"
+            " less of it, by a filter"
+        )
+        raise UnreadableReply(msg)
+
+
+async def list_rows(
+    first: Request,
+    ask: Callable[[Request], Awaitable[Reply]],
+    read: Callable[[Request, Reply], tuple[list[Row], Request | None]],
+) -> list[Row]:
+    """Return the rows of all pages of a list, see :func:`list_pages`."""
+    return [row async for rows in list_pages(first, ask, read) for row in rows]
 
 
 async def patiently(

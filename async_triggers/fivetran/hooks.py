@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from async_triggers.deferral.hook import (
     VendorHook,
+    list_rows,
     read_budget,
     read_extra,
     read_route,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job
+    from async_triggers.engine.wire import Row
 
 API = "https://api.fivetran.com"
 STOP_WAIT = 60.0
@@ -143,28 +145,20 @@ class FivetranHook(VendorHook):
         self, leased: LeasedAccount, group_id: str = "", *, name: str = ""
     ) -> list[api.Connection]:
         """Return the connections of the account or of a group, or those of one name."""
-        request: Request | None = api.list_connections(group_id, schema=name)
-        found: list[api.Connection] = []
-        while request is not None:
-            rows, following = api.read_items(
-                request, await leased.call(request, attempts=self.attempts)
-            )
-            found += [api.read_connection(row) for row in rows]
-            request = following
-
-        return found
+        rows = await self._list(leased, api.list_connections(group_id, schema=name))
+        return [api.read_connection(row) for row in rows]
 
     async def list_groups(self, leased: LeasedAccount) -> dict[str, str]:
         """Return the names of all groups by their ids."""
-        request: Request | None = api.list_groups()
-        found: dict[str, str] = {}
-        while request is not None:
-            rows, request = api.read_items(
-                request, await leased.call(request, attempts=self.attempts)
-            )
-            found |= {api.row_id(row): words_of(row.get("name")) for row in rows}
+        rows = await self._list(leased, api.list_groups())
+        return {api.row_id(row): words_of(row.get("name")) for row in rows}
 
-        return found
+    async def _list(self, leased: LeasedAccount, first: Request) -> list[Row]:
+        return await list_rows(
+            first,
+            lambda request: leased.call(request, attempts=self.attempts),
+            api.read_items,
+        )
 
     async def get_destination(
         self, leased: LeasedAccount, group_id: str
@@ -194,19 +188,11 @@ class FivetranHook(VendorHook):
         Raise :class:`~async_triggers.engine.errors.RequestRejected` unless there is
         exactly one.
         """
-        request: Request | None = api.list_groups()
-        groups: list[str] = []
-        names: list[str] = []
-        while request is not None:
-            rows, following = api.read_items(
-                request, await leased.call(request, attempts=self.attempts)
-            )
-            names += [words_of(row.get("name")) for row in rows]
-            groups += [
-                api.row_id(row) for row in rows if row.get("name") == destination_name
-            ]
-            request = following
-
+        rows = await self._list(leased, api.list_groups())
+        names = [words_of(row.get("name")) for row in rows]
+        groups = [
+            api.row_id(row) for row in rows if row.get("name") == destination_name
+        ]
         if len(groups) != 1:
             msg = (
                 f"There are {len(groups)} destinations named {destination_name!r} in"
