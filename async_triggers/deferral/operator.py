@@ -240,9 +240,10 @@ class JobOperator(BaseOperator):
     async def find_unsettled(
         self, leased: LeasedAccount, unsettled: Unsettled
     ) -> Seen | None:
-        """Look for a job that a trigger of a cleared attempt may have started.
+        """Look for a job that a trigger of a cleared attempt must have started.
 
-        None also where the vendor's jobs do not tell whose they are.
+        Where it cannot be cancelled and is attached to, it will do if the attempt may have
+        started it. None also where the vendor's jobs do not tell whose they are.
         """
         return None
 

@@ -159,7 +159,12 @@ class Starting:
                 return await self.get_job()
 
         if self._was_cleared:
-            await self._settle()
+            found = await self._settle()
+            if found is not None:
+                # Perhaps ours, and hence never to be cancelled.
+                new = Record(fingerprint=fingerprint, max_tries=self.max_tries)
+                await self.desk.write(new.with_job(found.job.id, owned=False))
+                return found, False
 
         return await self._start_new(
             Record(fingerprint=fingerprint, max_tries=self.max_tries)
@@ -264,8 +269,11 @@ class Starting:
         unsettled = self.unsettled
         return unsettled is not None and unsettled.was_cleared(self.max_tries)
 
-    async def _settle(self) -> None:
-        """End the job that a cleared attempt may have started, where it can be told."""
+    async def _settle(self) -> Seen | None:
+        """End the job that a cleared attempt may have started, where it can be told.
+
+        Return it where the vendor cannot cancel, so that it is attached to.
+        """
         unsettled, operator = self.unsettled, self.operator
         assert unsettled is not None  # noqa: S101 - _was_cleared looked
         try:
@@ -275,8 +283,7 @@ class Starting:
         except TransientError as error:
             raise Later(TRY_AGAIN, error.message) from None
 
-        if seen is not None:
-            await self._supersede(seen.job.id)
+        return None if seen is None else await self._supersede(seen.job.id)
 
     async def _start_new(self, record: Record) -> tuple[Seen, bool]:
         """Start a job of our own, or take the one that ``if_running`` allows."""

@@ -14,8 +14,9 @@ from async_triggers.deferral.arguments import (
     positive,
     text,
 )
+from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.operator import IF_RUNNING, Before, JobOperator
-from async_triggers.deferral.record import Intent
+from async_triggers.deferral.record import Intent, Unsettled
 from async_triggers.engine.errors import (
     JobNotFound,
     PermanentError,
@@ -317,6 +318,46 @@ class FivetranOperator(JobOperator):
         own = api.records_of(run, records)
         began = parse_time(own[0].start) if own else None
         return began is not None and own[0].end is None and began <= latest
+
+    async def find_unsettled(
+        self, leased: LeasedAccount, unsettled: Unsettled
+    ) -> Seen | None:
+        """Look for a sync that has begun since the cleared attempt, to attach to it.
+
+        Somebody else may have started it, so it is never what a cancel would stop; and a
+        sync is no re-sync.
+        """
+        if self.resync or not self.attaches_when_cleared:
+            return None
+
+        hook = self.make_hook()
+        connection, now = await hook.get_fivetran_connection(
+            leased, await self._id(leased)
+        )
+        if connection.sync_state != api.SYNCING or now is None:
+            return None
+
+        run = connection.run(at=now)
+        since, until = api.history_window(run, now=now)
+        try:
+            records = await hook.list_syncs(
+                leased, connection.id, since=since, until=until
+            )
+        except PermanentError as error:
+            self.log.info("The sync history could not be read: %s", error.message)
+            return None
+
+        # The attempt's time is by our clock, the history's by the vendor's.
+        earliest = unsettled.at + now - wall_clock()
+        began = [
+            parse_time(record.start)
+            for record in api.records_of(run, records)
+            if record.end is None
+        ]
+        if not any(each is not None and each >= earliest for each in began):
+            return None
+
+        return Seen(job=api.judge_run(connection, run), at=now)
 
     async def find_running(self, leased: LeasedAccount) -> Seen | None:
         """Return the sync that is under way."""

@@ -873,6 +873,86 @@ def test_a_clear_while_no_triggerer_lives(
     assert here.world.cancels == 0
 
 
+@pytest.mark.parametrize("if_running", ["wait", "attach", "fail", "skip"])
+def test_a_sync_that_may_not_be_cancelled_is_attached_to_after_a_clear(
+    scene: Set, if_running: str
+) -> None:
+    here = scene(
+        FIVETRAN,
+        FIVETRAN.life("success", lasts=600),
+        FIVETRAN.life("success"),
+        if_running=if_running,
+        cancel_on_kill=False,
+    )
+    _abandon(here, 30)
+
+    here.task.clear()
+    here.task.run()
+
+    assert here.world.starts == 1
+    assert here.task.xcoms["fivetran_sync"]["attached"] is True
+    assert here.task.store.values[KEY]["owned"] is False
+    # Cleared once more, after the end.
+    here.task.clear()
+    here.task.run()
+    assert here.world.starts == 2
+
+
+def test_a_cleared_task_that_is_cleared_again_attaches_again(scene: Set) -> None:
+    here = scene(FIVETRAN, FIVETRAN.life("success", lasts=600), cancel_on_kill=False)
+    _abandon(here, 30)
+    here.task.clear()
+    _abandon(here, 30)
+    here.task.clear()
+    here.task.run()
+
+    assert here.world.starts == 1
+
+
+def test_a_sync_that_was_attached_to_after_a_clear_outlives_the_deadline(
+    scene: Set,
+) -> None:
+    here = scene(FIVETRAN, FIVETRAN.life(), cancel_on_kill=False, timeout=300)
+    _abandon(here, 30)
+
+    here.task.clear()
+    with pytest.raises(JobTimedOut):
+        here.task.run()
+
+    assert (here.world.starts, here.world.cancels) == (1, 0)
+
+
+def _foreign_before(here: Scene) -> None:
+    here.world.add_foreign("syncing:300 succeeded")
+    here.world.pass_time(20)
+
+
+def _without_history(here: Scene) -> None:
+    here.world.vendor.configure(sync_history=False)
+
+
+@pytest.mark.parametrize("prepare", [_foreign_before, _without_history])
+def test_a_sync_that_may_not_be_ours_is_waited_for_after_a_clear(
+    scene: Set, prepare: Callable[[Scene], None]
+) -> None:
+    here = scene(
+        FIVETRAN,
+        FIVETRAN.life("success", lasts=300),
+        FIVETRAN.life("success"),
+        cancel_on_kill=False,
+    )
+    prepare(here)
+    _abandon(here, 30)
+    started = here.world.starts
+
+    here.task.clear()
+    here.task.run()
+
+    assert here.world.starts == started + 1
+    assert here.world.cancels == 0
+    assert here.task.xcoms["fivetran_sync"]["attached"] is False
+
+
 def test_a_run_of_dbt_cloud_is_known_by_its_mark_after_a_clear(scene: Set) -> None:
     here = scene(DBT_CLOUD, DBT_CLOUD.life(), DBT_CLOUD.life("success"))
     foreign = here.world.add_foreign("running:900 success")
