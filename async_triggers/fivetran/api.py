@@ -163,7 +163,8 @@ class Run:
     @classmethod
     def from_mark(cls, connection_id: str, mark: str | None) -> Run:
         """Read what :attr:`mark` wrote; without one the connection never synced."""
-        parts = (mark or "").split("~")
+        # Arguments of a trigger come to this as well; PostgreSQL takes no such letter.
+        parts = (mark or "").replace("\0", "").split("~")
         succeeded, failed, flags, at = (*parts, "", "", "", "")[:4]
         return cls(
             connection_id=connection_id,

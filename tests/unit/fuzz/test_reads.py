@@ -45,6 +45,7 @@ MARKS = st.text(max_size=40) | st.sampled_from(
         "~~",
         "2026-03-25T01:30:00Z~~",
         "2026-03-25T01:30:00Z~2026-03-25T01:40:00Z~rbwps~1",
+        "\0~~",
     ]
 )
 
@@ -325,6 +326,12 @@ def test_any_refusal_is_a_typed_error(
     case.vendor.remaining(reply)
     wait = retry_after(reply)
     assert wait is None or 0.0 <= wait <= 86_400.0
+
+
+def test_a_mark_that_no_database_would_take_does_not_come_back() -> None:
+    run = Run.from_id("c@\0~2026-03-25T01:30:00Z\0~")
+
+    assert run.id == "c@~2026-03-25T01:30:00Z~"
 
 
 ids = st.text(st.characters(), max_size=30) | st.sampled_from(
