@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[1]
-_DAG_FOLDERS = (_HERE / "dags", _ROOT / "async_triggers" / "example_dags")
+DAG_FOLDER = _HERE / "dags"
+_DAG_FOLDERS = (DAG_FOLDER, _ROOT / "async_triggers" / "example_dags")
 _POSTGRES_FIXTURES = frozenset({"postgres_server", "postgres_deployment"})
 
 # Files run side by side. These take minutes each, so they begin first and nothing waits
