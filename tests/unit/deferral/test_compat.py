@@ -76,7 +76,9 @@ def test_a_state_that_cannot_be_learnt_is_an_error(
         state_of(monkeypatch, ErrorResponse(), -1)
 
 
-@pytest.mark.parametrize(("configured", "seconds"), [(None, 7.5), ("20", 22.5)])
+@pytest.mark.parametrize(
+    ("configured", "seconds"), [(None, 7.5), ("1", 7.5), ("20", 22.5)]
+)
 def test_no_event_before_the_workers_next_heartbeat(
     monkeypatch: pytest.MonkeyPatch, configured: str | None, seconds: float
 ) -> None:
