@@ -185,8 +185,14 @@ def play(storm: Storm, home: Path, say: Callable[[str], None]) -> Outcome:
             # A pool of Airflow's own has 128 slots, which bound nothing here.
             config={
                 "core": {"max_active_tasks_per_dag": str(storm.starts)},
-                # As the documentation advises where many tasks defer.
                 "workers": {"min_heartbeat_interval": "1"},
+                # Sixteen processes that begin at once on two cores keep Airflow waiting
+                # for longer than a deployment of ours allows by default. A scheduler
+                # that is late by its own threshold takes its tasks for another's.
+                "scheduler": {
+                    "task_instance_heartbeat_timeout": "60",
+                    "scheduler_health_check_threshold": "300",
+                },
             },
             say=say,
         ) as deployment,
