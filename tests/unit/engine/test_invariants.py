@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from async_triggers.engine.errors import (
@@ -19,6 +19,7 @@ from async_triggers.engine.errors import (
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import Budget, Request, Source
 from tests.clock import run_virtually
+from tests.examples import examples
 from tests.unit.engine.fake import (
     ENDS,
     EPOCH,
@@ -155,7 +156,7 @@ def check_rate(server: Server, budget: Budget) -> None:
         assert last - first + 1 <= allowed
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     scenario=scenarios,
     sources=ways,
@@ -230,7 +231,7 @@ HABITS = [
 ]
 
 
-@settings(max_examples=80)
+@examples(80)
 @given(
     scenario=scenarios,
     sources=ways,
@@ -269,7 +270,7 @@ def test_an_unsound_vendor_is_told_within_a_sweep(
     run_virtually(main())
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(
     scenario=scenarios,
     sources=ways,
@@ -301,7 +302,7 @@ def test_an_outage_is_only_a_late_answer(
     run_virtually(main())
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(scenario=scenarios, sources=ways, others=others, name=st.sampled_from(HABITS))
 def test_a_skew_of_the_clocks_changes_no_request(
     scenario: list[Wait], sources: tuple[Source, ...], others: int, name: str

@@ -5,12 +5,13 @@ import math
 from contextlib import suppress
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from async_triggers.engine.limiter import SLOWEST, Limiter
 from async_triggers.engine.wire import Budget, Lane
 from tests.clock import run_virtually
+from tests.examples import examples
 
 virtual = pytest.mark.asyncio(loop_factories=["virtual"])
 
@@ -61,7 +62,7 @@ CALLS = st.lists(
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     calls=CALLS,
     requests=st.integers(1, 100),
@@ -106,7 +107,7 @@ def test_no_window_is_over_budget(
     run_virtually(main())
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(calls=CALLS)
 def test_first_come_first_served_in_each_lane(
     calls: list[tuple[Lane, float, float, float | None]],

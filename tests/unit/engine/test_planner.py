@@ -4,11 +4,12 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from async_triggers.engine.planner import CHEAPER, Plan, Planner, Situation
 from async_triggers.engine.wire import Source, SourceKind
+from tests.examples import examples
 
 CHANGES = Source(name="changes", kind=SourceKind.FEED, page=100)
 BY_ID = Source(name="by id", kind=SourceKind.IDS, page=100)
@@ -413,7 +414,7 @@ WALKS = st.lists(
 )
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(rounds=st.lists(situations(), min_size=1, max_size=6), walks=WALKS)
 def test_every_due_job_is_covered_and_the_plan_is_cheap(
     rounds: list[Situation], walks: list[tuple[Source, int, int, str, bool]]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from async_triggers.engine.errors import (
@@ -36,6 +36,7 @@ from async_triggers.engine.wire import (
 )
 from async_triggers.fivetran import api
 from async_triggers.fivetran.api import FIVETRAN, Connection, HistoryRecord, Run
+from tests.examples import examples
 
 REPLIES = Path(__file__).parent / "replies"
 ACCOUNT = Account(
@@ -674,7 +675,7 @@ def test_any_answer_is_a_value_or_a_typed_error(body: bytes, mark: str) -> None:
         api.find_stop(told(), run, records, now=NOW)
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     st.integers(300, 599),
     st.binary() | JSON.map(lambda value: json.dumps(value).encode()),
