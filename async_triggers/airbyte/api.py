@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from async_triggers.engine.address import read_address
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     AlreadyRunning,
@@ -118,33 +119,18 @@ def base_url(host: str, *, port: int | None, scheme: str, api_version: str) -> s
         )
         raise AccountMisconfigured(msg)
 
-    if "@" in text:
-        # Also behind a slash, which a password may hold.
-        msg = "host holds a user or a password: put them into login and password"
-        raise AccountMisconfigured(msg)
-
-    if "://" not in text:
-        text = f"{scheme or 'http'}://{text}"
-
-    try:
-        parts = urlsplit(text)
-        given_port = parts.port
-    except ValueError:
-        parts, given_port = urlsplit(""), None
-
-    # What the host holds is not repeated: it may be a password.
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        msg = "host is no http or https URL: write it as https://host:port/path"
-        raise AccountMisconfigured(msg)
-
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    number = given_port or port
-    origin = f"{parts.scheme}://{name}" + (f":{number}" if number else "")
-    path = parts.path.rstrip("/")
+    address = read_address(
+        text,
+        port=port,
+        scheme=scheme or "http",
+        credentials="put them into login and password",
+        form="host is no http or https URL: write it as https://host:port/path",
+    )
+    origin, path = address.origin, address.path
     if path.endswith(f"/{api_version}"):
         return origin + path
 
-    if parts.hostname == CLOUD_HOST:
+    if address.host == CLOUD_HOST:
         return f"{origin}{path}/{api_version}"
 
     for known in ("/api/public", "/api", ""):

@@ -17,6 +17,7 @@ from enum import IntEnum
 from typing import Any
 from urllib.parse import urlsplit
 
+from async_triggers.engine.address import read_address
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
@@ -127,33 +128,18 @@ _strange_statuses: set[int] = set()
 
 def base_url(host: str, *, port: int | None, scheme: str) -> str:
     """Return where the API is, from the fields of a connection."""
-    text = host.strip() or SHARED_HOST
-    if "@" in text:
-        # Also behind a slash, which a password may hold.
-        msg = "host holds a user or a password: put the API token into password"
-        raise AccountMisconfigured(msg)
-
-    if "://" not in text:
-        text = f"{scheme or 'https'}://{text}"
-
-    try:
-        parts = urlsplit(text)
-        given_port = parts.port
-    except ValueError:
-        parts, given_port = urlsplit(""), None
-
-    # What the host holds is not repeated: it may be a password.
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        msg = "host is no host of dbt Cloud: write it as PREFIX.us1.dbt.com"
-        raise AccountMisconfigured(msg)
-
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    number = given_port or port
-    path = parts.path.rstrip("/")
+    address = read_address(
+        host.strip() or SHARED_HOST,
+        port=port,
+        scheme=scheme or "https",
+        credentials="put the API token into password",
+        form="host is no host of dbt Cloud: write it as PREFIX.us1.dbt.com",
+    )
+    path = address.path
     for known in ("/api/v2", "/api/v3", "/api"):
         path = path.removesuffix(known)
 
-    return f"{parts.scheme}://{name}" + (f":{number}" if number else "") + path
+    return address.origin + path
 
 
 def doubt_host(host: str, base: str) -> str:

@@ -8,7 +8,6 @@ from binascii import Error as Base64Error
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from async_triggers.deferral.hook import (
     VendorHook,
@@ -17,6 +16,7 @@ from async_triggers.deferral.hook import (
     read_extra,
     read_route,
 )
+from async_triggers.engine.address import read_address
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
@@ -404,28 +404,14 @@ def _base_url(host: str, port: int | None) -> str:
     if not text:
         return API
 
-    if "@" in text:
-        # Also behind a slash, which a password may hold.
-        msg = "host holds a user or a password: put them into login and password"
-        raise AccountMisconfigured(msg)
-
-    if "://" not in text:
-        text = f"https://{text}"
-
-    try:
-        parts = urlsplit(text)
-        number = parts.port or port
-    except ValueError:
-        parts, number = urlsplit(""), None
-
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        # What the host holds is not repeated: it may be a password.
-        msg = "host is no URL: leave it empty, or write it as https://host"
-        raise AccountMisconfigured(msg)
-
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    where = f"{parts.scheme}://{name}" + (f":{number}" if number else "")
-    return where + parts.path.removesuffix("/v1").rstrip("/")
+    address = read_address(
+        text,
+        port=port,
+        scheme="https",
+        credentials="put them into login and password",
+        form="host is no URL: leave it empty, or write it as https://host",
+    )
+    return address.origin + address.path.removesuffix("/v1").rstrip("/")
 
 
 def _credentials(login: str, password: str) -> Credentials:

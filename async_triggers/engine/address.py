@@ -1,0 +1,58 @@
+"""Where a vendor's API is, from what people write into the host of a connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from async_triggers.engine.errors import AccountMisconfigured
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host that was given, taken apart.
+
+    :ivar host: the name or number, an IPv6 address without its brackets
+    :ivar origin: scheme, host and port, such as ``https://api.example.com:8000``
+    :ivar path: what follows, without a slash at its end; empty, or begins with a slash
+    """
+
+    host: str
+    origin: str
+    path: str
+
+
+def read_address(
+    text: str, *, port: int | None, scheme: str, credentials: str, form: str
+) -> Address:
+    """Read a host or a URL; ``port`` and ``scheme`` count where it names none.
+
+    :param credentials: where the connection has its user and password, for the message
+        about a host that holds them
+    :param form: what is wrong with any other host, and how to write one
+    :raises AccountMisconfigured: it is no address, or holds a user or a password
+    """
+    if "@" in text:
+        # Also behind a slash, which a password may hold.
+        msg = f"host holds a user or a password: {credentials}"
+        raise AccountMisconfigured(msg)
+
+    if "://" not in text:
+        text = f"{scheme}://{text}"
+
+    try:
+        parts = urlsplit(text)
+        number = parts.port or port
+    except ValueError:
+        parts, number = urlsplit(""), None
+
+    # What the host holds is not repeated: it may be a password.
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise AccountMisconfigured(form)
+
+    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return Address(
+        host=parts.hostname,
+        origin=f"{parts.scheme}://{name}" + (f":{number}" if number else ""),
+        path=parts.path.rstrip("/"),
+    )
