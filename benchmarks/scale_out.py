@@ -222,13 +222,12 @@ class _Play:
         requests, lists = record.total - before[0], record.requests[LIST] - before[1]
         self.say(f"{requests} requests in {calm:.0f} s; CPU {cpu}; split {split}")
 
-        before_loss = self._holders()
         killed = time.monotonic()
         asked = record.total
         deployment.kill_triggerer(0)
         if count == 1:
             deployment.restart_triggerer(0)
-        lost = self._until(lambda: self._taken_over(before_loss), "held again", killed)
+        lost = self._until(lambda: self._taken_over(killed), "held again", killed)
         asked_after = record.total - asked
         deployment.interrupted.wait(10.0)
 
@@ -278,15 +277,18 @@ class _Play:
         )
         return [int(count) for (count,) in rows]
 
-    def _holders(self) -> set[int]:
-        rows = self._rows("SELECT DISTINCT triggerer_id FROM trigger")
-        return {row[0] for row in rows if row[0] is not None}
+    def _taken_over(self, killed: float) -> bool:
+        """Tell whether all triggers are held by triggerers that show signs of life."""
+        # Before that the dead one may still seem to live.
+        if time.monotonic() < killed + THRESHOLD:
+            return False
 
-    def _taken_over(self, before: set[int]) -> bool:
-        """Tell whether all triggers are held, and none by the one that was killed."""
-        now = self._holders()
-        over = now < before if len(before) > 1 else now.isdisjoint(before)
-        return over and sum(self._split()) == self.jobs
+        ((count,),) = self._rows(
+            "SELECT count(*) FROM trigger JOIN job ON job.id = trigger.triggerer_id"
+            " WHERE job.latest_heartbeat > now() - make_interval(secs => %s)",
+            THRESHOLD,
+        )
+        return bool(count == self.jobs)
 
     def _end_all(self, within: float) -> dict[int, float]:
         """End all jobs, evenly within some seconds; return when each ended."""
