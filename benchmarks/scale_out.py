@@ -22,6 +22,7 @@ from async_triggers.demo.deployment import Deployment
 from async_triggers.simulator import SimulatorThread
 from async_triggers.simulator.connections import connection_variables
 from benchmarks.machine import cpu_seconds, machine
+from benchmarks.side_by_side import side_by_side
 from tests.stack.postgres import PostgresServer
 
 if TYPE_CHECKING:
@@ -349,15 +350,7 @@ def table(scales: Sequence[Scale]) -> str:
     heads = [
         titles.get(each.triggerers, f"{each.triggerers} triggerers") for each in scales
     ]
-    lines = [
-        "| | " + " | ".join(heads) + " |",
-        "| --- " + "| ---: " * len(scales) + "|",
-        *(
-            f"| {title} | " + " | ".join(show(each) for each in scales) + " |"
-            for title, show in rows
-        ),
-    ]
-    return "\n".join(lines) + "\n"
+    return side_by_side(scales, heads=heads, rows=rows)
 
 
 def _joined(values: Sequence[float], form: str) -> str:

@@ -26,6 +26,7 @@ from async_triggers.demo.deployment import Deployment
 from async_triggers.simulator import SimulatorThread
 from async_triggers.simulator.connections import connection_variables
 from benchmarks.machine import machine
+from benchmarks.side_by_side import side_by_side
 from tests.stack.postgres import PostgresServer
 
 if TYPE_CHECKING:
@@ -382,15 +383,7 @@ def table(known: Sequence[Mapping[str, Any]]) -> str:
         ("requests", lambda each: str(sum(each["requests"].values()))),
     ]
     head = [titles[each["way"]].format(each["storm"]["pool"]) for each in ways]
-    lines = [
-        "| | " + " | ".join(head) + " |",
-        "| --- " + "| ---: " * len(ways) + "|",
-        *(
-            f"| {title} | " + " | ".join(show(each) for each in ways) + " |"
-            for title, show in rows
-        ),
-    ]
-    return "\n".join(lines) + "\n"
+    return side_by_side(ways, heads=head, rows=rows)
 
 
 def _least(each: Mapping[str, Any]) -> float:
