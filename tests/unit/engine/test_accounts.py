@@ -318,6 +318,10 @@ class TestErrand:
             msg = "the vendor is away"
             raise Unreachable(msg)
 
+        # What other tests left would be heard below.
+        gc.collect()
+        caplog.clear()
+
         async with lease(VENDOR, an_account(), linger=0.0) as leased:
             leased.run_errand(work(), "errand")
             await asyncio.sleep(1.0)
