@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 _HOST = "127.0.0.1"
 _PROCESSES = Path("/proc")
+_SIGN_OF_LIFE = 60.0
+"""Seconds for which a scheduler may show no sign of life; its start takes up to thirty."""
+_PROBE_EVERY = 5.0
+_WORKER = "airflow worker --"
+"""How Airflow calls the processes of an executor and those of its tasks."""
 _HEALTHY_COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 
 
@@ -109,8 +114,10 @@ class Deployment:
 
     A component that ends by itself is an error, which ends every wait of ``api``. With
     ``respawn`` it is started again instead, as a process manager would: Airflow's
-    components end when they lose their database. ``python`` is the interpreter of another
-    environment that Airflow is to run in.
+    components end when they lose their database. So is a scheduler that lives and has
+    shown no sign of it for a minute, as by a liveness probe: one that ends waits for its
+    workers, however long. ``python`` is the interpreter of another environment that
+    Airflow is to run in.
     """
 
     def __init__(
@@ -142,6 +149,8 @@ class Deployment:
         self._replaced: list[Component] = []
         self._starting = threading.RLock()
         self._respawn = respawn
+        self._probed_at = 0.0
+        self._silent_since: float | None = None
         # Not resolved: a virtualenv's interpreter is a link, by which it is known.
         self._python = str(python or sys.executable)
         self._say = say
@@ -293,8 +302,9 @@ class Deployment:
         return self.start_scheduler()
 
     def revive(self) -> list[str]:
-        """Start every component again that has ended; return their names."""
+        """Start every component again that has ended or hangs; return their names."""
         with self._starting:
+            self._end_what_hangs()
             dead = [part for part in self.components if not part.alive]
             for part in dead:
                 self._start_again(part)
@@ -306,7 +316,7 @@ class Deployment:
         Its parent is the executor's worker, which supervises it. Linux only: the
         process is found by its title.
         """
-        return _pid_by_title(f"airflow worker -- {ti.id}")
+        return _pid_by_title(f"{_WORKER} {ti.id}")
 
     def kill_task(self, ti: TaskInstance, *, timeout: float = 30) -> None:
         """Kill a running task and its supervisor with SIGKILL, as a lost machine would.
@@ -315,16 +325,36 @@ class Deployment:
         ``[scheduler] task_instance_heartbeat_timeout`` seconds. The executor replaces
         the worker.
         """
-        pid = self.api.wait_until(
-            lambda: self.task_process(ti),
+        self.api.wait_until(
+            lambda: self._kill_with_supervisor(ti),
             what=f"{ti.label} to run in a worker",
             timeout=timeout,
             every=0.05,
         )
-        supervisor = _parent(pid)
-        for victim in (supervisor, pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(victim, signal.SIGKILL)
+
+    def _kill_with_supervisor(self, ti: TaskInstance) -> bool:
+        """Kill a task that runs in a worker; False where it does not or has just ended.
+
+        A worker without a task holds the lock of the queue that it reads, and dead it
+        would hold it for ever: no other worker would get a task, and the scheduler could
+        not end. So it is stopped, and killed only if it has the task even then.
+        """
+        pid = self.task_process(ti)
+        if pid is None:
+            return False
+        with contextlib.suppress(OSError):
+            supervisor = _parent(pid)
+            if not _title(supervisor).startswith(_WORKER):
+                # Its supervisor is dead already, and some other process its parent.
+                os.kill(pid, signal.SIGKILL)
+                return True
+            os.kill(supervisor, signal.SIGSTOP)
+            if _still_has(supervisor, pid):
+                os.kill(pid, signal.SIGKILL)
+                os.kill(supervisor, signal.SIGKILL)
+                return True
+            os.kill(supervisor, signal.SIGCONT)
+        return False
 
     def airflow(
         self, *arguments: str, timeout: float = 120
@@ -521,6 +551,8 @@ class Deployment:
     def _look_after(self) -> None:
         """Raise what a component says that has ended by itself, or start it again."""
         with self._starting:
+            if self._respawn:
+                self._end_what_hangs()
             for part in self.components:
                 if part.alive or part.stopped_by_us:
                     continue
@@ -532,6 +564,32 @@ class Deployment:
                     raise DeploymentError(message)
                 self._say(f"starting {part.name} again, which has ended")
                 self._start_again(part)
+
+    def _end_what_hangs(self) -> None:
+        """Kill a scheduler that lives and has shown no sign of it for long."""
+        now = time.monotonic()
+        if now < self._probed_at + _PROBE_EVERY:
+            return
+        self._probed_at = now
+        scheduler = self._components["scheduler"]
+        try:
+            health = self.api.health()
+        except (AirflowApiError, OSError, ValueError):
+            health = {}
+        silent = (
+            scheduler.alive
+            and health.get("metadatabase") == "healthy"
+            and health.get("scheduler") != "healthy"
+        )
+        if not silent:
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = now
+        elif now >= self._silent_since + _SIGN_OF_LIFE:
+            self._silent_since = None
+            self._say("killing a scheduler that shows no sign of life")
+            scheduler.signal(signal.SIGKILL)
+            scheduler.process.wait()
 
 
 def _free_ports(count: int) -> list[int]:
@@ -577,13 +635,17 @@ def _copy_sqlite(source: Path, target: Path) -> None:
 
 
 def _pid_by_title(title: str) -> int | None:
-    wanted = title.encode()
     for process in _PROCESSES.glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            shown = (process / "cmdline").read_bytes()
-            if shown.rstrip(b"\0").startswith(wanted):
+            if _title(int(process.name)).startswith(title):
                 return int(process.name)
     return None
+
+
+def _title(pid: int) -> str:
+    """Return the command line of a process, which a process may overwrite."""
+    shown = (_PROCESSES / str(pid) / "cmdline").read_bytes()
+    return shown.rstrip(b"\0").decode(errors="replace")
 
 
 def _session(pid: int) -> set[int]:
@@ -594,6 +656,17 @@ def _session(pid: int) -> set[int]:
             if int(_status(process)[3]) == pid:
                 found.add(int(process.name))
     return found
+
+
+def _still_has(supervisor: int, pid: int) -> bool:
+    """Wait until a process has taken note of its SIGSTOP; tell whether it has the child."""
+    pause = threading.Event()
+    while _status(_PROCESSES / str(supervisor))[0] not in "TZ":
+        pause.wait(0.001)
+    try:
+        return _parent(pid) == supervisor
+    except OSError:
+        return False
 
 
 def _parent(pid: int) -> int:
