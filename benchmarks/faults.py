@@ -12,17 +12,16 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.cells import Fare
+from benchmarks.machine import machine
 from benchmarks.peers import python_of_peers
 from benchmarks.sides import INTERVALS, PACKAGES, TITLES, VENDORS
 from benchmarks.stage import ROOT, open_stage
@@ -577,12 +576,7 @@ def write(results: Sequence[Result], sides: Sequence[Side], folder: Path) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "faults.md").write_text(table(results, sides))
     raw = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "processors": os.cpu_count(),
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
         "patience_s": PATIENCE,
         "latency_s": LATENCY,
         "intervals_s": dict(INTERVALS),

@@ -17,15 +17,25 @@ _COLOURS = {"airbyte": "#615eff", "fivetran": "#0073ff", "dbt_cloud": "#ff694b"}
 _LINES = {"floor": ":", "ours": "-", "peer": "--"}
 _NAMES = {"floor": "floor", "ours": "ours", "peer": "official"}
 _PANELS = (
-    ("requests", "requests", 1.0),
-    ("tcp_connections", "TCP connections", 1.0),
-    ("cpu_net_s", "CPU, seconds", 1.0),
+    ("requests", "requests a minute", 60.0),
+    ("tcp_connections", "TCP connections a minute", 60.0),
+    ("cpu_net_s", "CPU, seconds a minute", 60.0),
     ("rss_growth_mb", "memory growth, MB", 1.0),
     ("lag_p99_s", "loop lag p99, ms", 1000.0),
     ("detect_p99_s", "end of the job to event p99, s", 1.0),
 )
+_RATES = frozenset({"requests", "tcp_connections", "cpu_net_s"})
+"""What grows with the time for which it is measured."""
 _LEAST = 0.01
 """What a logarithmic axis shows in place of nothing."""
+
+
+def _value(numbers: Mapping[str, float | None], name: str) -> float | None:
+    value, seconds = numbers[name], numbers["wall_s"]
+    if name in _RATES and value is not None:
+        return None if seconds is None else value / seconds
+
+    return value
 
 
 def draw(
@@ -37,14 +47,18 @@ def draw(
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     for place, (name, title, factor) in enumerate(_PANELS, start=1):
         axes = figure.add_subplot(2, 3, place)
+        scale = "linear"
         for vendor in VENDORS:
             for side, line in _LINES.items():
                 points = sorted(
                     (n, max(_LEAST, value * factor))
                     for its_vendor, its_side, n, numbers in rows
                     if (its_vendor, its_side) == (vendor, side)
-                    and (value := numbers[name]) is not None
+                    and (value := _value(numbers, name)) is not None
                 )
+                if points:
+                    scale = "log"
+
                 axes.plot(
                     [n for n, _ in points],
                     [value for _, value in points],
@@ -55,8 +69,8 @@ def draw(
                     label=f"{TITLES[vendor]}, {_NAMES[side]}",
                 )
 
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        axes.set_xscale(scale)
+        axes.set_yscale(scale)
         axes.set_xlabel("waiting triggers")
         axes.set_title(title, fontsize=10)
         axes.grid(visible=True, alpha=0.3)

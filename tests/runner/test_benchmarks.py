@@ -36,11 +36,15 @@ def test_the_polling_benchmark_is_told_of_all_ends(
 ) -> None:
     chosen = ["--n", "20", "--only", side, "--vendor", "dbt_cloud", *mode]
 
-    code = polling.main([*chosen, "--floor", "0.4", "--out", str(tmp_path)])
+    again = [*chosen, "--floor", "0.4", "--out", str(tmp_path)]
 
-    (run,) = json.loads((tmp_path / "polling.json").read_text())["runs"]
+    code = polling.main(again)
+
+    told = json.loads((tmp_path / "polling.json").read_text())
+    ((run,),) = (sitting["runs"] for sitting in told["sittings"])
+    measured = run["measured"]
     assert code == 0
-    assert (run["told"], run["wrong"]) == (20, {})
-    assert run["requests"] > 0
+    assert (measured["told"], measured["wrong"]) == (20, {})
+    assert measured["requests"] > 0
     assert "dbt Cloud, 20 together" in (tmp_path / "polling.md").read_text()
     assert (tmp_path / "polling.svg").stat().st_size > 0
