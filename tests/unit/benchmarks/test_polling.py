@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.polling import Run, Sitting, plotted, read, summarize, write
+from benchmarks.goals import goal_table
+from benchmarks.runs import Run, Sitting, plotted, read, summarize, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,3 +63,56 @@ def test_of_one_kind_the_longest_is_plotted() -> None:
     shown = {row.run.n: row.numbers["requests"] for row in plotted(rows)}
 
     assert shown == {1000: 1, 50: 3}
+
+
+def goals(*results: tuple[Run, dict[str, Any]]) -> dict[str, str]:
+    """Return what the table shows for Airbyte, by goal."""
+    lines = goal_table(summarize(results)).splitlines()[2:]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert all(cell[3:] == ["not measured"] * 2 for cell in cells)
+    return {title: airbyte for title, _, airbyte, *_ in cells}
+
+
+def test_what_misses_a_goal_stands_out() -> None:
+    shown = goals(
+        (run("peer", seconds=120.0), {"cpu_net_s": 60.0}),
+        (run(seconds=120.0), {"cpu_net_s": 2.0, "wall_s": 130.0}),
+        # The shorter run is looked at where the others are short as well.
+        (run(seconds=30.0), {"cpu_net_s": 0.4, "wall_s": 40.0}),
+        (
+            run("floor", n=10_000),
+            {"rss_growth_mb": 100.0, "warnings": 2, "armed_s": 0.5},
+        ),
+        (
+            run(n=10_000),
+            {
+                "rss_growth_mb": 161.0,
+                "warnings": 2,
+                "lag_p99_s": 0.021,
+                "detect_p99_s": 5.2,
+                "tcp_connections": 5,
+                "cpu_net_s": 3.5,
+                "wall_s": 40.0,
+            },
+        ),
+        (run("floor", n=10_000, runner=True), {"armed_s": 9.0}),
+        (run(n=10_000, runner=True), {"armed_s": 14.5}),
+    )
+
+    assert shown == {
+        "CPU in % of the official trigger's, N = 1,000": "3.3",
+        "memory above the floor's, MB, N = 1,000": "not measured",
+        "memory above the floor's, MB, N = 10,000": "**61.0**",
+        "loop lag p99, ms, N = 1,000": "not measured",
+        "loop lag p99, ms, N = 10,000": "**21.0**",
+        "warnings of a blocked loop, N = 1,000": "not measured",
+        "warnings of a blocked loop, N = 10,000": "**2**",
+        "those above the floor's, N = 10,000": "0",
+        "detection p99 beyond the interval, s, N = 1,000": "not measured",
+        "detection p99 beyond the interval, s, N = 10,000": "0.2",
+        "TCP connections, N = 10,000": "5",
+        "10,000 join at once: all armed after, s": "not measured",
+        "10,000 in the TriggerRunner: armed after, above the floor's, s": "**5.5**",
+        "10,000 join at once: requests of the first round": "not measured",
+        "CPU a second, N = 10,000 over N = 1,000": "**8.8**",
+    }

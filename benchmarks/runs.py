@@ -1,0 +1,337 @@
+"""What runs of the polling benchmark are, and what is told of them: numbers and tables."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from benchmarks.goals import goal_table
+from benchmarks.plots import draw
+from benchmarks.sides import INTERVALS, TITLES
+
+if TYPE_CHECKING:
+    from benchmarks.sides import Vendor
+
+Runner: TypeAlias = Literal["floor", "ours", "peer"]
+Start: TypeAlias = Literal["together", "spread"]
+
+RAW = "polling.json"
+WHOLE = 10
+"""Ratios from which on no fraction is told."""
+TAIL = 60.0
+"""Seconds after the last end in which an event counts."""
+_CALL = 0.012
+"""Seconds that a blocking look takes beside the latency."""
+_NUMBERS = (
+    "cpu_net_s",
+    "rss_growth_mb",
+    "lag_p50_s",
+    "lag_p99_s",
+    "lag_max_s",
+    "after_p50_s",
+    "after_p99_s",
+    "after_max_s",
+    "warnings",
+    "after_warnings",
+    "longest_collection_s",
+    "requests",
+    "tcp_connections",
+    "body_bytes",
+    "detect_p50_s",
+    "detect_p99_s",
+    "detect_max_s",
+    "armed_s",
+    "first_round_requests",
+    "wall_s",
+    "told",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One process that waits.
+
+    ``seconds`` is how long after the start the last job ends, ``latency`` how many
+    seconds each answer takes.
+    """
+
+    vendor: Vendor
+    side: Runner
+    n: int
+    start: Start = "together"
+    latency: float = 0.1
+    runner: bool = False
+    seconds: float
+    number: int = 0
+    floor: float = 0.0
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two looks."""
+        return self.floor or INTERVALS[self.vendor]
+
+    @property
+    def patience(self) -> float:
+        """Seconds after the last end for which events are waited for."""
+        blocking = self.vendor == "airbyte" and self.side == "peer"
+        return TAIL + (1.5 * self.n * (self.latency + _CALL) if blocking else 0.0)
+
+    @property
+    def expected(self) -> float:
+        """Seconds that the run may be expected to take."""
+        blocking = self.vendor == "airbyte" and self.side == "peer"
+        busy = self.n * (self.latency + _CALL) if blocking else 0.0
+        return 9.0 + self.n / 2000 + max(self.seconds, busy) + self.interval
+
+    @property
+    def kind(self) -> Run:
+        """What runs have in common that differ in their number alone."""
+        return replace(self, number=0)
+
+    @property
+    def name(self) -> str:
+        """Name the run."""
+        mode = ", in the runner" if self.runner else ""
+        return (
+            f"{TITLES[self.vendor]}, {self.side}, N = {self.n:,} {self.start},"
+            f" {self.latency * 1000:.0f} ms{mode}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Runs of one kind: the median of each number."""
+
+    run: Run
+    numbers: Mapping[str, float | None]
+
+
+def summarize(results: Sequence[tuple[Run, Mapping[str, Any]]]) -> list[Row]:
+    """Return a row for each kind of run, in the order of their first runs."""
+    kinds: dict[Run, list[Mapping[str, Any]]] = {}
+    for run, measured in results:
+        kinds.setdefault(run.kind, []).append(measured)
+
+    return [
+        Row(run, {name: _median(each.get(name) for each in found) for name in _NUMBERS})
+        for run, found in kinds.items()
+    ]
+
+
+def _median(values: Iterable[Any]) -> float | None:
+    known = [
+        float(value) for value in values if value is not None and not math.isnan(value)
+    ]
+    return statistics.median(known) if known else None
+
+
+_RATIOS = (
+    ("requests", "requests"),
+    ("tcp_connections", "TCP connections"),
+    ("cpu_net_s", "CPU"),
+    ("rss_growth_mb", "memory"),
+    ("lag_p99_s", "loop lag p99"),
+    ("after_p99_s", "lag p99 once armed"),
+    ("detect_p99_s", "detection p99"),
+)
+
+
+def ratio_table(rows: Sequence[Row]) -> str:
+    """Write how many times as much the official trigger takes as ours."""
+    found = {row.run: row for row in rows}
+    head = " | ".join(title for _, title in _RATIOS)
+    lines = [f"| official / ours | {head} |", "| --- |" + " --- |" * len(_RATIOS)]
+    for row in rows:
+        ours = found.get(replace(row.run, side="ours"))
+        if row.run.side != "peer" or ours is None:
+            continue
+
+        shown = " | ".join(
+            _ratio(row.numbers[name], ours.numbers[name]) for name, _ in _RATIOS
+        )
+        lines.append(f"| {_kind(row.run)} | {shown} |")
+
+    return "\n".join([*lines, ""])
+
+
+def _ratio(peer: float | None, ours: float | None) -> str:
+    if peer is None or ours is None:
+        return "n/a"
+
+    if ours <= 0:
+        return "n/a"
+
+    digits = 0 if peer >= WHOLE * ours else 1
+    return f"{peer / ours:,.{digits}f} x"
+
+
+def _kind(run: Run) -> str:
+    mode = ", runner" if run.runner else ""
+    return f"{TITLES[run.vendor]}, {run.n:,} {run.start}, {run.latency * 1000:.0f} ms{mode}"
+
+
+def number_table(rows: Sequence[Row]) -> str:
+    """Write all numbers."""
+    titles = (
+        "waiting",
+        "side",
+        "requests",
+        "MB received",
+        "TCP",
+        "CPU net s",
+        "RSS growth MB",
+        "lag p50 / p99 / max ms",
+        "the same once all are armed",
+        "warnings, once armed",
+        "longest garbage collection ms",
+        "detection p50 / p99 / max s",
+        "armed s",
+        "told",
+        "measured for s",
+    )
+    lines = [
+        f"| {' | '.join(titles)} |",
+        "|" + " --- |" * len(titles),
+    ]
+    for row in rows:
+        get = row.numbers
+        cells = (
+            _kind(row.run),
+            {"floor": "floor", "ours": "ours", "peer": "official"}[row.run.side],
+            _count(get["requests"]),
+            _shown(_times(get["body_bytes"], 1e-6), 1),
+            _count(get["tcp_connections"]),
+            _shown(get["cpu_net_s"], 2),
+            _shown(get["rss_growth_mb"], 1),
+            _three(get, "lag", 1000, 0),
+            _three(get, "after", 1000, 0),
+            f"{_count(get['warnings'])}, {_count(get['after_warnings'])}",
+            _shown(_times(get["longest_collection_s"], 1000), 0),
+            _three(get, "detect", 1, 1),
+            _shown(get["armed_s"], 2),
+            _count(get["told"]),
+            _count(get["wall_s"]),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+
+    return "\n".join([*lines, ""])
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "never" if value is None or math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def _count(value: float | None) -> str:
+    return _shown(value, 0)
+
+
+def _three(
+    numbers: Mapping[str, float | None], name: str, factor: float, digits: int
+) -> str:
+    found = (numbers[f"{name}_{which}_s"] for which in ("p50", "p99", "max"))
+    return " / ".join(_shown(_times(value, factor), digits) for value in found)
+
+
+def tell(run: Run, measured: Mapping[str, Any]) -> str:
+    """Say in a line what a run came to."""
+    row = summarize([(run, measured)])[0].numbers
+    engine = measured.get("engine") or {}
+    rounds = f", {engine['rounds']} rounds by {engine['plan']}" if engine else ""
+    asked = row["first_round_requests"]
+    first = "" if asked is None else f", {_count(asked)} requests in the first round"
+    wrong = f"; WRONG: {measured['wrong']}" if measured["wrong"] else ""
+    return (
+        f"{_count(row['requests'])} requests over {_count(row['tcp_connections'])}"
+        f" connections{rounds}; CPU {_shown(row['cpu_net_s'], 2)} s,"
+        f" memory +{_shown(row['rss_growth_mb'], 1)} MB, lag"
+        f" {_three(row, 'lag', 1000, 0)} ms (once armed {_three(row, 'after', 1000, 0)}),"
+        f" {_count(row['warnings'])} warnings ({_count(row['after_warnings'])}), told"
+        f" {measured['told']} of {measured['expected']} in {_three(row, 'detect', 1, 2)}"
+        f" s, armed in {_shown(row['armed_s'], 2)} s{first}{wrong}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """What was measured in one go, and on which machine."""
+
+    where: Mapping[str, Any]
+    results: Sequence[tuple[Run, Mapping[str, Any]]]
+
+
+def write(sittings: Sequence[Sitting], folder: Path) -> None:
+    """Write tables, plots and the raw numbers to ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = summarize([result for sitting in sittings for result in sitting.results])
+    raw = {
+        "medians": [{**asdict(row.run), **row.numbers} for row in rows],
+        "sittings": [
+            {
+                "machine": dict(sitting.where),
+                "runs": [
+                    {"run": asdict(run), "measured": measured}
+                    for run, measured in sitting.results
+                ],
+            }
+            for sitting in sittings
+        ],
+    }
+    (folder / RAW).write_text(f"{json.dumps(raw, indent=1)}\n")
+    first = sittings[0].where
+    loads = ", ".join(f"{sitting.where['load'][0]:.1f}" for sitting in sittings)
+    head = (
+        f"Measured on {first['cores']} processors, whose load before was {loads},"
+        f" with Python {first['python']} and Airflow {first['airflow']},"
+        f" {first['at'][:10]}."
+    )
+    (folder / "polling.md").write_text(
+        f"{head}\n\n{ratio_table(rows)}\n{number_table(rows)}"
+    )
+    (folder / "polling-goals.md").write_text(goal_table(rows))
+    draw(
+        [
+            (row.run.vendor, row.run.side, row.run.n, row.numbers)
+            for row in plotted(rows)
+        ],
+        folder / "polling.svg",
+    )
+
+
+def read(folder: Path) -> list[Sitting]:
+    """Return what was written to ``folder`` before."""
+    raw = json.loads((folder / RAW).read_text())
+    return [
+        Sitting(
+            sitting["machine"],
+            [(Run(**each["run"]), each["measured"]) for each in sitting["runs"]],
+        )
+        for sitting in raw["sittings"]
+    ]
+
+
+def plotted(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that differ in side, vendor and number alone: the first kind.
+
+    Of those that differ in how long they were measured as well, the longest.
+    """
+    first = rows[0].run
+    found: dict[tuple[str, str, int], Row] = {}
+    for row in sorted(rows, key=lambda row: row.run.seconds):
+        run = row.run
+        if (run.start, run.latency, run.runner) == (
+            first.start,
+            first.latency,
+            first.runner,
+        ):
+            found[run.vendor, run.side, run.n] = row
+
+    return list(found.values())
