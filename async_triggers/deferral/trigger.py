@@ -179,7 +179,12 @@ class JobTrigger(OneEventTrigger):
     async def wait_on(self, leased: LeasedAccount) -> Outcome:
         """Wait with an account that is leased already, on a worker as on the triggerer."""
         try:
-            job = await self._until_ended(leased)
+            await self.prepare(leased)
+            job = await self._joined(leased)
+            while not job.state.is_terminal:
+                ended = await self._attended(leased, job)
+                job = await self._joined(leased) if ended is None else ended
+
             async with asyncio.timeout(self._seconds_left()):
                 job = await self.complete(leased, job)
         except TimeoutError:
@@ -189,28 +194,29 @@ class JobTrigger(OneEventTrigger):
 
         return events.ended(job)
 
-    async def _until_ended(self, leased: LeasedAccount) -> Job:
-        await self.prepare(leased)
-        while True:
-            job = await leased.poller.wait(
-                self.subject,
-                interval=self.poll_interval,
-                mark=self.mark,
-                seen_at=self.seen_at,
-                until=self.needs_attention,
-                news=self._tell,
-                patience=self._seconds_left(),
-            )
-            if job.state.is_terminal:
-                return job
+    # No coroutine of its own, which would be kept for each of thousands that wait.
+    def _joined(self, leased: LeasedAccount) -> Awaitable[Job]:
+        """Wait for the job until it has ended or needs attention."""
+        return leased.poller.wait(
+            self.subject,
+            interval=self.poll_interval,
+            mark=self.mark,
+            seen_at=self.seen_at,
+            listener=self,
+            patience=self._seconds_left(),
+        )
 
-            async with asyncio.timeout(self._seconds_left()):
-                attended = await self.attend(leased, job)
+    async def _attended(self, leased: LeasedAccount, job: Job) -> Job | None:
+        """Help a job on; return it if it has ended, None to wait for it again."""
+        async with asyncio.timeout(self._seconds_left()):
+            attended = await self.attend(leased, job)
 
-            if attended is not None and attended.state.is_terminal:
-                return attended
+        if attended is None or not attended.state.is_terminal:
+            return None
 
-    def _tell(self, job: Job) -> None:
+        return attended
+
+    def hear(self, job: Job) -> None:
         """Log what has changed."""
         facts = ", ".join(
             f"{name} {value}" for name, value in job.statistics.items() if value

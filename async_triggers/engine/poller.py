@@ -40,7 +40,7 @@ from async_triggers.engine.planner import (
     Planner,
     Situation,
 )
-from async_triggers.engine.waiters import Claims, News, Until, Waiter, Watched
+from async_triggers.engine.waiters import Claims, Listener, Waiter, Watched
 from async_triggers.engine.walk import Misled, RoundGivenUp, Walk
 from async_triggers.engine.wire import Page, Reply, Request, Row, Source, SourceKind
 
@@ -177,19 +177,17 @@ class Poller:
         interval: float,
         mark: str | None = None,
         seen_at: float | None = None,
-        until: Until | None = None,
-        news: News | None = None,
+        listener: Listener | None = None,
         patience: float | None = None,
     ) -> Job:
         """Wait until a job has ended, and return it.
 
         ``interval`` is how often in seconds the job should be looked at. ``seen_at`` is
         the server's time (epoch seconds) of the last look at it, before which nothing
-        needs to be learnt. ``mark`` is handed to the vendor with each row. ``until`` may
-        end the wait for a job that has not ended, when it needs attention. ``news`` is
-        called by the waiting task itself when the job has changed, at most every ten
-        minutes for a change that is not one of state. ``patience`` is how many seconds to
-        wait at most, None for ever.
+        needs to be learnt. ``mark`` is handed to the vendor with each row. ``listener``
+        hears when the job has changed, at most every ten minutes of a change that is not
+        one of state, and may end the wait for a job that has not ended. ``patience`` is
+        how many seconds to wait at most, None for ever.
 
         Raise :class:`~async_triggers.engine.errors.PermanentError` when the vendor's
         refusal concerns this job or the whole account, :class:`TimeoutError` when the
@@ -203,8 +201,7 @@ class Poller:
             future=loop.create_future(),
             interval=max(interval, self._vendor.grid_floor),
             mark=mark,
-            until=until,
-            wants_news=news is not None,
+            listener=listener,
             ends=math.inf if patience is None else loop.time() + patience,
         )
         self._join(subject, waiter, seen_at)
@@ -212,11 +209,11 @@ class Poller:
             while True:
                 future = waiter.future
                 job = await future
-                if news is None or future is waiter.future:
+                if listener is None or future is waiter.future:
                     return job
 
                 try:
-                    news(job)
+                    listener.hear(job)
                 except Exception:
                     log.exception("The news of job %s could not be given", job.id)
         finally:
@@ -937,16 +934,17 @@ class Poller:
 
     def _note_progress(self, waiter: Waiter, job: Job, now: float) -> bool:
         """Tell how a job goes on; False where that is to be told another time."""
+        listener = waiter.listener
+        if listener is None:
+            return True
+
         told = self._give_news(waiter, job, now)
-        if waiter.until is not None and waiter.until(job):
+        if listener.needs_attention(job):
             waiter.future.set_result(job)
 
         return told
 
     def _give_news(self, waiter: Waiter, job: Job, now: float) -> bool:
-        if not waiter.wants_news:
-            return True
-
         news = (job.word, tuple(job.statistics.items()))
         if news == waiter.told:
             return True

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from async_triggers.engine.jobs import Job
 
-News: TypeAlias = Callable[[Job], None]
-Until: TypeAlias = Callable[[Job], bool]
+
+class Listener(Protocol):
+    """One who is to hear of a job before its end."""
+
+    def hear(self, job: Job) -> None:
+        """Take note that the job has changed. Called by the task that waits."""
+
+    def needs_attention(self, job: Job) -> bool:
+        """Tell whether the wait is to end although the job goes on."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,8 +28,7 @@ class Waiter:
     """Takes the end of the wait, or news; then another one takes the end."""
     interval: float
     mark: str | None
-    until: Until | None
-    wants_news: bool
+    listener: Listener | None
     ends: float
     """The loop's time at which the patience of the waiter is over."""
     told: tuple[str, object] | None = None

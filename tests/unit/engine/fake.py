@@ -362,6 +362,21 @@ class FakeTransport:
         raise self.vendor.refuse(request, reply)
 
 
+@dataclass(frozen=True, slots=True)
+class Hears:
+    """Takes the news of a job, and lets it go on."""
+
+    news: Callable[[Job], object]
+
+    def hear(self, job: Job) -> None:
+        """Take note that the job has changed."""
+        self.news(job)
+
+    def needs_attention(self, job: Job) -> bool:
+        """No job does."""
+        return False
+
+
 @dataclass(slots=True)
 class World:
     """A server, a poller, and those who wait."""
@@ -382,10 +397,14 @@ class World:
         name: str = "",
         interval: float = 30.0,
         sees: bool = True,
+        news: Callable[[Job], object] | None = None,
         **how: Any,
     ) -> asyncio.Task[Job]:
         """Wait for a job, whose last look is now unless said otherwise."""
         name = name or job
+        if news is not None:
+            how["listener"] = Hears(news)
+
         if sees:
             how.setdefault("seen_at", self.server.now())
 
