@@ -494,8 +494,9 @@ def read_items(request: Request, reply: Reply) -> tuple[list[Row], Request | Non
         return items, None
 
     if cursor in walk.seen:
-        # A cursor that comes back would be followed for ever.
-        return items, None
+        # It would be followed for ever, and without it the list is not whole.
+        msg = f"The answer about {request.about} leads back to a page that was read"
+        raise UnreadableReply(msg, status=reply.status)
 
     following = _Walk(
         path=walk.path,
