@@ -28,7 +28,6 @@ from airflow.sdk import BaseHook
 from airflow.sdk.configuration import conf
 
 from async_triggers.deferral.errors import AsyncTriggersException, translate
-from async_triggers.engine.accounts import LINGER, LeasedAccount, hold, lease
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
@@ -49,6 +48,8 @@ from async_triggers.engine.wire import (
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+
+    from async_triggers.engine.accounts import LeasedAccount
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ class VendorHook(BaseHook):
         try:
             # In a thread: the look-up is a blocking exchange with Airflow's supervisor,
             # and only this way of it works in triggers, in tasks and in dag.test().
-            connection = await asyncio.to_thread(self.get_connection, self.conn_id)
+            connection = await asyncio.to_thread(self._get_ready)
         except Exception as error:  # noqa: BLE001
             # Airflow turns every failure into "not found"; none of them is final here.
             # What it says is not repeated: it may hold the database's address.
@@ -170,6 +171,13 @@ class VendorHook(BaseHook):
             return self._read_warily(connection)
 
         raise Unreachable(msg)
+
+    def _get_ready(self) -> Connection:
+        """Look the connection up, and load what asks the vendor (blocking)."""
+        import async_triggers.engine.accounts  # noqa: F401, PLC0415 - not on the loop
+
+        connection: Connection = self.get_connection(self.conn_id)
+        return connection
 
     def _read_warily(self, connection: Connection) -> Account:
         """Read a connection, and warn of one that gives its credentials away."""
@@ -202,22 +210,32 @@ class VendorHook(BaseHook):
 
     def hold(self, account: Account) -> LeasedAccount:
         """Lease an account that was read before, until it is released."""
+        # What speaks HTTP takes a tenth of a second to load. A task that only takes an
+        # event in asks nobody, and is a process of its own.
+        from async_triggers.engine.accounts import hold  # noqa: PLC0415
+
         return hold(self.vendor, account, reload=self.reread_account)
 
     @asynccontextmanager
     async def lease(
-        self, *, account: Account | None = None, linger: float = LINGER
+        self, *, account: Account | None = None, linger: float | None = None
     ) -> AsyncIterator[LeasedAccount]:
         """Use the account for the length of the block.
 
         ``account`` is one that was read before; in a worker it must be given, since
-        Airflow forbids blocking look-ups on a running loop there.
+        Airflow forbids blocking look-ups on a running loop there. ``linger`` is how many
+        seconds its connections are kept afterwards.
         """
         if account is None:
             account = await self.known_account()
 
+        from async_triggers.engine.accounts import LINGER, lease  # noqa: PLC0415 - as above
+
         async with lease(
-            self.vendor, account, reload=self.reread_account, linger=linger
+            self.vendor,
+            account,
+            reload=self.reread_account,
+            linger=LINGER if linger is None else linger,
         ) as leased:
             yield leased
 

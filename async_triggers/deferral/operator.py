@@ -388,7 +388,7 @@ class JobOperator(BaseOperator):
     ) -> Any:
         job_id = seen.job.id
         self.job_url = seen.job.url
-        self._push_start_xcoms(context, seen.job, self._read_record(context))
+        self._push_start_xcoms(context, seen.job, self._carried)
         if seen.job.state.is_terminal:
             return self._finish(context, self._complete(seen.job), attached=not owned)
 
@@ -1016,6 +1016,7 @@ class _WorkerDesk:
     def __init__(self, operator: JobOperator, context: Context) -> None:
         self._operator = operator
         self._context = context
+        self._has_read = False
 
     async def ask(
         self,
@@ -1026,6 +1027,11 @@ class _WorkerDesk:
         return self._operator._ask(question, interruptible=not whole)  # noqa: SLF001 - one module
 
     async def read(self) -> Record | None:
+        # Nobody else writes while the attempt runs.
+        if self._has_read:
+            return self._operator._carried  # noqa: SLF001 - as above
+
+        self._has_read = True
         return self._operator._read_record(self._context)  # noqa: SLF001 - as above
 
     async def write(self, record: Record) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pkgutil
+import subprocess
+import sys
 from importlib import import_module, reload
 from typing import Any
 
@@ -26,6 +28,28 @@ def test_a_stored_trigger_can_be_found_again(classpath: str) -> None:
     trigger = getattr(import_module(module), name)
 
     assert issubclass(trigger, JobTrigger)
+
+
+LOOK_AT_IMPORTS = """
+import sys
+import airflow.sdk
+from async_triggers.airbyte import operators, sensors
+from async_triggers.dbt_cloud import operators, sensors
+from async_triggers.fivetran import operators, sensors
+print(*sorted({"aiohttp", "async_triggers.engine.accounts"} & sys.modules.keys()))
+"""
+
+
+def test_what_speaks_http_is_loaded_by_those_who_ask() -> None:
+    """A task that takes an event in is a process of its own, and asks nobody."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK_AT_IMPORTS],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.split() == []
 
 
 def test_the_example_dags_can_be_read_without_any_connection(
