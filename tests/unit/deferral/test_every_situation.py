@@ -7,6 +7,7 @@ and deadlines are in ``tests/unit/kill``, starts and ends on the triggerer besid
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -102,6 +103,39 @@ def die_at_start(world: VendorWorld) -> None:
         return reply
 
     world.vendor.respond = respond
+
+
+# What it costs ------------------------------------------------------------------------
+
+POLLS = {
+    "airbyte": re.compile(r"GET .*/jobs(/\d+)?$"),
+    "fivetran": re.compile(r"GET .*/connections(/orders)?$"),
+    "dbt_cloud": re.compile(r"GET .*/runs/(\d+/)?$"),
+}
+"""What asks how jobs are doing."""
+
+
+@every_vendor
+@pytest.mark.parametrize("end", ["success", "error"])
+def test_a_task_takes_three_requests_beside_polling(
+    scene: Set, case: Case, end: str
+) -> None:
+    world, task = scene(case, case.life(end))
+
+    deferral = deferred(task.execute())
+    asked = [f"{each.method} {each.path}" for each in world.requests]
+    world.requests.clear()
+    task.wait(deferral)
+    polled = [f"{each.method} {each.path}" for each in world.requests]
+
+    # A token serves all triggers of an account.
+    asked += [
+        each
+        for each in polled
+        if not POLLS[case.name].match(each) and "token" not in each
+    ]
+    assert 2 <= len(asked) <= 3, asked
+    assert any(POLLS[case.name].match(each) for each in polled)
 
 
 # The end ------------------------------------------------------------------------------
