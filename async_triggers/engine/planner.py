@@ -13,7 +13,7 @@ The model::
     less than half of the requests
 
 A plan always says how the jobs are covered that its source will not show: they are asked
-for singly.
+for singly, or looked for in the list of what goes on where they are many (:meth:`alone`).
 """
 
 from __future__ import annotations
@@ -184,6 +184,26 @@ class Planner:
         """What one request for one job costs."""
         return 1.0 + self._single_bytes / BYTES_PER_REQUEST
 
+    def alone(
+        self, count: int, sources: Sequence[Source]
+    ) -> tuple[int, float, Source | None]:
+        """Return the (requests, cost) of seeing so many jobs in rows of their own.
+
+        With the list that is read before, of all that has not ended, where that takes
+        less than asking for each. It holds as many as are looked for, or more, and is not
+        tried for fewer than it has on a page.
+        """
+        best: tuple[int, float, Source | None] = (count, count * self.single_cost, None)
+        for source in sources:
+            if source.kind is SourceKind.LIVE and count > source.page:
+                measures = self._measures.get(source.name)
+                known = 0.0 if measures is None else measures.rows.get("", 0.0)
+                requests, cost = self.walk_cost(source, max(float(count), known))
+                if cost < best[1]:
+                    best = (requests, cost, source)
+
+        return best
+
     # Planning -----------------------------------------------------------------
 
     def plan(self, situation: Situation) -> Plan:
@@ -216,7 +236,7 @@ class Planner:
             requests=chosen.requests,
             cost=chosen.cost,
             # As much again as asking singly would cost: never more than twice the least.
-            patience=max(chosen.cost, plans[0].cost),
+            patience=max(chosen.cost, len(situation.due) * self.single_cost),
             stretch=stretch,
         )
 
@@ -267,12 +287,9 @@ class Planner:
         return best
 
     def _singles(self, situation: Situation) -> Plan:
-        count = len(situation.due)
+        requests, cost, _ = self.alone(len(situation.due), situation.sources)
         return Plan(
-            source=None,
-            singles=tuple(situation.due),
-            requests=count,
-            cost=count * self.single_cost,
+            source=None, singles=tuple(situation.due), requests=requests, cost=cost
         )
 
     def _through(self, source: Source, situation: Situation) -> Plan | None:
@@ -361,8 +378,10 @@ class Planner:
                 rows = max(rows, float(len(looks) - min(left_out, len(looks))))
 
             requests, cost = self.walk_cost(source, rows)
-            alone = min(left_out, len(looks)) + len(blind)
-            total = cost + alone * self.single_cost
+            alone, alone_cost, _ = self.alone(
+                min(left_out, len(looks)) + len(blind), situation.sources
+            )
+            total = cost + alone_cost
             if best is None or total < best[0]:
                 best = (total, requests + alone, since)
 

@@ -437,7 +437,7 @@ class Poller:
             ]
 
         await self._confirm(walk)
-        await self._singly(left)
+        await self._see_alone(left)
         own_rows = plan.source is None or plan.source.kind is SourceKind.IDS
         if own_rows:
             self._check_ids(plan, due, left)
@@ -593,6 +593,20 @@ class Poller:
             request.about,
             why,
         )
+
+    async def _see_alone(self, subjects: Sequence[str]) -> None:
+        """See jobs in rows of their own: many in the list of all that has not ended.
+
+        Those that it does not show are asked for one by one.
+        """
+        wanted = [subject for subject in subjects if subject in self._watched]
+        _, _, live = self._planner.alone(len(wanted), self._trusted())
+        # A list that fails is to blame only where the vendor answers at all.
+        if live is not None and (self._answers or await self._ask_single(wanted[0])):
+            await self._walk_sweep(live, len(wanted))
+            wanted = [subject for subject in wanted if subject not in self._covered]
+
+        await self._singly(wanted)
 
     async def _singly(self, subjects: Iterable[str]) -> None:
         """Ask for jobs one by one, a few at a time.

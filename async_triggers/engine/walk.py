@@ -185,7 +185,8 @@ class Walk:
                 self._claims.append((subject, claims))
                 self._found.set()
 
-            if source.kind is SourceKind.IDS:
+            # A row that tells how a job is now, and not that something has changed.
+            if source.kind in {SourceKind.IDS, SourceKind.LIVE}:
                 self._poller.catch_up(subject, date)
 
     def left(self, plan: Plan) -> list[str]:

@@ -381,6 +381,31 @@ class TestSweep:
             assert world.server.counts["single"] == 0
 
     @virtual
+    async def test_the_live_list_shows_many_joiners_that_brought_no_look(self) -> None:
+        async with a_world(WIDE, LIVE) as world:
+            over = [f"over {number}" for number in range(7)]
+            for job in over:
+                world.server.start(job, lasts=1.0)
+
+            await asyncio.sleep(100.0)
+            world.start_and_join(jobs(300), lasts=900.0, sees=False)
+            for job in over:
+                world.join(job, sees=False)
+
+            # The budget of a minute is ten times smaller than one question for each.
+            await asyncio.sleep(60.0)
+
+            # Those that are over are in no list of what runs. One is asked for before it,
+            # to see whether the vendor answers.
+            assert {job for job in world.told_at if world.waits[job].done()} == set(
+                over
+            )
+            assert world.server.counts["single"] == len(over) + 1
+            assert world.server.counts["live"] == 16
+            await world.all_told()
+            assert max(world.told_at.values()) <= 100.0 + 900.0 + 2 * 30.0
+
+    @virtual
     async def test_ids_sweep_many_at_once(self) -> None:
         async with a_world(WIDE, IDS) as world:
             world.start_and_join(jobs(60), lasts=math.inf)
