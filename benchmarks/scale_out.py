@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from async_triggers.demo.deployment import Deployment
 from async_triggers.simulator import SimulatorThread
 from async_triggers.simulator.connections import connection_variables
-from benchmarks.machine import cpu_seconds, machine
+from benchmarks.machine import cpu_seconds, machine, runner_cpu_seconds
 from benchmarks.side_by_side import side_by_side
 from tests.stack.postgres import PostgresServer
 
@@ -51,8 +51,9 @@ class Scale:
     """What one number of triggerers has shown; times in seconds.
 
     ``deferred`` is the time until all sensors had a trigger, ``held`` until triggerers
-    had taken all of these. ``split`` tells how many each had. ``requests``, ``lists`` and
-    ``cpu`` (by triggerer) are those of a calm minute. ``lost`` is the time from the
+    had taken all of these. ``split`` tells how many each had. ``requests``, ``lists``,
+    ``cpu`` (by triggerer) and ``runners`` (that part of it which is spent where the
+    triggers run) are those of a calm minute. ``lost`` is the time from the
     ``kill -9`` of a triggerer until others had all triggers again. ``median`` and
     ``slowest`` are the times from a job's end to its task's end.
     """
@@ -65,6 +66,7 @@ class Scale:
     requests: int
     lists: int
     cpu: Sequence[float]
+    runners: Sequence[float]
     lost: float
     asked_after: int
     statuses: Mapping[int, int]
@@ -214,12 +216,12 @@ class _Play:
         deployment.interrupted.wait(10.0)
         record = airbyte.record
         before = record.total, record.requests[LIST]
-        spent = [cpu_seconds([part]) for part in deployment.triggerers]
+        spent = self._cpu()
         deployment.interrupted.wait(calm)
-        cpu = [
-            cpu_seconds([part]) - earlier
-            for part, earlier in zip(deployment.triggerers, spent, strict=True)
-        ]
+        cpu, runners = (
+            [late - early for late, early in zip(later, earlier, strict=True)]
+            for later, earlier in zip(self._cpu(), spent, strict=True)
+        )
         requests, lists = record.total - before[0], record.requests[LIST] - before[1]
         self.say(f"{requests} requests in {calm:.0f} s; CPU {cpu}; split {split}")
 
@@ -244,12 +246,20 @@ class _Play:
             requests=requests,
             lists=lists,
             cpu=[round(each, 2) for each in cpu],
+            runners=[round(each, 2) for each in runners],
             lost=round(lost, 1),
             asked_after=asked_after,
             statuses=dict(record.statuses),
             median=round(delays[len(delays) // 2], 1),
             slowest=round(delays[-1], 1),
         )
+
+    def _cpu(self) -> tuple[list[float], list[float]]:
+        """Return the processor time of each triggerer, and of its runner alone."""
+        parts = self.deployment.triggerers
+        return [cpu_seconds([part]) for part in parts], [
+            *map(runner_cpu_seconds, parts)
+        ]
 
     def _until(self, probe: Callable[[], bool], what: str, since: float) -> float:
         self.deployment.api.wait_until(
@@ -334,7 +344,14 @@ def table(scales: Sequence[Scale]) -> str:
             lambda each: f"{each.deferred:.0f} s, {each.held:.0f} s",
         ),
         ("requests in a minute of waiting", lambda each: str(each.requests)),
-        ("CPU of each triggerer in that minute", lambda each: _joined(each.cpu, ".1f")),
+        (
+            "CPU of each triggerer in that minute",
+            lambda each: _joined(each.cpu, ".1f") + " s",
+        ),
+        (
+            "… of it where the triggers run",
+            lambda each: _joined(each.runners, ".1f") + " s",
+        ),
         (
             "a triggerer is killed: all triggers taken again after",
             lambda each: f"{each.lost:.1f} s",

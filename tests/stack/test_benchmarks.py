@@ -50,5 +50,6 @@ def test_two_triggerers_share_the_jobs_and_one_takes_over(tmp_path: Path) -> Non
     assert code == 0
     assert sum(seen["split"]) == 30
     assert seen["lost"] > 0
+    assert 0 < sum(seen["runners"]) < sum(seen["cpu"])
     assert seen["requests"] < 30
     assert "| 2 triggerers |" in (tmp_path / "scale_out.md").read_text()
