@@ -28,10 +28,12 @@ class PostgresServer:
     """A server on a free port of loopback, with a data directory of its own.
 
     PostgreSQL refuses to run as root. There, the server runs as `nobody`, from a copy
-    of its binaries if that user may not read the installed ones.
+    of its binaries if that user may not read the installed ones. ``settings`` are further
+    settings of the server.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
+        self._settings = settings
         self._user = _UNPRIVILEGED if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="async-triggers-postgres-"))
         self._data = self._folder / "data"
@@ -74,6 +76,7 @@ class PostgresServer:
             # has been handed to the kernel, which is enough for that.
             "fsync": "off",
             "full_page_writes": "off",
+            **self._settings,
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
         with self.log.open("ab") as log:

@@ -33,6 +33,9 @@ MOMENTS = ("unwritten", "undeferred", "uncompleted")
 FAILING = targets(("failing", DBT_JOBS + 100))
 HELD = targets(*((moment, DBT_JOBS + 200 + n) for n, moment in enumerate(MOMENTS)))
 SYNCHRONOUS = targets(("synchronous", DBT_JOBS + 300))
+# Workers that outlive their scheduler keep its connections open, in the midst of whatever
+# transaction it was killed in, and with it the locks on runs that nobody schedules then.
+SERVER = {"idle_in_transaction_session_timeout": "15s"}
 CONFIG = {
     "workers": {"min_heartbeat_interval": "1"},
     # The defaults are 5 and 30 seconds: faults are over sooner.
@@ -44,7 +47,7 @@ CONFIG = {
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with ExitStack() as closing:
-        postgres = closing.enter_context(PostgresServer())
+        postgres = closing.enter_context(PostgresServer(**SERVER))
         simulator = closing.enter_context(SimulatorThread())
         deployment = closing.enter_context(
             Deployment(
