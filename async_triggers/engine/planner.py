@@ -191,9 +191,12 @@ class Planner:
 
         With the list that is read before, of all that has not ended, where that takes
         less than asking for each. It holds as many as are looked for, or more, and is not
-        tried for fewer than it has on a page.
+        tried for fewer than it has on a page, nor where many can be asked for by id.
         """
         best: tuple[int, float, Source | None] = (count, count * self.single_cost, None)
+        if any(source.kind is SourceKind.IDS for source in sources):
+            return best
+
         for source in sources:
             if source.kind is SourceKind.LIVE and count > source.page:
                 measures = self._measures.get(source.name)

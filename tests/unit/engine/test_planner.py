@@ -144,10 +144,41 @@ class TestCheapestWay:
 
         assert (plan.name, plan.requests) == ("finished", 1)
 
-    def test_dbt_live_runs_are_for_sweeps_alone(self) -> None:
-        plan = a_planner().plan(a_situation(1000, LIVE))
+    def test_airbyte_many_joiners_without_a_look_are_in_the_list_of_what_runs(
+        self,
+    ) -> None:
+        behind: dict[str, float | None] = dict.fromkeys(jobs(2000))
+        situation = a_situation(2000, CHANGES, LIVE, behind=behind, cursor=None)
 
-        assert plan.name == "singles"
+        plan = a_planner().plan(situation)
+
+        assert (plan.name, plan.requests, plan.stretch) == ("singles", 20, 0.0)
+        assert len(plan.singles) == 2000
+
+    def test_airbyte_few_of_them_are_asked_for_singly(self) -> None:
+        planner = a_planner()
+
+        assert planner.alone(100, [CHANGES, LIVE]) == (
+            100,
+            100 * planner.single_cost,
+            None,
+        )
+
+    def test_airbyte_a_list_that_is_long_with_the_jobs_of_others_is_not_read(
+        self,
+    ) -> None:
+        planner = a_planner(rows={(LIVE, ""): 20_000})
+
+        assert planner.alone(150, [CHANGES, LIVE])[2] is None
+        assert planner.alone(2000, [CHANGES, LIVE])[2] is LIVE
+
+    def test_dbt_asks_by_id_rather_than_for_what_runs(self) -> None:
+        behind: dict[str, float | None] = dict.fromkeys(jobs(1000))
+        sources = (FINISHED, BY_ID, LIVE)
+
+        plan = a_planner().plan(a_situation(1000, *sources, behind=behind, cursor=None))
+
+        assert (plan.name, plan.requests) == ("by id", 10)
 
     def test_fivetran_three_waiters_in_a_large_account_ask_singly(self) -> None:
         planner = a_planner(rows={(ACCOUNT, ""): 5000}, row_bytes=3000)
