@@ -15,9 +15,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from benchmarks.machine import machine
 from benchmarks.peers import python_of_peers
@@ -54,8 +55,9 @@ AGE = 600.0
 """Seconds for which the jobs have gone on: a triggerer takes them over."""
 BATCH = 500
 """Jobs that the simulator is given at once."""
-IDLE = 3.0
-"""Seconds for which the cost of doing nothing is measured."""
+IDLE = 60.0
+"""Seconds for which the cost of doing nothing is measured, once for each interpreter."""
+LOG = "waiting.log"
 _LIVES: Mapping[str, tuple[str, str]] = {
     "airbyte": ("running", "succeeded"),
     "fivetran": ("syncing", "succeeded"),
@@ -108,23 +110,56 @@ def _combinations(
 # A run ----------------------------------------------------------------------------------
 
 
-def measure(run: Run, stage: Stage, pythons: Mapping[str, str]) -> dict[str, Any]:
+def idle_rates(
+    runs: Sequence[Run], stage: Stage, pythons: Mapping[str, str]
+) -> dict[str, float]:
+    """Measure for each interpreter what a second takes in which nothing is done."""
+    rates: dict[str, float] = {}
+    for run in runs:
+        python = pythons[run.side]
+        if python not in rates:
+            seconds = f"--idle={0.2 if run.floor else IDLE}"
+            with _waiting(run, stage, python, seconds) as (_, results):
+                rates[python] = json.loads(results.readline())["idle_rate"]
+
+    return rates
+
+
+def measure(
+    run: Run, stage: Stage, pythons: Mapping[str, str], rates: Mapping[str, float]
+) -> dict[str, Any]:
     """Do one run and return what was measured."""
-    source, sink = os.pipe()
-    log = stage.folder / "waiting.log"
+    python = pythons[run.side]
     options = ["--runner"] if run.runner else []
+    with _waiting(run, stage, python, f"--idle-rate={rates[python]}", *options) as (
+        process,
+        results,
+    ):
+        try:
+            return _conduct(run, stage, process, results)
+        except ValueError as error:
+            text = (stage.folder / LOG).read_text(errors="replace")[-3000:]
+            raise RuntimeError(f"{run.name}: the process has ended: {text}") from error
+
+
+@contextmanager
+def _waiting(
+    run: Run, stage: Stage, python: str, *options: str
+) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """Start the process of a run; yield it and what it tells, a line each time."""
+    source, sink = os.pipe()
+    log = stage.folder / LOG
     with (
         os.fdopen(source, "rb") as results,
         log.open("wb") as said,
         subprocess.Popen(  # noqa: S603 - a module of ours
             [
-                pythons[run.side],
+                python,
                 "-m",
                 "benchmarks.waiting",
                 f"--side={run.side}",
                 f"--vendor={run.vendor}",
                 f"--results={sink}",
-                f"--idle={0.2 if run.floor else IDLE}",
                 *options,
             ],
             cwd=ROOT,
@@ -137,10 +172,7 @@ def measure(run: Run, stage: Stage, pythons: Mapping[str, str]) -> dict[str, Any
     ):
         os.close(sink)
         try:
-            return _conduct(run, stage, process, results)
-        except ValueError as error:
-            text = log.read_text(errors="replace")[-3000:]
-            raise RuntimeError(f"{run.name}: the process has ended: {text}") from error
+            yield process, results
         finally:
             process.kill()
 
@@ -373,8 +405,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results: list[tuple[Run, Mapping[str, Any]]] = []
     began = time.monotonic()
     with open_stage() as stage:
+        rates = idle_rates(runs, stage, pythons)
         for number, run in enumerate(runs, start=1):
-            measured = measure(run, stage, pythons)
+            measured = measure(run, stage, pythons, rates)
             results.append((run, measured))
             passed = time.monotonic() - began
             print(

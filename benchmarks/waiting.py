@@ -416,7 +416,9 @@ def main() -> None:
     parser.add_argument("--side", choices=("ours", "peer", "floor"), required=True)
     parser.add_argument("--vendor", required=True)
     parser.add_argument("--runner", action="store_true")
-    parser.add_argument("--idle", type=float, required=True)
+    # What doing nothing takes: to be measured for so many seconds, or known already.
+    parser.add_argument("--idle", type=float, default=0.0)
+    parser.add_argument("--idle-rate", type=float)
     parser.add_argument("--results", type=int, required=True)
     chosen = parser.parse_args()
 
@@ -430,7 +432,10 @@ def main() -> None:
         import_module("benchmarks.triggerer")
 
     import_module("aiohttp")
-    rate = asyncio.run(idle_rate(chosen.idle))
+    rate = chosen.idle_rate
+    if rate is None:
+        rate = asyncio.run(idle_rate(chosen.idle))
+
     side: Side = "peer" if chosen.side == "peer" else "ours"
     tell({"idle_rate": rate, "versions": versions(side)})
     order = {
