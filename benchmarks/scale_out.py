@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.scale_out`` starts an Airflow on PostgreSQL with one triggerer and
 then another with two. In each, sensors that never see a worker wait for the jobs of one
-Airbyte; a triggerer is killed, and started again where it was the only one; then all jobs
-end within a minute.
+Airbyte. After a minute a triggerer is killed, and started again where it was the only
+one; then all jobs end within a minute.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ class Scale:
     ``deferred`` is the time until all sensors had a trigger, ``held`` until triggerers
     had taken all of these. ``split`` tells how many each had. ``requests``, ``lists``,
     ``cpu`` (by triggerer) and ``runners`` (that part of it which is spent where the
-    triggers run) are those of a calm minute. ``lost`` is the time from the
-    ``kill -9`` of a triggerer until others had all triggers again. ``median`` and
-    ``slowest`` are the times from a job's end to its task's end.
+    triggers run) are those of the minute after that, in which sensors still begin: each
+    asks Airflow for XComs first, which its supervisor answers one at a time. ``lost`` is
+    the time from the ``kill -9`` of a triggerer until others had all triggers again.
+    ``median`` and ``slowest`` are the times from a job's end to its task's end.
     """
 
     triggerers: int
@@ -343,7 +344,10 @@ def table(scales: Sequence[Scale]) -> str:
             "all sensors deferred, all triggers taken, after",
             lambda each: f"{each.deferred:.0f} s, {each.held:.0f} s",
         ),
-        ("requests in a minute of waiting", lambda each: str(each.requests)),
+        (
+            "requests in the minute after that, in which the sensors begin",
+            lambda each: str(each.requests),
+        ),
         (
             "CPU of each triggerer in that minute",
             lambda each: _joined(each.cpu, ".1f") + " s",
