@@ -30,10 +30,11 @@ _LEAST = 0.01
 """What a logarithmic axis shows in place of nothing."""
 
 
-def _value(numbers: Mapping[str, float | None], name: str) -> float | None:
+def comparable(numbers: Mapping[str, float | None], name: str) -> float | None:
+    """Return a number of a run, by the second where it grows with the run's length."""
     value, seconds = numbers[name], numbers["wall_s"]
     if name in _RATES and value is not None:
-        return None if seconds is None else value / seconds
+        return None if not seconds else value / seconds
 
     return value
 
@@ -54,7 +55,7 @@ def draw(
                     (n, max(_LEAST, value * factor))
                     for its_vendor, its_side, n, numbers in rows
                     if (its_vendor, its_side) == (vendor, side)
-                    and (value := _value(numbers, name)) is not None
+                    and (value := comparable(numbers, name)) is not None
                 )
                 if points:
                     scale = "log"

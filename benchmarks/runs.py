@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from benchmarks.goals import goal_table
-from benchmarks.plots import draw
+from benchmarks.plots import comparable, draw
 from benchmarks.sides import INTERVALS, TITLES
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ def ratio_table(rows: Sequence[Row]) -> str:
             continue
 
         shown = " | ".join(
-            _ratio(row.numbers[name], ours.numbers[name]) for name, _ in _RATIOS
+            _ratio(comparable(row.numbers, name), comparable(ours.numbers, name))
+            for name, _ in _RATIOS
         )
         lines.append(f"| {_kind(row.run)} | {shown} |")
 
