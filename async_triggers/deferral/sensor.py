@@ -111,9 +111,12 @@ class JobSensor(BaseSensorOperator):
         """Return what the sensor returns; by default nothing."""
         return None
 
+    keeps_run: ClassVar[bool] = False
+    """True where the first look finds out what later ones must know."""
+
     @property
     def run_seen(self) -> str:
-        """What the first look has found out, where the next one must know it."""
+        """What the first look has found out, where the sensor :attr:`keeps_run`."""
         return ""
 
     def recall_run(self, told: str) -> None:

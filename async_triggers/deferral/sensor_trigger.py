@@ -203,7 +203,8 @@ class SensorTrigger(OneEventTrigger):
         """Look for what must be known before the wait; None where nothing must."""
         ti = self.task_instance
         claim = None
-        if ti is not None:
+        # Each question costs a triggerer with thousands of these: they wait in a line.
+        if sensor.keeps_run and ti is not None:
             claim = await insist(lambda: compat.read_claim(ti), self.log)
 
         if claim is not None and isinstance(claim[1], str):

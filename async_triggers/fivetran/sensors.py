@@ -72,6 +72,7 @@ class FivetranSensor(JobSensor):
     ui_color = "#D5E8FF"
 
     returns = True
+    keeps_run = True
 
     def __init__(
         self,

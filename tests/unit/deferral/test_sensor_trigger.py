@@ -258,6 +258,27 @@ def test_a_database_that_is_down_for_a_while_is_waited_for(
     assert asyncio.run(the_event(trigger))["status"] == "success"
 
 
+@every_vendor
+def test_airflow_is_asked_for_no_more_than_must_be_known(
+    monkeypatch: pytest.MonkeyPatch, case: Case
+) -> None:
+    """A triggerer answers one question at a time, and thousands of sensors ask."""
+    world = a_world(monkeypatch, case)
+    job = world.add_foreign(case.life("success"))
+    task = Task(world, case.sensor(job, start_from_trigger=True))
+    trigger = scheduled(task)
+    get, asked = XCom.aget_one, []
+
+    async def aget_one(xcom: Any, *, key: str, **place: Any) -> Any:
+        asked.append(key)
+        return await get(xcom, key=key, **place)
+
+    monkeypatch.setattr(XCom, "aget_one", aget_one)
+
+    assert asyncio.run(the_event(trigger))["status"] == "success"
+    assert asked == ([compat.OWNER_KEY] if case is FIVETRAN else [])
+
+
 # What is rendered ------------------------------------------------------------------------
 
 
