@@ -173,11 +173,14 @@ class Planner:
         requests = max(1, math.ceil(rows / source.page)) + max(0, len(source.parts) - 1)
         return requests, requests + rows * size / BYTES_PER_REQUEST
 
-    def list_cost(self, source: Source, scope: str = "") -> tuple[int, float]:
-        """Return the expected (requests, cost) of walking a list."""
+    def list_cost(
+        self, source: Source, scope: str = "", *, least: int = 0
+    ) -> tuple[int, float]:
+        """Return the expected (requests, cost) of walking a list of ``least`` rows."""
         measures = self._measures.get(source.name)
         known = None if measures is None else measures.rows.get(scope)
-        return self.walk_cost(source, source.page if known is None else known)
+        rows = source.page if known is None else known
+        return self.walk_cost(source, max(rows, least))
 
     @property
     def single_cost(self) -> float:
@@ -199,9 +202,7 @@ class Planner:
 
         for source in sources:
             if source.kind is SourceKind.LIVE and count > source.page:
-                measures = self._measures.get(source.name)
-                known = 0.0 if measures is None else measures.rows.get("", 0.0)
-                requests, cost = self.walk_cost(source, max(float(count), known))
+                requests, cost = self.list_cost(source, least=count)
                 if cost < best[1]:
                     best = (requests, cost, source)
 
