@@ -138,10 +138,8 @@ class Fleet:
 
     def finish_some(self, count: int) -> list[tuple[int, Target]]:
         """End this many jobs of each vendor; return them with their map indexes."""
-        chosen = []
-        for _ in range(count):
-            number = next(self._unused)
-            chosen += [(number, each) for each in self._numbered(number)]
+        numbers = [next(self._unused) for _ in range(count)]
+        chosen = [(n, each) for n in numbers for each in self._numbered(n)]
         for _, each in chosen:
             self.finish(each)
         return chosen
@@ -173,10 +171,12 @@ class Fleet:
         )
 
     def expect_end_of_all(self) -> None:
-        """See the run of all jobs end, if all of them were ended."""
-        if next(self._unused, None) is None:
-            assert self.wait_for_end(self.many) == "success"
-            assert self.counts(self.many) == {"success": len(VENDORS) * EACH}
+        """End the jobs that are left, and see the run of all jobs end."""
+        for number in self._unused:
+            for each in self._numbered(number):
+                self.finish(each)
+        assert self.wait_for_end(self.many) == "success"
+        assert self.counts(self.many) == {"success": len(VENDORS) * EACH}
 
     # Workers
 
