@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
@@ -488,12 +488,15 @@ class Transport:
         self._connections += 1
 
     async def _trust(self) -> ssl.SSLContext | bool:
-        """Say which certificates to trust; True stands for those that Python trusts."""
+        """Say which certificates to trust; True stands for those that Python trusts.
+
+        These aiohttp has read already, once for all accounts of a process.
+        """
         route = self.account.route
         if not route.verify:
             return False
 
-        if not route.ca_bundle and urlsplit(self.account.base_url).scheme != "https":
+        if not route.ca_bundle:
             return True
 
         # Reading certificates from the disk takes tens of milliseconds.
@@ -503,8 +506,7 @@ class Transport:
         route = self.account.route
         try:
             trust = ssl.create_default_context()
-            if route.ca_bundle:
-                trust.load_verify_locations(cafile=route.ca_bundle)
+            trust.load_verify_locations(cafile=route.ca_bundle)
         except (OSError, ssl.SSLError) as error:
             msg = (
                 f"The connection's extra.ca_bundle {route.ca_bundle!r} cannot be used:"
