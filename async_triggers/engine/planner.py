@@ -291,9 +291,18 @@ class Planner:
         return best
 
     def _singles(self, situation: Situation) -> Plan:
-        requests, cost, _ = self.alone(len(situation.due), situation.sources)
+        """Ask for each; those that join may be found in the list of what runs.
+
+        The others have been seen to run, and whoever has ended since is not in it.
+        """
+        joining = sum(1 for subject in situation.due if subject in situation.behind)
+        known = len(situation.due) - joining
+        requests, cost, _ = self.alone(joining, situation.sources)
         return Plan(
-            source=None, singles=tuple(situation.due), requests=requests, cost=cost
+            source=None,
+            singles=tuple(situation.due),
+            requests=requests + known,
+            cost=cost + known * self.single_cost,
         )
 
     def _through(self, source: Source, situation: Situation) -> Plan | None:

@@ -155,6 +155,19 @@ class TestCheapestWay:
         assert (plan.name, plan.requests, plan.stretch) == ("singles", 20, 0.0)
         assert len(plan.singles) == 2000
 
+    def test_airbyte_they_are_followed_by_the_feed_once_they_are_seen(self) -> None:
+        """Two pages of the list seem no more than twice one of the feed."""
+        behind: dict[str, float | None] = dict.fromkeys(jobs(200))
+        planner = a_planner()
+        joined = planner.plan(
+            a_situation(200, CHANGES, LIVE, behind=behind, cursor=None)
+        )
+
+        seen = planner.plan(a_situation(200, CHANGES, LIVE))
+
+        assert (joined.name, joined.requests) == ("singles", 2)
+        assert (seen.name, seen.singles) == ("changes", ())
+
     def test_airbyte_few_of_them_are_asked_for_singly(self) -> None:
         planner = a_planner()
 
