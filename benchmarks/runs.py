@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from benchmarks.goals import goal_table
+from benchmarks.goals import LATENCY, goal_table
 from benchmarks.plots import comparable, draw
 from benchmarks.sides import INTERVALS, TITLES
 
@@ -272,7 +272,9 @@ class Sitting:
 def write(sittings: Sequence[Sitting], folder: Path) -> None:
     """Write tables, plots and the raw numbers to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = summarize([result for sitting in sittings for result in sitting.results])
+    results = [result for sitting in sittings for result in sitting.results]
+    # Whatever the sitting: what differs in the side alone stands together.
+    rows = sorted(summarize(results), key=_place)
     raw = {
         "medians": [{**asdict(row.run), **row.numbers} for row in rows],
         "sittings": [
@@ -305,6 +307,13 @@ def write(sittings: Sequence[Sitting], folder: Path) -> None:
         ],
         folder / "polling.svg",
     )
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    """Return where a row stands: what is compared most comes first."""
+    run = row.run
+    unusual = (run.runner, run.start == "spread", run.latency != LATENCY)
+    return (*unusual, run.latency, run.n, TITLES[run.vendor], run.seconds, run.side)
 
 
 def read(folder: Path) -> list[Sitting]:
