@@ -26,15 +26,22 @@ _PANELS = (
 )
 _RATES = frozenset({"requests", "tcp_connections", "cpu_net_s"})
 """What grows with the time for which it is measured."""
+CPU_ERROR = 0.005
+"""CPU seconds a second that cannot be told from doing nothing but measure."""
 _LEAST = 0.01
 """What a logarithmic axis shows in place of nothing."""
 
 
 def comparable(numbers: Mapping[str, float | None], name: str) -> float | None:
-    """Return a number of a run, by the second where it grows with the run's length."""
+    """Return a number of a run, by the second where it grows with the run's length.
+
+    None where there is none, and for CPU that is within :data:`CPU_ERROR`.
+    """
     value, seconds = numbers[name], numbers["wall_s"]
     if name in _RATES and value is not None:
-        return None if not seconds else value / seconds
+        rate = None if not seconds else value / seconds
+        is_noise = name == "cpu_net_s" and rate is not None and rate < CPU_ERROR
+        return None if is_noise else rate
 
     return value
 

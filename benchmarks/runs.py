@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from benchmarks.goals import LATENCY, goal_table
-from benchmarks.plots import comparable, draw
+from benchmarks.plots import CPU_ERROR, comparable, draw
 from benchmarks.sides import INTERVALS, TITLES
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def number_table(rows: Sequence[Row]) -> str:
             _count(get["requests"]),
             _shown(_times(get["body_bytes"], 1e-6), 1),
             _count(get["tcp_connections"]),
-            _shown(get["cpu_net_s"], 2),
+            _cpu(get),
             _shown(get["rss_growth_mb"], 1),
             _three(get, "lag", 1000, 0),
             _three(get, "after", 1000, 0),
@@ -233,6 +233,14 @@ def _times(value: float | None, factor: float) -> float | None:
 
 def _count(value: float | None) -> str:
     return _shown(value, 0)
+
+
+def _cpu(numbers: Mapping[str, float | None]) -> str:
+    used, seconds = numbers["cpu_net_s"], numbers["wall_s"]
+    if used is None or not seconds or comparable(numbers, "cpu_net_s") is not None:
+        return _shown(used, 2)
+
+    return f"< {CPU_ERROR * seconds:.1f}"
 
 
 def _three(

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.goals import goal_table
-from benchmarks.runs import Run, Sitting, plotted, read, summarize, write
+from benchmarks.runs import (
+    Run,
+    Sitting,
+    number_table,
+    plotted,
+    ratio_table,
+    read,
+    summarize,
+    write,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +72,14 @@ def test_of_one_kind_the_longest_is_plotted() -> None:
     shown = {row.run.n: row.numbers["requests"] for row in plotted(rows)}
 
     assert shown == {1000: 1, 50: 3}
+
+
+def test_cpu_that_cannot_be_told_from_nothing_is_told_as_that() -> None:
+    few = {**measured(9), "wall_s": 80.0, "cpu_net_s": -0.3}
+    rows = summarize([(run("peer"), measured(90)), (run(), few)])
+
+    assert "| 9 | never | 10 | < 0.4 |" in number_table(rows)
+    assert "| 80 x | 8.0 x | n/a |" in ratio_table(rows)
 
 
 def goals(*results: tuple[Run, dict[str, Any]]) -> dict[str, str]:
