@@ -69,6 +69,8 @@ class JobSensor(BaseSensorOperator):
 
     start_trigger_args = _StartTriggerArgs()
 
+    keeps_run: ClassVar[bool] = False
+    """True where the first look finds out what later ones must know."""
     returns: ClassVar[bool] = False
     """Whether the sensor returns anything, see :meth:`result`."""
 
@@ -110,9 +112,6 @@ class JobSensor(BaseSensorOperator):
     def result(self, job: Job) -> Any:
         """Return what the sensor returns; by default nothing."""
         return None
-
-    keeps_run: ClassVar[bool] = False
-    """True where the first look finds out what later ones must know."""
 
     @property
     def run_seen(self) -> str:

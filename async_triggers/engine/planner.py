@@ -176,7 +176,7 @@ class Planner:
     def list_cost(
         self, source: Source, scope: str = "", *, least: int = 0
     ) -> tuple[int, float]:
-        """Return the expected (requests, cost) of walking a list of ``least`` rows."""
+        """Return the expected (requests, cost) of walking a list, of ``least`` or more."""
         measures = self._measures.get(source.name)
         known = None if measures is None else measures.rows.get(scope)
         rows = source.page if known is None else known
