@@ -41,6 +41,7 @@ __all__ = [
     "earliest_event",
     "has_mapped_downstream",
     "has_own_xcom_backend",
+    "is_waited_for",
     "owner_token",
     "push_from_trigger",
     "push_owner_token",
@@ -80,14 +81,30 @@ run that wrote it, ``record`` is what a worker keeps in the state store.
 """
 
 
-def push_owner_token(context: Context, job_id: str) -> None:
-    """Write down that this attempt of the task waits for ``job_id``.
+def push_owner_token(
+    context: Context, job_id: str, moment: float | None = None
+) -> None:
+    """Write down that this attempt of the task waits for ``job_id``, or for a moment.
 
     Pushed past a custom XCom backend, whose references a trigger could not read back.
     The server wipes a task's XComs at each new attempt, not when it resumes.
     """
     ti = context["ti"]
-    BaseXCom.set(OWNER_KEY, {"try": ti.try_number, "job_id": job_id}, **_place_of(ti))
+    token: dict[str, Any] = {"try": ti.try_number, "job_id": job_id}
+    if moment is not None:
+        token["moment"] = moment
+
+    BaseXCom.set(OWNER_KEY, token, **_place_of(ti))
+
+
+async def is_waited_for(ti: Any, moment: float) -> bool:
+    """Tell whether the task's attempt waits for a moment, as far as it has written down."""
+    value = await BaseXCom.aget_one(key=OWNER_KEY, **_place_of(ti))
+    return (
+        isinstance(value, dict)
+        and value.get("try") == ti.try_number
+        and value.get("moment") == moment
+    )
 
 
 async def owner_token(ti: Any) -> tuple[int, str] | None:
@@ -167,16 +184,15 @@ def has_mapped_downstream(task: Any) -> bool:
 
 
 async def task_state(ti: Any) -> str | None:
-    """Ask from a trigger for the state of its task now; None when there is none.
+    """Ask from a trigger for the state of its task now.
 
+    None when there is no such task any more, ``no_status`` when Airflow has put it back.
     Raise RuntimeError when the supervisor does not know.
     """
     # Heavy, and needed on the triggerer alone, which has them loaded.
     from airflow.sdk.execution_time import task_runner  # noqa: PLC0415
 
-    answer = await task_runner.SUPERVISOR_COMMS.asend(_question(ti))
-    state = _states(ti, answer).get(_state_key(ti))
-    return None if state is None else str(state)
+    return _state_in(ti, await task_runner.SUPERVISOR_COMMS.asend(_question(ti)))
 
 
 def task_state_on_worker(ti: Any) -> str | None:
@@ -192,20 +208,11 @@ def task_state_on_worker(ti: Any) -> str | None:
     if supervisor is None:
         return None
 
-    states = _states(ti, supervisor.send(_question(ti)))
-    key = _state_key(ti)
-    if key not in states:
-        return None
-
-    return NO_STATUS if states[key] is None else str(states[key])
+    return _state_in(ti, supervisor.send(_question(ti)))
 
 
 def _is_mapped(ti: Any) -> bool:
     return ti.map_index is not None and ti.map_index >= 0
-
-
-def _state_key(ti: Any) -> str:
-    return f"{ti.task_id}_{ti.map_index}" if _is_mapped(ti) else str(ti.task_id)
 
 
 def _question(ti: Any) -> Any:
@@ -219,7 +226,7 @@ def _question(ti: Any) -> Any:
     )
 
 
-def _states(ti: Any, answer: object) -> Mapping[str, Any]:
+def _state_in(ti: Any, answer: object) -> str | None:
     from airflow.sdk.execution_time.comms import TaskStatesResult  # noqa: PLC0415
 
     if not isinstance(answer, TaskStatesResult):
@@ -227,4 +234,8 @@ def _states(ti: Any, answer: object) -> Mapping[str, Any]:
         raise RuntimeError(msg)  # noqa: TRY004 - not a wrong argument
 
     states: Mapping[str, Any] = answer.task_states.get(ti.run_id, {})
-    return states
+    key = f"{ti.task_id}_{ti.map_index}" if _is_mapped(ti) else str(ti.task_id)
+    if key not in states:
+        return None
+
+    return NO_STATUS if states[key] is None else str(states[key])

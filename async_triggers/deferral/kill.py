@@ -80,7 +80,7 @@ def judge_kill(  # noqa: PLR0911 - the rows of a table
     if state == "up_for_retry" and isinstance(token, tuple) and token[0] == attempt:
         return Verdict.RETRY
 
-    return Verdict.AGAIN if is_found_again and state in _GOES_ON else Verdict.CANCEL
+    return Verdict.AGAIN if is_found_again and state in GOES_ON else Verdict.CANCEL
 
 
 IDLE = ""
@@ -89,7 +89,7 @@ IDLE = ""
 NO_STATUS = "no_status"
 """The state of a task that Airflow has put back and not scheduled again yet."""
 
-_GOES_ON = frozenset(
+GOES_ON = frozenset(
     {
         NO_STATUS,
         "scheduled",
@@ -100,6 +100,7 @@ _GOES_ON = frozenset(
         "up_for_reschedule",
     }
 )
+"""The states of a task that Airflow will run once more, or runs already."""
 
 
 def judge_stop(state: str | Exception | None) -> Verdict:
@@ -117,4 +118,4 @@ def judge_stop(state: str | Exception | None) -> Verdict:
     if isinstance(state, Exception):
         return Verdict.UNKNOWN
 
-    return Verdict.AGAIN if state in _GOES_ON else Verdict.CANCEL
+    return Verdict.AGAIN if state in GOES_ON else Verdict.CANCEL

@@ -54,7 +54,6 @@ from async_triggers.deferral.errors import (
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, wall_clock
 from async_triggers.deferral.kill import IDLE, Verdict, judge_stop
-from async_triggers.deferral.lost_start import LostStartTrigger
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.one_event import BACKSTOP
 from async_triggers.deferral.record import (
@@ -68,6 +67,7 @@ from async_triggers.deferral.record import (
     read_record,
     read_unsettled,
 )
+from async_triggers.deferral.start_later import StartLaterTrigger
 from async_triggers.deferral.start_trigger import StartTrigger
 from async_triggers.deferral.starting import (
     SUPERSEDING,
@@ -314,6 +314,11 @@ class JobOperator(BaseOperator):
         waiting = waiting or {}
         ends = waiting.get("end_time", self._new_deadline())
         self._carried = read_record(waiting.get("record"))
+        sought = waiting.get("sought")
+        if sought is not None:
+            # Whoever watches the task leaves it to the worker from here on.
+            self._claim(context, sought)
+
         blocked_by = waiting.get("blocked_by")
         if blocked_by is not None:
             outcome = events.from_payload(event)
@@ -548,12 +553,13 @@ class JobOperator(BaseOperator):
             seconds,
         )
         if self.deferrable:
-            trigger = self._moment_trigger(context, moment)
+            trigger, sought = self._moment_trigger(context, moment)
             self._stop_if_killed()
+            waiting = {**self._carry(end_time, superseded), "sought": sought}
             self.defer(
                 trigger=trigger,
                 method_name="execute_start",
-                kwargs={"waiting": self._carry(end_time, superseded)},
+                kwargs={"waiting": waiting},
                 timeout=self._backstop(end_time),
             )
 
@@ -562,25 +568,38 @@ class JobOperator(BaseOperator):
 
         self._ask(pause)
 
-    def _moment_trigger(self, context: Context, moment: float) -> MomentTrigger:
-        """Return what waits; while a start is looked for, what looks when it is killed."""
+    def _moment_trigger(
+        self, context: Context, moment: float
+    ) -> tuple[MomentTrigger, str | None]:
+        """Return what waits, and what it looks for when it is killed.
+
+        That is a job of our own, or one that was perhaps started; None for neither.
+        """
         record, cls = self._read_record(context), type(self)
         if (
             record is None
-            or record.job_id is not None
-            or record.fingerprint != self.fingerprint()
+            or not self._is_ours(record)
             or not self.cancel_on_kill
             or not cls.__module__.startswith("async_triggers.")
         ):
-            return MomentTrigger(moment)
+            return MomentTrigger(moment), None
 
-        self._claim(context, record.intent.name)
-        return LostStartTrigger(
+        sought = record.job_id or record.intent.name
+        self._claim(context, sought, moment)
+        trigger = StartLaterTrigger(
             moment,
             f"{cls.__module__}.{cls.__qualname__}",
             constructor_arguments(self, JobOperator),
             context["ti"].max_tries,
             record.to_json(),
+        )
+        return trigger, sought
+
+    def _is_ours(self, record: Record) -> bool:
+        """Tell whether a record is of a job that we have started, or may have."""
+        is_known = record.job_id is not None
+        return record.fingerprint == self.fingerprint() and (
+            record.owned or not is_known
         )
 
     def _carry(self, end_time: float | None, superseded: str | None) -> dict[str, Any]:
@@ -668,8 +687,7 @@ class JobOperator(BaseOperator):
             if (
                 record is not None
                 and record.job_id is not None
-                and record.owned
-                and record.fingerprint == self.fingerprint()
+                and self._is_ours(record)
             ):
                 self._cancel_late(record.job_id)
 
@@ -810,10 +828,11 @@ class JobOperator(BaseOperator):
         main, record = self._main, self._carried
         # A start that is under way is answered first, and its job is stopped then.
         is_starting = main is not None and not main.done() and not self._interruptible
-        if record is None or record.job_id is not None or is_starting:
+        if record is None or is_starting or not self._is_ours(record):
             return None
 
-        return record.intent if record.fingerprint == self.fingerprint() else None
+        # That of an earlier attempt, which this one has not looked at yet.
+        return record.job_id or record.intent
 
     def _settle_from_thread(self, account: Account, wanted: str | Intent) -> None:
         is_lost = isinstance(wanted, Intent)
@@ -941,9 +960,11 @@ class JobOperator(BaseOperator):
         if store is not None:
             store.delete(UNSETTLED_KEY)
 
-    def _claim(self, context: Context, job_id: str) -> None:
+    def _claim(
+        self, context: Context, job_id: str, moment: float | None = None
+    ) -> None:
         try:
-            compat.push_owner_token(context, job_id)
+            compat.push_owner_token(context, job_id, moment)
         except Exception:
             self.log.warning(
                 "The owner token could not be pushed: a kill of the deferred task will"

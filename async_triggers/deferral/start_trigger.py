@@ -32,12 +32,6 @@ from async_triggers.deferral.errors import (
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import patiently, wall_clock
 from async_triggers.deferral.kill import IDLE
-from async_triggers.deferral.lost_start import (
-    NOTHING,
-    build_operator,
-    settle_job,
-    settle_lost,
-)
 from async_triggers.deferral.one_event import (
     OneEventTrigger,
     insist,
@@ -50,6 +44,12 @@ from async_triggers.deferral.record import (
     decide,
     read_record,
     read_unsettled,
+)
+from async_triggers.deferral.start_later import (
+    NOTHING,
+    build_operator,
+    settle_job,
+    settle_lost,
 )
 from async_triggers.deferral.starting import (
     SUPERSEDING,

@@ -365,6 +365,28 @@ def test_a_start_whose_answer_is_lost(stage: AirbyteStage) -> None:
     assert (sync.starts, sync.cancels) == (1, 0)
 
 
+@together(lasts=90)
+def test_a_lost_start_whose_task_is_marked_on_its_way_to_a_worker(
+    stage: AirbyteStage,
+) -> None:
+    account = stage.open_account("lifecycle_on_its_way")
+    account.airbyte.faults.add(
+        Fault(kind="reset", method="POST", path="*/jobs", takes_effect=True),
+        Fault(kind="status", method="GET", path="*/jobs", times=5),
+    )
+    sync = stage.sync(RUNNING, account=account).begin("lifecycle_on_its_way")
+    sync.wait_until_waited_for()
+
+    # Nothing is queued of a DAG that is paused.
+    stage.api.request("PATCH", "/dags/lifecycle_on_its_way", {"is_paused": True})
+    sync.wait_for("scheduled")
+    assert sync.states == [RUNNING]
+    sync.mark("failed")
+
+    sync.wait_for_jobs("cancelled")
+    assert (sync.starts, sync.cancels) == (1, 1)
+
+
 @together(lasts=40)
 def test_a_start_that_must_wait_holds_no_worker(stage: AirbyteStage) -> None:
     account = stage.open_account("lifecycle_busy")

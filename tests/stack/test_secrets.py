@@ -47,7 +47,7 @@ TRIGGERS = (
     "airbyte.triggers.AirbyteSyncTrigger",
     "fivetran.triggers.FivetranTrigger",
     "dbt_cloud.triggers.DbtCloudRunJobTrigger",
-    "deferral.lost_start.LostStartTrigger",
+    "deferral.start_later.StartLaterTrigger",
     "deferral.sensor_trigger.SensorTrigger",
     "deferral.start_trigger.StartTrigger",
 )
@@ -208,23 +208,38 @@ def _written(deployment: Deployment) -> Iterator[tuple[str, bytes]]:
             yield str(path.relative_to(deployment.home)), path.read_bytes()
 
 
-def _stop(api: AirflowApi, run: Run, vendors: Simulator, dump: Dump) -> None:
-    """Stop the tasks whose jobs never end, once these run."""
+def _stop(deployment: Deployment, run: Run, vendors: Simulator, dump: Dump) -> None:
+    """Stop the tasks whose jobs never end, each as soon as its trigger waits."""
+    api = deployment.api
+    waiting: dict[str, tuple[str, str] | None] = {
+        **STOPPED,
+        "sensed_airbyte_killed": None,
+    }
 
-    def is_running() -> bool:
+    def are_stopped() -> bool:
+        states = {each.task_id: each.state for each in api.task_instances(run)}
+        ready = [
+            task
+            for task, job in waiting.items()
+            if states.get(task) == "deferred"
+            # One that no triggerer has seen yet is told of nothing.
+            and any(deployment.home.rglob(f"task_id={task}/*.trigger.*"))
+            and (job is None or job[1] in _targets(vendors, job[0]))
+        ]
+        # Their triggers are there still.
         dump.take()
-        return all(
-            target in {view.target for view in getattr(vendors, vendor).jobs()}
-            for vendor, target in STOPPED.values()
-        )
+        for task in ready:
+            del waiting[task]
+            api.set_state(run, task, "failed")
 
-    api.wait_until(is_running, what="the jobs that are to be stopped", timeout=120)
-    for task in (*STOPPED, "sensed_airbyte_killed"):
-        api.wait_for(run, task, "deferred", timeout=60)
+        return not waiting
 
-    dump.take()
-    for task in (*STOPPED, "sensed_airbyte_killed"):
-        api.set_state(run, task, "failed")
+    api.wait_until(are_stopped, what="the jobs that are to be stopped", timeout=150)
+
+
+def _targets(vendors: Simulator, vendor: str) -> set[str]:
+    """Return what has a job at a vendor that has not ended."""
+    return {view.target for view in getattr(vendors, vendor).jobs()}
 
 
 @pytest.mark.timeout(300)
@@ -234,7 +249,7 @@ def test_nothing_that_airflow_keeps_holds_a_secret(
     api = deployment.api
     _connect(api, vendors)
     run = api.trigger_run("planted_secrets", conf={"note": NO_SECRET})
-    _stop(api, run, vendors, dump)
+    _stop(deployment, run, vendors, dump)
 
     def has_ended() -> bool:
         dump.take()
@@ -245,10 +260,9 @@ def test_nothing_that_airflow_keeps_holds_a_secret(
     assert {task for task, state in states.items() if state == "success"} == SUCCEED
     assert set(states.values()) == {"success", "failed"}
     for vendor, target in STOPPED.values():
-        there = getattr(vendors, vendor)
         api.wait_until(
-            lambda there=there, target=target: (  # type: ignore[misc]
-                target not in {view.target for view in there.jobs()}
+            lambda vendor=vendor, target=target: (  # type: ignore[misc]
+                target not in _targets(vendors, vendor)
             ),
             what=f"the end of the job of {target}",
             timeout=90,

@@ -55,6 +55,10 @@ def sync(**arguments: Any) -> AirbyteTriggerSyncOperator:
 with DAG("lifecycle_deferrable", schedule=None, max_active_runs=MANY):
     sync()
 
+# Paused by the one test that runs it.
+with DAG("lifecycle_on_its_way", schedule=None, max_active_runs=MANY):
+    sync()
+
 with DAG("lifecycle_retried", schedule=None, max_active_runs=MANY):
     sync(**RETRIED)
 

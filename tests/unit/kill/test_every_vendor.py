@@ -639,6 +639,27 @@ class TestOnAWorker:
         assert len(world.running) == (0 if state == "failed" else 1)
 
     @every_vendor
+    @pytest.mark.parametrize("state", ["failed", "running"])
+    def test_a_retry_that_could_not_look_at_its_job_yet_stops_it(
+        self, case: Case, world: KillWorld, state: str
+    ) -> None:
+        task = a_task(world, deferrable=True)
+        deferred(task.execute())
+        task.retry()
+        world.states["sync", -1] = state
+        away = Fault(kind="status", method="GET", status=502, times=None, lasts=30)
+        world.airbyte.faults.add(away)
+        task.make = a_task(world, deferrable=False).make
+        stop_after(task, 45.0)
+
+        with pytest.raises(TaskKilled):
+            task.execute()
+
+        assert world.starts == 1
+        assert world.cancels == (1 if state == "failed" else 0)
+        assert len(world.running) == (0 if state == "failed" else 1)
+
+    @every_vendor
     def test_a_start_that_was_lost_and_took_no_effect_stops_nobody_elses_job(
         self, case: Case, world: KillWorld
     ) -> None:

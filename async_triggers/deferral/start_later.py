@@ -1,19 +1,26 @@
-"""Stopping a task while a start is looked for that was not answered.
+"""Stopping a task that waits until it can come back to its start.
 
-Nobody has the id of a job that such a start has made. Where its task is stopped, the
-trigger looks for it by the intent that was written down before, and cancels it under the
-rules of any kill (:mod:`async_triggers.deferral.kill`), unless it may as well be somebody
-else's.
+It may have a job all the same. A start that was not answered may have made one, whose id
+nobody has: it is looked for by the intent that was written down before. An earlier attempt
+may have one, which could not be looked at yet. Where the task is stopped meanwhile, the
+job is cancelled under the rules of any kill (:mod:`async_triggers.deferral.kill`), unless
+it may as well be somebody else's.
+
+A stop that comes after the wait and before the task is on a worker again is nobody's:
+Airflow tells no trigger of it, and there is no worker. So the trigger leaves somebody
+behind who watches the task until its worker has it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from async_triggers.deferral import compat
 from async_triggers.deferral.hook import patiently
+from async_triggers.deferral.kill import GOES_ON
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.one_event import run_alone, see_through
 from async_triggers.deferral.record import Record, read_record
@@ -22,6 +29,8 @@ from async_triggers.engine import backoff
 from async_triggers.engine.errors import EngineError, TransientError
 
 if TYPE_CHECKING:
+    from airflow.triggers.base import TriggerEvent
+
     from async_triggers.deferral.operator import JobOperator
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Seen
@@ -29,18 +38,23 @@ if TYPE_CHECKING:
 PAUSE = 5.0
 """Seconds between two looks for the job of a start that was not answered."""
 NOTHING = "Nothing was started"
+WATCH = 3600.0
+"""Seconds for which a task is watched that is not on its worker yet."""
+WATCH_PAUSE = 15.0
+"""Seconds at most between two looks at such a task."""
 
 
-class LostStartTrigger(MomentTrigger):
-    """Yields one event when it is time to look again for a start that was not answered.
+class StartLaterTrigger(MomentTrigger):
+    """Yields one event when it is time to come back to a start.
 
-    A user who stops the task meanwhile means the job as well that it may have started.
+    A user who stops the task meanwhile means its job as well: that of an earlier attempt,
+    or the one that a start without an answer may have made.
 
     :param moment: the moment in epoch seconds
     :param operator: the classpath of the operator
     :param arguments: the arguments of its constructor, as they were rendered
     :param max_tries: Airflow's ``max_tries`` of the attempt
-    :param record: what was written down before the start
+    :param record: what was written down of the job, or before its start
     """
 
     def __init__(
@@ -60,7 +74,7 @@ class LostStartTrigger(MomentTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the classpath and the arguments."""
         return (
-            "async_triggers.deferral.lost_start.LostStartTrigger",
+            "async_triggers.deferral.start_later.StartLaterTrigger",
             {
                 "moment": self.moment,
                 "operator": self.operator,
@@ -69,6 +83,14 @@ class LostStartTrigger(MomentTrigger):
                 "record": self.record,
             },
         )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the event, and watch the task until it is on its worker."""
+        async for event in super().run():
+            if self.task_instance is not None:
+                run_alone(self._watch(), "watch a task on its way to a worker")
+
+            yield event
 
     async def on_kill(self) -> None:
         """Look for the job, and cancel it if the user's intention says so.
@@ -79,13 +101,42 @@ class LostStartTrigger(MomentTrigger):
             return
 
         told = await see_through(
-            run_alone(self._settle(), "settle the kill of a lost start")
+            run_alone(self._settle(), "settle the kill of a start to come")
         )
         if told is not None:
             self.log.info("%s", told)
 
+    async def _watch(self) -> str:
+        """Settle the kill of a task that is stopped before its worker has it."""
+        ti = self.task_instance
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + WATCH
+        looks = 0
+        while loop.time() < ends:
+            looks += 1
+            await asyncio.sleep(min(WATCH_PAUSE, 2.0 * looks))
+            try:
+                # In this order: a task that has ended on its worker was there before.
+                state = await compat.task_state(ti)
+                if not await compat.is_waited_for(ti, self.moment):
+                    return "The task is on a worker"
+            except Exception as error:  # noqa: BLE001 - whatever Airflow makes of it
+                self.log.debug("The task's state could not be learnt: %s", error)
+                continue
+
+            # A retry finds the job by itself, and is not waited for.
+            if state == "up_for_retry":
+                return "The task is retried"
+
+            if state is None or state not in GOES_ON:
+                told = await self._settle()
+                self.log.info("%s", told)
+                return told
+
+        return "The task is on no worker yet"
+
     async def _settle(self) -> str:
-        record = read_record(self.record)
+        ti, record = self.task_instance, read_record(self.record)
         try:
             task = self._make_task()
             hook = task.make_hook()
@@ -98,8 +149,13 @@ class LostStartTrigger(MomentTrigger):
                 what=f"Cancelling with the connection {hook.conn_id!r}",
             )
             async with hook.lease(account=account) as leased:
-                return await settle_lost(
-                    task, leased, record, self.task_instance, is_found_again=True
+                if record.job_id is None:
+                    return await settle_lost(
+                        task, leased, record, ti, is_found_again=True
+                    )
+
+                return await settle_job(
+                    task, leased, record.job_id, ti, is_found_again=True
                 )
         except Exception as error:  # noqa: BLE001 - whatever a release may have changed
             told = f"What was started could not be cancelled: {error}"

@@ -1,4 +1,4 @@
-"""Kills of tasks whose start was not answered, in Airflow's own TriggerRunner."""
+"""Kills of tasks that wait to come back to a start, in Airflow's own TriggerRunner."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
 from async_triggers.deferral import one_event
 from async_triggers.deferral.arguments import constructor_arguments
-from async_triggers.deferral.lost_start import LostStartTrigger
 from async_triggers.deferral.operator import JobOperator
 from async_triggers.deferral.record import Record
+from async_triggers.deferral.start_later import StartLaterTrigger
 from async_triggers.fivetran.operators import FivetranOperator
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ TI = SimpleNamespace(
 MAX_TRIES = 2
 
 
-def _lose_a_start(simulator: Simulator, vendor: str) -> LostStartTrigger:
+def _lose_a_start(
+    simulator: Simulator, vendor: str, wait: float = 600.0
+) -> StartLaterTrigger:
     """Start a job as a worker does that never hears of it; return what it defers with."""
     simulator.airbyte.add_connection("starts", lives=["running"])
     simulator.fivetran.add_connection("starts", lives=["syncing"])
@@ -52,8 +54,8 @@ def _lose_a_start(simulator: Simulator, vendor: str) -> LostStartTrigger:
     record = Record(
         fingerprint=operator.fingerprint(), max_tries=MAX_TRIES, intent=intent
     )
-    return LostStartTrigger(
-        time.time() + 600,
+    return StartLaterTrigger(
+        time.time() + wait,
         f"{cls.__module__}.{cls.__qualname__}",
         constructor_arguments(operator, JobOperator),
         MAX_TRIES,
@@ -81,4 +83,29 @@ async def test_a_kill_stops_the_job_that_nobody_knows(
     is_stopped = state == "failed"
     assert sum(there.record.cancels.values()) == (1 if is_stopped else 0)
     assert len(there.jobs()) == (0 if is_stopped else 1)
+    assert len(there.record.started) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("vendor", OPERATORS)
+async def test_a_stop_before_the_worker_has_the_task_stops_the_job_all_the_same(
+    triggerer: Triggerer, simulator: Simulator, vendor: str
+) -> None:
+    trigger = await asyncio.to_thread(_lose_a_start, simulator, vendor, 0.5)
+    there = getattr(simulator, vendor)
+    supervisor = triggerer.supervisor
+    token = {"try": 1, "job_id": "sought", "moment": trigger.moment}
+    supervisor.states["sync"] = "deferred"
+    supervisor.tokens["sync"] = token
+
+    assert await triggerer.event(triggerer.add(trigger)) == trigger.moment
+    supervisor.states["sync"] = "queued"
+    asked = supervisor.asked.count("GetTaskStates")
+    await triggerer.until(lambda: supervisor.asked.count("GetTaskStates") > asked)
+    assert len(there.jobs()) == 1
+    supervisor.states["sync"] = "failed"
+    await triggerer.until(lambda: not one_event._errands)
+
+    assert sum(there.record.cancels.values()) == 1
+    assert there.jobs() == []
     assert len(there.record.started) == 1

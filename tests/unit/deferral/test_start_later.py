@@ -1,4 +1,4 @@
-"""A task that is stopped while a start is looked for that was not answered."""
+"""A task that is stopped while it waits until it can come back to its start."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
-from async_triggers.deferral.lost_start import LostStartTrigger
+from async_triggers.deferral import compat
 from async_triggers.deferral.moment import MomentTrigger
+from async_triggers.deferral.start_later import StartLaterTrigger
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Deferral, Task, TaskInstance, deferred, log
 from tests.unit.deferral.vendors import (
@@ -118,15 +119,15 @@ Set = Callable[..., Scene]
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Set:
     """Return what sets a scene."""
-    make = LostStartTrigger._make_task
+    make = StartLaterTrigger._make_task
 
-    def make_task(trigger: LostStartTrigger) -> Any:
+    def make_task(trigger: StartLaterTrigger) -> Any:
         task: Any = make(trigger)
         # Airflow's own goes past pytest.
         task._cached_logger = log
         return task
 
-    monkeypatch.setattr(LostStartTrigger, "_make_task", make_task)
+    monkeypatch.setattr(StartLaterTrigger, "_make_task", make_task)
 
     def set_it(case: Case, **how: Any) -> Scene:
         return Scene(make_vendor_world(monkeypatch, case), **how)
@@ -139,7 +140,7 @@ def test_what_is_stored_of_the_trigger_is_pinned(scene: Set) -> None:
 
     deferral = here.begin()
 
-    assert deferral.classpath == "async_triggers.deferral.lost_start.LostStartTrigger"
+    assert deferral.classpath == "async_triggers.deferral.start_later.StartLaterTrigger"
     assert sorted(deferral.arguments) == [
         "arguments",
         "max_tries",
@@ -442,23 +443,244 @@ def test_an_operator_that_cannot_be_built_is_told(
     assert "What was started could not be cancelled" in caplog.text
 
 
-def test_a_trigger_that_lingers_after_its_event_does_nothing(scene: Set) -> None:
+def test_a_wait_for_nothing_but_time_does_nothing_when_it_is_killed() -> None:
+    asyncio.run(MomentTrigger(1.0).on_kill())
+
+
+# On the way to a worker -----------------------------------------------------------------
+
+
+Change = tuple[float, Callable[[], None]]
+"""Something that happens so many seconds after the event."""
+
+
+def fire(
+    here: Scene, deferral: Deferral, *changes: Change, lives_on: float = 5000.0
+) -> Any:
+    """Let the trigger fire and then what happens to its task; return the trigger."""
+    trigger = here.task.trigger(deferral)
+    here.world.states["sync", -1] = "deferred"
+
+    async def main() -> None:
+        assert len([event async for event in trigger.run()]) == 1
+        passed = 0.0
+        for after, change in changes:
+            await asyncio.sleep(after - passed)
+            passed = after
+            change()
+
+        await asyncio.sleep(lives_on - passed)
+
+    asyncio.run(main())
+    return trigger
+
+
+def becomes(here: Scene, state: object) -> Callable[[], None]:
+    """Return what changes the state of the task."""
+
+    def change() -> None:
+        here.world.states["sync", -1] = state  # type: ignore[assignment]
+
+    return change
+
+
+@every_vendor
+@pytest.mark.parametrize("before", ["deferred", "scheduled", "queued", "running"])
+@pytest.mark.parametrize("state", ["failed", "success", None])
+def test_a_task_that_is_stopped_before_its_worker_has_it_stops_the_job(
+    scene: Set, case: Case, before: str, state: str | None
+) -> None:
+    here = scene(case)
+
+    fire(
+        here,
+        here.begin(),
+        (1.0, becomes(here, before)),
+        (100.0, becomes(here, state)),
+    )
+
+    assert here.world.starts == 1
+    assert here.world.cancels == 1
+    assert here.running() == []
+
+
+def test_a_kill_after_the_event_is_settled_once(scene: Set) -> None:
     here = scene(AIRBYTE)
     deferral = here.begin()
-    here.world.states["sync", -1] = "failed"
     trigger = here.task.trigger(deferral)
 
     async def main() -> None:
-        events = [event async for event in trigger.run()]
-        assert len(events) == 1
-        here.world.requests.clear()
+        assert len([event async for event in trigger.run()]) == 1
+        here.world.states["sync", -1] = "failed"
         await trigger.on_kill()
         await asyncio.sleep(600)
 
     asyncio.run(main())
 
-    assert here.world.requests == []
+    assert here.world.cancels == 1
 
 
-def test_a_wait_for_nothing_but_time_does_nothing_when_it_is_killed() -> None:
-    asyncio.run(MomentTrigger(1.0).on_kill())
+@every_vendor
+def test_a_task_that_its_worker_has_is_watched_no_more(scene: Set, case: Case) -> None:
+    here = scene(case, outage=400.0)
+    first = here.begin()
+    assert here.task.xcoms[TOKEN]["moment"] == first.moment
+    second: Any = here.task.resume(first, here.task.wait(first))
+    # It looks for the job still, and waits for another moment.
+    assert second.classpath == first.classpath
+    assert here.task.xcoms[TOKEN]["moment"] == second.moment != first.moment
+
+    fire(here, first, (10.0, becomes(here, "failed")))
+
+    assert here.world.cancels == 0
+    outcome = second
+    while outcome.method == "execute_start":
+        outcome = here.task.resume(outcome, here.task.wait(outcome))
+
+    assert "moment" not in here.task.xcoms[TOKEN]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        pytest.param("failed", id="a new attempt has begun"),
+        pytest.param("up_for_retry", id="the worker died"),
+        pytest.param("queued", id="queued for hours"),
+        pytest.param("no_status", id="cleared, or put back by a scheduler"),
+    ],
+)
+def test_a_task_that_goes_on_keeps_its_job(scene: Set, state: str) -> None:
+    here = scene(AIRBYTE)
+    deferral = here.begin()
+
+    def change() -> None:
+        becomes(here, state)()
+        if state == "failed":
+            here.task.xcoms.clear()
+
+    fire(here, deferral, (20.0, change))
+
+    assert here.world.cancels == 0
+    assert len(here.running()) == 1
+
+
+def test_a_task_is_watched_while_airflow_cannot_be_asked(scene: Set) -> None:
+    here = scene(AIRBYTE)
+
+    fire(
+        here,
+        here.begin(),
+        (1.0, becomes(here, RuntimeError("the database is down"))),
+        (300.0, becomes(here, "failed")),
+    )
+
+    assert here.world.cancels == 1
+
+
+def test_a_task_is_not_watched_for_ever(
+    scene: Set, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = scene(AIRBYTE)
+    deferral = here.begin()
+    asked: list[float] = []
+    task_state = compat.task_state
+
+    async def counting(ti: Any) -> str | None:
+        asked.append(here.world.elapsed())
+        return await task_state(ti)
+
+    monkeypatch.setattr(compat, "task_state", counting)
+
+    fire(here, deferral, (5000.0, becomes(here, "failed")), lives_on=9000.0)
+
+    assert 3500 < asked[-1] - asked[0] < 3700
+    assert len(asked) < 300
+    assert here.world.cancels == 0
+
+
+# A job of an earlier attempt ------------------------------------------------------------
+
+
+def retried(here: Scene) -> Deferral:
+    """Return the wait of a retry that cannot look at the job of the first attempt."""
+    here.task.execute()
+    assert len(here.running()) == 1
+    here.task.retry()
+    outage = Fault(kind="status", method="GET", times=None, lasts=OUTAGE, status=502)
+    here.world.vendor.faults.add(outage)
+    found = deferred(here.task.execute())
+    assert found.method == "execute_start"
+    return found
+
+
+@pytest.fixture
+def started(scene: Set) -> Set:
+    """Return what sets a scene whose start is answered."""
+
+    def set_it(case: Case, **how: Any) -> Scene:
+        here = scene(case, **how)
+        here.world.vendor.faults.clear()
+        here.world.on_request.clear()
+        return here
+
+    return set_it
+
+
+@every_vendor
+def test_a_stopped_retry_stops_the_job_that_it_could_not_look_at(
+    started: Set, case: Case
+) -> None:
+    here = started(case)
+
+    here.kill(retried(here))
+
+    assert here.world.starts == 1
+    assert here.world.cancels == 1
+    assert here.running() == []
+
+
+@every_vendor
+@pytest.mark.parametrize("state", ["deferred", "scheduled", "running", "up_for_retry"])
+def test_a_retry_that_goes_on_keeps_the_job_that_it_could_not_look_at(
+    started: Set, case: Case, state: str
+) -> None:
+    here = started(case)
+    deferral = retried(here)
+
+    here.kill(deferral, state)
+
+    assert here.world.cancels == 0
+    outcome: Any = here.task.resume(deferral, here.task.wait(deferral))
+    assert outcome.method == "execute_complete"
+    assert here.world.starts == 1
+
+
+@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+def test_a_retry_that_attached_to_a_job_of_others_leaves_it_alone(
+    started: Set, case: Case
+) -> None:
+    here = started(case, if_running="attach")
+    here.world.add_foreign(case.life())
+
+    deferral = retried(here)
+
+    assert deferral.classpath.endswith(".MomentTrigger")
+    here.kill(deferral)
+    assert (here.world.starts, here.world.cancels) == (0, 0)
+
+
+@every_vendor
+def test_a_cleared_task_that_is_stopped_stops_the_job_that_it_could_not_end(
+    started: Set, case: Case
+) -> None:
+    here = started(case)
+    here.task.execute()
+    here.task.clear()
+    outage = Fault(kind="status", method="GET", times=None, lasts=OUTAGE, status=502)
+    here.world.vendor.faults.add(outage)
+
+    here.kill(deferred(here.task.execute()))
+
+    assert here.world.starts == 1
+    assert here.world.cancels == 1
+    assert here.running() == []
