@@ -238,7 +238,7 @@ class Poller:
         self._joined.add(subject)
         watched.known = watched.known or seen_at is not None
         watched.interval = min(watched.interval, waiter.interval)
-        watched.waiters[waiter] = None
+        watched.add(waiter)
         watched.digest = None
         self._waiters += 1
         if waiter.ends < self._alarm_at:
@@ -254,9 +254,9 @@ class Poller:
 
     def _leave(self, subject: str, waiter: Waiter) -> None:
         watched = self._watched[subject]
-        del watched.waiters[waiter]
+        watched.remove(waiter)
         self._waiters -= 1
-        if not watched.waiters:
+        if watched.newest is None:
             del self._watched[subject]
             self._behind.pop(subject, None)
             self._scopes.pop(subject, None)
@@ -289,7 +289,7 @@ class Poller:
         now = max(self._alarm_at, asyncio.get_running_loop().time())
         following = math.inf
         for watched in self._watched.values():
-            for waiter in watched.waiters:
+            for waiter in watched:
                 if waiter.future.done():
                     continue
 
@@ -329,7 +329,7 @@ class Poller:
         """End all waiting by cancellation, for good: the loop is shutting down."""
         self._disbanded = True
         for watched in self._watched.values():
-            for waiter in watched.waiters:
+            for waiter in watched:
                 waiter.future.cancel()
 
     @property
@@ -345,7 +345,7 @@ class Poller:
         # The shortest interval may have left; the grid is looked for once a round.
         for watched in self._watched.values():
             if watched.thinned:
-                watched.interval = min(each.interval for each in watched.waiters)
+                watched.interval = min(each.interval for each in watched)
                 watched.thinned = False
 
         self._grid = min(watched.interval for watched in self._watched.values())
@@ -723,13 +723,13 @@ class Poller:
         if watched.doubted is not None and self._round < watched.doubted + 2:
             return
 
-        for waiter in watched.waiters:
+        for waiter in watched:
             if not waiter.future.done():
                 waiter.future.set_exception(error.again())
 
     def _refuse_all(self, error: PermanentError) -> None:
         for watched in self._watched.values():
-            for waiter in watched.waiters:
+            for waiter in watched:
                 if not waiter.future.done():
                     waiter.future.set_exception(error.again())
 
@@ -874,7 +874,7 @@ class Poller:
 
         going_on = True
         watched.untold = False
-        for waiter in watched.waiters:
+        for waiter in watched:
             if waiter.future.done():
                 continue
 

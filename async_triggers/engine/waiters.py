@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from async_triggers.engine.jobs import Job
@@ -33,13 +34,22 @@ class Waiter:
     """The loop's time at which the patience of the waiter is over."""
     told: tuple[str, object] | None = None
     told_at: float = -math.inf
+    newer: Waiter | None = None
+    """Who waits for the same job and came next after this one."""
+    older: Waiter | None = None
+    """Who waits for the same job and came last before this one."""
 
 
 @dataclass(slots=True, eq=False)
 class Watched:
     """One subject and those who wait for it."""
 
-    waiters: dict[Waiter, None] = field(default_factory=dict)
+    newest: Waiter | None = None
+    """The last to come, by which the others are found: mostly there are none.
+
+    A container for each of ten thousand jobs is one more object for the garbage collector
+    to walk over.
+    """
     interval: float = math.inf
     """The shortest interval that a waiter asked for."""
     thinned: bool = False
@@ -54,6 +64,34 @@ class Watched:
     """There was news in that row that had to wait."""
     failures: int = 0
     """How often in a row no answer came when the job was asked for singly."""
+
+    def __iter__(self) -> Iterator[Waiter]:
+        """Return the waiters, the newest first; each may leave as it is seen."""
+        waiter = self.newest
+        while waiter is not None:
+            following = waiter.older
+            yield waiter
+            waiter = following
+
+    def add(self, waiter: Waiter) -> None:
+        """Let one more wait."""
+        waiter.older = self.newest
+        if self.newest is not None:
+            self.newest.newer = waiter
+
+        self.newest = waiter
+
+    def remove(self, waiter: Waiter) -> None:
+        """Let one wait no more, who does."""
+        if waiter.newer is None:
+            self.newest = waiter.older
+        else:
+            waiter.newer.older = waiter.older
+
+        if waiter.older is not None:
+            waiter.older.newer = waiter.newer
+
+        waiter.newer = waiter.older = None
 
 
 Claims: TypeAlias = list[tuple[Waiter, Job]]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pytest
 
 MANY = 200
-MOST = 21
+MOST = 16
 """Objects for each that waits, which the garbage collector has to walk over each time."""
 
 TRIGGERS: dict[str, Callable[[int, float], Any]] = {
