@@ -70,6 +70,7 @@ from async_triggers.deferral.record import (
 from async_triggers.deferral.start_later import StartLaterTrigger
 from async_triggers.deferral.start_trigger import StartTrigger
 from async_triggers.deferral.starting import (
+    SHORTEST_WAIT,
     SUPERSEDING,
     Behind,
     Later,
@@ -538,12 +539,14 @@ class JobOperator(BaseOperator):
         superseded: str | None,
     ) -> None:
         """Wait until the start can be tried again."""
-        seconds = later.seconds
+        now = wall_clock()
+        seconds = later.within(None if end_time is None else end_time - now)
         if self.deferrable:
             seconds = max(seconds, compat.earliest_event())
 
-        moment = wall_clock() + seconds
-        if end_time is not None and moment >= end_time:
+        moment = now + seconds
+        # The try itself takes some seconds where the vendor is in trouble.
+        if end_time is not None and moment + SHORTEST_WAIT >= end_time:
             msg = f"The start could not be made before the timeout: {later.reason}"
             raise VendorUnavailable(msg)
 

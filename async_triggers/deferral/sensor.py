@@ -229,7 +229,10 @@ class JobSensor(BaseSensorOperator):
 
     def _look_later(self, end_time: float, reason: str) -> None:
         """Leave the worker until the first look can be tried again."""
-        moment = wall_clock() + LOOK_AGAIN
+        now = wall_clock()
+        # A short timeout leaves room for a look or two as well.
+        wait = min(LOOK_AGAIN, max((end_time - now) / 2, compat.earliest_event()))
+        moment = now + wait
         if moment >= end_time:
             msg = f"The vendor could not be asked before the timeout: {reason}"
             self._skip_or_raise(compat.AirflowSensorTimeout(msg))

@@ -193,15 +193,16 @@ class StartTrigger(OneEventTrigger):
             try:
                 return await starting.get_job()
             except Later as later:
+                wait = later.within(self._seconds_left())
                 if later.reason != self._waits_for:
                     self.log.warning(
                         "The start cannot be made now (%s); trying again in %.0f s",
                         later.reason,
-                        later.seconds,
+                        wait,
                     )
 
                 self._waits_for = later.reason
-                await asyncio.sleep(later.seconds)
+                await asyncio.sleep(wait)
             except Behind as behind:
                 self._waits_for = f"{behind.seen.job.title} was running"
                 trigger = task.make_trigger(

@@ -35,15 +35,37 @@ SUPERSEDING = "superseding"
 """The job in the owner token of an attempt that ends an earlier one's job first."""
 TRY_AGAIN = 60.0
 """Seconds until the next try of a start that the vendor could not take."""
+SHORTEST_WAIT = 5.0
+"""Seconds between two tries, however near the deadline is."""
 
 
 class Later(Exception):
-    """The start cannot be made now: come back after some seconds."""
+    """The start cannot be made now: come back after some seconds.
 
-    def __init__(self, seconds: float, reason: str) -> None:
+    ``is_told`` says that they are the vendor's own; otherwise they are a guess.
+    """
+
+    def __init__(self, seconds: float, reason: str, *, is_told: bool = False) -> None:
         super().__init__(reason)
         self.seconds = seconds
         self.reason = reason
+        self.is_told = is_told
+
+    def within(self, left: float | None) -> float:
+        """Return the seconds to wait where so many are left until the deadline.
+
+        A guess gives way to a try or two that come before it.
+        """
+        if left is None or self.is_told:
+            return self.seconds
+
+        return min(self.seconds, max(left / 2, SHORTEST_WAIT))
+
+
+def _refused_for_now(error: TransientError) -> Later:
+    seconds = error.retry_after or TRY_AGAIN
+    is_told = error.retry_after is not None and not error.is_guess
+    return Later(seconds, error.message, is_told=is_told)
 
 
 class Behind(Exception):
@@ -297,7 +319,7 @@ class Starting:
         try:
             before = await desk.ask(operator.before_start)
         except TransientError as error:
-            raise Later(error.retry_after or TRY_AGAIN, error.message) from None
+            raise _refused_for_now(error) from None
 
         if before.running is not None:
             attached = await self._meet(record, before.running)
@@ -318,7 +340,7 @@ class Starting:
             # An answer that cannot be read came from a start that may well have worked.
             if not (error.ambiguous or isinstance(error, UnreadableReply)):
                 await self._take_back(earlier)
-                raise Later(error.retry_after or TRY_AGAIN, error.message) from None
+                raise _refused_for_now(error) from None
 
             operator.log.warning(
                 "The start was not answered (%s): looking for the job", error.message

@@ -123,7 +123,8 @@ class LeasedAccount:
             left = self.limiter.paused_for
             if left > patience:
                 raise RateLimited(
-                    f"{self.account} has asked for a pause, of which {left:.0f} s are left",
+                    f"{self.account} limits the rate of requests: it is asked nothing for"
+                    f" {left:.0f} s more",
                     retry_after=left,
                 )
 

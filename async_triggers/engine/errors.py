@@ -57,7 +57,8 @@ class EngineError(Exception):
 class TransientError(EngineError):
     """Only a late answer: the same question may be asked again.
 
-    ``retry_after`` is how many seconds the vendor asked us to wait, or None.
+    ``retry_after`` is how many seconds the vendor asked us to wait, or None;
+    ``is_guess`` tells that it named none, and that they are the account's own.
     ``ambiguous`` tells that the request may have taken effect although no proof of it
     came back, so that a start must be looked for before it is repeated.
     """
@@ -72,6 +73,7 @@ class TransientError(EngineError):
     ) -> None:
         super().__init__(message, status=status)
         self.retry_after = retry_after
+        self.is_guess = False
         self.ambiguous = ambiguous
 
 

@@ -282,6 +282,7 @@ class Transport:
         error = self._masked(self.vendor.refuse(request, reply), proof)
         if isinstance(error, RateLimited) and error.retry_after is None:
             error.retry_after = self.account.budget.cooldown
+            error.is_guess = True
 
         if isinstance(error, TransientError) and error.retry_after is not None:
             self.limiter.pause(error.retry_after)

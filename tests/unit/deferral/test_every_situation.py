@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -445,6 +445,47 @@ def test_a_start_that_cannot_be_made_until_the_deadline_fails(
 
     assert world.starts == 0
     assert world.elapsed() <= 600
+
+
+every_mode = pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param({"deferrable": False}, id="on the worker"),
+        pytest.param({"deferrable": True}, id="deferred"),
+        pytest.param({"deferrable": True, "start_in_trigger": True}, id="in trigger"),
+    ],
+)
+
+
+@every_vendor
+@every_mode
+def test_a_start_with_a_short_timeout_is_tried_again_all_the_same(
+    scene: Set, case: Case, mode: Mapping[str, bool]
+) -> None:
+    world, task = scene(case, timeout=60, **mode)
+    world.vendor.faults.add(Fault(kind="status", status=503, lasts=15, times=None))
+
+    task.run()
+
+    assert world.starts == 1
+
+
+@every_vendor
+@every_mode
+def test_an_attempt_is_not_over_long_before_its_timeout(
+    scene: Set, case: Case, mode: Mapping[str, bool]
+) -> None:
+    """Else retries are used up within an outage of some seconds."""
+    world, task = scene(case, timeout=25, **mode)
+    path = f"*{STARTS[case.name]}"
+    world.vendor.faults.add(
+        Fault(kind="status", status=429, method="POST", path=path, times=None)
+    )
+
+    with pytest.raises((VendorUnavailable, JobTimedOut)):
+        task.run()
+
+    assert 12 <= world.elapsed() <= 26
 
 
 @every_vendor

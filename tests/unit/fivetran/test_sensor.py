@@ -322,6 +322,19 @@ def test_a_first_look_that_is_never_answered_ends_with_the_timeout(
         Task(world, sensor(timeout=200)).run()
 
 
+def test_a_first_look_with_a_short_timeout_is_tried_again_all_the_same(
+    world: FivetranWorld,
+) -> None:
+    world.fivetran.faults.add(Fault(kind="status", status=503, times=None, lasts=15))
+    task = Task(world, sensor(timeout=50))
+
+    deferral = deferred(task.execute())
+    waiting = deferred(task.resume(deferral, task.wait(deferral)))
+
+    assert waiting.method == "execute_complete"
+    assert world.elapsed() < 50
+
+
 def test_with_a_baseline_no_first_look_is_needed(world: FivetranWorld) -> None:
     before = _at(world, HOUR / 2)
     world.fivetran.faults.add(OUTAGE)
