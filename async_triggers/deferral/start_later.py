@@ -139,24 +139,10 @@ class StartLaterTrigger(MomentTrigger):
         ti, record = self.task_instance, read_record(self.record)
         try:
             task = self._make_task()
-            hook = task.make_hook()
             if record is None or not task.cancel_on_kill:
                 return NOTHING
 
-            account = await patiently(
-                hook.known_account,
-                patience=PATIENCE_WITH_CONNECTION,
-                what=f"Cancelling with the connection {hook.conn_id!r}",
-            )
-            async with hook.lease(account=account) as leased:
-                if record.job_id is None:
-                    return await settle_lost(
-                        task, leased, record, ti, is_found_again=True
-                    )
-
-                return await settle_job(
-                    task, leased, record.job_id, ti, is_found_again=True
-                )
+            return await settle_record(task, record, ti, is_found_again=True)
         except Exception as error:  # noqa: BLE001 - whatever a release may have changed
             told = f"What was started could not be cancelled: {error}"
             self.log.warning("%s", told)
@@ -180,6 +166,31 @@ def build_operator(
         task.begin_attempt(ti, max_tries)
 
     return task
+
+
+async def settle_record(
+    task: JobOperator, record: Record, ti: Any, *, is_found_again: bool = False
+) -> str:
+    """Settle the kill of what a record tells of; return what was done.
+
+    Raise EngineError where the connection cannot be looked up. For ``is_found_again`` see
+    :func:`.kill.judge_kill`.
+    """
+    hook = task.make_hook()
+    account = await patiently(
+        hook.known_account,
+        patience=PATIENCE_WITH_CONNECTION,
+        what=f"Cancelling with the connection {hook.conn_id!r}",
+    )
+    async with hook.lease(account=account) as leased:
+        if record.job_id is None:
+            return await settle_lost(
+                task, leased, record, ti, is_found_again=is_found_again
+            )
+
+        return await settle_job(
+            task, leased, record.job_id, ti, is_found_again=is_found_again
+        )
 
 
 async def settle_lost(

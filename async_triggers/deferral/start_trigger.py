@@ -50,6 +50,7 @@ from async_triggers.deferral.start_later import (
     build_operator,
     settle_job,
     settle_lost,
+    settle_record,
 )
 from async_triggers.deferral.starting import (
     SUPERSEDING,
@@ -369,7 +370,7 @@ class StartTrigger(OneEventTrigger):
 
     async def _settle_claim(self, task: JobOperator) -> str:
         """Settle the kill of what an earlier run of the trigger has started, if one has."""
-        ti, hook = self.task_instance, task.make_hook()
+        ti = self.task_instance
         try:
             async with asyncio.timeout(KILL_LOOK):
                 # First of all: the worker of the next attempt wipes it.
@@ -386,16 +387,7 @@ class StartTrigger(OneEventTrigger):
             ):
                 return NOTHING
 
-            account = await patiently(
-                hook.known_account,
-                patience=PATIENCE_WITH_CONNECTION,
-                what=f"Cancelling with the connection {hook.conn_id!r}",
-            )
-            async with hook.lease(account=account) as leased:
-                if record.job_id is None:
-                    return await settle_lost(task, leased, record, ti)
-
-                return await settle_job(task, leased, record.job_id, ti)
+            return await settle_record(task, record, ti)
         except (EngineError, TimeoutError) as error:
             told = f"What was started could not be cancelled: {error}"
             self.log.warning("%s", told)
