@@ -600,10 +600,7 @@ class JobOperator(BaseOperator):
 
     def _is_ours(self, record: Record) -> bool:
         """Tell whether a record is of a job that we have started, or may have."""
-        is_known = record.job_id is not None
-        return record.fingerprint == self.fingerprint() and (
-            record.owned or not is_known
-        )
+        return record.owned and record.fingerprint == self.fingerprint()
 
     def _carry(self, end_time: float | None, superseded: str | None) -> dict[str, Any]:
         """Return what the task must know when it comes back to the start."""

@@ -456,8 +456,8 @@ Change = tuple[float, Callable[[], None]]
 
 def fire(
     here: Scene, deferral: Deferral, *changes: Change, lives_on: float = 5000.0
-) -> Any:
-    """Let the trigger fire and then what happens to its task; return the trigger."""
+) -> None:
+    """Let the trigger fire, and then what happens to its task."""
     trigger = here.task.trigger(deferral)
     here.world.states["sync", -1] = "deferred"
 
@@ -472,7 +472,6 @@ def fire(
         await asyncio.sleep(lives_on - passed)
 
     asyncio.run(main())
-    return trigger
 
 
 def becomes(here: Scene, state: object) -> Callable[[], None]:
@@ -601,16 +600,21 @@ def test_a_task_is_not_watched_for_ever(
 # A job of an earlier attempt ------------------------------------------------------------
 
 
-def retried(here: Scene) -> Deferral:
-    """Return the wait of a retry that cannot look at the job of the first attempt."""
-    here.task.execute()
-    assert len(here.running()) == 1
-    here.task.retry()
+def come_back_in_an_outage(here: Scene) -> Deferral:
+    """Return the wait of an attempt that cannot look at the job of the one before."""
     outage = Fault(kind="status", method="GET", times=None, lasts=OUTAGE, status=502)
     here.world.vendor.faults.add(outage)
     found = deferred(here.task.execute())
     assert found.method == "execute_start"
     return found
+
+
+def retried(here: Scene) -> Deferral:
+    """Return the wait of a retry that cannot look at the job of the first attempt."""
+    here.task.execute()
+    assert len(here.running()) == 1
+    here.task.retry()
+    return come_back_in_an_outage(here)
 
 
 @pytest.fixture
@@ -676,10 +680,8 @@ def test_a_cleared_task_that_is_stopped_stops_the_job_that_it_could_not_end(
     here = started(case)
     here.task.execute()
     here.task.clear()
-    outage = Fault(kind="status", method="GET", times=None, lasts=OUTAGE, status=502)
-    here.world.vendor.faults.add(outage)
 
-    here.kill(deferred(here.task.execute()))
+    here.kill(come_back_in_an_outage(here))
 
     assert here.world.starts == 1
     assert here.world.cancels == 1
