@@ -61,6 +61,8 @@ MOST_PAGES = 1000
 """Pages of one list that are read at most: a hundred thousand rows or a million."""
 CONNECTION_TTL = 300.0
 """Seconds for which a connection that a trigger has read is not read again."""
+CONNECTION_PATIENCE = 300.0
+"""Seconds for which a trigger does not believe that its connection cannot be looked up."""
 
 
 @dataclass(slots=True)
@@ -68,6 +70,10 @@ class _Known:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     account: Account | None = None
     read_at: float = 0.0
+    failures: int = 0
+    """How many look-ups have failed."""
+    failure: EngineError | None = None
+    """Why the last of them has."""
 
     def fresh(self, now: float) -> Account | None:
         """Return the account unless it must be read again."""
@@ -124,36 +130,69 @@ class VendorHook(BaseHook):
 
         raise failure
 
-    async def known_account(self) -> Account:
+    async def known_account(self, *, patience: float = 0.0) -> Account:
         """Return the account from a trigger, reading the connection at most rarely.
 
         Airflow answers a trigger's look-ups one at a time, so a thousand triggers share
-        one. Raise :class:`~async_triggers.engine.errors.Unreachable` when the connection
-        could not be looked up: Airflow does not tell "there is none" from "the database
-        is down".
+        one, and its failure. For ``patience`` seconds it is looked up again after one that
+        need not be final. Raise :class:`~async_triggers.engine.errors.Unreachable` when
+        the connection could not be looked up: Airflow does not tell "there is none" from
+        "the database is down".
         """
         loop = asyncio.get_running_loop()
-        known = _connections.setdefault(loop, {}).setdefault(self.key, _Known())
-        account = known.fresh(loop.time())
-        if account is not None:
-            return account
-
-        async with known.lock:
+        known = self._what_is_known()
+        ends = loop.time() + patience
+        attempt = 0
+        while True:
             account = known.fresh(loop.time())
-            if account is None:
-                account = known.account = await self._look_up()
-                known.read_at = loop.time()
+            if account is not None:
+                return account
 
-            return account
+            failures = known.failures
+            # Not "async with", which is a coroutine more for each of thousands that wait.
+            await known.lock.acquire()
+            try:
+                account = known.fresh(loop.time())
+                if account is not None:
+                    return account
+
+                if known.failure is not None and known.failures > failures:
+                    raise known.failure.again()
+
+                return await self._read_again(known)
+            except TransientError as error:
+                attempt += 1
+                if loop.time() >= ends:
+                    raise
+
+                if attempt == 1:
+                    log.warning("%s, trying again", error.message)
+            finally:
+                known.lock.release()
+
+            await asyncio.sleep(min(15.0, 2.0**attempt))
 
     async def reread_account(self) -> Account:
         """Read the connection again, whatever is known: its credentials were rejected."""
-        loop = asyncio.get_running_loop()
-        known = _connections.setdefault(loop, {}).setdefault(self.key, _Known())
+        known = self._what_is_known()
         async with known.lock:
-            known.account = await self._look_up()
-            known.read_at = loop.time()
-            return known.account
+            return await self._read_again(known)
+
+    def _what_is_known(self) -> _Known:
+        of_loop = _connections.setdefault(asyncio.get_running_loop(), {})
+        return of_loop.setdefault(self.key, _Known())
+
+    async def _read_again(self, known: _Known) -> Account:
+        try:
+            account = await self._look_up()
+        except EngineError as error:
+            known.failures += 1
+            known.failure = error.again()
+            raise
+
+        known.account = account
+        known.read_at = asyncio.get_running_loop().time()
+        return account
 
     async def _look_up(self) -> Account:
         try:
@@ -464,27 +503,6 @@ async def list_rows(
 ) -> list[Row]:
     """Return the rows of all pages of a list, see :func:`list_pages`."""
     return [row async for rows in list_pages(first, ask, read) for row in rows]
-
-
-async def patiently(
-    look_up: Callable[[], Awaitable[T]], *, patience: float, what: str
-) -> T:
-    """Try again for ``patience`` seconds while something cannot be reached."""
-    loop = asyncio.get_running_loop()
-    ends = loop.time() + patience
-    attempt = 0
-    while True:
-        try:
-            return await look_up()
-        except TransientError as error:
-            attempt += 1
-            if loop.time() >= ends:
-                raise
-
-            if attempt == 1:
-                log.warning("%s, trying again: %s", what, error.message)
-
-            await asyncio.sleep(min(15.0, 2.0**attempt))
 
 
 def wall_clock() -> float:

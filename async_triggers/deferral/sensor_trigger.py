@@ -18,9 +18,8 @@ from async_triggers.deferral import compat, events
 from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.errors import translate
 from async_triggers.deferral.events import Kind, Outcome, Status
-from async_triggers.deferral.hook import patiently, wall_clock
+from async_triggers.deferral.hook import CONNECTION_PATIENCE, wall_clock
 from async_triggers.deferral.one_event import BACKSTOP, OneEventTrigger, insist
-from async_triggers.deferral.trigger import PATIENCE_WITH_CONNECTION
 from async_triggers.engine.errors import EngineError, TransientError
 
 if TYPE_CHECKING:
@@ -151,11 +150,8 @@ class SensorTrigger(OneEventTrigger):
             sensor = await self._make_sensor()
             hook = sensor.make_hook()
             conn_id = hook.conn_id
-            account = await patiently(
-                hook.known_account,
-                patience=min(PATIENCE_WITH_CONNECTION, max(0.0, ends - wall_clock())),
-                what=f"Waiting for the connection {hook.conn_id!r}",
-            )
+            left = max(0.0, ends - wall_clock())
+            account = await hook.known_account(patience=min(CONNECTION_PATIENCE, left))
             async with hook.lease(account=account) as leased:
                 async with asyncio.timeout(max(0.0, ends - wall_clock())):
                     seen = await self._first_look(sensor, leased)

@@ -19,12 +19,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral import compat
-from async_triggers.deferral.hook import patiently
+from async_triggers.deferral.hook import CONNECTION_PATIENCE
 from async_triggers.deferral.kill import GOES_ON
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.one_event import run_alone, see_through
 from async_triggers.deferral.record import Record, read_record
-from async_triggers.deferral.trigger import CANCEL_PATIENCE, PATIENCE_WITH_CONNECTION
+from async_triggers.deferral.trigger import CANCEL_PATIENCE
 from async_triggers.engine import backoff
 from async_triggers.engine.errors import EngineError, TransientError
 
@@ -177,11 +177,7 @@ async def settle_record(
     :func:`.kill.judge_kill`.
     """
     hook = task.make_hook()
-    account = await patiently(
-        hook.known_account,
-        patience=PATIENCE_WITH_CONNECTION,
-        what=f"Cancelling with the connection {hook.conn_id!r}",
-    )
+    account = await hook.known_account(patience=CONNECTION_PATIENCE)
     async with hook.lease(account=account) as leased:
         if record.job_id is None:
             return await settle_lost(

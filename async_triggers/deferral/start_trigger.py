@@ -30,7 +30,7 @@ from async_triggers.deferral.errors import (
     translate,
 )
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
-from async_triggers.deferral.hook import patiently, wall_clock
+from async_triggers.deferral.hook import CONNECTION_PATIENCE, wall_clock
 from async_triggers.deferral.kill import IDLE
 from async_triggers.deferral.one_event import (
     OneEventTrigger,
@@ -58,7 +58,7 @@ from async_triggers.deferral.starting import (
     Later,
     Starting,
 )
-from async_triggers.deferral.trigger import KILL_LOOK, PATIENCE_WITH_CONNECTION
+from async_triggers.deferral.trigger import KILL_LOOK
 from async_triggers.engine.errors import (
     EngineError,
     TransientError,
@@ -149,15 +149,10 @@ class StartTrigger(OneEventTrigger):
         except Exception as error:  # noqa: BLE001 - whatever a release may have changed
             return events.not_started(error)
 
-        left = self._seconds_left()
+        seconds = self._seconds_left()
+        left = math.inf if seconds is None else seconds
         try:
-            account = await patiently(
-                hook.known_account,
-                patience=min(
-                    PATIENCE_WITH_CONNECTION, math.inf if left is None else left
-                ),
-                what=f"Starting with the connection {hook.conn_id!r}",
-            )
+            account = await hook.known_account(patience=min(CONNECTION_PATIENCE, left))
         except EngineError as error:
             return events.not_started(translate(error, hook.conn_id))
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.errors import translate
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
-from async_triggers.deferral.hook import VendorHook, patiently, wall_clock
+from async_triggers.deferral.hook import CONNECTION_PATIENCE, VendorHook, wall_clock
 from async_triggers.deferral.kill import Verdict, judge_kill
 from async_triggers.deferral.one_event import OneEventTrigger, run_alone, see_through
 from async_triggers.engine import backoff
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE_WITH_CONNECTION = 300.0
-"""Seconds for which a failing look-up of the connection is not believed."""
 KILL_LOOK = 6.0
 """Seconds in which the facts for a kill must be known."""
 CONFIRM_CANCEL = 60.0
@@ -140,32 +138,11 @@ class JobTrigger(OneEventTrigger):
     # Waiting ----------------------------------------------------------------------
 
     async def _outcome(self) -> Outcome:
-        leased = await self._lease()
-        if isinstance(leased, Outcome):
-            return leased
-
-        # Kept past the wait: on_kill comes after it and must not look the connection up
-        # again. The account itself lingers.
-        self._leased = leased
-        try:
-            return await self.wait_on(leased)
-        finally:
-            leased.release()
-
-    async def _lease(self) -> LeasedAccount | Outcome:
-        """Lease the account, or return why there is none.
-
-        Whatever it takes is gone while the trigger waits: thousands do.
-        """
         hook = self.make_hook()
         seconds = self._seconds_left()
         left = math.inf if seconds is None else seconds
         try:
-            account = await patiently(
-                hook.known_account,
-                patience=min(PATIENCE_WITH_CONNECTION, left),
-                what=f"Waiting for the connection {self.conn_id!r}",
-            )
+            account = await hook.known_account(patience=min(CONNECTION_PATIENCE, left))
         except EngineError as error:
             if self._seconds_left() == 0.0:
                 return self._late(
@@ -174,7 +151,15 @@ class JobTrigger(OneEventTrigger):
 
             return self._refused(error)
 
-        return hook.hold(account)
+        # Kept past the wait: on_kill comes after it and must not look the connection up
+        # again. The account itself lingers.
+        self._leased = leased = hook.hold(account)
+        # Thousands wait: what they need no more must not be there meanwhile.
+        del hook, account
+        try:
+            return await self.wait_on(leased)
+        finally:
+            leased.release()
 
     async def wait_on(self, leased: LeasedAccount) -> Outcome:
         """Wait with an account that is leased already, on a worker as on the triggerer."""
@@ -429,11 +414,7 @@ class JobTrigger(OneEventTrigger):
     async def _lease_and_settle(self) -> str:
         hook = self.make_hook()
         try:
-            account = await patiently(
-                hook.known_account,
-                patience=PATIENCE_WITH_CONNECTION,
-                what=f"Waiting for the connection {self.conn_id!r}",
-            )
+            account = await hook.known_account(patience=CONNECTION_PATIENCE)
             async with hook.lease(account=account) as leased:
                 return await self.settle_kill(leased)
         except EngineError as error:

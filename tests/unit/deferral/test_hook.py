@@ -7,17 +7,14 @@ import pytest
 from airflow.sdk import BaseHook, Connection
 
 from async_triggers.airbyte.hooks import AirbyteHook
-from async_triggers.deferral.hook import CONNECTION_TTL, patiently
-from async_triggers.engine.errors import (
-    AccountMisconfigured,
-    RequestRejected,
-    Unreachable,
-    VendorBroken,
-)
+from async_triggers.deferral.hook import CONNECTION_TTL
+from async_triggers.engine.errors import AccountMisconfigured, Unreachable
 from async_triggers.engine.jobs import JobState
 from tests.unit.deferral.stage import TARGET, World
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.wire import Account
 
@@ -27,9 +24,21 @@ def _no_blocking_calls() -> None:
     """Let `run` block: it is for workers and scripts, with and without a loop."""
 
 
+@pytest.fixture
+def _slow_look_ups(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a look-up take a second, so that others come meanwhile."""
+
+    async def slowly(work: Callable[[], Connection]) -> Connection:
+        await asyncio.sleep(1.0)
+        return work()
+
+    monkeypatch.setattr(asyncio, "to_thread", slowly)
+
+
 # The cache of connections ------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("_slow_look_ups")
 def test_many_look_ups_at_once_are_one(world: World) -> None:
     async def go() -> list[Account]:
         return await asyncio.gather(
@@ -130,44 +139,86 @@ def test_loops_do_not_share_what_they_know(world: World) -> None:
 # Patience ---------------------------------------------------------------------------
 
 
-@pytest.mark.asyncio(loop_factories=["virtual"])
-async def test_patience_outlasts_trouble() -> None:
-    tries: list[float] = []
-    loop = asyncio.get_running_loop()
+@pytest.mark.usefixtures("_slow_look_ups")
+def test_patience_outlasts_trouble_for_all_who_wait_at_the_price_of_one(
+    world: World,
+) -> None:
+    lost = world.connections.pop("airbyte_default")
 
-    async def look_up() -> str:
-        tries.append(loop.time())
-        if loop.time() < 100:
-            raise Unreachable("down")
+    async def go() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(
+            100, lambda: world.connections.update({"airbyte_default": lost})
+        )
+        accounts = await asyncio.gather(
+            *(AirbyteHook().known_account(patience=300) for _ in range(100))
+        )
+        assert len(set(map(id, accounts))) == 1
+        assert 100 <= loop.time() < 120
 
-        return "found"
-
-    assert await patiently(look_up, patience=300, what="Waiting") == "found"
-    assert 100 <= loop.time() < 120
-    assert len(tries) < 15
-
-
-@pytest.mark.asyncio(loop_factories=["virtual"])
-async def test_patience_ends() -> None:
-    async def look_up() -> str:
-        raise VendorBroken("down")
-
-    with pytest.raises(VendorBroken):
-        await patiently(look_up, patience=300, what="Waiting")
-
-    assert 300 <= asyncio.get_running_loop().time() < 320
+    asyncio.run(go())
+    assert world.connection_reads < 15
 
 
-@pytest.mark.asyncio(loop_factories=["virtual"])
-@pytest.mark.parametrize("error", [AccountMisconfigured("x"), RequestRejected("x")])
-async def test_there_is_no_patience_with_what_will_not_change(error: Exception) -> None:
-    async def look_up() -> str:
-        raise error
+def test_patience_ends(world: World) -> None:
+    del world.connections["airbyte_default"]
 
-    with pytest.raises(type(error)):
-        await patiently(look_up, patience=300, what="Waiting")
+    async def go() -> None:
+        with pytest.raises(Unreachable):
+            await AirbyteHook().known_account(patience=300)
 
-    assert asyncio.get_running_loop().time() == 0
+        assert 300 <= asyncio.get_running_loop().time() < 320
+
+    asyncio.run(go())
+
+
+def test_there_is_no_patience_with_what_will_not_change(world: World) -> None:
+    world.connect("airbyte_default", host="")
+
+    async def go() -> None:
+        with pytest.raises(AccountMisconfigured):
+            await AirbyteHook().known_account(patience=300)
+
+        assert asyncio.get_running_loop().time() == 0
+
+    asyncio.run(go())
+
+
+@pytest.mark.usefixtures("_slow_look_ups")
+@pytest.mark.parametrize("host", [None, ""], ids=["none", "malformed"])
+def test_a_failure_is_shared_and_each_has_an_error_of_his_own(
+    world: World, host: str | None
+) -> None:
+    del world.connections["airbyte_default"]
+    if host is not None:
+        world.connect("airbyte_default", host=host)
+
+    async def go() -> list[object]:
+        return await asyncio.gather(
+            *(AirbyteHook().known_account() for _ in range(100)),
+            return_exceptions=True,
+        )
+
+    errors = asyncio.run(go())
+
+    assert world.connection_reads == 1
+    assert len({id(error) for error in errors}) == 100
+    assert len({(type(error), str(error)) for error in errors}) == 1
+    assert isinstance(errors[0], AccountMisconfigured if host == "" else Unreachable)
+
+
+@pytest.mark.usefixtures("_slow_look_ups")
+def test_another_looks_up_when_the_one_who_did_is_stopped(world: World) -> None:
+    async def go() -> None:
+        first, second = (
+            asyncio.create_task(AirbyteHook().known_account()) for _ in range(2)
+        )
+        await asyncio.sleep(0.5)
+        first.cancel()
+        assert (await second).vendor == "Airbyte"
+        assert first.cancelled()
+
+    asyncio.run(go())
 
 
 # Blocking calls ---------------------------------------------------------------------

@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pytest
 
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.engine.accounts import leased_accounts
 from async_triggers.fivetran.triggers import FivetranTrigger
-from tests.unit.deferral.vendors import Case, every_vendor, make_vendor_world
-
-if TYPE_CHECKING:
-    import pytest
+from tests.unit.deferral.vendors import (
+    Case,
+    VendorWorld,
+    every_vendor,
+    make_vendor_world,
+)
 
 MANY = 200
 MOST = 16
 """Objects for each that waits, which the garbage collector has to walk over each time."""
+MOST_AT_FIRST = 15
+"""The same while the connection is looked up."""
 
 TRIGGERS: dict[str, Callable[[int, float], Any]] = {
     "airbyte": lambda number, ends: AirbyteSyncTrigger(
@@ -33,34 +39,62 @@ TRIGGERS: dict[str, Callable[[int, float], Any]] = {
 }
 
 
+async def weigh(begin: Callable[[int], asyncio.Task[Any]]) -> tuple[float, int]:
+    """Return how many objects each that waits adds, and how many have come to a poller."""
+    # What the first one brings along stays out of it.
+    tasks = [begin(1)]
+    await asyncio.sleep(0.5)
+    gc.collect()
+    before = len(gc.get_objects())
+    tasks += [begin(number) for number in range(2, MANY + 2)]
+    await asyncio.sleep(0.5)
+    gc.collect()
+    after = len(gc.get_objects())
+
+    waiters = sum(each.poller.statistics().waiters for each in leased_accounts())
+    assert not any(task.done() for task in tasks)
+    for task in tasks:
+        task.cancel()
+
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return (after - before) / MANY, waiters
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, case: Case) -> VendorWorld:
+    return make_vendor_world(monkeypatch, case)
+
+
+@pytest.fixture
+def begin(world: VendorWorld, case: Case) -> Callable[[int], asyncio.Task[Any]]:
+    """Begin a trigger with a deadline of its own."""
+
+    def begun(number: int) -> asyncio.Task[Any]:
+        trigger = TRIGGERS[case.name](number, world.now() + 3600.0 + number)
+        return asyncio.get_running_loop().create_task(anext(trigger.run()))
+
+    return begun
+
+
 @every_vendor
 def test_a_waiting_trigger_is_few_objects(
-    monkeypatch: pytest.MonkeyPatch, case: Case
+    begin: Callable[[int], asyncio.Task[Any]],
 ) -> None:
-    world = make_vendor_world(monkeypatch, case)
+    objects, waiters = asyncio.run(weigh(begin))
+    assert waiters == MANY + 1
+    assert objects <= MOST
 
-    async def count() -> float:
-        def begin(number: int) -> asyncio.Task[Any]:
-            # Deadlines of their own.
-            trigger = TRIGGERS[case.name](number, world.now() + 3600.0 + number)
-            return asyncio.get_running_loop().create_task(anext(trigger.run()))
 
-        # What the first one brings along stays out of it.
-        tasks = [begin(1)]
-        await asyncio.sleep(0.5)
-        gc.collect()
-        before = len(gc.get_objects())
-        tasks += [begin(number) for number in range(2, MANY + 2)]
-        await asyncio.sleep(0.5)
-        gc.collect()
-        after = len(gc.get_objects())
+@every_vendor
+def test_a_trigger_that_waits_for_its_connection_is_few_objects(
+    monkeypatch: pytest.MonkeyPatch, begin: Callable[[int], asyncio.Task[Any]]
+) -> None:
+    # Those that begin together wait for one look-up, while ever more begin.
+    async def never(_: object) -> None:
+        await asyncio.Event().wait()
 
-        (leased,) = leased_accounts()
-        assert leased.poller.statistics().waiters == MANY + 1
-        for task in tasks:
-            task.cancel()
+    monkeypatch.setattr(asyncio, "to_thread", never)
 
-        await asyncio.gather(*tasks, return_exceptions=True)
-        return (after - before) / MANY
-
-    assert asyncio.run(count()) <= MOST
+    objects, waiters = asyncio.run(weigh(begin))
+    assert not waiters
+    assert objects <= MOST_AT_FIRST
