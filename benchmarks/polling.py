@@ -402,6 +402,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
 
     where = machine()
+    earlier = read(chosen.out) if chosen.add else []
     results: list[tuple[Run, Mapping[str, Any]]] = []
     began = time.monotonic()
     with open_stage() as stage:
@@ -415,13 +416,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"    {tell(run, measured)}",
                 flush=True,
             )
+            # After each: what was measured for hours outlives an interruption.
+            if chosen.out is not None:
+                write([*earlier, Sitting(where, results)], chosen.out)
 
     rows = summarize(results)
     print(f"\n{ratio_table(rows)}\n{number_table(rows)}")
     print(f"{len(runs)} runs in {(time.monotonic() - began) / 60:.1f} minutes")
-    if chosen.out is not None:
-        earlier = read(chosen.out) if chosen.add else []
-        write([*earlier, Sitting(where, results)], chosen.out)
 
     ours = [measured for run, measured in results if run.side == "ours"]
     return int(any(each["wrong"] or each["told"] != each["expected"] for each in ours))
