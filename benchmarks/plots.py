@@ -28,6 +28,8 @@ _RATES = frozenset({"requests", "tcp_connections", "cpu_net_s"})
 """What grows with the time for which it is measured."""
 CPU_ERROR = 0.005
 """CPU seconds a second that cannot be told from doing nothing but measure."""
+UNWATCHED_CPU_ERROR = 0.0005
+"""The same where the event loop is not watched meanwhile."""
 _LEAST = 0.01
 """What a logarithmic axis shows in place of nothing."""
 
@@ -35,15 +37,20 @@ _LEAST = 0.01
 def comparable(numbers: Mapping[str, float | None], name: str) -> float | None:
     """Return a number of a run, by the second where it grows with the run's length.
 
-    None where there is none, and for CPU that is within :data:`CPU_ERROR`.
+    None where there is none, and for CPU that cannot be told from nothing.
     """
-    value, seconds = numbers[name], numbers["wall_s"]
-    if name in _RATES and value is not None:
-        rate = None if not seconds else value / seconds
-        is_noise = name == "cpu_net_s" and rate is not None and rate < CPU_ERROR
-        return None if is_noise else rate
+    value = numbers[name]
+    if value is None or name not in _RATES:
+        return value
 
-    return value
+    seconds = numbers["cpu_wall_s" if name == "cpu_net_s" else "wall_s"]
+    if not seconds:
+        return None
+
+    rate = value / seconds
+    error = numbers["cpu_error"]
+    is_noise = name == "cpu_net_s" and error is not None and rate < error
+    return None if is_noise else rate
 
 
 def draw(

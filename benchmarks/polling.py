@@ -85,6 +85,7 @@ def plan(chosen: argparse.Namespace) -> list[Run]:
                     start=start,
                     latency=latency / 1000.0,
                     runner=chosen.runner,
+                    watched=not chosen.unwatched,
                     seconds=seconds,
                     number=number,
                     floor=chosen.floor,
@@ -119,7 +120,7 @@ def idle_rates(
         python = pythons[run.side]
         if python not in rates:
             seconds = f"--idle={0.2 if run.floor else IDLE}"
-            with _waiting(run, stage, python, seconds) as (_, results):
+            with _waiting(run, stage, python, seconds, *_modes(run)) as (_, results):
                 rates[python] = json.loads(results.readline())["idle_rate"]
 
     return rates
@@ -130,16 +131,18 @@ def measure(
 ) -> dict[str, Any]:
     """Do one run and return what was measured."""
     python = pythons[run.side]
-    options = ["--runner"] if run.runner else []
-    with _waiting(run, stage, python, f"--idle-rate={rates[python]}", *options) as (
-        process,
-        results,
-    ):
+    rate = f"--idle-rate={rates[python]}"
+    with _waiting(run, stage, python, rate, *_modes(run)) as (process, results):
         try:
             return _conduct(run, stage, process, results)
         except ValueError as error:
             text = (stage.folder / LOG).read_text(errors="replace")[-3000:]
             raise RuntimeError(f"{run.name}: the process has ended: {text}") from error
+
+
+def _modes(run: Run) -> list[str]:
+    runner = ["--runner"] if run.runner else []
+    return runner if run.watched else [*runner, "--unwatched"]
 
 
 @contextmanager
@@ -347,6 +350,11 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--runner", action="store_true", help="inside Airflow's own TriggerRunner"
+    )
+    parser.add_argument(
+        "--unwatched",
+        action="store_true",
+        help="measure the CPU alone, with nothing that watches the event loop",
     )
     parser.add_argument("--full", action="store_true", help="everything, three times")
     parser.add_argument("--list", action="store_true", help="only show the plan")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from benchmarks.goals import LATENCY, goal_table
-from benchmarks.plots import CPU_ERROR, comparable, draw
+from benchmarks.plots import CPU_ERROR, UNWATCHED_CPU_ERROR, comparable, draw
 from benchmarks.sides import INTERVALS, TITLES
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ _NUMBERS = (
     "armed_s",
     "first_round_requests",
     "wall_s",
+    "cpu_wall_s",
+    "cpu_error",
     "told",
 )
 
@@ -57,7 +59,8 @@ class Run:
     """One process that waits.
 
     ``seconds`` is how long after the start the last job ends, ``latency`` how many
-    seconds each answer takes.
+    seconds each answer takes. Where the event loop is not ``watched``, CPU is all that is
+    measured of the process: the watching takes more than most of what it watches.
     """
 
     vendor: Vendor
@@ -66,6 +69,7 @@ class Run:
     start: Start = "together"
     latency: float = 0.1
     runner: bool = False
+    watched: bool = True
     seconds: float
     number: int = 0
     floor: float = 0.0
@@ -97,9 +101,10 @@ class Run:
     def name(self) -> str:
         """Name the run."""
         mode = ", in the runner" if self.runner else ""
+        watch = "" if self.watched else ", unwatched"
         return (
             f"{TITLES[self.vendor]}, {self.side}, N = {self.n:,} {self.start},"
-            f" {self.latency * 1000:.0f} ms{mode}"
+            f" {self.latency * 1000:.0f} ms{mode}{watch}"
         )
 
 
@@ -112,15 +117,30 @@ class Row:
 
 
 def summarize(results: Sequence[tuple[Run, Mapping[str, Any]]]) -> list[Row]:
-    """Return a row for each kind of run, in the order of their first runs."""
+    """Return a row for each kind of run, in the order of their first runs.
+
+    Its CPU is that of runs of the kind that were not watched, where there are any.
+    """
     kinds: dict[Run, list[Mapping[str, Any]]] = {}
     for run, measured in results:
         kinds.setdefault(run.kind, []).append(measured)
 
+    rows = {run: _medians(run, found) for run, found in kinds.items()}
     return [
-        Row(run, {name: _median(each.get(name) for each in found) for name in _NUMBERS})
-        for run, found in kinds.items()
+        Row(run, numbers | _cpu_of(rows.get(replace(run, watched=False), numbers)))
+        for run, numbers in rows.items()
+        if run.watched
     ]
+
+
+def _medians(run: Run, found: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    numbers = {name: _median(each.get(name) for each in found) for name in _NUMBERS}
+    error = CPU_ERROR if run.watched else UNWATCHED_CPU_ERROR
+    return {**numbers, "cpu_wall_s": numbers["wall_s"], "cpu_error": error}
+
+
+def _cpu_of(numbers: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: numbers[name] for name in ("cpu_net_s", "cpu_wall_s", "cpu_error")}
 
 
 def _median(values: Iterable[Any]) -> float | None:
@@ -236,11 +256,12 @@ def _count(value: float | None) -> str:
 
 
 def _cpu(numbers: Mapping[str, float | None]) -> str:
-    used, seconds = numbers["cpu_net_s"], numbers["wall_s"]
-    if used is None or not seconds or comparable(numbers, "cpu_net_s") is not None:
+    used, seconds = numbers["cpu_net_s"], numbers["cpu_wall_s"]
+    error = numbers["cpu_error"]
+    if used is None or not seconds or error is None or used >= error * seconds:
         return _shown(used, 2)
 
-    return f"< {CPU_ERROR * seconds:.1f}"
+    return f"< {error * seconds:.1f}"
 
 
 def _three(
@@ -252,16 +273,22 @@ def _three(
 
 def tell(run: Run, measured: Mapping[str, Any]) -> str:
     """Say in a line what a run came to."""
-    row = summarize([(run, measured)])[0].numbers
+    row = _medians(run, [measured])
     engine = measured.get("engine") or {}
     rounds = f", {engine['rounds']} rounds by {engine['plan']}" if engine else ""
     asked = row["first_round_requests"]
     first = "" if asked is None else f", {_count(asked)} requests in the first round"
     wrong = f"; WRONG: {measured['wrong']}" if measured["wrong"] else ""
-    return (
+    cpu = (
         f"{_count(row['requests'])} requests over {_count(row['tcp_connections'])}"
-        f" connections{rounds}; CPU {_shown(row['cpu_net_s'], 2)} s,"
-        f" memory +{_shown(row['rss_growth_mb'], 1)} MB, lag"
+        f" connections{rounds}; CPU {_shown(row['cpu_net_s'], 2)} s in"
+        f" {_count(row['wall_s'])} s"
+    )
+    if not run.watched:
+        return f"{cpu}, told {measured['told']} of {measured['expected']}{wrong}"
+
+    return (
+        f"{cpu}, memory +{_shown(row['rss_growth_mb'], 1)} MB, lag"
         f" {_three(row, 'lag', 1000, 0)} ms (once armed {_three(row, 'after', 1000, 0)}),"
         f" {_count(row['warnings'])} warnings ({_count(row['after_warnings'])}), told"
         f" {measured['told']} of {measured['expected']} in {_three(row, 'detect', 1, 2)}"
@@ -341,6 +368,9 @@ def plotted(rows: Sequence[Row]) -> list[Row]:
 
     Of those that differ in how long they were measured as well, the longest.
     """
+    if not rows:
+        return []
+
     first = rows[0].run
     found: dict[tuple[str, str, int], Row] = {}
     for row in sorted(rows, key=lambda row: row.run.seconds):

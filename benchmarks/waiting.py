@@ -77,10 +77,12 @@ class Meter:
 
     ``arming`` is how many ticks and warnings there were until all were armed.
     ``longest_collection`` is the longest pause in seconds that Python's garbage collector
-    made: a full one walks over all objects there are, Airflow's too.
+    made: a full one walks over all objects there are, Airflow's too. Where it does not
+    watch the loop, it measures CPU alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, watched: bool) -> None:
+        self._watched = watched
         self.watch = LoopWatch()
         self.peak = self.resident()
         self._tasks: list[asyncio.Task[None]] = []
@@ -106,10 +108,11 @@ class Meter:
         """Begin."""
         gc.callbacks.append(self._note_collection)
         self._cpu, self._wall = time.process_time(), time.perf_counter()
-        self._tasks = [
-            asyncio.create_task(work)
-            for work in (self.watch.run(), self.watch.watch(), self._sample())
-        ]
+        if self._watched:
+            self._tasks = [
+                asyncio.create_task(work)
+                for work in (self.watch.run(), self.watch.watch(), self._sample())
+            ]
 
     def _note_collection(self, phase: str, _: Mapping[str, Any]) -> None:
         now = time.perf_counter()
@@ -140,11 +143,14 @@ class Meter:
         return used, passed
 
 
-async def idle_rate(seconds: float) -> float:
+async def idle_rate(seconds: float, *, watched: bool) -> float:
     """Return the CPU seconds a second that measuring alone takes."""
-    meter = Meter()
+    meter = Meter(watched=watched)
     meter.start()
-    await asyncio.sleep(seconds)
+    # As a run waits for its end.
+    for _ in range(round(seconds * 10)):
+        await asyncio.sleep(0.1)
+
     used, passed = await meter.stop()
     return used / passed
 
@@ -328,7 +334,7 @@ async def run(order: Mapping[str, Any]) -> dict[str, Any]:
     else:
         waiting = wait_alone(party.make, count, spread=spread, told=told)
 
-    meter = Meter()
+    meter = Meter(watched=order["watched"])
     armed = meter.armed = Armed(count, party.count)
     gc.collect()
     before = meter.resident()
@@ -378,16 +384,25 @@ def _measured(
     passed: float,
     expected: set[int],
 ) -> dict[str, Any]:
+    late = sorted(told.at[i] - order["ends"][i] for i in expected & told.at.keys())
+    always = {
+        "told": len(late),
+        "expected": len(expected),
+        "wrong": dict(told.wrong),
+        "cpu_s": used,
+        "wall_s": passed,
+        "cpu_net_s": used - order["idle_rate"] * passed,
+    }
+    if not order["watched"]:
+        return always
+
     lag = corrected(meter.watch.late)
     ticks, warnings = meter.arming or (len(meter.watch.late), meter.watch.warnings)
     # A tick that was due while the last ones were armed is noted a little later.
     after = corrected(meter.watch.late[ticks + 10 :])
-    late = sorted(told.at[i] - order["ends"][i] for i in expected & told.at.keys())
 
     return {
-        "told": len(late),
-        "expected": len(expected),
-        "wrong": dict(told.wrong),
+        **always,
         "lag_p50_s": quantile(lag, 0.5),
         "lag_p99_s": quantile(lag, 0.99),
         "lag_max_s": meter.watch.longest,
@@ -397,9 +412,6 @@ def _measured(
         "warnings": meter.watch.warnings,
         "after_warnings": meter.watch.warnings - warnings,
         "longest_collection_s": meter.longest_collection,
-        "cpu_s": used,
-        "wall_s": passed,
-        "cpu_net_s": used - order["idle_rate"] * passed,
         "rss_before_mb": before,
         "rss_growth_mb": meter.peak - before,
         "detect_p50_s": quantile(late, 0.5),
@@ -416,6 +428,7 @@ def main() -> None:
     parser.add_argument("--side", choices=("ours", "peer", "floor"), required=True)
     parser.add_argument("--vendor", required=True)
     parser.add_argument("--runner", action="store_true")
+    parser.add_argument("--unwatched", action="store_true")
     # What doing nothing takes: to be measured for so many seconds, or known already.
     parser.add_argument("--idle", type=float, default=0.0)
     parser.add_argument("--idle-rate", type=float)
@@ -434,7 +447,7 @@ def main() -> None:
     import_module("aiohttp")
     rate = chosen.idle_rate
     if rate is None:
-        rate = asyncio.run(idle_rate(chosen.idle))
+        rate = asyncio.run(idle_rate(chosen.idle, watched=not chosen.unwatched))
 
     side: Side = "peer" if chosen.side == "peer" else "ours"
     tell({"idle_rate": rate, "versions": versions(side)})
@@ -443,6 +456,7 @@ def main() -> None:
         "side": chosen.side,
         "vendor": chosen.vendor,
         "runner": chosen.runner,
+        "watched": not chosen.unwatched,
         "idle_rate": rate,
     }
     if order["floor"] and side == "ours":

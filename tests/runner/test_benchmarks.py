@@ -29,7 +29,9 @@ def test_our_triggers_survive_a_few_faults(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "mode"), [("floor", []), ("ours", ["--runner"])], ids=["floor", "ours"]
+    ("side", "mode"),
+    [("floor", []), ("ours", ["--runner"]), ("ours", ["--unwatched"])],
+    ids=["floor", "ours", "unwatched"],
 )
 def test_the_polling_benchmark_is_told_of_all_ends(
     tmp_path: Path, side: str, mode: list[str]
@@ -46,5 +48,9 @@ def test_the_polling_benchmark_is_told_of_all_ends(
     assert code == 0
     assert (measured["told"], measured["wrong"]) == (20, {})
     assert measured["requests"] > 0
-    assert "dbt Cloud, 20 together" in (tmp_path / "polling.md").read_text()
+    is_watched = "lag_p99_s" in measured
+    assert is_watched is ("--unwatched" not in mode)
+    # What was not watched is told beside what was.
+    said = (tmp_path / "polling.md").read_text()
+    assert ("dbt Cloud, 20 together" in said) is is_watched
     assert (tmp_path / "polling.svg").stat().st_size > 0

@@ -13,6 +13,7 @@ from benchmarks.runs import (
     ratio_table,
     read,
     summarize,
+    tell,
     write,
 )
 
@@ -80,6 +81,37 @@ def test_cpu_that_cannot_be_told_from_nothing_is_told_as_that() -> None:
 
     assert "| 9 | never | 10 | < 0.4 |" in number_table(rows)
     assert "| 80 x | 8.0 x | n/a |" in ratio_table(rows)
+
+
+def test_cpu_is_that_of_runs_which_nothing_watched(tmp_path: Path) -> None:
+    watched = {**measured(9), "wall_s": 80.0, "cpu_net_s": 3.0, "lag_p99_s": 0.002}
+    quiet = {"wall_s": 81.0, "cpu_net_s": 0.1, "told": 3}
+
+    write([Sitting(WHERE, [(run("peer"), measured(90)), (run(), watched)])], tmp_path)
+    write([*read(tmp_path), Sitting(WHERE, [(run(watched=False), quiet)])], tmp_path)
+
+    said = (tmp_path / "polling.md").read_text()
+    # Once, with the loop's lag beside it: a tenth of a second in 81 is enough to be told.
+    assert said.count("| ours |") == 1
+    assert "| 0.10 |" in said
+    assert (run(watched=False), quiet) in read(tmp_path)[1].results
+
+
+def test_a_run_that_nothing_watched_tells_its_cpu_alone() -> None:
+    quiet = {"wall_s": 81.0, "cpu_net_s": 0.25, "told": 3, "expected": 3, "wrong": {}}
+
+    said = tell(run(watched=False), {**quiet, "requests": 9, "tcp_connections": 1})
+
+    assert said == "9 requests over 1 connections; CPU 0.25 s in 81 s, told 3 of 3"
+
+
+def test_cpu_that_is_too_little_to_be_measured_is_less_than_a_bound() -> None:
+    shown = goals(
+        (run("peer"), {"cpu_net_s": 10.0, "wall_s": 100.0}),
+        (run(), {"cpu_net_s": -0.1, "wall_s": 100.0}),
+    )
+
+    assert shown["CPU a second in % of the official trigger's, N = 1,000"] == "< 5.0"
 
 
 def goals(*results: tuple[Run, dict[str, Any]]) -> dict[str, str]:
