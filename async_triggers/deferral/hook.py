@@ -130,18 +130,20 @@ class VendorHook(BaseHook):
 
         raise failure
 
-    async def known_account(self, *, patience: float = 0.0) -> Account:
+    async def known_account(self, *, patience: float | None = 0.0) -> Account:
         """Return the account from a trigger, reading the connection at most rarely.
 
         Airflow answers a trigger's look-ups one at a time, so a thousand triggers share
-        one, and its failure. For ``patience`` seconds it is looked up again after one that
-        need not be final. Raise :class:`~async_triggers.engine.errors.Unreachable` when
-        the connection could not be looked up: Airflow does not tell "there is none" from
-        "the database is down".
+        one, and its failure. For ``patience`` seconds (at most, and if None,
+        :data:`CONNECTION_PATIENCE`) it is looked up again after one that need not be final.
+        Raise :class:`~async_triggers.engine.errors.Unreachable` when the
+        connection could not be looked up: Airflow does not tell "there is none" from "the
+        database is down".
         """
         loop = asyncio.get_running_loop()
         known = self._what_is_known()
-        ends = loop.time() + patience
+        most = CONNECTION_PATIENCE if patience is None else patience
+        ends = loop.time() + min(CONNECTION_PATIENCE, most)
         attempt = 0
         while True:
             account = known.fresh(loop.time())

@@ -18,7 +18,7 @@ from async_triggers.deferral import compat, events
 from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.errors import translate
 from async_triggers.deferral.events import Kind, Outcome, Status
-from async_triggers.deferral.hook import CONNECTION_PATIENCE, wall_clock
+from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.one_event import BACKSTOP, OneEventTrigger, insist
 from async_triggers.engine.errors import EngineError, TransientError
 
@@ -151,7 +151,7 @@ class SensorTrigger(OneEventTrigger):
             hook = sensor.make_hook()
             conn_id = hook.conn_id
             left = max(0.0, ends - wall_clock())
-            account = await hook.known_account(patience=min(CONNECTION_PATIENCE, left))
+            account = await hook.known_account(patience=left)
             async with hook.lease(account=account) as leased:
                 async with asyncio.timeout(max(0.0, ends - wall_clock())):
                     seen = await self._first_look(sensor, leased)

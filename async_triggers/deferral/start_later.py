@@ -19,7 +19,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral import compat
-from async_triggers.deferral.hook import CONNECTION_PATIENCE
 from async_triggers.deferral.kill import GOES_ON
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.one_event import run_alone, see_through
@@ -177,7 +176,7 @@ async def settle_record(
     :func:`.kill.judge_kill`.
     """
     hook = task.make_hook()
-    account = await hook.known_account(patience=CONNECTION_PATIENCE)
+    account = await hook.known_account(patience=None)
     async with hook.lease(account=account) as leased:
         if record.job_id is None:
             return await settle_lost(

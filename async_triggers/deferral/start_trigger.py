@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -30,7 +29,7 @@ from async_triggers.deferral.errors import (
     translate,
 )
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
-from async_triggers.deferral.hook import CONNECTION_PATIENCE, wall_clock
+from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.kill import IDLE
 from async_triggers.deferral.one_event import (
     OneEventTrigger,
@@ -149,10 +148,8 @@ class StartTrigger(OneEventTrigger):
         except Exception as error:  # noqa: BLE001 - whatever a release may have changed
             return events.not_started(error)
 
-        seconds = self._seconds_left()
-        left = math.inf if seconds is None else seconds
         try:
-            account = await hook.known_account(patience=min(CONNECTION_PATIENCE, left))
+            account = await hook.known_account(patience=self._seconds_left())
         except EngineError as error:
             return events.not_started(translate(error, hook.conn_id))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.errors import translate
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
-from async_triggers.deferral.hook import CONNECTION_PATIENCE, VendorHook, wall_clock
+from async_triggers.deferral.hook import VendorHook, wall_clock
 from async_triggers.deferral.kill import Verdict, judge_kill
 from async_triggers.deferral.one_event import OneEventTrigger, run_alone, see_through
 from async_triggers.engine import backoff
@@ -139,10 +138,8 @@ class JobTrigger(OneEventTrigger):
 
     async def _outcome(self) -> Outcome:
         hook = self.make_hook()
-        seconds = self._seconds_left()
-        left = math.inf if seconds is None else seconds
         try:
-            account = await hook.known_account(patience=min(CONNECTION_PATIENCE, left))
+            account = await hook.known_account(patience=self._seconds_left())
         except EngineError as error:
             if self._seconds_left() == 0.0:
                 return self._late(
@@ -414,7 +411,7 @@ class JobTrigger(OneEventTrigger):
     async def _lease_and_settle(self) -> str:
         hook = self.make_hook()
         try:
-            account = await hook.known_account(patience=CONNECTION_PATIENCE)
+            account = await hook.known_account(patience=None)
             async with hook.lease(account=account) as leased:
                 return await self.settle_kill(leased)
         except EngineError as error:
