@@ -64,6 +64,7 @@ def get_provider_info() -> dict[str, Any]:
                     **_options("airbyte", "Airbyte", "600", "2", "2"),
                     **_options("fivetran", "Fivetran", "333.33", "8", "4"),
                     **_options("dbt_cloud", "dbt Cloud", "5000", "8", "4"),
+                    **_BELIEF_OPTIONS,
                     **_GENERATOR_OPTIONS,
                 },
             }
@@ -233,6 +234,42 @@ def _options(
         ),
     }
 
+
+_BELIEF_OPTIONS: dict[str, Any] = {
+    name: {
+        "description": f"{description} {default} if not set.",
+        "version_added": "0.1.0",
+        "type": "float",
+        "example": default,
+        "default": None,
+    }
+    for name, default, description in (
+        (
+            "doubt_seconds",
+            "300",
+            (
+                "Seconds for which a vendor must refuse what it has allowed before, until"
+                " waiting tasks fail."
+            ),
+        ),
+        (
+            "in_between_seconds",
+            "21600",
+            (
+                "Seconds for which something between Airflow and a vendor must refuse"
+                " everything, until waiting tasks fail; 0 waits until their own deadlines."
+            ),
+        ),
+        (
+            "first_contact_seconds",
+            "300",
+            (
+                "Seconds for which a connection that has not worked yet must look wrong,"
+                " until its task fails."
+            ),
+        ),
+    )
+}
 
 _GENERATOR_OPTIONS: dict[str, Any] = {
     "generators_cache": {

@@ -7,6 +7,7 @@ format, in the OpenAPI file of https://github.com/airbytehq/airbyte-platform.
 from __future__ import annotations
 
 import logging
+import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -97,6 +98,22 @@ _STATES = {
     "cancelled": JobState.CANCELLED,
 }
 _NO_REASON = "Airbyte's API gives no reason, the job's log in its UI does"
+
+_OWN_PROBLEM = re.compile(
+    r"https://reference\.airbyte\.com/reference/errors(#|$)"
+    r"|https://docs\.airbyte\.com/"
+    r"|error:[a-z-]+(/[a-z-]+)*$"
+)
+_OAUTH_ERRORS = frozenset(
+    {
+        "invalid_request",
+        "invalid_client",
+        "invalid_grant",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "invalid_scope",
+    }
+)
 
 _strange_words: set[str] = set()
 
@@ -596,6 +613,28 @@ class Airbyte:
                 }
             case CredentialKind.NONE:
                 return {}
+
+    def is_own_refusal(self, request: Request, reply: Reply) -> bool:
+        """Return True for a problem object with a type of Airbyte's.
+
+        The types: https://reference.airbyte.com/reference/errors. The token endpoint may
+        be that of the identity server, which answers with the errors of OAuth
+        (https://www.rfc-editor.org/rfc/rfc6749#section-5.2).
+        """
+        try:
+            body = reply.object("a problem")
+        except UnreadableReply:
+            return False
+
+        kind = body.get("type")
+        if isinstance(kind, str) and _OWN_PROBLEM.match(kind):
+            return True
+
+        return (
+            request.note == "token"
+            and body.get("error") in _OAUTH_ERRORS
+            and isinstance(body.get("error_description"), str)
+        )
 
     def refuse(self, request: Request, reply: Reply) -> EngineError:
         """Map a refusal to an error.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from async_triggers.airbyte import api
 from async_triggers.airbyte.api import AIRBYTE
 from async_triggers.deferral.hook import (
     VendorHook,
     list_rows,
+    read_belief,
     read_budget,
     read_extra,
     read_route,
@@ -85,6 +87,7 @@ class AirbyteHook(VendorHook):
         - ``proxies``, ``timeout``, ``connect_timeout``, ``read_timeout``, ``verify``,
           ``ca_bundle``
         - ``requests_per_minute``, ``share``, ``concurrent_polls``, ``concurrent_starts``
+        - ``doubt_seconds``, ``in_between_seconds``, ``first_contact_seconds``
         """
         extra = read_extra(connection)
         schema = (connection.schema or "").strip()
@@ -119,6 +122,8 @@ class AirbyteHook(VendorHook):
                 token_url=token_url,
             ),
             ui_url=api.ui_url(base, interface),
+            host_is_typed=urlsplit(base).hostname != api.CLOUD_HOST,
+            belief=read_belief(extra),
             route=read_route(extra, total=30.0),
             budget=read_budget(extra, BUDGET, "airbyte"),
         )

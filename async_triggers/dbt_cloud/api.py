@@ -674,6 +674,24 @@ class DbtCloud:
         """Prove who we are: https://docs.getdbt.com/docs/dbt-apis/service-tokens."""
         return {"Authorization": f"Bearer {account.credentials.secret}"}
 
+    def is_own_refusal(self, request: Request, reply: Reply) -> bool:
+        """Return True for the envelope of dbt Cloud, with the reply's own status in it.
+
+        https://docs.getdbt.com/dbt-cloud/api-v2
+        """
+        try:
+            body = reply.object("a refusal")
+        except UnreadableReply:
+            return False
+
+        status = body.get("status")
+        return (
+            isinstance(status, dict)
+            and status.get("code") == reply.status
+            and status.get("is_success") is False
+            and isinstance(status.get("user_message"), str)
+        )
+
     def refuse(self, request: Request, reply: Reply) -> EngineError:
         """Map a refusal to an error. The envelope's status explains it."""
         error = refuse_by_status(self.name, request, reply, _detail(reply))

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from async_triggers.dbt_cloud import api
 from async_triggers.dbt_cloud.api import DBT_CLOUD, DbtCloudJobRunStatus
@@ -19,6 +20,7 @@ from async_triggers.deferral.arguments import (
 from async_triggers.deferral.hook import (
     VendorHook,
     list_pages,
+    read_belief,
     read_budget,
     read_extra,
     read_route,
@@ -135,6 +137,7 @@ class DbtCloudHook(VendorHook):
         - ``proxies``, ``timeout``, ``connect_timeout``, ``read_timeout``, ``verify``,
           ``ca_bundle``
         - ``requests_per_minute``, ``share``, ``concurrent_polls``, ``concurrent_starts``
+        - ``doubt_seconds``, ``in_between_seconds``, ``first_contact_seconds``
         """
         extra = read_extra(connection)
         host = connection.host or ""
@@ -171,6 +174,8 @@ class DbtCloudHook(VendorHook):
             credentials=Credentials(kind=CredentialKind.BEARER, secret=token),
             account_id=account_id,
             ui_url=base,
+            host_is_typed=urlsplit(base).hostname != api.SHARED_HOST,
+            belief=read_belief(extra),
             route=read_route(extra, total=60.0),
             budget=read_budget(extra, BUDGET, "dbt_cloud"),
         )

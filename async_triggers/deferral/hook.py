@@ -37,6 +37,7 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.wire import (
     Account,
+    Belief,
     Budget,
     CredentialKind,
     Reply,
@@ -448,19 +449,47 @@ def read_budget(extra: Mapping[str, Any], default: Budget, section: str) -> Budg
 def _option(
     extra: Mapping[str, Any], section: str, name: str, default: float, *, least: float
 ) -> float:
-    configured = conf.get("async_triggers", f"{section}_{name}", fallback="")
-    if configured:
-        settings = {name: configured}
-        try:
-            default = read_number(settings, name, default, least=least)
-        except AccountMisconfigured:
-            msg = (
-                f"[async_triggers] {section}_{name} must be a number of at least"
-                f" {least:g}, not {configured!r}"
-            )
-            raise AccountMisconfigured(msg) from None
-
+    default = _configured(f"{section}_{name}", default, least=least)
     return read_number(extra, name, default, least=least)
+
+
+def _setting(
+    extra: Mapping[str, Any], name: str, default: float, *, least: float
+) -> float:
+    default = _configured(name, default, least=least)
+    return read_number(extra, name, default, least=least)
+
+
+def _configured(name: str, default: float, *, least: float) -> float:
+    """Read a number from ``[async_triggers]``."""
+    configured = conf.get("async_triggers", name, fallback="")
+    if not configured:
+        return default
+
+    try:
+        return read_number({name: configured}, name, default, least=least)
+    except AccountMisconfigured:
+        msg = (
+            f"[async_triggers] {name} must be a number of at least {least:g}, not"
+            f" {configured!r}"
+        )
+        raise AccountMisconfigured(msg) from None
+
+
+def read_belief(extra: Mapping[str, Any]) -> Belief:
+    """Read how long refusals must last before they end a wait.
+
+    ``doubt_seconds``, ``in_between_seconds`` and ``first_contact_seconds``, from ``extra``
+    or else from ``[async_triggers]``.
+    """
+    default = Belief()
+    return Belief(
+        doubt=_setting(extra, "doubt_seconds", default.doubt, least=0.0),
+        in_between=_setting(extra, "in_between_seconds", default.in_between, least=0.0),
+        first_contact=_setting(
+            extra, "first_contact_seconds", default.first_contact, least=0.0
+        ),
+    )
 
 
 async def list_pages(

@@ -3,14 +3,18 @@
 ::
 
     EngineError
-    ├─ TransientError(retry_after, ambiguous)   only a late answer: ask again
+    ├─ TransientError(retry_after, ambiguous)   only a late answer: try again
     │  ├─ Unreachable        connect, DNS, TLS, timeout, reset: nothing came back
     │  ├─ RateLimited        429, or the vendor's budget is used up
     │  ├─ VendorBroken       5xx
-    │  └─ UnreadableReply    HTML, cut or oversized JSON, a field that is missing
-    └─ PermanentError(scope)                    asking again will not help
+    │  ├─ UnreadableReply    HTML, cut or oversized JSON, a field that is missing
+    │  ├─ InBetween          a 3xx or 4xx that the vendor did not write
+    │  ├─ Doubted            the vendor's own refusal, not believed yet
+    │  └─ ConnectionChanged  the connection leads to another account now
+    └─ PermanentError(scope)                    trying again will not help
        ├─ CredentialsRejected    scope: account
        ├─ AccountMisconfigured   scope: account
+       ├─ RefusedInBetween       scope: account
        ├─ JobNotFound            scope: job
        ├─ AlreadyRunning         scope: job
        └─ RequestRejected        scope: job
@@ -25,7 +29,20 @@ A message names the vendor, what was asked, and the next step; it never holds a 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """What a failure says against the connection: evidence of a wrong field.
+
+    ``field`` is Airflow's name of the field (``host``, ``schema``,
+    ``extra.ca_bundle``); ``fix`` says what is wrong with it and what to write instead.
+    """
+
+    field: str
+    fix: str
 
 
 class Scope(StrEnum):
@@ -36,12 +53,19 @@ class Scope(StrEnum):
 
 
 class EngineError(Exception):
-    """Something went wrong between us and a vendor."""
+    """Something went wrong between us and a vendor.
+
+    ``status`` is the HTTP status where there was one, ``url`` what was requested,
+    without its query. ``suspect`` is the evidence of a wrong field in the connection;
+    None where the failure may as well be an outage.
+    """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
+        self.url = ""
+        self.suspect: Suspect | None = None
 
     def again(self) -> EngineError:
         """Return a fresh error of the same content, for one more waiter.
@@ -93,6 +117,37 @@ class UnreadableReply(TransientError):
     """The vendor's answer could not be read: no JSON, cut, too large, a field missing."""
 
 
+class InBetween(TransientError):
+    """Something between us and the vendor refused the request by itself.
+
+    A proxy, a gateway, an ingress, a router: the answer has a status of 3xx or 4xx and
+    not the shape of the vendor's own refusals. ``excerpt`` is the beginning of its body.
+    """
+
+    def __init__(self, message: str, *, status: int, excerpt: str = "") -> None:
+        # Nothing proves that the request did not get through.
+        super().__init__(message, status=status, ambiguous=True)
+        self.excerpt = excerpt
+
+
+class Doubted(TransientError):
+    """The vendor refused what it has allowed before, and that is not believed yet.
+
+    ``refusal`` is what it said. Also raised for requests that are not sent meanwhile.
+    """
+
+    def __init__(
+        self, message: str, *, refusal: PermanentError, retry_after: float
+    ) -> None:
+        super().__init__(message, status=refusal.status, retry_after=retry_after)
+        self.refusal = refusal
+        self.is_guess = True
+
+
+class ConnectionChanged(TransientError):
+    """The Airflow connection leads to another account now: wait there."""
+
+
 class PermanentError(EngineError):
     """Asking the same again will not help."""
 
@@ -107,6 +162,12 @@ class CredentialsRejected(PermanentError):
 
 class AccountMisconfigured(PermanentError):
     """The connection cannot be used as it is: a field is missing or malformed."""
+
+    scope = Scope.ACCOUNT
+
+
+class RefusedInBetween(PermanentError):
+    """Something between us and the vendor has refused everything for too long."""
 
     scope = Scope.ACCOUNT
 

@@ -8,10 +8,13 @@ and translates every failure of the network into the error tree. Nothing goes ro
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -21,20 +24,28 @@ import aiohttp
 from yarl import URL
 
 from async_triggers import __version__
+from async_triggers.engine.answers import classify
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     CredentialsRejected,
     EngineError,
+    InBetween,
     PermanentError,
     RateLimited,
     RequestRejected,
     Scope,
+    Suspect,
     TransientError,
     Unreachable,
     UnreadableReply,
     VendorBroken,
 )
-from async_triggers.engine.wire import HTTP_MULTIPLE_CHOICES, Lane, Reply
+from async_triggers.engine.wire import (
+    HTTP_MULTIPLE_CHOICES,
+    Lane,
+    Reply,
+    without_secrets,
+)
 
 if TYPE_CHECKING:
     from async_triggers.engine.limiter import Limiter
@@ -279,7 +290,8 @@ class Transport:
             return reply
 
         self._failures += 1
-        error = self._masked(self.vendor.refuse(request, reply), proof)
+        error = self._masked(classify(self.vendor, request, reply), proof)
+        error.url = reply.url
         if isinstance(error, RateLimited) and error.retry_after is None:
             error.retry_after = self.account.budget.cooldown
             error.is_guess = True
@@ -297,13 +309,22 @@ class Transport:
         if self._token is not None:
             sent.add(self._token.value)
 
-        text = error.message
-        for secret in sorted(sent, key=len, reverse=True):
-            if len(secret) >= SHORTEST_SECRET:
-                for form in (secret, quote(secret, safe="")):
-                    text = text.replace(form, "***")
+        def masked(text: str) -> str:
+            for secret in sorted(sent, key=len, reverse=True):
+                if len(secret) >= SHORTEST_SECRET:
+                    for form in (secret, quote(secret, safe="")):
+                        text = text.replace(form, "***")
 
-        error.message, error.args = text, (text,)
+            return text
+
+        error.message = masked(error.message)
+        error.args = (error.message,)
+        if isinstance(error, InBetween):
+            error.excerpt = masked(error.excerpt)
+
+        if error.suspect is not None:
+            error.suspect = replace(error.suspect, fix=masked(error.suspect.fix))
+
         return error
 
     async def _ask(self, request: Request, proof: Mapping[str, str]) -> Reply:
@@ -336,7 +357,12 @@ class Transport:
         ) as response:
             body = await self._body(response, request)
             headers = {key.lower(): val for key, val in response.headers.items()}
-            return Reply(response.status, MappingProxyType(headers), body)
+            return Reply(
+                response.status,
+                MappingProxyType(headers),
+                body,
+                without_secrets(str(url)),
+            )
 
     def _patience(self, request: Request) -> tuple[float, float]:
         """Return how many seconds an exchange may take, and how many be silent."""
@@ -350,6 +376,12 @@ class Transport:
     def _explain(self, request: Request, error: Exception) -> EngineError:
         """Say what went wrong on the way, and what to do about it."""
         url = self._url(request)
+        failure = self._failure(request, url, error)
+        failure.url = without_secrets(str(url))
+        failure.suspect = self._suspect(url, error)
+        return failure
+
+    def _failure(self, request: Request, url: URL, error: Exception) -> EngineError:
         host = url.host or ""
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             return Unreachable(
@@ -386,6 +418,23 @@ class Transport:
             f" {_reason(error)}",
             ambiguous=True,
         )
+
+    def _suspect(self, url: URL, error: Exception) -> Suspect | None:
+        """Return what a failure of the network says against the connection's address.
+
+        Nothing where a user has not typed the host: a vendor's own name is right. Nothing
+        either where a proxy stands between: it is the proxy that was not reached.
+        """
+        if not self.account.host_is_typed or self._proxy(url):
+            return None
+
+        fix = None
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            fix = _wrong_certificate(url, error)
+        elif isinstance(error, aiohttp.ClientConnectorError):
+            fix = _wrong_server(url, error.os_error)
+
+        return None if fix is None else Suspect("host", fix)
 
     async def _body(self, response: aiohttp.ClientResponse, request: Request) -> bytes:
         pieces = bytearray()
@@ -516,6 +565,52 @@ class Transport:
             raise AccountMisconfigured(msg) from None
 
         return trust
+
+
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
+"""What OpenSSL calls an answer that is no TLS."""
+
+
+def _wrong_certificate(
+    url: URL, error: aiohttp.ClientConnectorCertificateError
+) -> str | None:
+    if "mismatch" not in str(error.certificate_error):
+        return None
+
+    return f"the server's certificate is not for {url.host}: write its own name"
+
+
+def _wrong_server(url: URL, error: OSError) -> str | None:
+    """Say what is wrong with an address that does not lead to the API at all."""
+    if isinstance(error, ssl.SSLError):
+        no_tls = error.reason in _NO_TLS
+        return "the server does not speak TLS: write http://" if no_tls else None
+
+    # A resolver that does not answer (EAI_AGAIN) says nothing about the name.
+    if isinstance(error, socket.gaierror):
+        unknown = error.errno in {socket.EAI_NONAME, socket.EAI_NODATA}
+        fix = f"the name {url.host} does not exist: check its spelling"
+        return fix if unknown else None
+
+    if _is_refused(error):
+        return (
+            f"nothing listens on port {url.port} of {url.host}: check host, port and"
+            " scheme"
+        )
+
+    return None
+
+
+def _is_refused(error: OSError) -> bool:
+    """Return True if the host has refused the connection.
+
+    A host with several addresses makes one error of several, which has no number.
+    """
+    if error.errno == errno.ECONNREFUSED:
+        return True
+
+    refused = os.strerror(errno.ECONNREFUSED)
+    return error.errno is None and refused in str(error)
 
 
 class _Broken(aiohttp.ClientError):

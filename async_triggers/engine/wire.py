@@ -27,7 +27,7 @@ from async_triggers.engine.errors import (
     JobNotFound,
     RateLimited,
     RequestRejected,
-    Unreachable,
+    Suspect,
     UnreadableReply,
     VendorBroken,
 )
@@ -48,9 +48,12 @@ LONGEST_MESSAGE = 2000
 HTTP_MULTIPLE_CHOICES = 300
 HTTP_BAD_REQUEST = 400
 HTTP_UNAUTHORIZED = 401
+HTTP_FORBIDDEN = 403
 HTTP_NOT_FOUND = 404
 HTTP_PROXY_AUTHENTICATION = 407
+HTTP_REQUEST_TIMEOUT = 408
 HTTP_GONE = 410
+HTTP_TOO_EARLY = 425
 HTTP_TOO_MANY_REQUESTS = 429
 HTTP_SERVER_ERROR = 500
 
@@ -91,12 +94,14 @@ class Request:
 class Reply:
     """One HTTP answer. Header names are lower case.
 
-    ``repr`` shows the status alone: the body may be an access token.
+    ``url`` is what was requested, without its query. ``repr`` shows the status alone: the
+    body may be an access token.
     """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    url: str = field(default="", repr=False)
 
     @property
     def date(self) -> float | None:
@@ -120,7 +125,15 @@ class Reply:
             f"The answer about {about} is not JSON"
             f" ({kind}, {len(self.body)} bytes): {told}"
         )
-        raise UnreadableReply(msg, status=self.status)
+        unreadable = UnreadableReply(msg, status=self.status)
+        unreadable.url = self.url
+        if is_web_page(self):
+            unreadable.suspect = Suspect(
+                "host",
+                "a web page answers there and not the API: write the API's address",
+            )
+
+        raise unreadable
 
     def object(self, about: str) -> dict[str, Any]:
         """Decode the body as a JSON object, or raise :class:`UnreadableReply`."""
@@ -130,6 +143,14 @@ class Reply:
             raise UnreadableReply(msg, status=self.status)
 
         return value
+
+
+def is_web_page(reply: Reply) -> bool:
+    """Return True if a reply is a page for people and not an answer of an API."""
+    if "html" in reply.headers.get("content-type", "").lower():
+        return True
+
+    return reply.body[:100].lstrip().startswith(b"<")
 
 
 @contextmanager
@@ -225,15 +246,35 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Belief:
+    """How long refusals must last before they end a wait, in seconds.
+
+    ``doubt`` is for the vendor's own refusal of what it has allowed before,
+    ``in_between`` for refusals by something on the way (0: never), ``first_contact`` for
+    evidence of a wrong field before the first good answer.
+    """
+
+    doubt: float = 300.0
+    in_between: float = 21_600.0
+    first_contact: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """One account of one vendor, as a connection describes it."""
+    """One account of one vendor, as a connection describes it.
+
+    ``host_is_typed`` is False where the host is the vendor's own default, which nobody
+    can have misspelt.
+    """
 
     vendor: str
     base_url: str
     credentials: Credentials
     account_id: str = ""
     ui_url: str = ""
+    host_is_typed: bool = True
     route: Route = field(default_factory=Route)
+    belief: Belief = field(default_factory=Belief)
     budget: Budget
     identity: tuple[str, ...] = field(init=False, repr=False, compare=False)
     """What makes two connections the same account; names play no part."""
@@ -337,8 +378,18 @@ class Vendor(Protocol):
     def authorize(self, account: Account, token: Token | None) -> Mapping[str, str]:
         """Give the headers that prove who we are."""
 
+    def is_own_refusal(self, request: Request, reply: Reply) -> bool:
+        """Return True if a reply of 3xx or 4xx has the shape of the vendor's refusals.
+
+        The body alone decides. What looks like an answer of the vendor and is not would
+        end waiting for good; what is not recognised is only waited out.
+        """
+
     def refuse(self, request: Request, reply: Reply) -> EngineError:
-        """Map an answer that is no success to an error. The only place that does."""
+        """Map a refusal of the vendor's own, a 429 or a 5xx to an error.
+
+        Called by :func:`async_triggers.engine.answers.classify` alone.
+        """
 
     def remaining(self, reply: Reply) -> tuple[float, float] | None:
         """Return (requests left, requests allowed) where the reply tells them."""
@@ -463,10 +514,10 @@ def retry_after(reply: Reply) -> float | None:
     return None if now is None else max(0.0, min(when - now, 86_400.0))
 
 
-def refuse_by_status(  # noqa: PLR0911 - a table, one row a status
+def refuse_by_status(
     vendor: str, request: Request, reply: Reply, detail: str = ""
 ) -> EngineError:
-    """Map an HTTP status to an error, as far as the status alone can tell.
+    """Map the HTTP status of a vendor's own refusal to an error, by the status alone.
 
     ``detail`` is the vendor's own explanation.
     """
@@ -487,12 +538,6 @@ def refuse_by_status(  # noqa: PLR0911 - a table, one row a status
             ambiguous=True,
         )
 
-    if status == HTTP_PROXY_AUTHENTICATION:
-        return Unreachable(
-            f"The proxy on the way to {vendor} wants credentials: put them into its URL",
-            status=status,
-        )
-
     if status == HTTP_UNAUTHORIZED:
         return CredentialsRejected(
             f"{vendor} does not accept the credentials{told}", status=status
@@ -501,14 +546,6 @@ def refuse_by_status(  # noqa: PLR0911 - a table, one row a status
     if status in {HTTP_NOT_FOUND, HTTP_GONE}:
         return JobNotFound(
             f"{vendor} does not know {request.about}{told}", status=status
-        )
-
-    if HTTP_MULTIPLE_CHOICES <= status < HTTP_BAD_REQUEST:
-        where = without_secrets(reply.headers.get("location", ""))[:200]
-        return RequestRejected(
-            f"{vendor} redirects {request.about} to {where or 'nowhere'}: set the"
-            " connection's host to the final address",
-            status=status,
         )
 
     return RequestRejected(

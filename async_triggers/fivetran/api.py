@@ -9,6 +9,7 @@ Server times are compared with server times alone.
 from __future__ import annotations
 
 import math
+import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -91,6 +92,14 @@ _HALTED_STATES = {
     "INCOMPLETE": JobState.FAILED,
 }
 
+
+# The code names the kind of refusal, and may name the kind of thing behind it, as in
+# "NotFound_Connector".
+_OWN_CODE = re.compile(
+    r"(AuthFailed|Forbidden|NotFound|InvalidInput|IllegalState|Conflict|MethodNotAllowed"
+    r"|NotAcceptable|UnsupportedMediaType|UnsupportedOperation|OperationNotPermitted"
+    r"|TooManyRequests)(_[A-Za-z]+)*$"
+)
 
 _FLAGS = {
     "r": "resync",
@@ -839,6 +848,23 @@ class Fivetran:
 
         pair = f"{credentials.login}:{credentials.secret}"
         return {"Authorization": f"Basic {b64encode(pair.encode()).decode()}"}
+
+    def is_own_refusal(self, request: Request, reply: Reply) -> bool:
+        """Return True for an object with one of Fivetran's codes and a message.
+
+        https://fivetran.com/docs/rest-api/api-reference/api-response-codes
+        """
+        try:
+            body = reply.object("a refusal")
+        except UnreadableReply:
+            return False
+
+        code = body.get("code")
+        return (
+            isinstance(code, str)
+            and _OWN_CODE.match(code) is not None
+            and isinstance(body.get("message"), str)
+        )
 
     def refuse(self, request: Request, reply: Reply) -> EngineError:
         """Map a refusal to an error.

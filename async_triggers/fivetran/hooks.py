@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from async_triggers.deferral.hook import (
     VendorHook,
     list_rows,
+    read_belief,
     read_budget,
     read_extra,
     read_route,
@@ -111,6 +112,7 @@ class FivetranHook(VendorHook):
         - ``proxies``, ``timeout``, ``connect_timeout``, ``read_timeout``, ``verify``,
           ``ca_bundle``
         - ``requests_per_minute``, ``share``, ``concurrent_polls``, ``concurrent_starts``
+        - ``doubt_seconds``, ``in_between_seconds``, ``first_contact_seconds``
         """
         extra = read_extra(connection)
         if self.timeout_seconds is not None:
@@ -121,10 +123,13 @@ class FivetranHook(VendorHook):
             # Whatever the section says of accounts in general.
             budget = replace(budget, requests=min(budget.requests, TRIAL_REQUESTS))
 
+        base = _base_url(connection.host or "", connection.port)
         return Account(
             vendor=FIVETRAN.name,
-            base_url=_base_url(connection.host or "", connection.port),
+            base_url=base,
+            host_is_typed=base != API,
             credentials=_credentials(connection.login or "", connection.password or ""),
+            belief=read_belief(extra),
             route=read_route(extra, total=60.0),
             budget=budget,
         )

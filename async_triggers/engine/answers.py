@@ -1,0 +1,119 @@
+"""Whose answer is it? One classifier for the replies to every request.
+
+A reply of 3xx or 4xx is the vendor's own only if its body has the shape of that vendor's
+refusals (:meth:`~async_triggers.engine.wire.Vendor.is_own_refusal`). Everything else with
+such a status comes from something in between: a proxy, a gateway, an ingress, a router.
+The difference decides whether waiting goes on: the vendor's refusal may be final, that of
+a proxy is only a late answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from async_triggers.engine.errors import InBetween, Suspect, VendorBroken
+from async_triggers.engine.wire import (
+    HTTP_BAD_REQUEST,
+    HTTP_FORBIDDEN,
+    HTTP_MULTIPLE_CHOICES,
+    HTTP_NOT_FOUND,
+    HTTP_PROXY_AUTHENTICATION,
+    HTTP_REQUEST_TIMEOUT,
+    HTTP_SERVER_ERROR,
+    HTTP_TOO_EARLY,
+    HTTP_TOO_MANY_REQUESTS,
+    HTTP_UNAUTHORIZED,
+    is_web_page,
+    without_secrets,
+)
+
+if TYPE_CHECKING:
+    from async_triggers.engine.errors import EngineError
+    from async_triggers.engine.wire import Reply, Request, Vendor
+
+LONGEST_EXCERPT = 100
+"""Characters of a foreign answer that a message repeats."""
+
+HTTP_MISDIRECTED = 421
+_TRY_AGAIN = frozenset({HTTP_REQUEST_TIMEOUT, HTTP_MISDIRECTED, HTTP_TOO_EARLY})
+"""Statuses that say "send it again", whoever they come from (RFC 9110, RFC 8470)."""
+
+
+def classify(vendor: Vendor, request: Request, reply: Reply) -> EngineError:
+    """Return the error that a reply stands for whose status is not a success."""
+    status = reply.status
+    if status >= HTTP_SERVER_ERROR or status == HTTP_TOO_MANY_REQUESTS:
+        return vendor.refuse(request, reply)
+
+    if not vendor.is_own_refusal(request, reply):
+        return _in_between(vendor, request, reply)
+
+    refusal = vendor.refuse(request, reply)
+    if status not in _TRY_AGAIN:
+        return refusal
+
+    return VendorBroken(refusal.message, status=status, ambiguous=True)
+
+
+def _in_between(vendor: Vendor, request: Request, reply: Reply) -> InBetween:
+    status, excerpt = reply.status, _excerpt(reply)
+    if status == HTTP_PROXY_AUTHENTICATION:
+        said = (
+            f"The proxy on the way to {vendor.name} wants credentials: put them into its"
+            " URL"
+        )
+    else:
+        said = (
+            f"Something between Airflow and {vendor.name} answered the request for"
+            f" {request.about}: {status}"
+        )
+        said += f", {excerpt}" if excerpt else ""
+
+    error = InBetween(said, status=status, excerpt=excerpt)
+    error.suspect = _suspect(reply)
+    return error
+
+
+def _excerpt(reply: Reply) -> str:
+    """Return the beginning of a foreign answer on one line, for messages.
+
+    For a redirect that is where it leads.
+    """
+    if HTTP_MULTIPLE_CHOICES <= reply.status < HTTP_BAD_REQUEST:
+        text = without_secrets(reply.headers.get("location", ""))
+        return f"to {text[:LONGEST_EXCERPT]}" if text else ""
+
+    text = reply.body[: 8 * LONGEST_EXCERPT].decode("utf-8", "replace")
+    words = " ".join(text.replace("\0", "").split())
+    return words[:LONGEST_EXCERPT]
+
+
+def _suspect(reply: Reply) -> Suspect | None:
+    """Return what a foreign answer says against the address in the connection."""
+    status = reply.status
+    if HTTP_MULTIPLE_CHOICES <= status < HTTP_BAD_REQUEST:
+        here = urlsplit(reply.url)
+        there = urlsplit(urljoin(reply.url, reply.headers.get("location", "")))
+        if (here.scheme, here.netloc) == (there.scheme, there.netloc):
+            return None
+
+        address = without_secrets(f"{there.scheme}://{there.netloc}")
+        return Suspect("host", f"the server redirects to {address}: write that address")
+
+    if b"HTTPS" in reply.body[:1000] and status == HTTP_BAD_REQUEST:
+        return Suspect("host", "the server speaks TLS: write https://")
+
+    if is_web_page(reply):
+        return Suspect(
+            "host", "a web page answers there and not the API: write the API's address"
+        )
+
+    if status in {HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_NOT_FOUND}:
+        return Suspect(
+            "host",
+            f"something that is not the API answers {status} there: check the host, the"
+            " port and the path",
+        )
+
+    return None

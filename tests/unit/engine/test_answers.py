@@ -1,0 +1,253 @@
+"""Whose answer is it? Look-alikes of each vendor's refusals, beside the real ones."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from async_triggers.airbyte.api import AIRBYTE
+from async_triggers.dbt_cloud.api import DBT_CLOUD
+from async_triggers.engine.answers import classify
+from async_triggers.engine.errors import (
+    AlreadyRunning,
+    CredentialsRejected,
+    EngineError,
+    InBetween,
+    JobNotFound,
+    PermanentError,
+    RateLimited,
+    RequestRejected,
+    VendorBroken,
+)
+from async_triggers.engine.wire import Lane, Reply, Request, Vendor
+from async_triggers.fivetran.api import FIVETRAN
+
+JSON = {"content-type": "application/json"}
+PROBLEM = {"content-type": "application/problem+json"}
+HTML = {"content-type": "text/html"}
+TEXT = {"content-type": "text/plain"}
+POLL = Request(method="GET", path="/jobs/5", about="job 5")
+START = Request(method="POST", path="/jobs", about="a sync", lane=Lane.START)
+TOKEN = Request(
+    method="POST",
+    path="/token",
+    about="an access token",
+    authorized=False,
+    note="token",
+)
+VENDORS: dict[str, Vendor] = {
+    "airbyte": AIRBYTE,
+    "fivetran": FIVETRAN,
+    "dbt_cloud": DBT_CLOUD,
+}
+ERRORS = "https://reference.airbyte.com/reference/errors"
+
+
+def answer(status: int, body: object, headers: dict[str, str] | None = None) -> Reply:
+    text = body if isinstance(body, str) else json.dumps(body)
+    kind = headers or (JSON if not isinstance(body, str) else TEXT)
+    return Reply(status, kind, text.encode(), "https://host.test/api/jobs/5")
+
+
+def envelope(code: object, **changes: Any) -> dict[str, Any]:
+    status = {
+        "code": code,
+        "is_success": False,
+        "user_message": "No.",
+        "developer_message": "",
+    }
+    return {"status": {**status, **changes}, "data": None}
+
+
+OWN: dict[str, list[tuple[Request, int, object, type[EngineError]]]] = {
+    "airbyte": [
+        (POLL, 401, {"type": f"{ERRORS}#invalid-api-key"}, CredentialsRejected),
+        (POLL, 404, {"type": f"{ERRORS}#resource-not-found"}, JobNotFound),
+        (POLL, 403, {"type": f"{ERRORS}#forbidden"}, JobNotFound),
+        (POLL, 400, {"type": f"{ERRORS}#bad-request"}, RequestRejected),
+        (POLL, 404, {"type": ERRORS}, JobNotFound),
+        (START, 409, {"type": f"{ERRORS}#try-again-later"}, AlreadyRunning),
+        (START, 403, {"type": "error:auth/sso-required"}, RequestRejected),
+        (START, 422, {"type": "https://docs.airbyte.com/x#limits"}, RequestRejected),
+        (
+            TOKEN,
+            401,
+            {"error": "invalid_client", "error_description": "Invalid client"},
+            CredentialsRejected,
+        ),
+        (POLL, 408, {"type": "error:request-timeout-exceeded"}, VendorBroken),
+    ],
+    "fivetran": [
+        (POLL, 401, {"code": "AuthFailed", "message": "No."}, CredentialsRejected),
+        (POLL, 404, {"code": "NotFound_Connector", "message": "No."}, JobNotFound),
+        (POLL, 403, {"code": "Forbidden", "message": "No."}, RequestRejected),
+        (START, 400, {"code": "InvalidInput", "message": "No."}, RequestRejected),
+        (START, 409, {"code": "IllegalState", "message": "No."}, AlreadyRunning),
+    ],
+    "dbt_cloud": [
+        (POLL, 401, envelope(401), CredentialsRejected),
+        (POLL, 404, envelope(404), JobNotFound),
+        (START, 403, envelope(403), RequestRejected),
+        (START, 400, envelope(400), RequestRejected),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "request_", "status", "body", "kind"),
+    [(name, *row) for name, rows in OWN.items() for row in rows],
+)
+def test_the_vendors_own_refusals(
+    name: str, request_: Request, status: int, body: object, kind: type[EngineError]
+) -> None:
+    error = classify(VENDORS[name], request_, answer(status, body))
+    assert type(error) is kind
+
+
+# What gateways, ingresses, meshes, frameworks and other vendors answer by themselves.
+FOREIGN: list[tuple[str, int, object, dict[str, str] | None]] = [
+    ("Go's router", 404, "404 page not found\n", TEXT),
+    ("nginx", 403, "<html><head><title>403 Forbidden</title></head></html>", HTML),
+    ("a page without a type", 401, "  <!DOCTYPE html><h1>Log in</h1>", {}),
+    ("nothing at all", 404, "", {}),
+    ("an API gateway", 401, {"message": "Unauthorized"}, None),
+    ("another gateway", 403, {"message": "no Route matched", "request_id": "1"}, None),
+    (
+        "RFC 7807",
+        404,
+        {"type": "about:blank", "title": "Not Found", "status": 404},
+        PROBLEM,
+    ),
+    (
+        "a framework's problem",
+        401,
+        {"type": "https://tools.ietf.org/html/rfc9110#section-15.5.2", "title": "No"},
+        PROBLEM,
+    ),
+    (
+        "a problem from another host",
+        404,
+        {"type": "https://errors.example.com/reference/errors#resource-not-found"},
+        PROBLEM,
+    ),
+    (
+        "Airbyte's words with another host in front",
+        404,
+        {"type": "https://proxy.example.com/?u=https://docs.airbyte.com/"},
+        None,
+    ),
+    (
+        "Kubernetes",
+        404,
+        {
+            "kind": "Status",
+            "status": "Failure",
+            "message": "not found",
+            "reason": "NotFound",
+            "code": 404,
+        },
+        None,
+    ),
+    ("a code that is a number", 401, {"code": 401, "message": "Unauthorized"}, None),
+    ("a code in capitals", 403, {"code": "ACCESS_DENIED", "message": "No."}, None),
+    ("a code that is digits", 404, {"code": "404", "message": "Not found"}, None),
+    ("a code without a message", 404, {"code": "NotFound"}, None),
+    ("an envelope of another status", 404, envelope(200), None),
+    ("an envelope that says success", 404, envelope(404, is_success=True), None),
+    ("an envelope with a text", 401, {"status": "error", "message": "denied"}, None),
+    ("a list", 404, [{"type": f"{ERRORS}#forbidden"}], None),
+    ("cut JSON", 404, '{"type": "https://reference.airbyte.com/ref', JSON),
+    ("a timeout", 408, {"message": "Request Timeout"}, None),
+    ("a misdirected request", 421, "Misdirected Request", TEXT),
+    ("too early", 425, "Too Early", TEXT),
+    ("a teapot", 418, "I'm a teapot", TEXT),
+    ("proxy credentials", 407, "<html>proxy</html>", HTML),
+    ("a payment page", 402, "<html>pay</html>", HTML),
+    ("a log-in page", 302, "", {"location": "https://sso.example.com/login?next=x"}),
+    ("the same host", 307, "", {"location": "/api/jobs/5/"}),
+]
+
+
+@pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
+@pytest.mark.parametrize("asked", [POLL, START, TOKEN], ids=["poll", "start", "token"])
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [row[1:] for row in FOREIGN],
+    ids=[row[0] for row in FOREIGN],
+)
+def test_foreign_answers_are_in_between(
+    vendor: Vendor,
+    asked: Request,
+    status: int,
+    body: object,
+    headers: dict[str, str] | None,
+) -> None:
+    error = classify(vendor, asked, answer(status, body, headers))
+
+    assert type(error) is InBetween
+    assert error.status == status
+    assert str(status) in error.message or status == 407
+    # A start behind it may have worked.
+    assert error.ambiguous
+    assert len(error.excerpt) <= 110
+
+
+@pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
+@pytest.mark.parametrize("body", [{"message": "slow down"}, "Too many", "<html>"])
+def test_a_429_is_one_whoever_sent_it(vendor: Vendor, body: object) -> None:
+    assert type(classify(vendor, POLL, answer(429, body))) is RateLimited
+
+
+@pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 599])
+def test_a_5xx_is_an_outage_whoever_sent_it(vendor: Vendor, status: int) -> None:
+    error = classify(vendor, POLL, answer(status, "<html>Bad Gateway</html>", HTML))
+    assert type(error) is VendorBroken
+    assert error.suspect is None
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_one_vendors_refusal_is_not_anothers(name: str) -> None:
+    for other, rows in OWN.items():
+        for request_, status, body, _ in rows:
+            if other == name:
+                continue
+
+            error = classify(VENDORS[name], request_, answer(status, body))
+            assert not isinstance(error, PermanentError), (other, body)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "said"),
+    [
+        (404, "404 page not found", TEXT, "answers 404 there"),
+        (401, {"message": "no"}, None, "answers 401 there"),
+        (403, "<html>", HTML, "a web page answers there"),
+        (302, "", {"location": "https://sso.test/login"}, "https://sso.test"),
+        (301, "", {"location": "http://host.test/api/jobs/5"}, "http://host.test"),
+        (
+            400,
+            "Client sent an HTTP request to an HTTPS server.",
+            TEXT,
+            "write https://",
+        ),
+        (302, "", {"location": "/elsewhere"}, None),
+        (302, "", {}, None),
+        (400, {"message": "Bad Request"}, None, None),
+        (408, "Request Timeout", TEXT, None),
+        (421, "Misdirected", TEXT, None),
+    ],
+)
+def test_evidence_of_a_wrong_address(
+    status: int, body: object, headers: dict[str, str] | None, said: str | None
+) -> None:
+    error = classify(AIRBYTE, POLL, answer(status, body, headers))
+
+    if said is None:
+        assert error.suspect is None
+    else:
+        assert error.suspect is not None
+        assert error.suspect.field == "host"
+        assert said in error.suspect.fix
