@@ -46,16 +46,23 @@ _TRY_AGAIN = frozenset({HTTP_REQUEST_TIMEOUT, HTTP_MISDIRECTED, HTTP_TOO_EARLY})
 """Statuses that say "send it again", whoever they come from (RFC 9110, RFC 8470)."""
 
 
-def classify(vendor: Vendor, request: Request, reply: Reply) -> EngineError:
-    """Return the error that a reply stands for whose status is not a success."""
+def classify(
+    vendor: Vendor, request: Request, reply: Reply, *, masked: Reply | None = None
+) -> EngineError:
+    """Return the error that a reply stands for whose status is not a success.
+
+    ``masked`` is the same reply without what we had sent, for the error's words: some
+    servers repeat it, and what is cut short cannot be found again.
+    """
     status = reply.status
+    shown = reply if masked is None else masked
     if status >= HTTP_SERVER_ERROR or status == HTTP_TOO_MANY_REQUESTS:
-        return vendor.refuse(request, reply)
+        return vendor.refuse(request, shown)
 
     if not vendor.is_own_refusal(request, reply):
-        return _in_between(vendor, request, reply)
+        return _in_between(vendor, request, shown)
 
-    refusal = vendor.refuse(request, reply)
+    refusal = vendor.refuse(request, shown)
     if status not in _TRY_AGAIN:
         if isinstance(refusal, PermanentError):
             refusal.is_locked = _is_locked(reply)

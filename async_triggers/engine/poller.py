@@ -777,7 +777,14 @@ class Poller:
 
     @property
     def hands(self) -> int:
-        """How many requests of polling may be under way at once."""
+        """How many requests of polling may be under way at once.
+
+        One while the account is in doubt: the others would not be sent, and end the round
+        under the one that is.
+        """
+        if self._transport.trust.doubt is not None:
+            return 1
+
         return self._transport.account.budget.polls
 
     async def spread(
@@ -921,11 +928,9 @@ class Poller:
         self._answers = 0
         due = self._doubts.due(asyncio.get_running_loop().time())
         await self._singly(due)
-        self._doubts.put_off(
-            [subject for subject in due if subject not in self._refusals],
-            asyncio.get_running_loop().time(),
-        )
         await self._weigh_refusals()
+        # Those that were neither shown nor refused.
+        self._doubts.put_off(due, asyncio.get_running_loop().time())
 
     async def _weigh_refusals(self) -> None:
         """Decide which refusals of this round are believed."""
@@ -1409,7 +1414,9 @@ class Poller:
         if resume is None or first is None:
             return resume
 
-        return min(resume, first - self._vendor.overlap)
+        # The clock of that answer may have turned out to be ahead since.
+        began = first if self._round_began is None else min(first, self._round_began)
+        return min(resume, began - self._vendor.overlap)
 
     @property
     def server_now(self) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import logging
 import math
 import os
@@ -309,7 +310,8 @@ class Transport:
             return reply
 
         self._failures += 1
-        error = self._masked(classify(self.vendor, request, reply), proof)
+        masked = self._masked(reply, proof)
+        error = classify(self.vendor, request, reply, masked=masked)
         error.url = reply.url
         if isinstance(error, RateLimited) and error.retry_after is None:
             error.retry_after = self.account.budget.cooldown
@@ -320,31 +322,26 @@ class Transport:
 
         raise error
 
-    def _masked(self, error: EngineError, proof: Mapping[str, str]) -> EngineError:
-        """Take out of a refusal what we had sent: some servers repeat it."""
+    def _masked(self, reply: Reply, proof: Mapping[str, str]) -> Reply:
+        """Take out of a refusal what we had sent."""
         credentials = self.account.credentials
         sent = {header.rpartition(" ")[2] for header in proof.values()}
         sent |= {credentials.secret, credentials.login}
         if self._token is not None:
             sent.add(self._token.value)
 
-        def masked(text: str) -> str:
-            for secret in sorted(sent, key=len, reverse=True):
-                if len(secret) >= SHORTEST_SECRET:
-                    for form in (secret, quote(secret, safe="")):
-                        text = text.replace(form, "***")
+        body, headers = reply.body, dict(reply.headers)
+        for secret in sorted(sent, key=len, reverse=True):
+            if len(secret) < SHORTEST_SECRET:
+                continue
 
-            return text
+            for form in {secret, quote(secret, safe=""), json.dumps(secret)[1:-1]}:
+                body = body.replace(form.encode(), b"***")
+                headers = {
+                    name: value.replace(form, "***") for name, value in headers.items()
+                }
 
-        error.message = masked(error.message)
-        error.args = (error.message,)
-        if isinstance(error, InBetween):
-            error.excerpt = masked(error.excerpt)
-
-        if error.suspect is not None:
-            error.suspect = replace(error.suspect, fix=masked(error.suspect.fix))
-
-        return error
+        return replace(reply, body=body, headers=MappingProxyType(headers))
 
     async def _ask(self, request: Request, proof: Mapping[str, str]) -> Reply:
         try:
