@@ -341,11 +341,12 @@ def _dbt(entry: Mapping[str, Any], place: Place, folder: Path) -> str:
 def _arguments(entry: Mapping[str, Any], place: Place) -> tuple[str, ...]:
     value = entry.get("dbt_list_args") or ""
     at = place.at("dbt_list_args")
-    if isinstance(value, list):
-        return names(value, at)
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        # A word may stand there twice: once selected, once excluded.
+        return tuple(value)
 
     if not isinstance(value, str):
-        msg = f"must be a text such as '--select tag:daily', not {value!r}"
+        msg = f"must be a text such as '--select tag:daily', or a list, not {value!r}"
         raise GeneratorError(at, msg)
 
     try:

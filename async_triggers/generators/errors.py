@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NoReturn
 
 from async_triggers.deferral.errors import AsyncTriggersException
 
@@ -59,3 +60,9 @@ class OutOfReach(Unanswered):
 
 class TookTooLong(OutOfReach):
     """The answer did not come within the time that a parse has."""
+
+
+def refuse(text: str) -> NoReturn:
+    """Refuse ``dbt_list_args``, with a sentence that says why."""
+    msg = f"dbt_list_args: {text}"
+    raise Unanswered(msg)

@@ -148,9 +148,14 @@ def _choose(
         return _by_id(generator, lookup)
 
     place = generator.place
+    remarks: list[str] = []
+
+    def unmatched(text: str) -> None:
+        remarks.extend(_object(generator, text))
+
     sources = [
         source
-        for source in lookup.sources(generator.selection, place)
+        for source in lookup.sources(generator.selection, place, unmatched)
         if not (
             generator.vendor is FIVETRAN and source.identifier.lower() in AUDIT_TABLES
         )
@@ -159,13 +164,15 @@ def _choose(
     if not sources:
         remark = f"dbt selects no sources with {words!r}" if words else "no sources"
         log.warning("%s: %s, so there is nothing to load", place, remark)
-        return (), [remark]
+        return (), [remark, *remarks]
 
     loaders = lookup.loaders(
         generator.vendor.name, generator.conn_id, wanted_databases(sources), place
     )
     found = match(sources, loaders)
-    remarks = [f"{len(sources)} source tables, {len(loaders)} connections looked at"]
+    remarks.insert(
+        0, f"{len(sources)} source tables, {len(loaders)} connections looked at"
+    )
     if found.missed:
         text = _unmatched(generator, found.missed, loaders)
         remarks += _object(generator, text)

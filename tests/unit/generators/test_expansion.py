@@ -205,6 +205,29 @@ def test_unmatched_sources_may_be_passed_over(
     assert ("order_lines" in caplog.text) is warned
 
 
+@pytest.mark.parametrize("on_unmatched", ["error", "warn", "ignore"])
+def test_a_selection_that_names_nothing_is_unmatched(
+    dbt: FakeDbt, tmp_path: Path, on_unmatched: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "manifest.json").write_text(
+        '{"nodes": {}, "sources": {"source.p.shop.orders": {"source_name": "shop",'
+        ' "name": "orders", "database": "raw", "schema": "shop", "tags": ["daily"]}}}'
+    )
+    entry = generator(
+        dbt_project_path=None,
+        manifest_path="manifest.json",
+        dbt_list_args="--select tag:dialy tag:daily",
+        on_unmatched=on_unmatched,
+    )
+    if on_unmatched == "error":
+        with pytest.raises(GeneratorError, match=r"load: --select 'tag:dialy' names n"):
+            expand(entry)
+        return
+
+    assert list(expand(entry)) == ["warehouse-shop-trigger"]
+    assert ("tag:dialy" in caplog.text) is (on_unmatched == "warn")
+
+
 def test_tables_that_fivetran_writes_about_itself_are_passed_over(dbt: FakeDbt) -> None:
     dbt.says("RAW.shop.orders", "RAW.shop.fivetran_audit")
 
@@ -295,6 +318,12 @@ def test_a_list_of_arguments_is_taken_as_it_is(dbt: FakeDbt) -> None:
     expand(generator(dbt, dbt_list_args=["--select", "tag:a b"]))
 
     assert "tag:a b" in dbt.calls[0]
+
+
+def test_a_word_may_stand_in_a_list_twice(dbt: FakeDbt) -> None:
+    expand(generator(dbt, dbt_list_args=["--select", "a", "--exclude", "a"]))
+
+    assert dbt.calls[0].count("a") == 2
 
 
 def test_paths_are_found_below_the_repository_too(
