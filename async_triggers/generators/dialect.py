@@ -7,6 +7,7 @@ import os
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,6 +214,7 @@ def find(text: str, folder: Path, place: Place, what: str) -> Path:
     raise GeneratorError(place, msg)
 
 
+@cache
 def takes(operator: type, argument: str) -> bool:
     """Tell whether an operator, or what it is made from, takes an argument by name."""
     if argument in TASK_KEYS:

@@ -20,18 +20,23 @@ from async_triggers.generators.dialect import (
 )
 from async_triggers.generators.errors import GeneratorError, Place
 from async_triggers.generators.matching import (
+    EXPLAINED,
     Chosen,
     Miss,
     in_order,
     match,
     wanted_databases,
 )
+from async_triggers.generators.model import unquoted
 
 if TYPE_CHECKING:
     from async_triggers.generators.lookup import Lookup
     from async_triggers.generators.model import Loader
 
 log = logging.getLogger(__name__)
+
+_LISTED = 50
+"""How many missed tables a message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +162,8 @@ def _choose(
         source
         for source in lookup.sources(generator.selection, place, unmatched)
         if not (
-            generator.vendor is FIVETRAN and source.identifier.lower() in AUDIT_TABLES
+            generator.vendor is FIVETRAN
+            and unquoted(source.identifier).lower() in AUDIT_TABLES
         )
     ]
     words = " ".join(generator.selection.arguments)
@@ -169,7 +175,8 @@ def _choose(
     loaders = lookup.loaders(
         generator.vendor.name, generator.conn_id, wanted_databases(sources), place
     )
-    found = match(sources, loaders)
+    is_shown = generator.on_unmatched != "ignore"
+    found = match(sources, loaders, explained=EXPLAINED if is_shown else 0)
     remarks.insert(
         0, f"{len(sources)} source tables, {len(loaders)} connections looked at"
     )
@@ -222,9 +229,12 @@ def _unmatched(
             f" tables; {len(loaders)} connections with {tables} tables were looked at"
         )
     ]
-    for each in missed:
+    for each in missed[:_LISTED]:
         lines.append(f"  {each.source} ({each.source.unique_id})")
         lines += [f"    nearest: {near}" for near in each.nearest]
+
+    if len(missed) > _LISTED:
+        lines.append(f"  and {len(missed) - _LISTED} more")
 
     return "\n".join(lines)
 

@@ -228,6 +228,25 @@ def test_a_selection_that_names_nothing_is_unmatched(
     assert ("tag:dialy" in caplog.text) is (on_unmatched == "warn")
 
 
+def test_a_long_list_of_misses_is_cut_and_nothing_is_compared_for_nobody(
+    dbt: FakeDbt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dbt.says(*(f"RAW.shop.missing_{number}" for number in range(300)))
+    compared: list[str] = []
+
+    def compare(wanted: str, *_args: object, **_kwargs: object) -> list[str]:
+        compared.append(wanted)
+        return []
+
+    monkeypatch.setattr("difflib.get_close_matches", compare)
+
+    assert expand(generator(dbt, on_unmatched="ignore")) == {}
+    assert compared == []
+    with pytest.raises(GeneratorError, match="and 250 more"):
+        expand(generator(dbt))
+    assert len(compared) == 3
+
+
 def test_tables_that_fivetran_writes_about_itself_are_passed_over(dbt: FakeDbt) -> None:
     dbt.says("RAW.shop.orders", "RAW.shop.fivetran_audit")
 
