@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -466,6 +467,22 @@ def test_a_write_that_fails_leaves_nothing_behind(cache: Cache) -> None:
 
     assert [each.name for each in cache.folder.iterdir()] == ["k.json"]
     assert cache.read("k").answer == [1]
+
+
+def test_what_nobody_has_asked_for_a_month_is_removed(cache: Cache) -> None:
+    for key in ("old", "new"):
+        cache.write(key, Entry(answer=[1]))
+        cache.scratch(key).mkdir()
+        (cache.scratch(key) / "manifest.json").write_text("{}")
+        with cache.lock(key, seconds=0):
+            pass
+    month_ago = time.time() - 31 * 86_400
+    os.utime(cache.folder / "old.json", (month_ago, month_ago))
+
+    cache.write("other", Entry(answer=[1]))
+
+    left = {each.name for each in cache.folder.iterdir()}
+    assert left == {"new.json", "new.dbt", "new.lock", "other.json"}
 
 
 def test_a_lock_is_held_by_one(cache: Cache) -> None:
