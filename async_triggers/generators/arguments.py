@@ -140,7 +140,7 @@ def _split(word: str) -> tuple[str, str | None]:
         option, equals, value = word.partition("=")
         return option, value if equals else None
 
-    # dbt takes "-s=a" for the selection "=a", which nobody means.
+    # dbt takes "-s=a" for the selection "=a", which no one means.
     if word[:2] in _OPTIONS and not word.startswith("=", 2):
         return word[:2], word[2:] or None
 

@@ -117,7 +117,7 @@ class Cache:
     def _forget_unused(self) -> None:
         """Remove what no question has written to for a month, and its folder.
 
-        A question is another one in another environment, so that some are asked never
+        A question is another one in another environment, so that some never come
         again.
         """
         oldest = time.time() - _UNUSED

@@ -61,7 +61,7 @@ _OTHER_FILES = frozenset({".user.yml"})
 _OTHER_FOLDERS = frozenset({"target", "logs", "venv", "env"})
 
 _ENV_VAR = re.compile(rb"""\benv_var\b(?:\s*\(\s*(['"])([^'"]+)\1\s*[,)])?""")
-# dbt lets these into profiles.yml and packages.yml alone, and they are nobody's business.
+# dbt lets these into profiles.yml and packages.yml alone, and no answer may show them.
 _SECRET = "DBT_ENV_SECRET"  # noqa: S105 - the beginning of a name
 # What differs from one process of Airflow's to the next, and is no setting.
 _OF_A_PROCESS = ("AIRFLOW_CTX_", "_AIRFLOW_", "PWD", "OLDPWD", "SHLVL", "_", "TERM")
@@ -251,7 +251,7 @@ def survey(
     arguments: Sequence[str],
     inherited: Mapping[str, str] | None = None,
 ) -> Survey:
-    """Look at all that the answer of dbt depends on."""
+    """Collect all that the answer of dbt depends on."""
     found = shutil.which(dbt) or dbt
     variables = environment(os.environ if inherited is None else inherited, found)
     content, around = _Digest(), _Digest()

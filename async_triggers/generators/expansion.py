@@ -107,7 +107,7 @@ def _items_by_name(
 
 
 def has_generators(config: Mapping[str, Any]) -> bool:
-    """Tell whether any task of a DAG is a generator."""
+    """Return whether any task of a DAG is a generator."""
     tasks = config.get("tasks")
     if isinstance(tasks, Mapping):
         tasks = list(tasks.values())
@@ -332,7 +332,7 @@ def _stems(
     """Return what the task ids of each connection begin with, by generator and id.
 
     Of connections that would have the same task id the oldest keeps it, so that a new one
-    takes over nobody's history.
+    takes over no other task's history.
     """
     every = [
         (each.generator, chosen.loader)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
@@ -56,6 +57,7 @@ class Folders:
         return cls(frozenset(own), frozenset(others), frozenset(files))
 
     @staticmethod
+    @lru_cache(maxsize=2**16)
     def above(path: str) -> tuple[str, ...]:
         """Return a path, and the folders that it is in but for the project's own."""
         pure = PurePosixPath(path)

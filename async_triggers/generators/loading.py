@@ -151,7 +151,7 @@ def expand_file(path: Path, lookup: Lookup) -> Loaded:
 
 
 def _is_of_dbt_coves(content: Mapping[str, Any]) -> bool:
-    """Tell whether a file is one DAG of dbt-coves: its nodes stand at the top."""
+    """Return whether a file is one DAG of dbt-coves: its nodes stand at the top."""
     nodes = content.get("nodes")
     return isinstance(nodes, Mapping) and "tasks" not in nodes
 

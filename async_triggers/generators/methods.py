@@ -154,8 +154,8 @@ class Search:
         name, *arguments = (method or self._default(value)).split(".")
         if name in _NEED_DBT:
             refuse(
-                f"{self._word!r} needs dbt itself: the method {name!r} looks at more than"
-                " a manifest. Set dbt_project_path in its place"
+                f"{self._word!r} needs dbt itself: the method {name!r} needs more than a"
+                " manifest. Set dbt_project_path instead"
             )
 
         if name == "config":
@@ -406,7 +406,7 @@ def _tags_of(key: str, node: Node) -> Sequence[str]:
 
 
 def _is_named(fqn: Sequence[str], wanted: Sequence[str], versioned: bool) -> bool:
-    """Tell whether a name of dbt's stands for a node: its own, or a folder above it."""
+    """Return whether a name of dbt's stands for a node: its own, or a folder above it."""
     text = ".".join(wanted)
     leaf = fqn[-2] if versioned and len(fqn) > 1 else fqn[-1]
     if leaf == text:
@@ -448,7 +448,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _is_configured(found: Any, value: str, *, fold: bool) -> bool:
-    """Tell whether a setting, or one of a list of them, is what a selection names."""
+    """Return whether a setting, or one of a list of them, is what a selection names."""
     booleans = {"true": True, "false": False}
     wanted = booleans.get(value.lower())
     if isinstance(found, list):

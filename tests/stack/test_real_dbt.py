@@ -264,6 +264,7 @@ def vendors() -> Iterator[Simulator]:
         yield simulator
 
 
+@pytest.mark.parametrize("virtualenv", VERSIONS[-1:], indirect=True)
 def test_the_published_yaml_runs_to_the_end_with_a_real_dbt(
     virtualenv: Path, project: Path, vendors: Simulator, tmp_path: Path
 ) -> None:
