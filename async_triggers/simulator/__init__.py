@@ -12,10 +12,13 @@ from async_triggers.simulator.exchange import SimReply, SimRequest
 from async_triggers.simulator.faults import Fault, ListQuirks
 from async_triggers.simulator.fivetran import FivetranSettings, FivetranSimulator
 from async_triggers.simulator.lives import Life
+from async_triggers.simulator.proxies import PROXY_ANSWERS, PROXY_REFUSALS
 from async_triggers.simulator.record import Exchange, Record, Start
 from async_triggers.simulator.server import Simulator, SimulatorThread
 
 __all__ = [
+    "PROXY_ANSWERS",
+    "PROXY_REFUSALS",
     "AirbyteSettings",
     "AirbyteSimulator",
     "DbtCloudSettings",

@@ -241,12 +241,12 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
     def routes(self) -> Iterable[Route]:
         """Return the operations of the API."""
         token = "/applications/token"  # noqa: S105 - a path
-        yield Route.to("POST", token, self._issue_token, public=True)
+        yield Route.to("POST", token, self._issue_token, public=True, operation="token")
         yield Route.to("GET", "/health", self._health, public=True)
-        yield Route.to("POST", "/jobs", self._start)
-        yield Route.to("GET", "/jobs", self._list_jobs)
-        yield Route.to("GET", "/jobs/{job_id}", self._get_job)
-        yield Route.to("DELETE", "/jobs/{job_id}", self._cancel)
+        yield Route.to("POST", "/jobs", self._start, operation="start")
+        yield Route.to("GET", "/jobs", self._list_jobs, operation="list")
+        yield Route.to("GET", "/jobs/{job_id}", self._get_job, operation="poll")
+        yield Route.to("DELETE", "/jobs/{job_id}", self._cancel, operation="cancel")
         yield Route.to("GET", "/connections", self._list_connections)
         yield Route.to("GET", "/connections/{connection_id}", self._get_connection)
         yield Route.to("GET", "/sources", self._list_sources)
@@ -663,7 +663,7 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
         life = self._next_life(connection)
         job = self._create(connection, job_type, life, self.settings.job_appears_after)
         self.record.note_start(
-            self.shown(self.now()), connection_id, job.job_id, {"jobType": job_type}
+            self.noted(), connection_id, job.job_id, {"jobType": job_type}
         )
         if self.settings.start_blocks >= 60:
             return self.error(409, "Could not fulfill request").after(blocks)

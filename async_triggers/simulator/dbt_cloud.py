@@ -233,14 +233,18 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         yield Route.to("GET", f"{places}{{environment}}/", self._get_environment)
         yield Route.to("GET", f"{two}jobs/", self._list_jobs)
         yield Route.to("GET", f"{two}jobs/{{job}}/", self._get_job)
-        yield Route.to("POST", f"{two}jobs/{{job}}/run/", self._start)
-        yield Route.to("POST", f"{two}jobs/{{job}}/rerun/", self._rerun)
-        yield Route.to("GET", f"{two}runs/", self._list_runs)
+        yield Route.to(
+            "POST", f"{two}jobs/{{job}}/run/", self._start, operation="start"
+        )
+        yield Route.to(
+            "POST", f"{two}jobs/{{job}}/rerun/", self._rerun, operation="start"
+        )
+        yield Route.to("GET", f"{two}runs/", self._list_runs, operation="list")
         one = f"{two}runs/{{run}}/"
-        yield Route.to("GET", one, self._get_run)
-        yield Route.to("POST", f"{one}cancel/", self._cancel)
+        yield Route.to("GET", one, self._get_run, operation="poll")
+        yield Route.to("POST", f"{one}cancel/", self._cancel, operation="cancel")
         yield Route.to("GET", f"{one}retry/", self._failure)
-        yield Route.to("POST", f"{one}retry/", self._retry)
+        yield Route.to("POST", f"{one}retry/", self._retry, operation="start")
         yield Route.to("GET", f"{one}artifacts/", self._list_artifacts)
         yield Route.to("GET", f"{one}artifacts/{{path+}}", self._artifact)
 
@@ -812,7 +816,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
     ) -> SimReply:
         run = self._create(job, body, self._next_life(job), retrying=retrying)
         details = dict(body) if retrying is None else {"retrying_run_id": retrying}
-        at = self.shown(self.now())
+        at = self.noted()
         self.record.note_start(at, str(job.job_id), run.run_id, details)
         return self._one(self._shown_run(run, self.now(), request))
 

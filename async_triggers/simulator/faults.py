@@ -13,6 +13,7 @@ from async_triggers.simulator.exchange import (
     SimRequest,
     text_reply,
 )
+from async_triggers.simulator.proxies import PROXY_ANSWERS
 
 FaultKind = Literal[
     "status",
@@ -25,7 +26,13 @@ FaultKind = Literal[
     "html",
     "cut",
     "empty",
+    "proxy",
+    "date",
+    "clock",
 ]
+
+Operation = Literal["poll", "list", "start", "cancel", "token"]
+"""What a request is for. Fivetran's cancel is the change by which a sync is stopped."""
 
 HTML_PAGE: Final = (
     "<!doctype html><html><head><title>Sign in</title></head>"
@@ -43,14 +50,22 @@ class Fault:
         connection without an answer; ``hang`` never answers; ``slow`` lets the body
         drip for ``seconds``; ``truncate`` closes in mid-body; ``delay`` answers
         properly, ``seconds`` late; ``html`` answers 200 with a web page; ``cut``
-        answers 200 with half a JSON document; ``empty`` answers 200 with no body.
+        answers 200 with half a JSON document; ``empty`` answers 200 with no body;
+        ``proxy`` answers what a proxy or gateway would, see ``answer``; ``date`` answers
+        properly with a ``Date`` that is ``seconds`` off; ``clock`` answers as a server
+        whose clock is ``seconds`` off, in all that it shows and reads.
     :param method: HTTP method, or ``*`` for any.
     :param path: Shell pattern (``*``, ``?``) that the whole path must match.
+    :param operation: Only requests of this kind: ``poll`` for one job, ``list``,
+        ``start``, ``cancel`` or ``token``; None for any.
+    :param answer: Name of the answer for ``kind="proxy"``, such as ``nginx-403``: one of
+        ``PROXY_ANSWERS``.
     :param status: Status code for ``kind="status"``.
     :param retry_after: Value of a ``Retry-After`` header; none is sent where None.
     :param body: Text of the answer for ``kind="status"``; the vendor's own error body
         where None.
-    :param seconds: How long ``slow`` and ``delay`` take, in seconds.
+    :param seconds: How long ``slow`` and ``delay`` take, or how far ``date`` and
+        ``clock`` are ahead (below zero: behind), in seconds.
     :param times: How many requests to hit; None for as many as match.
     :param skip: How many matching requests to leave alone first.
     :param rate: Share of the matching requests that are hit, 0 to 1.
@@ -58,12 +73,15 @@ class Fault:
     :param lasts: Seconds for which it goes on; None for ever.
     :param takes_effect: Whether the server does what was asked before it goes wrong:
         a start whose answer is lost has still started a job. ``slow``, ``truncate``,
-        ``delay``, ``cut`` and ``empty`` spoil a proper answer and always take effect.
+        ``delay``, ``cut``, ``empty``, ``date`` and ``clock`` spoil a proper answer and
+        always take effect.
     """
 
     kind: FaultKind
     method: str = "*"
     path: str = "*"
+    operation: Operation | None = None
+    answer: str | None = None
     status: int = 503
     retry_after: str | int | None = None
     body: str | None = None
@@ -84,6 +102,17 @@ class Fault:
             known = ", ".join(get_args(FaultKind))
             message = f"kind of fault {self.kind!r} is unknown; use one of: {known}"
             raise ValueError(message)
+        if self.operation not in (None, *get_args(Operation)):
+            known = ", ".join(get_args(Operation))
+            message = f"operation {self.operation!r} is unknown; use one of: {known}"
+            raise ValueError(message)
+        if (self.kind == "proxy") != (self.answer is not None):
+            message = "a fault has an answer if its kind is 'proxy', and only then"
+            raise ValueError(message)
+        if self.answer is not None and self.answer not in PROXY_ANSWERS:
+            known = ", ".join(PROXY_ANSWERS)
+            message = f"no proxy answers {self.answer!r}; use one of: {known}"
+            raise ValueError(message)
         if not 0.0 <= self.rate <= 1.0:
             message = f"rate of a fault must be between 0 and 1, not {self.rate!r}"
             raise ValueError(message)
@@ -100,10 +129,12 @@ class Fault:
         """Return the fault as JSON values."""
         return asdict(self)
 
-    def matches(self, request: SimRequest) -> bool:
+    def matches(self, request: SimRequest, operation: Operation | None) -> bool:
         """Tell whether the request is one of those meant."""
-        return self.method in ("*", request.method) and fnmatchcase(
-            request.path, self.path
+        return (
+            self.method in ("*", request.method)
+            and self.operation in (None, operation)
+            and fnmatchcase(request.path, self.path)
         )
 
     def spoil(
@@ -114,32 +145,38 @@ class Fault:
         ``reply`` is None where the server never did the work. ``error`` makes the
         vendor's own error answer for a status.
         """
-        if self.kind == "status":
-            found = (
-                error(self.status)
-                if self.body is None
-                else text_reply(self.status, self.body)
-            )
-            if self.retry_after is not None:
-                found = replace(
-                    found,
-                    headers={**found.headers, "Retry-After": str(self.retry_after)},
-                )
-            return found.after(reply.delay if reply else 0.0)
-        if self.kind == "html":
-            return text_reply(200, HTML_PAGE, content_type="text/html")
         whole = reply or SimReply(200, {"Content-Type": "application/json"}, b"{}")
-        if self.kind == "delay":
-            return whole.after(self.seconds)
-        if self.kind == "empty":
-            return replace(whole, body=b"")
-        if self.kind == "cut":
-            return replace(whole, body=whole.body[: max(1, len(whole.body) // 2)])
-        return replace(
-            whole,
-            fault=self.kind,
-            drip=self.seconds if self.kind == "slow" else 0.0,
-        )
+        match self.kind:
+            case "status" | "proxy":
+                found = self._refusal(error).after(reply.delay if reply else 0.0)
+            case "html":
+                found = text_reply(200, HTML_PAGE, content_type="text/html")
+            case "delay":
+                found = whole.after(self.seconds)
+            case "empty":
+                found = replace(whole, body=b"")
+            case "cut":
+                found = replace(whole, body=whole.body[: max(1, len(whole.body) // 2)])
+            case "date" | "clock":
+                # The simulator shows the time; nothing else is wrong.
+                found = whole
+            case "slow":
+                found = replace(whole, fault=self.kind, drip=self.seconds)
+            case "reset" | "close" | "hang" | "truncate":
+                found = replace(whole, fault=self.kind)
+        return found
+
+    def _refusal(self, error: Callable[[int], SimReply]) -> SimReply:
+        if self.answer is not None:
+            found = PROXY_ANSWERS[self.answer].reply()
+        elif self.body is None:
+            found = error(self.status)
+        else:
+            found = text_reply(self.status, self.body)
+        if self.retry_after is None:
+            return found
+        later = {"Retry-After": str(self.retry_after)}
+        return replace(found, headers={**found.headers, **later})
 
     @property
     def needs_answer(self) -> bool:
@@ -150,7 +187,14 @@ class Fault:
             "cut",
             "empty",
             "truncate",
+            "date",
+            "clock",
         }
+
+    @property
+    def by_vendor(self) -> bool:
+        """Whether the answer is the vendor's own, with the headers it always sends."""
+        return self.kind not in {"proxy", "html"}
 
 
 @dataclass(slots=True)
@@ -178,7 +222,9 @@ class FaultPlan:
         """Disarm all of them."""
         self._armed.clear()
 
-    def pick(self, request: SimRequest) -> Fault | None:
+    def pick(
+        self, request: SimRequest, operation: Operation | None = None
+    ) -> Fault | None:
         """Return the fault that hits this request, if one does, and use it up."""
         now = self.clock()
         for armed in list(self._armed):
@@ -187,7 +233,7 @@ class FaultPlan:
             if fault.lasts is not None and now >= begin + fault.lasts:
                 self._armed.remove(armed)
                 continue
-            if now < begin or not fault.matches(request):
+            if now < begin or not fault.matches(request, operation):
                 continue
             armed.seen += 1
             if armed.seen <= fault.skip:

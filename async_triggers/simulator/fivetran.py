@@ -227,17 +227,27 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
         yield Route.to("GET", "/v1/destinations/{group_id}", self._get_destination)
         for word in ("connections", "connectors"):
             one = f"/v1/{word}/{{connection_id}}"
-            yield Route.to("GET", f"/v1/{word}", self._list_connections)
-            yield Route.to("GET", one, self._get_connection)
-            yield Route.to("PATCH", one, self._patch)
-            yield Route.to("POST", f"{one}/sync", self._sync)
-            yield Route.to("POST", f"{one}/resync", self._resync)
+            yield Route.to(
+                "GET", f"/v1/{word}", self._list_connections, operation="list"
+            )
+            yield Route.to("GET", one, self._get_connection, operation="poll")
+            yield Route.to("PATCH", one, self._patch, operation="cancel")
+            yield Route.to("POST", f"{one}/sync", self._sync, operation="start")
+            yield Route.to("POST", f"{one}/resync", self._resync, operation="start")
             yield Route.to("GET", f"{one}/sync-history", self._get_history)
             yield Route.to("GET", f"{one}/schemas", self._get_schemas)
             yield Route.to(
-                "GET", f"/v1/groups/{{group_id}}/{word}", self._list_connections
+                "GET",
+                f"/v1/groups/{{group_id}}/{word}",
+                self._list_connections,
+                operation="list",
             )
-        yield Route.to("POST", "/v1/connectors/{connection_id}/force", self._force)
+        yield Route.to(
+            "POST",
+            "/v1/connectors/{connection_id}/force",
+            self._force,
+            operation="start",
+        )
 
     def below(self, path: str) -> str:
         """Return the path, unless it is one of those that are gone."""
@@ -777,7 +787,7 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
         return done.after(blocks)
 
     def _note(self, connection_id: str, details: dict[str, Any]) -> None:
-        at = self.shown(self.now())
+        at = self.noted()
         self.record.note_start(at, connection_id, connection_id, details)
 
     def _resync(self, request: SimRequest, connection_id: str) -> SimReply:

@@ -18,7 +18,7 @@ from async_triggers.simulator.exchange import (
     http_date,
     json_reply,
 )
-from async_triggers.simulator.faults import Fault, FaultPlan, ListQuirks
+from async_triggers.simulator.faults import Fault, FaultPlan, ListQuirks, Operation
 from async_triggers.simulator.record import Record
 
 CONTROL_PREFIX: Final = "/_simulator"
@@ -47,17 +47,24 @@ Settings = TypeVar("Settings", bound=VendorSettings)
 
 
 class Route(NamedTuple):
-    """One operation of the API: method, path with ``{names}``, and who answers."""
+    """One endpoint of the API: method, path with ``{names}``, and who answers."""
 
     method: str
     template: str
     pattern: re.Pattern[str]
     handler: Handler
     public: bool
+    operation: Operation | None
 
     @classmethod
     def to(
-        cls, method: str, template: str, handler: Handler, *, public: bool = False
+        cls,
+        method: str,
+        template: str,
+        handler: Handler,
+        *,
+        public: bool = False,
+        operation: Operation | None = None,
     ) -> Route:
         """Make a route; ``{name}`` is one path segment, ``{name+}`` the whole rest."""
         pattern = re.sub(
@@ -65,7 +72,7 @@ class Route(NamedTuple):
             lambda found: f"(?P<{found[1]}>{'.+' if found[2] else '[^/]+'})",
             template,
         )
-        return cls(method, template, re.compile(pattern), handler, public)
+        return cls(method, template, re.compile(pattern), handler, public, operation)
 
     @property
     def label(self) -> str:
@@ -109,6 +116,8 @@ class VendorSimulator(ABC, Generic[Settings]):
         self.lock = threading.RLock()
         self._seed = seed
         self._initial = settings
+        # By how much the server's clock is off for the request that is being answered.
+        self._off = 0.0
         self.record = Record()
         self.random = Random(seed)
         self.faults = FaultPlan(clock, self.random)
@@ -179,11 +188,15 @@ class VendorSimulator(ABC, Generic[Settings]):
 
     def shown(self, at: float) -> float:
         """Return a time as the server's clock has it."""
-        return at + self.settings.skew
+        return at + self.settings.skew + self._off
 
     def meant(self, at: float) -> float:
         """Return the real time of an instant that a client names in server time."""
-        return at - self.settings.skew
+        return at - self.settings.skew - self._off
+
+    def noted(self) -> float:
+        """Return the time for the record: the server's clock, whatever a fault does."""
+        return self.now() + self.settings.skew
 
     # Requests
 
@@ -194,7 +207,8 @@ class VendorSimulator(ABC, Generic[Settings]):
                 return self._control(request)
             route, names = self._find(request)
             label = route.label if route else f"{request.method} {_UNKNOWN_PATH}"
-            fault = self.faults.pick(request)
+            fault = self.faults.pick(request, route.operation if route else None)
+            self._off = fault.seconds if fault and fault.kind == "clock" else 0.0
             proper = None
             if fault is None or fault.needs_answer:
                 proper = self._proper(request, route, names)
@@ -202,12 +216,17 @@ class VendorSimulator(ABC, Generic[Settings]):
             if reply is None:  # pragma: no cover - a fault without answer spoils None
                 raise AssertionError(label)
             reply = reply.after(self.occupy(reply.delay) + self.settings.latency)
-            reply = self.decorate(reply)
-            date = http_date(self.shown(self.now()))
-            reply = replace(reply, headers={"Date": date, **reply.headers})
+            if fault is None or fault.by_vendor:
+                reply = self.decorate(reply)
+            date = {"Date": http_date(self.shown(self.now()))}
+            self._off = 0.0
+            reply = replace(reply, headers={**date, **reply.headers})
+            if fault is not None and fault.kind == "date":
+                wrong = {"Date": http_date(self.shown(self.now()) + fault.seconds)}
+                reply = replace(reply, headers={**reply.headers, **wrong})
             self.record.add(
                 label,
-                at=self.shown(self.now()),
+                at=self.noted(),
                 path=request.path,
                 query=request.query,
                 status=reply.status,

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from async_triggers.simulator import Fault, Life, SimRequest
+from async_triggers.simulator import (
+    PROXY_ANSWERS,
+    PROXY_REFUSALS,
+    Fault,
+    Life,
+    SimRequest,
+)
 from async_triggers.simulator.faults import FaultPlan
 from async_triggers.simulator.lives import Timeline
 
@@ -85,6 +91,42 @@ def test_faults_are_tried_in_order(plan: FaultPlan) -> None:
     plan.add(Fault(kind="reset", method="POST"), Fault(kind="hang"))
     found = [plan.pick(request) for request in (LOOK, START)]
     assert [one.kind for one in found if one] == ["hang", "reset"]
+
+
+def test_a_fault_hits_only_the_operation_that_is_meant(plan: FaultPlan) -> None:
+    plan.add(Fault(kind="reset", operation="start", times=None))
+    assert plan.pick(START, "start") is not None
+    assert plan.pick(START, "token") is None
+    assert plan.pick(START, None) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"kind": "proxy"}, "has an answer if"),
+        ({"kind": "reset", "answer": "nginx-403"}, "has an answer if"),
+        ({"kind": "proxy", "answer": "iis-403"}, "'iis-403'; use one of: go-404, "),
+        ({"kind": "reset", "operation": "stop"}, "poll, list, start, cancel, token"),
+    ],
+)
+def test_a_fault_that_cannot_be_made_is_refused(
+    values: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        Fault.from_dict(values)
+
+
+def test_proxies_answer_with_many_refusals_and_none_of_them_is_a_vendors() -> None:
+    assert {answer.status for answer in PROXY_REFUSALS.values()} >= {
+        *(301, 302, 400, 401, 403, 404, 408, 421, 422, 425, 429)
+    }
+    assert set(PROXY_ANSWERS) > set(PROXY_REFUSALS)
+    for name, answer in PROXY_REFUSALS.items():
+        assert name.endswith(f"-{answer.status}")
+        assert "airbyte" not in answer.body.decode().lower()
+        assert b"is_success" not in answer.body
+        if answer.status < 400:
+            assert "Location" in answer.headers
 
 
 def test_a_life_is_written_as_it_is_read() -> None:
