@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from benchmarks.lag import TICK, LoopWatch
 from benchmarks.sides import VENDORS, Ticket, connect, make_trigger, trigger_class
+from benchmarks.trouble.relay import unresolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,14 +127,17 @@ def _run_cell(order: Mapping[str, Any], side: Side, results: int) -> None:
     guard = threading.Timer(order["until"] - time.time(), give_up)
     guard.daemon = True
     guard.start()
-    if order["floor"]:
+    if order["floor"] and side == "ours":
         hurry(order["floor"])
 
     connect(side, order["urls"])
     trigger = make_trigger(side, Ticket(**order["ticket"]), interval=order["interval"])
-    fare = asyncio.run(
-        run_trigger(trigger, loop_watch, quiet=order["due"] - time.time())
-    )
+    begins, ends = order.get("unresolved", (0.0, 0.0))
+    with unresolved(lambda: begins <= time.time() < ends):
+        fare = asyncio.run(
+            run_trigger(trigger, loop_watch, quiet=order["due"] - time.time())
+        )
+
     guard.cancel()
     tell(fare)
 
@@ -154,10 +158,13 @@ def main() -> None:
     os.write(chosen.results, b'{"ready": true}\n')
     for line in sys.stdin:
         if os.fork() == 0:
+            order = json.loads(line)
             try:
-                _run_cell(json.loads(line), chosen.side, chosen.results)
+                _run_cell(order, chosen.side, chosen.results)
             except Exception:  # noqa: BLE001 - it is told, and the process must end here
                 traceback.print_exc()
+                told = {"cell": order["cell"], "broken": traceback.format_exc()[-3000:]}
+                os.write(chosen.results, f"{json.dumps(told)}\n".encode())
             finally:
                 sys.stderr.flush()
                 os._exit(0)

@@ -53,7 +53,7 @@ class Fault:
         answers 200 with half a JSON document; ``empty`` answers 200 with no body;
         ``proxy`` answers what a proxy or gateway would, see ``answer``; ``date`` answers
         properly with a ``Date`` that is ``seconds`` off; ``clock`` answers as a server
-        whose clock is ``seconds`` off, in all that it shows and reads.
+        whose clock is ``seconds`` off; what happens meanwhile keeps that clock's time.
     :param method: HTTP method, or ``*`` for any.
     :param path: Shell pattern (``*``, ``?``) that the whole path must match.
     :param operation: Only requests of this kind: ``poll`` for one job, ``list``,

@@ -90,6 +90,20 @@ class JobView(NamedTuple):
     created: float
 
 
+@dataclass(slots=True)
+class _Step:
+    """The server's clock was off from ``begin`` to ``end``, both in real time."""
+
+    fault: Fault
+    begin: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        """By how much."""
+        return self.fault.seconds
+
+
 class VendorSimulator(ABC, Generic[Settings]):
     """One vendor's API as a function of the request and of the time.
 
@@ -116,8 +130,9 @@ class VendorSimulator(ABC, Generic[Settings]):
         self.lock = threading.RLock()
         self._seed = seed
         self._initial = settings
-        # By how much the server's clock is off for the request that is being answered.
-        self._off = 0.0
+        # When the server's clock was off, and by how much: what happened then bears that
+        # clock's time, and goes on to.
+        self._steps: list[_Step] = []
         self.record = Record()
         self.random = Random(seed)
         self.faults = FaultPlan(clock, self.random)
@@ -188,15 +203,26 @@ class VendorSimulator(ABC, Generic[Settings]):
 
     def shown(self, at: float) -> float:
         """Return a time as the server's clock has it."""
-        return at + self.settings.skew + self._off
+        off = sum(step.seconds for step in self._steps if step.begin <= at <= step.end)
+        return at + self.settings.skew + off
 
     def meant(self, at: float) -> float:
         """Return the real time of an instant that a client names in server time."""
-        return at - self.settings.skew - self._off
+        off = self.shown(self.now()) - self.noted()
+        return at - self.settings.skew - off
 
     def noted(self) -> float:
         """Return the time for the record: the server's clock, whatever a fault does."""
         return self.now() + self.settings.skew
+
+    def _note_step(self, fault: Fault) -> None:
+        """Note that the server's clock is off now, and has been since it was first."""
+        now = self.now()
+        for step in self._steps:
+            if step.fault is fault:
+                step.end = now
+                return
+        self._steps.append(_Step(fault, now, now))
 
     # Requests
 
@@ -208,7 +234,8 @@ class VendorSimulator(ABC, Generic[Settings]):
             route, names = self._find(request)
             label = route.label if route else f"{request.method} {_UNKNOWN_PATH}"
             fault = self.faults.pick(request, route.operation if route else None)
-            self._off = fault.seconds if fault and fault.kind == "clock" else 0.0
+            if fault is not None and fault.kind == "clock":
+                self._note_step(fault)
             proper = None
             if fault is None or fault.needs_answer:
                 proper = self._proper(request, route, names)
@@ -219,7 +246,6 @@ class VendorSimulator(ABC, Generic[Settings]):
             if fault is None or fault.by_vendor:
                 reply = self.decorate(reply)
             date = {"Date": http_date(self.shown(self.now()))}
-            self._off = 0.0
             reply = replace(reply, headers={**date, **reply.headers})
             if fault is not None and fault.kind == "date":
                 wrong = {"Date": http_date(self.shown(self.now()) + fault.seconds)}
@@ -273,6 +299,7 @@ class VendorSimulator(ABC, Generic[Settings]):
             self.random.seed(self._seed)
             self.faults.clear()
             self.quirks = ListQuirks()
+            self._steps.clear()
             self.record.clear()
             self.clear()
 

@@ -18,7 +18,9 @@ pytestmark = [pytest.mark.runner, pytest.mark.timeout(60)]
 def test_our_triggers_survive_a_few_faults(tmp_path: Path) -> None:
     chosen = ["--only", "503", "--only", "token"]
 
-    code = faults.main(["--ours", "--hurry", *chosen, "--out", str(tmp_path)])
+    part = ["--part", "faults", "--ours", "--hurry"]
+
+    code = faults.main([*part, *chosen, "--out", str(tmp_path)])
 
     told = json.loads((tmp_path / "faults.json").read_text())["results"]
     assert code == 0
@@ -26,6 +28,30 @@ def test_our_triggers_survive_a_few_faults(tmp_path: Path) -> None:
     assert {each["verdict"] for each in told} == {"survived"}
     assert all(each["requests_hit"] for each in told if each["fault"] != "token")
     assert "one answer 503" in (tmp_path / "faults.md").read_text()
+
+
+def test_a_network_that_fails_is_survived_in_virtual_time(tmp_path: Path) -> None:
+    chosen = [f"--only={name}" for name in ("unresolved", "refused", "tls")]
+
+    code = faults.main(["--part", "long", *chosen, "--out", str(tmp_path)])
+
+    told = json.loads((tmp_path / "faults.json").read_text())["results"]
+    assert code == 0
+    assert len(told) == 9
+    # The end of the job is known when the network is back, ten minutes after it failed.
+    assert all(590 < each["late_s"] < 630 for each in told)
+
+
+def test_a_revoked_key_ends_the_wait_in_virtual_time(tmp_path: Path) -> None:
+    chosen = ["--part", "ends", "--only", "revoked", "--vendor", "dbt_cloud"]
+
+    code = faults.main([*chosen, "--out", str(tmp_path)])
+
+    (told,) = json.loads((tmp_path / "faults.json").read_text())["ends"]
+    assert code == 0
+    assert 0 < told["after"] < 3600
+    assert told["requests"] > 0
+    assert "credentials" in told["message"]
 
 
 @pytest.mark.parametrize(

@@ -177,16 +177,28 @@ def test_a_servers_clock_is_stepped_for_a_while(
     assert started.at == before
 
 
-def test_what_a_stepped_clock_shows_is_shifted_and_back_again(clock: Clock) -> None:
+def test_what_happens_while_the_clock_is_wrong_bears_its_time_for_good(
+    clock: Clock,
+) -> None:
     airbyte = AirbyteSimulator(clock=clock)
-    job = airbyte.add_job(airbyte.add_connection(), "running")
     headers = {"Authorization": "Bearer simulator-token"}
-    request = SimRequest.to("GET", f"/v1/jobs/{job}", headers=headers)
-    right = airbyte.respond(request).json()["startTime"]
-    airbyte.faults.add(Fault(kind="clock", seconds=3600))
-    shifted = airbyte.respond(request).json()["startTime"]
-    assert (right, shifted) == ("2026-03-25T01:30Z", "2026-03-25T02:30Z")
-    assert airbyte.respond(request).json()["startTime"] == right
+
+    def starts(*jobs: int) -> list[str]:
+        paths = (f"/v1/jobs/{job}" for job in jobs)
+        asked = (SimRequest.to("GET", path, headers=headers) for path in paths)
+        return [airbyte.respond(each).json()["startTime"] for each in asked]
+
+    before = airbyte.add_job(airbyte.add_connection(), "running")
+    clock.advance(60)
+    airbyte.faults.add(Fault(kind="clock", seconds=3600, times=None, lasts=60))
+    during = airbyte.add_job(airbyte.add_connection(), "running")
+    right, wrong = "2026-03-25T01:30Z", "2026-03-25T02:31Z"
+    assert starts(before, during) == [right, wrong]
+    clock.advance(60)
+    assert starts(before, during) == [right, wrong]
+    clock.advance(60)
+    after = airbyte.add_job(airbyte.add_connection(), "running")
+    assert starts(after) == ["2026-03-25T01:33Z"]
 
 
 def test_the_documentation_names_every_answer() -> None:

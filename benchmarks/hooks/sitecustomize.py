@@ -1,0 +1,87 @@
+"""What the benchmarks change in the Python of the Airflow that they start.
+
+A folder on ``PYTHONPATH`` that the benchmarks' own launcher puts there, for the processes
+that it starts and for no others. Nothing happens without its variables.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+UNRESOLVED = "ASYNC_TRIGGERS_BENCHMARK_UNRESOLVED"
+"""The variable that holds a domain no name of which resolves, whatever DNS there is."""
+CLOCK = "ASYNC_TRIGGERS_BENCHMARK_CLOCK"
+"""The variable that names a file with the seconds by which the wall clock is off."""
+
+
+def leave_unresolved(domain: str) -> None:
+    """Have the names of a domain not resolve, as a name server says it that knows."""
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name is not None and name.endswith(domain):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        return resolve(host, *arguments, **options)
+
+    socket.getaddrinfo = getaddrinfo
+
+
+def step_clock(file: Path) -> None:
+    """Have the wall clock of this process be off by what the file says, as it changes.
+
+    All wall clocks of Python are off, those of ``datetime`` as well; the monotonic clock
+    goes on as it is, as it does when the clock of a machine is set.
+    """
+    # Not wanted by who steps no clock.
+    import time_machine  # noqa: PLC0415
+
+    travels: list[time_machine.travel] = []
+    known = [0.0]
+
+    def read() -> float:
+        # Where it is being written, or not there yet, the clock stays as it is.
+        with suppress(OSError, ValueError):
+            return float(file.read_text())
+
+        return known[0]
+
+    def step() -> None:
+        off = read()
+        if off == known[0]:
+            return
+
+        while travels:
+            travels.pop().stop()
+
+        known[0] = off
+        if off:
+            travels.append(time_machine.travel(time.time() + off, tick=True))
+            travels[0].start()
+
+    def follow() -> None:
+        pause = threading.Event()
+        while not pause.wait(0.5):
+            step()
+
+    def begin() -> None:
+        threading.Thread(target=follow, name="clock", daemon=True).start()
+
+    step()
+    begin()
+    # A fork has no threads, and Airflow's triggerer runs its triggers in one.
+    os.register_at_fork(after_in_child=begin)
+
+
+if os.environ.get(UNRESOLVED):
+    leave_unresolved(os.environ[UNRESOLVED])
+
+if os.environ.get(CLOCK):
+    step_clock(Path(os.environ[CLOCK]))

@@ -1,0 +1,1 @@
+"""One kind of trouble at a time: what it is, where it is made, what is told of it."""
