@@ -5,14 +5,21 @@ Blocking and meant for scripts and tests, never for code that runs inside Airflo
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.error import HTTPError
-from urllib.parse import quote, urlencode
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.parse import quote
+
+import httpx
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_when_event_set,
+    wait_random_exponential,
+)
+from tenacity.nap import sleep_using_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +30,9 @@ FINISHED = frozenset({"success", "failed", "skipped", "upstream_failed", "remove
 T = TypeVar("T")
 
 _SERVER_ERROR = 500
+_READ_TRIES = 4
+_CHANGE_TIMEOUT = 120.0
+"""Seconds for a change, which is not made again where no answer comes."""
 _DATABASE_TRIES = 5
 _DATABASE_PAUSE = 1.0
 
@@ -83,7 +93,8 @@ class AirflowApi:
     """A client of one Airflow whose users are all admins (the simple auth manager).
 
     ``interrupted`` ends every wait with `KeyboardInterrupt` once it is set. ``watch``
-    is called at each step of a wait; what it raises ends the wait.
+    is called at each step of a wait; what it raises ends the wait. A read that has no
+    answer after ``patience`` seconds is tried again: a busy machine may be slow.
     """
 
     def __init__(
@@ -92,10 +103,16 @@ class AirflowApi:
         *,
         interrupted: threading.Event | None = None,
         watch: Callable[[], None] | None = None,
+        patience: float = 30.0,
     ) -> None:
         self.url = url.rstrip("/")
-        # The environment's proxies are for other hosts than this one.
-        self._opener = build_opener(ProxyHandler({}))
+        self._client = httpx.Client(
+            # The environment's proxies are for other hosts than this one.
+            trust_env=False,
+            timeout=patience,
+            # The server may be killed at any time, and another answer in its place.
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
         self._token: str | None = None
         self._interrupted = interrupted or threading.Event()
         self._watch = watch
@@ -116,7 +133,7 @@ class AirflowApi:
             self._token = str(self._send("GET", "/auth/token", None)["access_token"])
         target = f"/api/v2{path}"
         if query:
-            target += "?" + urlencode(query, doseq=True)
+            target += f"?{httpx.QueryParams(dict(query))}"  # type: ignore[arg-type]
         for _ in range(_DATABASE_TRIES):
             try:
                 return self._send(method, target, body)
@@ -130,22 +147,52 @@ class AirflowApi:
         return self._send(method, target, body)
 
     def _send(self, method: str, target: str, body: object | None) -> Any:
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers = {"Accept": "application/json"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
-        data = None if body is None else json.dumps(body).encode()
-        request = Request(  # noqa: S310 - the address is our own, http on loopback
-            self.url + target, data=data, headers=headers, method=method
+        request = self._client.build_request(
+            method,
+            self.url + target,
+            headers=headers,
+            json=body,
+            timeout=httpx.USE_CLIENT_DEFAULT if method == "GET" else _CHANGE_TIMEOUT,
         )
         try:
-            with self._opener.open(request, timeout=30) as response:
-                content = response.read()
-        except HTTPError as error:
-            with error:
-                said = error.read().decode(errors="replace")
-            message = f"{method} {target}: {error.code} {said[:1000]}"
-            raise AirflowApiError(error.code, message) from None
-        return json.loads(content) if content else None
+            response = self._read(request) if method == "GET" else self._once(request)
+        except httpx.TimeoutException as error:
+            raise TimeoutError(f"{method} {target}: no answer ({error})") from error
+        except httpx.TransportError as error:
+            raise ConnectionError(f"{method} {target}: {error}") from error
+        if response.is_error:
+            said = response.text[:1000]
+            message = f"{method} {target}: {response.status_code} {said}"
+            raise AirflowApiError(response.status_code, message)
+        return response.json() if response.content else None
+
+    def _once(self, request: httpx.Request) -> httpx.Response:
+        return self._client.send(request)
+
+    def _read(self, request: httpx.Request) -> httpx.Response:
+        """Send a request that changes nothing, again where its answer does not come.
+
+        Not where nobody listens: what waits for that has a deadline of its own.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception_type(
+                (
+                    httpx.ReadTimeout,
+                    httpx.ConnectTimeout,
+                    httpx.ReadError,
+                    httpx.RemoteProtocolError,
+                )
+            ),
+            wait=wait_random_exponential(multiplier=0.5, max=5.0),
+            stop=stop_after_attempt(_READ_TRIES)
+            | stop_when_event_set(self._interrupted),
+            sleep=sleep_using_event(self._interrupted),
+            reraise=True,
+        )
+        return retrying(self._once, request)
 
     def health(self) -> dict[str, str | None]:
         """Return each component's health as Airflow tells it, ``healthy`` if so."""

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import secrets
+import select
 import signal
 import socket
 import sqlite3
@@ -36,6 +37,8 @@ _PROCESSES = Path("/proc")
 _SIGN_OF_LIFE = 60.0
 """Seconds for which a scheduler may show no sign of life; its start takes up to thirty."""
 _PROBE_EVERY = 5.0
+_KILLED = 30.0
+"""Seconds in which a process that was killed ends, however busy the machine is."""
 _WORKER = "airflow worker --"
 """How Airflow calls the processes of an executor and those of its tasks."""
 _HEALTHY_COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
@@ -346,12 +349,11 @@ class Deployment:
             supervisor = _parent(pid)
             if not _title(supervisor).startswith(_WORKER):
                 # Its supervisor is dead already, and some other process its parent.
-                os.kill(pid, signal.SIGKILL)
+                _kill(pid)
                 return True
             os.kill(supervisor, signal.SIGSTOP)
             if _still_has(supervisor, pid):
-                os.kill(pid, signal.SIGKILL)
-                os.kill(supervisor, signal.SIGKILL)
+                _kill(pid, supervisor)
                 return True
             os.kill(supervisor, signal.SIGCONT)
         return False
@@ -656,6 +658,21 @@ def _session(pid: int) -> set[int]:
             if int(_status(process)[3]) == pid:
                 found.add(int(process.name))
     return found
+
+
+def _kill(*pids: int) -> None:
+    """Kill processes, and wait until they have ended: a signal only says that they will.
+
+    One that a busy machine does not let run goes on to be seen as if it lived.
+    """
+    with contextlib.ExitStack() as opened:
+        handles = [os.pidfd_open(pid) for pid in pids]
+        for handle in handles:
+            opened.callback(os.close, handle)
+        for handle in handles:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        for handle in handles:
+            select.select([handle], [], [], _KILLED)
 
 
 def _still_has(supervisor: int, pid: int) -> bool:

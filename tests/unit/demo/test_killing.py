@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -117,6 +119,26 @@ def test_both_are_killed(deployment: Deployment, start: Callable[..., Worker]) -
     deployment.kill_task(TI)
 
     assert worker.process.wait() == -9
+    assert deployment.task_process(TI) is None
+
+
+def test_both_have_ended_when_they_count_as_killed(
+    deployment: Deployment,
+    start: Callable[..., Worker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = start()
+    kill = signal.pidfd_send_signal
+    # On a busy machine a process goes on for a while after it was killed.
+    monkeypatch.setattr(
+        signal,
+        "pidfd_send_signal",
+        lambda *given: threading.Timer(0.3, kill, given).start(),
+    )
+
+    deployment.kill_task(TI)
+
+    assert worker.process.poll() == -9
     assert deployment.task_process(TI) is None
 
 
