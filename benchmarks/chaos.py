@@ -25,7 +25,7 @@ from rich.table import Table
 from async_triggers.demo.deployment import Deployment
 from async_triggers.simulator import SimulatorThread
 from benchmarks.campaign.plan import VENDORS, Plan, make_plan
-from benchmarks.campaign.play import DAGS, TRIGGERERS, Campaign, config
+from benchmarks.campaign.play import DAGS, TRIGGERERS, Campaign, clock_env, config
 from benchmarks.campaign.report import markdown
 from benchmarks.campaign.verdict import SINS, Finding, Told, delays, judge, table
 from benchmarks.machine import machine
@@ -64,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
             dags=[DAGS],
             database=postgres.create_database("airflow"),
             config=config(),
+            part_env=clock_env(home),
             parallelism=options.parallelism,
             triggerers=TRIGGERERS,
             respawn=True,

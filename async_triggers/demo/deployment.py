@@ -111,7 +111,8 @@ class Deployment:
     ``dags`` are folders of DAG files. ``database`` is an SQLAlchemy URL; by default an
     SQLite file in the home. ``connections`` reach every process as environment
     variables: a URI, or a mapping of the fields of a connection. ``env`` are further
-    variables, ``config`` further settings by section and option. ``parallelism`` is the
+    variables, ``config`` further settings by section and option. ``part_env`` are variables
+    of single components by their names, such as ``triggerer-0``. ``parallelism`` is the
     number of worker slots. ``template`` is where a migrated SQLite database is kept, so
     that the next deployment need not migrate one. ``say`` hears what is being done.
 
@@ -131,6 +132,7 @@ class Deployment:
         database: str | None = None,
         connections: Mapping[str, str | Mapping[str, object]] | None = None,
         env: Mapping[str, str] | None = None,
+        part_env: Mapping[str, Mapping[str, str]] | None = None,
         config: Mapping[str, Mapping[str, str]] | None = None,
         parallelism: int = 4,
         triggerers: int = 1,
@@ -148,6 +150,7 @@ class Deployment:
         self._template = template
         self._triggerers_wanted = triggerers
         self._extra_config = config or {}
+        self._part_env = part_env or {}
         self._components: dict[str, Component] = {}
         self._replaced: list[Component] = []
         self._starting = threading.RLock()
@@ -524,7 +527,7 @@ class Deployment:
         self._logs.append(output)
         process = subprocess.Popen(
             [self._python, "-m", "airflow", *arguments],
-            env=self.env,
+            env={**self.env, **self._part_env.get(name, {})},
             cwd=self.home,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Literal
 
+from async_triggers.simulator.proxies import PROXY_REFUSALS
+
 Vendor = Literal["airbyte", "fivetran", "dbt_cloud"]
 VENDORS: Final[tuple[Vendor, ...]] = ("airbyte", "fivetran", "dbt_cloud")
 
@@ -28,6 +30,7 @@ Blow = Literal[
     "kill -9 the scheduler",
     "kill -9 a worker",
     "restart PostgreSQL",
+    "step a triggerer's clock",
 ]
 BLOWS: Final[tuple[Blow, ...]] = (
     "kill -9 a triggerer",
@@ -35,8 +38,15 @@ BLOWS: Final[tuple[Blow, ...]] = (
     "freeze a triggerer",
     "restart PostgreSQL",
     "drain a triggerer",
+    "step a triggerer's clock",
     "kill -9 the scheduler",
 )
+STEPS: Final = (-1800.0, -60.0, 60.0, 900.0)
+"""Seconds by which the wall clock of a triggerer's triggers is stepped.
+
+Ahead by less than the shortest timeout that a task has by default, which is an hour: who
+is shown a later time than that must think that it has passed.
+"""
 
 _WORDS: Final[dict[Vendor, tuple[str, str, str, str]]] = {
     "airbyte": ("running", "succeeded", "failed", "cancelled"),
@@ -92,7 +102,7 @@ class Trouble:
     """The simulator misbehaves from ``at`` on for ``lasts`` seconds.
 
     ``fault`` are fields of the simulator's ``Fault``, ``quirks`` of its ``ListQuirks``;
-    ``what`` says it in words. With neither, all access tokens end at that moment.
+    ``what`` says it in words. With ``expires``, all access tokens end at that moment.
     """
 
     at: float
@@ -101,15 +111,20 @@ class Trouble:
     what: str
     fault: dict[str, Any] | None = None
     quirks: dict[str, Any] | None = None
+    expires: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedBlow:
-    """A process is hit at ``at``; ``seconds`` is how long it stays frozen or away."""
+    """A process is hit at ``at``; ``seconds`` is how long it stays frozen or away.
+
+    ``off`` is by how many seconds a clock is stepped for so long.
+    """
 
     at: float
     blow: Blow
     seconds: float
+    off: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +218,9 @@ _FILTERS: Final[dict[Vendor, tuple[str, ...]]] = {
 }
 
 
+_REFUSALS: Final = tuple(sorted(PROXY_REFUSALS))
+
+
 def _troubles(random: Random, seconds: float, vendor: Vendor) -> Iterator[Trouble]:
     """One trouble after another, now and then overlapping, with quiet in between."""
     at = random.uniform(2, 10)
@@ -223,6 +241,11 @@ def _troubles(random: Random, seconds: float, vendor: Vendor) -> Iterator[Troubl
                     {"kind": "reset", "times": None},
                     {"kind": "status", "status": 503, "times": None},
                     {"kind": "hang", "times": None},
+                    {
+                        "kind": "proxy",
+                        "answer": random.choice(_REFUSALS),
+                        "times": None,
+                    },
                 )
             ),
         )
@@ -262,11 +285,11 @@ def _trouble(random: Random, vendor: Vendor, at: float, lasts: float) -> Trouble
     )
     drawn = random.random()
     moment: dict[str, Any] = {"at": at, "lasts": lasts, "vendor": vendor}
-    if drawn < 0.55:
+    if drawn < 0.35:
         fault = {**plain, "times": None, "rate": rate}
         shown = " ".join(str(value) for value in plain.values())
         return Trouble(what=f"{shown} at {rate:.0%}", fault=fault, **moment)
-    if drawn < 0.7:
+    if drawn < 0.5:
         # The vendor does what it was asked, and the answer is lost.
         fault = {
             **lost,
@@ -276,10 +299,55 @@ def _trouble(random: Random, vendor: Vendor, at: float, lasts: float) -> Trouble
             "takes_effect": True,
         }
         return Trouble(what=f"starts unanswered at {rate:.0%}", fault=fault, **moment)
-    if drawn < 0.93 or vendor != "airbyte":
+    if drawn < 0.65:
         shown = " ".join(f"{name} {value}" for name, value in quirks.items())
         return Trouble(what=f"lists: {shown}", quirks=quirks, **moment)
-    return Trouble(what="tokens expire", **moment)
+    if drawn < 0.9:
+        return _proxy(random, rate, moment)
+    if drawn < 0.96 or vendor != "airbyte":
+        return _clock(random, rate, moment)
+    return Trouble(what="tokens expire", expires=True, **moment)
+
+
+def _proxy(random: Random, rate: float, moment: dict[str, Any]) -> Trouble:
+    """Something in between answers, for one operation or for all of them."""
+    answer = random.choice(_REFUSALS)
+    operations = [None, "poll", "list", "start", "cancel"]
+    if moment["vendor"] == "airbyte":
+        operations.append("token")
+    operation = random.choice(operations)
+    # It may also spoil the answer of a vendor that has done what it was asked.
+    acted = operation in {"start", "cancel"} and random.random() < 0.5
+    fault = {
+        "kind": "proxy",
+        "answer": answer,
+        "operation": operation,
+        "takes_effect": acted,
+        "times": None,
+        "rate": rate,
+    }
+    shown = f"proxy {operation or 'all'}{' after it' if acted else ''}"
+    return Trouble(
+        what=f"{shown} at {rate:.0%} {answer}",
+        fault=fault,
+        # With good tokens nobody would ask for one.
+        expires=operation == "token",
+        **moment,
+    )
+
+
+def _clock(random: Random, rate: float, moment: dict[str, Any]) -> Trouble:
+    """The server's clock is stepped, or some answers bear a wrong date.
+
+    Not Fivetran's clock: its API says by times alone whether and how a sync has ended, so
+    what has ended under a wrong clock cannot be known from it.
+    """
+    off = random.choice((-3600.0, -90.0, 90.0, 3600.0))
+    if moment["vendor"] == "fivetran" or random.random() < 0.5:
+        fault = {"kind": "date", "seconds": off, "times": None, "rate": rate}
+        return Trouble(what=f"wrong date at {rate:.0%} {off:+g}", fault=fault, **moment)
+    fault = {"kind": "clock", "seconds": off, "times": None}
+    return Trouble(what=f"clock stepped at {off:+g}", fault=fault, **moment)
 
 
 def _blows(random: Random, seconds: float) -> Iterator[PlannedBlow]:
@@ -293,7 +361,9 @@ def _blows(random: Random, seconds: float) -> Iterator[PlannedBlow]:
                 return
             away = {
                 "freeze a triggerer": random.uniform(25, 50),
+                "step a triggerer's clock": random.uniform(15, 50),
                 "restart PostgreSQL": random.uniform(0.5, 6),
             }.get(blow, random.uniform(0, 8))
-            yield PlannedBlow(at=at, blow=blow, seconds=min(away, seconds / 3))
+            off = random.choice(STEPS) if blow == "step a triggerer's clock" else 0.0
+            yield PlannedBlow(at=at, blow=blow, seconds=min(away, seconds / 3), off=off)
             at += random.uniform(longest / 3, longest)

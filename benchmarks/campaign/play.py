@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from tests.stack.postgres import PostgresServer
 
 DAGS: Final = Path(__file__).parents[1] / "dags" / "chaos"
+HOOKS: Final = Path(__file__).parents[1] / "hooks"
 TRIGGERERS: Final = 2
 _HEALTH_THRESHOLD: Final = 20
 """Seconds without a heartbeat after which a triggerer's work goes to another."""
@@ -41,6 +44,8 @@ _SETTLED: Final = 120.0
 """Seconds in which Airflow tells a triggerer of what a user did, and it acts on it."""
 _UNSEEN: Final = 10.0
 """Seconds allowed for that where nothing comes of it that could be seen."""
+_STEPPED: Final = 60.0
+"""Seconds in which a clock that is set right may be delayed, by users or blows."""
 _PAUSES: Final = {"airbyte": 120.0, "fivetran": 300.0, "dbt_cloud": 300.0}
 """Seconds for which a 429 without a time pauses an account, as each vendor documents."""
 _FINAL: Final = frozenset({"success", "failed", "skipped", "upstream_failed"})
@@ -82,6 +87,37 @@ class Task:
     wished_at: float | None = None
 
 
+def _keeps_from_cancelling(fault: Mapping[str, Any]) -> bool:
+    """Whether a fault that hits most requests lasts for longer than a cancel is tried.
+
+    A proxy that answers cancels alone is there to be met by them.
+    """
+    kind, operation = fault["kind"], fault.get("operation")
+    return kind not in {"date", "clock"} and operation in {None, "token"}
+
+
+def clock_env(home: Path) -> dict[str, dict[str, str]]:
+    """Return what each triggerer needs so that the clock of its triggers can be stepped.
+
+    Raises `RuntimeError` where that is not possible.
+    """
+    if find_spec("time_machine") is None:
+        raise RuntimeError("time-machine is missing; install the group 'test'")
+    path = os.pathsep.join([str(HOOKS), os.environ.get("PYTHONPATH", "")])
+    return {
+        f"triggerer-{index}": {
+            "PYTHONPATH": path,
+            "ASYNC_TRIGGERS_BENCHMARK_CLOCK": str(clock_file(home, index)),
+        }
+        for index in range(TRIGGERERS)
+    }
+
+
+def clock_file(home: Path, index: int) -> Path:
+    """Return the file that says by how much a triggerer's clock is off."""
+    return home.resolve() / f"clock-{index}"
+
+
 def config() -> dict[str, dict[str, str]]:
     """Return Airflow's settings of a campaign, beyond those of any deployment."""
     return {
@@ -113,6 +149,8 @@ class Campaign:
     _calm: threading.Event = field(default_factory=threading.Event)
     _striking: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
+    # When clocks of triggers were ahead and by how much: beginning, end, seconds.
+    _ahead: list[tuple[float, float, float]] = field(default_factory=list)
     _began: float = 0.0
     _told_at: float = -math.inf
 
@@ -362,16 +400,16 @@ class Campaign:
             self._note_absence(trouble)
         elif trouble.quirks is not None:
             vendor.quirks = ListQuirks(**trouble.quirks)
-        else:
+        if trouble.expires:
             vendor.expire_tokens()
 
     def _note_absence(self, trouble: Trouble) -> None:
         """Note until when the vendor cannot be asked to stop a job."""
         fault = trouble.fault or {}
         after = trouble.lasts
-        if fault.get("status") == 429:
+        if fault.get("status") == 429 or str(fault.get("answer")).endswith("-429"):
             after += fault.get("retry_after") or _PAUSES[trouble.vendor]
-        elif fault.get("rate", 1.0) < 0.5:
+        elif fault.get("rate", 1.0) < 0.5 or not _keeps_from_cancelling(fault):
             return
         until = time.monotonic() + after
         self._away_until[trouble.vendor] = max(until, self._away_until[trouble.vendor])
@@ -383,6 +421,8 @@ class Campaign:
             vendor.quirks = ListQuirks()
         for index in sorted(self._frozen):
             self._thaw(index)
+        for index in range(TRIGGERERS):
+            clock_file(self.deployment.home, index).write_text("0")
 
     # Blows ------------------------------------------------------------------------
 
@@ -409,6 +449,10 @@ class Campaign:
                         each[1]()
                     else:
                         blow = blows.pop(0)
+                        if "triggerer" in blow.blow and not self._triggerers_there():
+                            # Those that were hit last are not back yet.
+                            blows.insert(0, replace(blow, at=self.now + _LOOK))
+                            continue
                         after = self._hit(blow)
                         if after is not None:
                             undo.append((self.now + blow.seconds, after))
@@ -429,6 +473,10 @@ class Campaign:
                 self._frozen.add(index)
                 self.deployment.kill_triggerer(index, signal.SIGSTOP)
                 return lambda: self._thaw(index)
+            case "step a triggerer's clock":
+                index = self._a_triggerer()
+                self._step(index, blow)
+                return lambda: self._right(index)
             case "kill -9 the scheduler":
                 self.deployment.kill_scheduler()
             case "kill -9 a worker":
@@ -437,14 +485,33 @@ class Campaign:
                 self.postgres.restart(down=blow.seconds)
         return None
 
-    def _a_triggerer(self) -> int:
-        """Return one that runs, each in its turn."""
-        running = [
+    def _triggerers_there(self) -> list[int]:
+        """Return those that run."""
+        return [
             index
             for index, each in enumerate(self.deployment.triggerers)
             if each.alive and index not in self._frozen
         ]
+
+    def _a_triggerer(self) -> int:
+        """Return one that runs, each in its turn."""
+        running = self._triggerers_there()
         return running[sum(self.hits.values()) % len(running)]
+
+    def _step(self, index: int, blow: PlannedBlow) -> None:
+        clock_file(self.deployment.home, index).write_text(str(blow.off))
+        self.say(f"the clock of triggerer {index} is off by {blow.off:+g} s")
+        if blow.off > 0:
+            now = time.time()
+            self._ahead.append((now, now + blow.seconds + _STEPPED, blow.off))
+
+    def _right(self, index: int) -> None:
+        clock_file(self.deployment.home, index).write_text("0")
+        self.say(f"the clock of triggerer {index} is right again")
+
+    def _most_ahead(self, begun: float) -> float:
+        """Return by how much a clock was ahead at most, from some time on."""
+        return max((off for _, end, off in self._ahead if end >= begun), default=0.0)
 
     def _thaw(self, index: int) -> None:
         self._frozen.discard(index)
@@ -512,6 +579,7 @@ class Campaign:
                 attempts=task.attempts,
                 ended=task.ended,
                 wished_at=task.wished_at,
+                ahead=self._most_ahead(task.begun),
                 jobs=tuple(seen[job.vendor].get(job.target, ())),
             )
             for job in self.plan.jobs

@@ -40,7 +40,8 @@ class Told:
 
     ``begun`` is when its run was asked for. ``state`` is that of the task, None where
     there is none. ``wished_at`` is when the user did what was planned, None if that
-    moment never came.
+    moment never came. ``ahead`` is by how many seconds the clock of a triggerer was ahead
+    at most since then: a timeout comes as much sooner there.
     """
 
     plan: PlannedJob
@@ -50,6 +51,7 @@ class Told:
     ended: float | None
     wished_at: float | None
     jobs: tuple[SeenJob, ...]
+    ahead: float = 0.0
 
 
 Sin = Literal[
@@ -151,7 +153,8 @@ def _unwanted(told: Told) -> Iterator[str]:
         by_user = wished is not None and ended >= wished - _SLACK
         lived = ended - job.created
         # The time runs from the task's start; an outage may leave its job little of it.
-        by_timeout = plan.kind == "timeout" and ended >= told.begun + TIMEOUT
+        due = told.begun + TIMEOUT - told.ahead
+        by_timeout = plan.kind == "timeout" and ended >= due
         if plan.vendor == "fivetran" or plan.kind == "sensor":
             yield f"job {job.job_id} was stopped, which nothing may do"
         elif not (by_user or by_timeout):

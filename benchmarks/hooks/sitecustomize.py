@@ -17,7 +17,7 @@ from typing import Any
 UNRESOLVED = "ASYNC_TRIGGERS_BENCHMARK_UNRESOLVED"
 """The variable that holds a domain no name of which resolves, whatever DNS there is."""
 CLOCK = "ASYNC_TRIGGERS_BENCHMARK_CLOCK"
-"""The variable that names a file with the seconds by which the wall clock is off."""
+"""The variable that names a file with the seconds by which the clock of forks is off."""
 
 
 def leave_unresolved(domain: str) -> None:
@@ -35,7 +35,11 @@ def leave_unresolved(domain: str) -> None:
 
 
 def step_clock(file: Path) -> None:
-    """Have the wall clock of this process be off by what the file says, as it changes.
+    """Have the wall clock be off by what the file says, as it changes.
+
+    Not the clock of this process, but those of the processes that it forks: Airflow's
+    triggerer runs its triggers in one. If its own clock were wrong, Airflow would take it
+    for dead, by its heartbeats, and this is not what is tried.
 
     All wall clocks of Python are off, those of ``datetime`` as well; the monotonic clock
     goes on as it is, as it does when the clock of a machine is set.
@@ -43,40 +47,27 @@ def step_clock(file: Path) -> None:
     # Not wanted by who steps no clock.
     import time_machine  # noqa: PLC0415
 
-    travels: list[time_machine.travel] = []
-    known = [0.0]
-
-    def read() -> float:
-        # Where it is being written, or not there yet, the clock stays as it is.
-        with suppress(OSError, ValueError):
-            return float(file.read_text())
-
-        return known[0]
-
-    def step() -> None:
-        off = read()
-        if off == known[0]:
-            return
-
-        while travels:
-            travels.pop().stop()
-
-        known[0] = off
-        if off:
-            travels.append(time_machine.travel(time.time() + off, tick=True))
-            travels[0].start()
-
     def follow() -> None:
-        pause = threading.Event()
+        pause, travels, off = threading.Event(), list[time_machine.travel](), 0.0
         while not pause.wait(0.5):
-            step()
+            before = off
+            # Where it is being written, or not there yet, the clock stays as it is.
+            with suppress(OSError, ValueError):
+                off = float(file.read_text())
+
+            if off == before:
+                continue
+
+            while travels:
+                travels.pop().stop()
+
+            if off:
+                travels.append(time_machine.travel(time.time() + off, tick=True))
+                travels[0].start()
 
     def begin() -> None:
         threading.Thread(target=follow, name="clock", daemon=True).start()
 
-    step()
-    begin()
-    # A fork has no threads, and Airflow's triggerer runs its triggers in one.
     os.register_at_fork(after_in_child=begin)
 
 

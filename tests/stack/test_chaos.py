@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# Every blow, many kinds of jobs, and none of what takes minutes to settle: a 429 without a
-# time, or a sync of Fivetran's that is cancelled there.
-SEED = 24
+# Every blow, many kinds of jobs, proxies that answer in between and wrong clocks, and none
+# of what takes minutes to settle: a 429 without a time, or a sync of Fivetran's that is
+# cancelled there.
+SEED = 217
 
 
 @pytest.mark.postgres
@@ -42,4 +43,4 @@ def test_nothing_is_lost_and_nothing_starts_twice(
     assert f"| {SEED} | 1 | 18 |" in (tmp_path / "out" / "chaos.md").read_text()
     # It was no calm minute.
     assert sum(seen["hits"].get(blow, 0) for blow in BLOWS) >= len(BLOWS) - 1
-    assert any(seen["faults"][vendor] for vendor in VENDORS)
+    assert any(seen["faults"][vendor].get("proxy") for vendor in VENDORS)

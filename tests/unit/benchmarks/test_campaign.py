@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -10,13 +15,16 @@ from async_triggers.simulator.faults import Fault, ListQuirks
 from async_triggers.simulator.lives import Life
 from benchmarks.campaign.plan import (
     BLOWS,
+    STEPS,
     VENDORS,
     Kind,
+    PlannedBlow,
     PlannedJob,
     Vendor,
     Wish,
     make_plan,
 )
+from benchmarks.campaign.play import Campaign, clock_env, clock_file
 from benchmarks.campaign.verdict import (
     SINS,
     SeenJob,
@@ -27,6 +35,9 @@ from benchmarks.campaign.verdict import (
     judge,
     table,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 START = 1_000_000.0
 
@@ -91,6 +102,8 @@ CANCELLED = job(1, state="cancelled", cancels=1)
         told(job(), job(2, begins=12, ends=18), wish="clear", wished=9),
         told(replace(CANCELLED, ended=START + 26), job(2, begins=27, ends=30), kind="timeout"),
         told(job(ends=None, state="running"), state="failed", vendor="fivetran", wish="fail the run", wished=9),
+        # Its timeout passed sooner where the triggerer's clock was ahead.
+        replace(told(CANCELLED, job(2, begins=12, ends=18), kind="timeout"), ahead=60.0),
     ],
 )  # fmt: skip
 def test_what_must_be_is_no_finding(fine: Told) -> None:
@@ -169,7 +182,113 @@ def test_a_plan_can_be_carried_out(seed: int) -> None:
             ListQuirks.from_dict(trouble.quirks)
 
 
+def test_what_stands_in_between_and_clocks_go_wrong_everywhere() -> None:
+    plans = [make_plan(seed, minutes=10, jobs_per_minute=15) for seed in range(8)]
+    faults = {vendor: list[dict[str, Any]]() for vendor in VENDORS}
+    for plan in plans:
+        for trouble in plan.troubles:
+            faults[trouble.vendor].append(trouble.fault or {})
+            # A token endpoint that is away is noticed by who has no token any more.
+            is_token = (trouble.fault or {}).get("operation") == "token"
+            assert not is_token or trouble.expires
+
+    for vendor, found in faults.items():
+        operations = {each["operation"] for each in found if "operation" in each}
+        assert operations == {
+            *(None, "poll", "list", "start", "cancel"),
+            *(["token"] if vendor == "airbyte" else []),
+        }
+        kinds = {each.get("kind") for each in found}
+        # Fivetran's API says by times alone what has become of a sync.
+        assert {"date", "clock"} - kinds == (
+            {"clock"} if vendor == "fivetran" else set()
+        )
+        assert {True, False} == {
+            each["takes_effect"] for each in found if each.get("operation") == "start"
+        }
+
+    steps = {
+        blow.off
+        for plan in plans
+        for blow in plan.blows
+        if blow.blow == "step a triggerer's clock"
+    }
+    assert steps == set(STEPS)
+    assert {blow.off for plan in plans for blow in plan.blows} == {0.0, *STEPS}
+
+
 def test_even_a_short_campaign_strikes_every_blow() -> None:
     plan = make_plan(1, minutes=1.5, jobs_per_minute=20)
 
     assert {each.blow for each in plan.blows} >= set(BLOWS)
+
+
+class FakeTriggerer:
+    """A triggerer that is dead until it is started again."""
+
+    def __init__(self) -> None:
+        self.alive = False
+
+
+def campaign(
+    home: Path, *triggerers: FakeTriggerer, blows: tuple[Any, ...] = ()
+) -> Any:
+    """Return a campaign that kills triggerers which are not there."""
+    killed = threading.Event()
+    deployment = SimpleNamespace(
+        home=home,
+        triggerers=list(triggerers),
+        kill_triggerer=lambda *_: killed.set(),
+        killed=killed,
+    )
+    plan = SimpleNamespace(seed=1, seconds=1, jobs=(), troubles=(), blows=blows)
+    nothing = cast("Any", SimpleNamespace())
+    made = Campaign(
+        cast("Any", plan), cast("Any", deployment), nothing, nothing, lambda _: None
+    )
+    made._calm.set()
+    made._began = 0.0
+    return made
+
+
+def test_a_triggerer_is_hit_once_there_is_one(tmp_path: Path) -> None:
+    triggerers = [FakeTriggerer(), FakeTriggerer()]
+    blow = PlannedBlow(at=0, blow="kill -9 a triggerer", seconds=0)
+    made = campaign(tmp_path, *triggerers, blows=(blow,))
+    striking = threading.Thread(target=made._strike)
+    striking.start()
+    assert not made.deployment.killed.wait(0.3)
+    assert made.hits == Counter()
+
+    triggerers[1].alive = True
+
+    assert made.deployment.killed.wait(10)
+    striking.join(10)
+    assert made.hits == {"kill -9 a triggerer": 1}
+    assert not made.notes
+
+
+def test_the_clock_of_a_triggerer_is_stepped_and_set_right(tmp_path: Path) -> None:
+    triggerer = FakeTriggerer()
+    triggerer.alive = True
+    made = campaign(tmp_path, triggerer)
+    blow = PlannedBlow(at=0, blow="step a triggerer's clock", seconds=20, off=900.0)
+
+    undo = made._hit(blow)
+
+    assert clock_file(tmp_path, 0).read_text() == "900.0"
+    assert made._most_ahead(time.time()) == 900.0
+    assert made._most_ahead(time.time() + 3600) == 0.0
+    undo()
+    assert clock_file(tmp_path, 0).read_text() == "0"
+
+
+def test_each_triggerer_has_a_clock_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("time_machine")
+
+    variables = clock_env(tmp_path)
+
+    assert set(variables) == {"triggerer-0", "triggerer-1"}
+    clocks = {each["ASYNC_TRIGGERS_BENCHMARK_CLOCK"] for each in variables.values()}
+    assert len(clocks) == 2
+    assert all("hooks" in each["PYTHONPATH"] for each in variables.values())
