@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import os
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from benchmarks import faults, polling
+from benchmarks.stage import ROOT
+from benchmarks.trouble.real import Worker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +33,19 @@ def test_our_triggers_survive_a_few_faults(tmp_path: Path) -> None:
     assert {each["verdict"] for each in told} == {"survived"}
     assert all(each["requests_hit"] for each in told if each["fault"] != "token")
     assert "one answer 503" in (tmp_path / "faults.md").read_text()
+
+
+@pytest.mark.asyncio
+async def test_a_cell_that_breaks_down_ends_the_benchmark(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    stage = cast("Any", SimpleNamespace(folder=tmp_path, environment=environment))
+    worker = Worker("ours", sys.executable, stage)
+    try:
+        await worker.ready()
+        with pytest.raises(RuntimeError, match="KeyError: 'until'"):
+            await worker.run({"cell": "without-what-it-needs"})
+    finally:
+        await worker.stop()
 
 
 def test_a_network_that_fails_is_survived_in_virtual_time(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two minutes of the campaign that `python -m benchmarks.chaos` runs for as long as asked."""
+"""Two minutes of the campaign that `python -m benchmarks.chaos` runs as long as asked."""
 
 from __future__ import annotations
 
