@@ -374,7 +374,7 @@ class JobTrigger(OneEventTrigger):
             status=Status.ERROR,
             kind=Kind.REFUSED,
             job_id=self.shown_id,
-            message=str(translate(error, self.conn_id)),
+            message=str(translate(error, self.conn_id, self.hook_class.conn_type)),
             error=type(error).__name__,
         )
 

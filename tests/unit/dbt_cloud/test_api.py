@@ -433,11 +433,6 @@ def test_whether_the_server_filtered(
         (Reply(429, {}, b""), RateLimited, "limits the rate"),
         (Reply(502, {}, b"<html>"), VendorBroken, "502"),
         (Reply(400, {}, b"[]"), RequestRejected, "400"),
-        (
-            Reply(301, {"location": "https://ab123.us1.dbt.com/x"}, b""),
-            RequestRejected,
-            "set the connection's host",
-        ),
     ],
 )
 def test_refusals(answer: Reply, error: type[EngineError], told: str) -> None:
