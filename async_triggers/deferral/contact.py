@@ -42,6 +42,8 @@ CHECKS = 3
 """How often a refusal must have been seen before it is believed."""
 SAY_AGAIN = 600.0
 """Seconds between two lines about one trouble in a task's log."""
+HASTE = 3.0
+"""Seconds for which a task repeats a request in its slot, where it can leave the slot."""
 SHORTEST_WAIT = 5.0
 """Seconds between two tries, however near the deadline is."""
 

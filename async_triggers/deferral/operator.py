@@ -37,6 +37,7 @@ from airflow.sdk import BaseOperator
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.arguments import constructor_arguments
 from async_triggers.deferral.contact import (
+    HASTE,
     SHORTEST_WAIT,
     Endpoint,
     FirstContact,
@@ -102,8 +103,6 @@ KILL_JOIN = 4.0
 """Seconds that on_kill may take: Airflow sends SIGKILL five seconds after SIGTERM."""
 CONFIRM_CANCEL = 30.0
 """Seconds in which a cancelled job is seen to stop before it is waited for instead."""
-HASTE = 3.0
-"""Seconds for which a deferrable task repeats a request in its slot, before it defers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -238,7 +238,8 @@ class StartTrigger(OneEventTrigger):
     async def _recall(self, starting: Starting) -> None:
         """Look up, once, which address has worked for an earlier run of the task."""
         ti = self.task_instance
-        if starting.contact.known is not None:
+        contact = starting.contact
+        if contact.known is not None or contact.evidence_since is None:
             return
 
         known: str | None = ""
@@ -250,7 +251,7 @@ class StartTrigger(OneEventTrigger):
                 self.log.debug("The token of an earlier run was not shown: %s", error)
                 known = None
 
-        starting.contact = replace(starting.contact, known=known)
+        starting.contact = replace(contact, known=known)
 
     async def _wait_for(
         self, task: JobOperator, seen: Seen, leased: LeasedAccount

@@ -210,7 +210,7 @@ class Starting:
     async def _take_up(
         self, step: Next, record: Record, job_id: str
     ) -> tuple[Seen, bool] | None:
-        """Do what must be done about a job that is known; None where a new one is needed."""
+        """Do what must be done about a known job; None where a new one is needed."""
         if step is Next.REATTACH:
             found = await self._reattach(record, job_id)
             return None if found is None else (found, record.owned)
