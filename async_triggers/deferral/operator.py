@@ -789,6 +789,9 @@ class JobOperator(BaseOperator):
             msg = "The trigger's event says that the job ended and does not show it"
             raise EventUnusable(msg)
 
+        if outcome.status is not Status.SUCCESS:
+            self._note_end(context, job)
+
         match outcome.status:
             case Status.SUCCESS if outcome.kind is Kind.STARTED:
                 return self.result(outcome.job_id, None)
@@ -801,7 +804,6 @@ class JobOperator(BaseOperator):
 
                 raise JobTimedOut(outcome.message, job=job)
             case Status.CANCELLED:
-                self._note_end(context, job)
                 self._publish(context, job, attached=not owned)
                 raise JobCancelled(outcome.message, job=job)
             case Status.SKIPPED:
@@ -809,7 +811,6 @@ class JobOperator(BaseOperator):
             case Status.ERROR if outcome.kind is not Kind.ENDED:
                 raise events.refusal(outcome)
             case Status.ERROR:
-                self._note_end(context, job)
                 self._publish(context, job, attached=not owned)
                 raise JobFailed(outcome.message, job=job)
 
@@ -846,7 +847,7 @@ class JobOperator(BaseOperator):
 
     def _note_end(self, context: Context, job: Job | None) -> None:
         """Write down that the job has ended: the next attempt need not look at it."""
-        if job is None or not self.is_over(job):
+        if job is None or not job.state.is_terminal or not self.is_over(job):
             return
 
         try:

@@ -44,6 +44,8 @@ T = TypeVar("T")
 S = TypeVar("S", bound="Seen | None")
 
 LEFT_TO_TRIGGER = "A job that a cleared attempt has started may still be running"
+GONE = "gone"
+"""The end in the record of a job of which it need not be known how it ended."""
 SUPERSEDING = "superseding"
 """The job in the owner token of an attempt that ends an earlier one's job first."""
 TRY_AGAIN = 60.0
@@ -221,6 +223,8 @@ class Starting:
             found = await self._supersede(job_id, record.fate)
             if found is None:
                 self.superseded = job_id
+                # Should the start have to wait, the job need not be looked at again.
+                await self.desk.write(replace(record, ended=GONE))
                 return None
 
             renewed = replace(record, max_tries=self.max_tries, killed=False)
@@ -339,10 +343,12 @@ class Starting:
             )
         except JobNotFound as error:
             operator.log.warning("%s: starting a new job", error.message)
+            await self.desk.write(replace(record, ended=GONE))
             return None
 
         self.contact = self.contact.settled()
         if seen.job.state in {JobState.FAILED, JobState.CANCELLED}:
+            await self.desk.write(replace(record, ended=seen.job.word))
             self._start_after(job_id, seen.job.word)
             return None
 
