@@ -248,7 +248,7 @@ def our_accounts() -> list[Any]:
     """Return the accounts that our triggers lease."""
     accounts: list[Any] = import_module(
         "async_triggers.engine.accounts"
-    ).leased_accounts()
+    ).shared_accounts()
     return accounts
 
 

@@ -79,6 +79,13 @@ class AirbyteSyncTrigger(JobTrigger):
         """The id of the job."""
         return str(self.job_id)
 
+    def check_id(self) -> str | None:
+        """Say why the id cannot be one, None where it may be."""
+        if self.subject.strip().isdecimal():
+            return None
+
+        return f"job_id is {self.job_id!r}: give the number of the job"
+
     def make_hook(self) -> AirbyteHook:
         """Return the hook of the trigger's connection."""
         return AirbyteHook(self.conn_id, self.api_version)

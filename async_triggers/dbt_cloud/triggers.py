@@ -79,6 +79,13 @@ class DbtCloudRunJobTrigger(JobTrigger):
         """The id of the run."""
         return str(self.run_id)
 
+    def check_id(self) -> str | None:
+        """Say why the id cannot be one, None where it may be."""
+        if self.subject.strip().isdecimal():
+            return None
+
+        return f"run_id is {self.run_id!r}: give the number of the run"
+
     def make_hook(self) -> DbtCloudHook:
         """Return the hook of the trigger's connection."""
         return DbtCloudHook.for_task(

@@ -271,7 +271,9 @@ class VendorHook(BaseHook):
         # event in asks nobody, and is a process of its own.
         from async_triggers.engine.accounts import hold  # noqa: PLC0415
 
-        return hold(self.vendor, account, reload=self.reread_account)
+        return hold(
+            self.vendor, account, connection=self.key, reload=self.reread_account
+        )
 
     @asynccontextmanager
     async def lease(
@@ -291,6 +293,7 @@ class VendorHook(BaseHook):
         async with lease(
             self.vendor,
             account,
+            connection=self.key,
             reload=self.reread_account,
             linger=LINGER if linger is None else linger,
         ) as leased:

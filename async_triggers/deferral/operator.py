@@ -789,9 +789,7 @@ class JobOperator(BaseOperator):
             msg = "The trigger's event says that the job ended and does not show it"
             raise EventUnusable(msg)
 
-        if outcome.status is not Status.SUCCESS:
-            self._note_end(context, job)
-
+        self._note_end(context, job)
         match outcome.status:
             case Status.SUCCESS if outcome.kind is Kind.STARTED:
                 return self.result(outcome.job_id, None)
@@ -825,9 +823,7 @@ class JobOperator(BaseOperator):
     def _finish(self, context: Context, job: Job, *, attached: bool) -> Any:
         """Take the end of a job in: statistics, log, result or failure."""
         outcome = events.ended(job)
-        if outcome.status is not Status.SUCCESS:
-            self._note_end(context, job)
-
+        self._note_end(context, job)
         if outcome.status is Status.ERROR:
             self._publish(context, job, attached=attached)
             raise JobFailed(outcome.message, job=job)
@@ -846,8 +842,12 @@ class JobOperator(BaseOperator):
         return self.result(job.id, job)
 
     def _note_end(self, context: Context, job: Job | None) -> None:
-        """Write down that the job has ended: the next attempt need not look at it."""
-        if job is None or not job.state.is_terminal or not self.is_over(job):
+        """Write down that the job has failed: the next attempt need not look at it."""
+        has_failed = job is not None and job.state in {
+            JobState.FAILED,
+            JobState.CANCELLED,
+        }
+        if job is None or not has_failed or not self.is_over(job):
             return
 
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -21,13 +22,21 @@ from async_triggers.deferral.hook import VendorHook, wall_clock
 from async_triggers.deferral.kill import Verdict, judge_kill
 from async_triggers.deferral.one_event import OneEventTrigger, run_alone, see_through
 from async_triggers.engine import backoff
-from async_triggers.engine.errors import EngineError, TransientError
+from async_triggers.engine.errors import (
+    ConnectionChanged,
+    EngineError,
+    PermanentError,
+    RequestRejected,
+    Scope,
+    TransientError,
+)
 from async_triggers.engine.jobs import Job, JobState
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.waiters import Notice
 
 T = TypeVar("T")
 
@@ -64,6 +73,10 @@ class JobTrigger(OneEventTrigger):
     seen_at: float | None
 
     _leased: LeasedAccount | None = None
+    _last_job: Job | None = None
+    """The job as the poller last had news of it."""
+    job_url: str = ""
+    """Where the vendor shows the job, where that is known from the start."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Reject a subclass without a hook, where it is written."""
@@ -137,6 +150,10 @@ class JobTrigger(OneEventTrigger):
     # Waiting ----------------------------------------------------------------------
 
     async def _outcome(self) -> Outcome:
+        problem = self._problem()
+        if problem is not None:
+            return self._refused(RequestRejected(problem))
+
         hook = self.make_hook()
         try:
             account = await hook.known_account(patience=self._seconds_left())
@@ -158,14 +175,44 @@ class JobTrigger(OneEventTrigger):
         finally:
             leased.release()
 
+    def _problem(self) -> str | None:
+        """Say which argument cannot be used, None where all can.
+
+        A constructor may not raise: that takes the whole triggerer down.
+        """
+        interval = self.poll_interval
+        if not _is_seconds(interval) or interval < 0:
+            return f"{interval!r} is no polling interval: give a number of seconds"
+
+        for name in ("end_time", "execution_deadline", "seen_at"):
+            moment = getattr(self, name)
+            if moment is not None and not _is_seconds(moment):
+                return f"{name} is {moment!r}: give a time in epoch seconds, or None"
+
+        return self.check_id()
+
+    def check_id(self) -> str | None:
+        """Say why the id of the job cannot be one, None where it may be."""
+        subject: object = self.subject
+        if not isinstance(subject, str) or subject.strip() in {"", "None"}:
+            return f"{subject!r} is no id of a job: give the vendor's id"
+
+        return None
+
     async def wait_on(self, leased: LeasedAccount) -> Outcome:
         """Wait with an account that is leased already, on a worker as on the triggerer."""
         try:
             await self.prepare(leased)
-            job = await self._joined(leased)
-            while not job.state.is_terminal:
-                ended = await self._attended(leased, job)
-                job = await self._joined(leased) if ended is None else ended
+            job = None
+            while job is None or not job.state.is_terminal:
+                try:
+                    job = await self._joined(leased)
+                except ConnectionChanged:
+                    # The lease leads to another account from now on.
+                    continue
+
+                if not job.state.is_terminal:
+                    job = await self._attended(leased, job)
 
             async with asyncio.timeout(self._seconds_left()):
                 job = await self.complete(leased, job)
@@ -179,11 +226,12 @@ class JobTrigger(OneEventTrigger):
     # No coroutine of its own, which would be kept for each of thousands that wait.
     def _joined(self, leased: LeasedAccount) -> Awaitable[Job]:
         """Wait for the job until it has ended or needs attention."""
-        return leased.poller.wait(
+        return leased.wait(
             self.subject,
             interval=self.poll_interval,
             mark=self.mark,
             seen_at=self.seen_at,
+            known=self.owned,
             listener=self,
             patience=self._seconds_left(),
         )
@@ -200,10 +248,18 @@ class JobTrigger(OneEventTrigger):
 
     def hear(self, job: Job) -> None:
         """Log what has changed."""
+        self._last_job = job
         facts = ", ".join(
             f"{name} {value}" for name, value in job.statistics.items() if value
         )
         self.log.info("%s is %s%s", job.title, job.word, f" ({facts})" if facts else "")
+
+    def hear_notice(self, notice: Notice) -> None:
+        """Log trouble with polling, and its end."""
+        if notice.is_over:
+            self.log.info("%s: %s", self.title, notice.text)
+        else:
+            self.log.warning("%s: %s", self.title, notice.text)
 
     def _seconds_left(self) -> float | None:
         ends = self._deadline
@@ -370,13 +426,24 @@ class JobTrigger(OneEventTrigger):
         )
 
     def _refused(self, error: EngineError) -> Outcome:
+        message = str(translate(error, self.conn_id, self.hook_class.conn_type))
+        if isinstance(error, PermanentError) and error.scope is Scope.ACCOUNT:
+            message = f"{message.rstrip('.')}. {self._what_goes_on()}"
+
         return Outcome(
             status=Status.ERROR,
             kind=Kind.REFUSED,
             job_id=self.shown_id,
-            message=str(translate(error, self.conn_id, self.hook_class.conn_type)),
+            message=message,
             error=type(error).__name__,
         )
+
+    def _what_goes_on(self) -> str:
+        """Say what becomes of a job that cannot be polled any more."""
+        retry = " A retry of the task attaches to it." if self.owned else ""
+        url = self.job_url or (self._last_job.url if self._last_job is not None else "")
+        where = f" See {url}" if url else ""
+        return f"{self.title} was not cancelled and may still be running.{retry}{where}"
 
     # Being killed -----------------------------------------------------------------
 
@@ -469,6 +536,13 @@ class JobTrigger(OneEventTrigger):
             is_found_again=is_found_again,
             stops_whatever_runs=self.stops_whatever_runs,
         )
+
+
+def _is_seconds(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+
+    return math.isfinite(value)
 
 
 async def _in_time(question: Awaitable[T]) -> T | Exception:

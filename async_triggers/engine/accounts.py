@@ -1,10 +1,16 @@
 """One transport, limiter and poller for each event loop and account.
 
-:func:`lease` is how anybody gets at an account. The first lease creates it, and some time
-after the last one has ended it is closed. Accounts are told apart by
-:attr:`~async_triggers.engine.wire.Account.identity`, never by the name of a connection.
+:func:`lease` is how everything gets at an account. The first lease creates it, and some
+time after the last one has ended it is closed. Accounts are told apart by
+:attr:`~async_triggers.engine.wire.Account.identity`, never by the name of a connection:
+two connections with the same credentials share one :class:`SharedAccount`.
 
-One task belongs to each account (:meth:`LeasedAccount._keep`). It runs in an empty
+What a caller holds is a :class:`LeasedAccount`, one for each Airflow connection. When the
+account is refused, each connection is read again, and the lease of one that has changed
+moves to the account that it leads to now, with all who wait there. The others stay: no
+task is ever served with a connection that it did not name.
+
+One task belongs to each account (:meth:`SharedAccount._keep`). It runs in an empty
 context, so that it logs and traces as nobody, and is held by a registry that is weak in
 the loop *object*: test loops and ``dag.test()`` reuse ids. When the loop shuts down it is
 cancelled together with the waiters, in any order, and then ends them by cancellation.
@@ -14,9 +20,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from tenacity import (
@@ -26,52 +34,287 @@ from tenacity import (
 )
 
 from async_triggers.engine import backoff
-from async_triggers.engine.errors import RateLimited, TransientError
-from async_triggers.engine.limiter import Limiter
+from async_triggers.engine.errors import (
+    AccountMisconfigured,
+    CredentialsRejected,
+    Doubted,
+    EngineError,
+    InBetween,
+    PermanentError,
+    RateLimited,
+    TransientError,
+)
+from async_triggers.engine.limiter import Limiter, is_urgent
 from async_triggers.engine.poller import SWEEP, Poller
-from async_triggers.engine.transport import Reload, Transport
+from async_triggers.engine.transport import Transport
 from async_triggers.engine.wire import Account, Lane, Reply, Request, Vendor
+
+if TYPE_CHECKING:
+    from async_triggers.engine.jobs import Job
+    from async_triggers.engine.waiters import Listener
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 LINGER = 30.0
 """Seconds for which an account that nobody leases is kept open."""
 
+REREAD_AGAIN = 4.0
+"""Seconds for which connections that were read again are not read once more."""
+
+Reload = Callable[[], Awaitable[Account]]
+
+_REFUSALS = (CredentialsRejected, AccountMisconfigured, Doubted, InBetween)
+"""What a connection that has changed may be the reason for."""
+
 _accounts: WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[tuple[str, ...], LeasedAccount]
+    asyncio.AbstractEventLoop, dict[tuple[str, ...], SharedAccount]
 ] = WeakKeyDictionary()
 
 
-class LeasedAccount:
-    """An account that is in use on one event loop."""
+class SharedAccount:
+    """What all leases of an account share on one event loop."""
 
-    def __init__(
-        self, vendor: Vendor, account: Account, *, reload: Reload | None, sweep: float
-    ) -> None:
+    def __init__(self, vendor: Vendor, account: Account, *, sweep: float) -> None:
         self.vendor = vendor
+        self.account = account
+        self.sweep = sweep
         self.limiter = Limiter(account.budget)
-        self.transport = Transport(vendor, account, self.limiter, reload=reload)
+        self.transport = Transport(
+            vendor, account, self.limiter, on_refusal=self._read_again
+        )
+        self.starts = asyncio.Semaphore(account.budget.starts)
+        """The places for starts that are being prepared."""
         self._stirred = asyncio.Event()
         self.poller = Poller(self.transport, stir=self._stirred.set, sweep=sweep)
-        self._identity = account.identity
-        self._leases = 0
+        self._members: dict[Hashable, LeasedAccount] = {}
         self._linger = LINGER
         self._keeper: asyncio.Task[None] | None = None
-        self._errands: set[asyncio.Task[Any]] = set()
+        self._reading = asyncio.Lock()
+        self._read_at = -math.inf
         # Set while leased and once closed: what a lease without linger waits for.
         self._settled = asyncio.Event()
 
     def __repr__(self) -> str:
         """State the state."""
+        leases = ", ".join(map(repr, self.leases))
         return (
-            f"<LeasedAccount {self.account} [{self._leases} leases,"
-            f" {len(self._errands)} errands] {self.poller!r} {self.limiter!r}>"
+            f"<SharedAccount {self.account} [{leases or 'no leases'}] {self.poller!r}"
+            f" {self.transport!r} {self.limiter!r}>"
+        )
+
+    # No await in these: the members and the keeper change together.
+
+    def member(self, connection: Hashable) -> LeasedAccount | None:
+        """Return the lease of a connection, if there is one."""
+        return self._members.get(connection)
+
+    def enter(self, leased: LeasedAccount) -> None:
+        """Take a lease in, and keep the account for as long as it stays."""
+        key = leased.connection
+        # A lease that comes from another account may find one of its connection here.
+        self._members[key if key not in self._members else leased] = leased
+        self._settled.set()
+        self._stirred.set()
+        if self._keeper is None:
+            self._keeper = asyncio.get_running_loop().create_task(
+                self._keep(), name=f"keep {self.account}", context=contextvars.Context()
+            )
+
+    def leave(self, leased: LeasedAccount, linger: float) -> None:
+        """Let a lease go; close some time after the last."""
+        for key in (leased, leased.connection):
+            if self._members.get(key) is leased:
+                del self._members[key]
+                break
+
+        self._linger = linger
+        self._stirred.set()
+        if not self._members:
+            self._settled.clear()
+
+    @property
+    def leases(self) -> list[LeasedAccount]:
+        """The leases of the account, one for each Airflow connection."""
+        return [*self._members.values()]
+
+    async def _read_again(self) -> None:
+        """Read the connections again, after the account was refused."""
+        loop = asyncio.get_running_loop()
+        async with self._reading:
+            if loop.time() < self._read_at + REREAD_AGAIN:
+                return
+
+            failure: TransientError | None = None
+            for leased in self.leases:
+                try:
+                    await leased.follow()
+                except TransientError as error:
+                    failure = error
+
+            if failure is not None:
+                # Nothing is believed while it is not known what the connection says.
+                raise failure
+
+            self._read_at = loop.time()
+
+    async def _keep(self) -> None:
+        """Poll while there are waiters; close when there was no lease for a while."""
+        try:
+            while self._members or not self.poller.idle or await self._wanted_again():
+                await self.poller.run()
+                self._stirred.clear()
+                if self._members and self.poller.idle:
+                    await self._stirred.wait()
+        except BaseException:
+            self.poller.disband()
+            raise
+        finally:
+            self._keeper = None
+            self._forget()
+            try:
+                await self.transport.close()
+            finally:
+                self._settled.set()
+
+    async def _wanted_again(self) -> bool:
+        """Linger; True when the account was leased meanwhile."""
+        self._stirred.clear()
+        try:
+            async with asyncio.timeout(self._linger):
+                await self._stirred.wait()
+        except TimeoutError:
+            pass
+
+        return bool(self._members)
+
+    def _forget(self) -> None:
+        known = _accounts.get(asyncio.get_running_loop(), {})
+        if known.get(self.account.identity) is self:
+            del known[self.account.identity]
+
+    async def wait_closed(self) -> None:
+        """After the last lease has ended, wait until it is closed, or leased again."""
+        if self._keeper is not None:
+            await self._settled.wait()
+
+
+class LeasedAccount:
+    """The account of one Airflow connection, in use on one event loop.
+
+    All who came by the connection hold the same lease. It leads to another
+    :class:`SharedAccount` after the connection has changed.
+    """
+
+    def __init__(
+        self, shared: SharedAccount, connection: Hashable, reload: Reload | None
+    ) -> None:
+        self.connection = connection
+        self._shared = shared
+        self._reload = reload
+        self._holds = 0
+        self._linger = LINGER
+        self._errands: set[asyncio.Task[Any]] = set()
+
+    def __repr__(self) -> str:
+        """State the state."""
+        return (
+            f"<LeasedAccount {self.account} [{self._holds} holds,"
+            f" {len(self._errands)} errands]>"
         )
 
     @property
+    def errands(self) -> int:
+        """How many errands have not ended."""
+        return len(self._errands)
+
+    @property
+    def shared(self) -> SharedAccount:
+        """What is shared with the leases of other connections."""
+        return self._shared
+
+    @property
+    def vendor(self) -> Vendor:
+        """The vendor of the account."""
+        return self._shared.vendor
+
+    @property
     def account(self) -> Account:
-        """The account as it was last read."""
-        return self.transport.account
+        """The account that the connection leads to."""
+        return self._shared.account
+
+    @property
+    def transport(self) -> Transport:
+        """What carries the account's requests."""
+        return self._shared.transport
+
+    @property
+    def limiter(self) -> Limiter:
+        """The account's budget."""
+        return self._shared.limiter
+
+    @property
+    def poller(self) -> Poller:
+        """The account's poller."""
+        return self._shared.poller
+
+    # Not a coroutine of its own, which would be kept for each of thousands that wait.
+    def wait(
+        self,
+        subject: str,
+        *,
+        interval: float,
+        mark: str | None = None,
+        seen_at: float | None = None,
+        known: bool = False,
+        listener: Listener | None = None,
+        patience: float | None = None,
+    ) -> Coroutine[Any, Any, Job]:
+        """Wait until a job has ended, see :meth:`.poller.Poller.wait`.
+
+        Raise :class:`~async_triggers.engine.errors.ConnectionChanged` when the lease leads
+        to another account from now on: call it again.
+        """
+        return self._shared.poller.wait(
+            subject,
+            interval=interval,
+            mark=mark,
+            seen_at=seen_at,
+            known=known,
+            owner=self,
+            listener=listener,
+            patience=patience,
+        )
+
+    async def follow(self) -> None:
+        """Read the connection again, and move where it leads to another account now.
+
+        A connection that cannot be used any more leads where it did. Raise TransientError
+        where it could not be read now.
+        """
+        if self._reload is None:
+            return
+
+        try:
+            account = await self._reload()
+        except PermanentError as failure:
+            log.warning(
+                "%s was refused, and its connection cannot be used any more: %s",
+                self.account,
+                failure.message,
+            )
+            return
+
+        if account.identity == self.account.identity or not self._holds:
+            return
+
+        log.info("The connection of %s has changed: continuing with it", self.account)
+        before = self._shared
+        self._shared = _shared_account(self.vendor, account, sweep=before.sweep)
+        self._shared.enter(self)
+        before.leave(self, self._linger)
+        before.poller.dismiss(self)
 
     async def call(
         self, request: Request, *, attempts: int = 4, patience: float = 20.0
@@ -129,13 +372,23 @@ class LeasedAccount:
 
         async def once() -> T:
             left = self.limiter.paused_for
-            if left > patience:
+            if left > patience and not is_urgent():
                 raise RateLimited(
-                    f"{self.account} limits the rate of requests: it is asked nothing for"
+                    f"{self.account} limits the rate of requests: no request is sent for"
                     f" {left:.0f} s more",
                     retry_after=left,
                 )
 
+            shared = self._shared
+            try:
+                return await work()
+            except EngineError as error:
+                is_refused = isinstance(error, _REFUSALS)
+                may_have_worked = isinstance(error, InBetween) and not ambiguous
+                if self._shared is shared or not is_refused or may_have_worked:
+                    raise
+
+            # It was refused where the connection has led until now.
             return await work()
 
         retrying = AsyncRetrying(
@@ -147,11 +400,11 @@ class LeasedAccount:
         return await retrying(once)
 
     def run_errand(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        """Do something on the account's own behalf, whoever asked for it may go away.
+        """Do something on the account's own behalf, even if the caller goes away.
 
         The task holds a lease until it is done, and inherits no context.
         """
-        self._acquire()
+        self.acquire()
         task = asyncio.get_running_loop().create_task(
             work, name=name, context=contextvars.Context()
         )
@@ -162,91 +415,54 @@ class LeasedAccount:
     def _errand_done(self, task: asyncio.Task[Any]) -> None:
         self._errands.discard(task)
         self.release(self._linger)
-        # An errand whose caller has gone has nobody to look at its error.
+        # The caller of an errand may have gone, and with it whoever takes its error.
         if not task.cancelled():
             task.exception()
 
-    # No await in these two: the count and the keeper change together.
-
-    def _acquire(self) -> None:
-        self._leases += 1
-        self._settled.set()
-        self._stirred.set()
-        if self._keeper is None:
-            self._keeper = asyncio.get_running_loop().create_task(
-                self._keep(), name=f"keep {self.account}", context=contextvars.Context()
-            )
+    def acquire(self) -> None:
+        """Hold the lease once more."""
+        self._holds += 1
+        if self._holds == 1:
+            self._shared.enter(self)
 
     def release(self, linger: float = LINGER) -> None:
         """Give back what :func:`hold` gave."""
-        self._leases -= 1
+        self._holds -= 1
         self._linger = linger
-        self._stirred.set()
-        if not self._leases:
-            self._settled.clear()
+        if not self._holds:
+            self._shared.leave(self, linger)
 
-    async def _keep(self) -> None:
-        """Poll while somebody waits; close when nobody has leased for a while."""
-        try:
-            while self._leases or not self.poller.idle or await self._wanted_again():
-                await self.poller.run()
-                self._stirred.clear()
-                if self._leases and self.poller.idle:
-                    await self._stirred.wait()
-        except BaseException:
-            self.poller.disband()
-            raise
-        finally:
-            self._keeper = None
-            self._forget()
-            try:
-                await self.transport.close()
-            finally:
-                self._settled.set()
 
-    async def _wanted_again(self) -> bool:
-        """Linger; True when somebody leased meanwhile."""
-        self._stirred.clear()
-        try:
-            async with asyncio.timeout(self._linger):
-                await self._stirred.wait()
-        except TimeoutError:
-            pass
+def _shared_account(vendor: Vendor, account: Account, *, sweep: float) -> SharedAccount:
+    known = _accounts.setdefault(asyncio.get_running_loop(), {})
+    shared = known.get(account.identity)
+    if shared is None:
+        shared = known[account.identity] = SharedAccount(vendor, account, sweep=sweep)
 
-        return self._leases > 0
-
-    def _forget(self) -> None:
-        known = _accounts.get(asyncio.get_running_loop(), {})
-        if known.get(self._identity) is self:
-            del known[self._identity]
-
-    async def wait_closed(self) -> None:
-        """After the last lease has ended, wait until it is closed, or leased again."""
-        if self._keeper is not None:
-            await self._settled.wait()
+    return shared
 
 
 def hold(
     vendor: Vendor,
     account: Account,
     *,
+    connection: Hashable = None,
     reload: Reload | None = None,
     sweep: float = SWEEP,
 ) -> LeasedAccount:
     """Lease an account until :meth:`LeasedAccount.release` is called, once.
 
     For those who wait for long, and by the thousand: a block that is entered for hours
-    costs memory, and the garbage collector time. ``reload`` reads the account again after
-    its credentials were rejected.
+    costs memory, and the garbage collector time. ``connection`` tells Airflow connections
+    apart that lead to the same account, and ``reload`` reads the account of this one again
+    after it was refused.
     """
-    loop = asyncio.get_running_loop()
-    known = _accounts.setdefault(loop, {})
-    leased = known.get(account.identity)
+    shared = _shared_account(vendor, account, sweep=sweep)
+    leased = shared.member(connection)
     if leased is None:
-        leased = LeasedAccount(vendor, account, reload=reload, sweep=sweep)
-        known[account.identity] = leased
+        leased = LeasedAccount(shared, connection, reload)
 
-    leased._acquire()  # noqa: SLF001 - the two halves of one module
+    leased.acquire()
     return leased
 
 
@@ -255,24 +471,26 @@ async def lease(
     vendor: Vendor,
     account: Account,
     *,
+    connection: Hashable = None,
     reload: Reload | None = None,
     sweep: float = SWEEP,
     linger: float = LINGER,
 ) -> AsyncIterator[LeasedAccount]:
-    """Use an account for the length of the block; ``reload`` as for :func:`hold`.
+    """Use an account for the length of the block; the arguments as for :func:`hold`.
 
-    With ``linger`` 0 the connections of an account that nobody else leases are closed
+    With ``linger`` 0 the connections of an account that has no other lease are closed
     before the block is left; else they are kept for that many seconds.
     """
-    leased = hold(vendor, account, reload=reload, sweep=sweep)
+    leased = hold(vendor, account, connection=connection, reload=reload, sweep=sweep)
     try:
         yield leased
     finally:
         leased.release(linger)
-        if linger == 0 and not leased._leases:  # noqa: SLF001 - the two halves of one module
-            await leased.wait_closed()
+        shared = leased.shared
+        if linger == 0 and not shared.leases:
+            await shared.wait_closed()
 
 
-def leased_accounts() -> list[LeasedAccount]:
+def shared_accounts() -> list[SharedAccount]:
     """Return the accounts in use on the running loop, for inspection."""
     return list(_accounts.get(asyncio.get_running_loop(), {}).values())

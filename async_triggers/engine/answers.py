@@ -12,7 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from async_triggers.engine.errors import InBetween, Suspect, VendorBroken
+from async_triggers.engine.errors import (
+    InBetween,
+    PermanentError,
+    Suspect,
+    VendorBroken,
+)
 from async_triggers.engine.wire import (
     HTTP_BAD_REQUEST,
     HTTP_FORBIDDEN,
@@ -36,24 +41,41 @@ LONGEST_EXCERPT = 100
 """Characters of a foreign answer that a message repeats."""
 
 HTTP_MISDIRECTED = 421
+HTTP_LOCKED = 423
 _TRY_AGAIN = frozenset({HTTP_REQUEST_TIMEOUT, HTTP_MISDIRECTED, HTTP_TOO_EARLY})
 """Statuses that say "send it again", whoever they come from (RFC 9110, RFC 8470)."""
 
 
-def classify(vendor: Vendor, request: Request, reply: Reply) -> EngineError:
-    """Return the error that a reply stands for whose status is not a success."""
+def classify(
+    vendor: Vendor, request: Request, reply: Reply, *, masked: Reply | None = None
+) -> EngineError:
+    """Return the error that a reply stands for whose status is not a success.
+
+    ``masked`` is the same reply without what we had sent, for the error's words: some
+    servers repeat it, and what is cut short cannot be found again.
+    """
     status = reply.status
+    shown = reply if masked is None else masked
     if status >= HTTP_SERVER_ERROR or status == HTTP_TOO_MANY_REQUESTS:
-        return vendor.refuse(request, reply)
+        return vendor.refuse(request, shown)
 
     if not vendor.is_own_refusal(request, reply):
-        return _in_between(vendor, request, reply)
+        return _in_between(vendor, request, shown)
 
-    refusal = vendor.refuse(request, reply)
+    refusal = vendor.refuse(request, shown)
     if status not in _TRY_AGAIN:
+        if isinstance(refusal, PermanentError):
+            refusal.is_locked = _is_locked(reply)
+
         return refusal
 
     return VendorBroken(refusal.message, status=status, ambiguous=True)
+
+
+def _is_locked(reply: Reply) -> bool:
+    """Return True if a refusal says that further tries will be held against us."""
+    body = reply.body[:10_000].lower()
+    return reply.status == HTTP_LOCKED or b"invalid_client" in body or b"locked" in body
 
 
 def _in_between(vendor: Vendor, request: Request, reply: Reply) -> InBetween:

@@ -149,9 +149,14 @@ class ConnectionChanged(TransientError):
 
 
 class PermanentError(EngineError):
-    """Asking the same again will not help."""
+    """Asking the same again will not help.
+
+    ``is_locked`` is True where the vendor has locked the client out, so that each further
+    try may make it worse.
+    """
 
     scope: Scope = Scope.JOB
+    is_locked: bool = False
 
 
 class CredentialsRejected(PermanentError):

@@ -7,17 +7,22 @@ are chosen so that the vendor's own window is never exceeded. The vendor's feedb
 on top: a pause ("not before") and, where replies tell what is left of the limit, a lower
 rate, since only the vendor sees other processes.
 
-Lanes take turns: however many starts have queued up, a poll waits for one of them and no
-more. Everything is synchronous but :meth:`Limiter.admit`: a grant is taken in the same
-step in which the wait for it ends, so a cancelled caller can never keep one.
+The shared request of the poller goes first, since it answers for many. The other lanes
+take turns: each of the four gets a quarter of what is left as long as it wants it, so that
+neither the poller's single questions nor the looks of triggers nor starts starve another.
+
+A request made within :func:`urgent` passes a pause. Everything is synchronous but
+:meth:`Limiter.admit`: a grant is taken in the same step in which the wait for it ends, so
+a cancelled caller can never keep one.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,6 +37,28 @@ SLOWEST = 0.05
 """The rate never falls below this part of the budget, so that nobody starves."""
 RESERVE = 0.02
 """The part of the vendor's limit that we leave: what is left is told after the fact."""
+
+
+_is_urgent: ContextVar[bool] = ContextVar("is_urgent", default=False)
+
+
+@contextmanager
+def urgent() -> Iterator[None]:
+    """Let the requests made within the block pass a pause of the account.
+
+    For a single attempt to cancel a job, which may not wait for an hour. It takes its
+    place in the budget like any other.
+    """
+    token = _is_urgent.set(True)
+    try:
+        yield
+    finally:
+        _is_urgent.reset(token)
+
+
+def is_urgent() -> bool:
+    """Return True within :func:`urgent`."""
+    return _is_urgent.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +85,15 @@ class Limiter:
         self._level = 0.0
         self._level_at = 0.0
         self._not_before = 0.0
-        self._room = {
-            Lane.POLL: budget.polls,
-            Lane.START: budget.starts,
-            Lane.CANCEL: budget.cancels,
-        }
         self._under_way = dict.fromkeys(Lane, 0)
         self._queues: dict[Lane, deque[asyncio.Future[None]]] = {
             lane: deque() for lane in Lane
         }
-        # The lane that was served longest ago stands first.
-        self._turns = list(Lane)
+        self._urgent: dict[Lane, deque[asyncio.Future[None]]] = {
+            lane: deque() for lane in Lane
+        }
+        # Behind the shared request, the lane that was served longest ago stands first.
+        self._turns = [lane for lane in Lane if lane is not Lane.SHARED]
         self._alarm: asyncio.TimerHandle | None = None
         self._granted = 0
         self._starts: deque[float] = deque()
@@ -87,7 +112,10 @@ class Limiter:
         return LimiterStatistics(
             granted=self._granted,
             waiting=sum(
-                not future.done() for queue in self._queues.values() for future in queue
+                not future.done()
+                for queues in (self._queues, self._urgent)
+                for queue in queues.values()
+                for future in queue
             ),
             under_way=dict(self._under_way),
             paused_for=self.paused_for,
@@ -154,7 +182,8 @@ class Limiter:
         """Wait until a request may be sent in ``lane``, and hold its room meanwhile."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        self._queues[lane].append(future)
+        queues = self._urgent if is_urgent() else self._queues
+        queues[lane].append(future)
         self._serve(loop)
         sent = False
         try:
@@ -194,30 +223,56 @@ class Limiter:
         rate = self.rate * self._slow
         self._leak(now)
         wake = self._not_before
-        while (lane := self._next_lane()) is not None and now >= self._not_before:
+        while (found := self._next(is_paused=now < self._not_before)) is not None:
             if self._level + 1.0 > self.burst + 1e-9:
                 wake = now + (self._level + 1.0 - self.burst) / rate
                 break
 
-            future = self._queues[lane].popleft()
+            lane, queue = found
+            future = queue.popleft()
             self._level += 1.0
             self._under_way[lane] += 1
-            self._turns.remove(lane)
-            self._turns.append(lane)
-            future.set_result(None)
+            if lane is not Lane.SHARED:
+                self._turns.remove(lane)
+                self._turns.append(lane)
 
-        if wake > now and lane is not None:
+            future.set_result(None)
+        else:
+            # Nothing may go now: what waits for the pause alone goes then.
+            found = self._next(is_paused=False)
+
+        if wake > now and found is not None:
             # A timer may fire a hair early; a millisecond later costs nothing.
             self._alarm = loop.call_at(wake + 0.001, self._serve, loop)
 
-    def _next_lane(self) -> Lane | None:
-        """Return the lane with room whose turn it is, of those with callers."""
-        for lane in self._turns:
-            queue = self._queues[lane]
-            while queue and queue[0].done():
-                queue.popleft()
+    def _next(
+        self, *, is_paused: bool
+    ) -> tuple[Lane, deque[asyncio.Future[None]]] | None:
+        """Return the lane with room whose turn it is, and the queue to serve."""
+        for queues in (self._urgent,) if is_paused else (self._urgent, self._queues):
+            for lane in (Lane.SHARED, *self._turns):
+                queue = queues[lane]
+                while queue and queue[0].done():
+                    queue.popleft()
 
-            if queue and self._under_way[lane] < self._room[lane]:
-                return lane
+                if queue and self._has_room(lane):
+                    return lane, queue
 
         return None
+
+    def _has_room(self, lane: Lane) -> bool:
+        """Return True while fewer requests are under way than the lane may have.
+
+        Single questions of the poller and looks share their room; the shared request has
+        its own, so that slow looks never keep it waiting.
+        """
+        budget, under_way = self._budget, self._under_way
+        match lane:
+            case Lane.SHARED:
+                return under_way[lane] < budget.polls
+            case Lane.POLL | Lane.LOOK:
+                return under_way[Lane.POLL] + under_way[Lane.LOOK] < budget.polls
+            case Lane.START:
+                return under_way[lane] < budget.starts
+            case Lane.CANCEL:
+                return under_way[lane] < budget.cancels

@@ -13,9 +13,13 @@ thousand waiters cost no more than a thousand that start together.
 *Absence is no answer.* A list or a feed that does not mention a job says nothing about
 it. Every waited job is seen in a row of its own at least once in a sweep.
 
-*Trouble is only a late answer.* No waiter hears of a transient error: the next round is
-the retry. One log line tells when trouble starts and one when it ends. A permanent error
-reaches the waiters in its scope, each with an exception of its own.
+*Trouble is only a late answer.* No transient error ends a wait: the next round is the
+retry. One log line says when trouble starts and one when it ends. A permanent error
+reaches the waiters in its scope, each with an exception of its own, once it is believed
+(:mod:`async_triggers.engine.doubt`).
+
+*One bad job, row or source fails alone.* An exception that nothing here expects ends the
+wait for the job that caused it, or the use of the source; the round goes on.
 """
 
 from __future__ import annotations
@@ -24,25 +28,47 @@ import asyncio
 import contextvars
 import logging
 import math
+import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from async_triggers.engine import backoff
+from async_triggers.engine.clock import ServerClock
 from async_triggers.engine.errors import (
+    ConnectionChanged,
+    Doubted,
+    InBetween,
     PermanentError,
+    RequestRejected,
     Scope,
     TransientError,
     UnreadableReply,
 )
+from async_triggers.engine.job_doubts import MOST_LAST, JobDoubts
 from async_triggers.engine.planner import (
     Plan,
     Planner,
     Situation,
 )
-from async_triggers.engine.waiters import Claims, Listener, Waiter, Watched
-from async_triggers.engine.walk import Misled, RoundGivenUp, Walk
-from async_triggers.engine.wire import Page, Reply, Request, Row, Source, SourceKind
+from async_triggers.engine.waiters import (
+    Claims,
+    Listener,
+    Notice,
+    Waiter,
+    Watched,
+)
+from async_triggers.engine.walk import Misled, RoundGivenUp, Walk, reason_for
+from async_triggers.engine.wire import (
+    Lane,
+    Page,
+    Reply,
+    Request,
+    Row,
+    Source,
+    SourceKind,
+)
 
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
@@ -64,16 +90,26 @@ NEWS_INTERVAL = 600.0
 """Seconds between two pieces of news of one job whose state has not changed."""
 NEWS_PER_SECOND = 10
 """Pieces of news an account may give in a second: a log line costs a millisecond."""
+NOTICE_AFTER = 60.0
+"""Seconds of an outage after which those who wait hear of it; of a doubt at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollerStatistics:
-    """A snapshot of a poller. ``interval`` is in seconds."""
+    """A snapshot of a poller. ``interval`` is in seconds.
+
+    ``doubtful`` counts the jobs that the vendor refuses to show and that are waited for
+    all the same; ``broken_rounds`` the rounds that an unforeseen error has ended;
+    ``trouble`` says why polling fails now, empty where it works.
+    """
 
     waiters: int
     jobs: int
     rounds: int
     failed_rounds: int
+    broken_rounds: int
+    doubtful: int
+    trouble: str
     interval: float
     plan: str
 
@@ -109,8 +145,13 @@ class Poller:
         self._next_round = math.inf
         self._round = 0
         self._failed_rounds = 0
+        self._broken_rounds = 0
+        self._broken_at: set[str] = set()
         self._trouble: TransientError | None = None
         self._trouble_since = 0.0
+        # How many have heard of trouble that is not over, and when more of them will.
+        self._noticed = 0
+        self._notifying: asyncio.TimerHandle | None = None
         self._troubled_round = -1
         self._failures = 0
         self._stretch = 0.0
@@ -121,11 +162,16 @@ class Poller:
         # Walks that failed in a row, and answers that came in this round.
         self._walk_failures = 0
         self._answers = 0
+        # Jobs whose refusal is not believed yet, those that were refused in this round,
+        # and those whose row in a list could not be taken in.
+        self._doubts = JobDoubts(transport.account.belief.doubt)
+        self._refusals: dict[str, PermanentError] = {}
+        self._odd: set[str] = set()
         # Those whose turn it was in a round that did not get to them.
         self._owed: set[str] = set()
         # What is known of the server: its clock, up to which time the changes of all
         # jobs are known, and of which jobs less is known.
-        self._server_now: float | None = None
+        self._clock = ServerClock()
         self._cursor: float | None = None
         self._behind: dict[str, float | None] = {}
         # Of this round: the server time at which it began, who has been seen in a row of
@@ -152,6 +198,9 @@ class Poller:
         state = "polling" if self._watched else "idle"
         grid = f"every {self._grid:g} s" if self._watched else "no grid"
         trouble = f" | trouble: {self._trouble.message}" if self._trouble else ""
+        if self._doubts:
+            trouble += f" | {len(self._doubts)} jobs in doubt"
+
         return (
             f"<Poller [{state} | {self._waiters} waiters, {len(self._watched)} jobs |"
             f" {grid}, {self._round} rounds | {self._planner.current}{trouble}]>"
@@ -164,6 +213,9 @@ class Poller:
             jobs=len(self._watched),
             rounds=self._round,
             failed_rounds=self._failed_rounds,
+            broken_rounds=self._broken_rounds,
+            doubtful=len(self._doubts),
+            trouble="" if self._trouble is None else self._trouble.message,
             interval=self._grid if self._watched else 0.0,
             plan=self._planner.current,
         )
@@ -177,6 +229,8 @@ class Poller:
         interval: float,
         mark: str | None = None,
         seen_at: float | None = None,
+        known: bool = False,
+        owner: object = None,
         listener: Listener | None = None,
         patience: float | None = None,
     ) -> Job:
@@ -184,44 +238,76 @@ class Poller:
 
         ``interval`` is how often in seconds the job should be looked at. ``seen_at`` is
         the server's time (epoch seconds) of the last look at it, before which nothing
-        needs to be learnt. ``mark`` is handed to the vendor with each row. ``listener``
-        hears when the job has changed, at most every ten minutes of a change that is not
-        one of state, and may end the wait for a job that has not ended. ``patience`` is
-        how many seconds to wait at most, None for ever.
+        needs to be learnt. ``known`` says that the vendor has shown the job before, as
+        ``seen_at`` does: then a refusal is doubted. ``mark`` is handed to the vendor with
+        each row. ``owner`` is what :meth:`dismiss` knows the waiter by. ``listener`` hears
+        when the job has changed, at most every ten minutes of a change that is not one of
+        state, and may end the wait for a job that has not ended. ``patience`` is how many
+        seconds to wait at most, None for ever.
 
         Raise :class:`~async_triggers.engine.errors.PermanentError` when the vendor's
-        refusal concerns this job or the whole account, :class:`TimeoutError` when the
-        patience is over.
+        refusal concerns this job or the whole account,
+        :class:`~async_triggers.engine.errors.ConnectionChanged` when the waiter was
+        dismissed, :class:`TimeoutError` when the patience is over.
         """
         if self._disbanded:
             raise asyncio.CancelledError
 
+        _check_wait(subject, interval, seen_at)
         loop = asyncio.get_running_loop()
         waiter = Waiter(
             future=loop.create_future(),
             interval=max(interval, self._vendor.grid_floor),
             mark=mark,
             listener=listener,
+            owner=owner,
             ends=math.inf if patience is None else loop.time() + patience,
         )
-        self._join(subject, waiter, seen_at)
+        self._join(subject, waiter, seen_at, known=known or seen_at is not None)
         try:
             while True:
                 future = waiter.future
-                job = await future
+                news = await future
+                if isinstance(news, Notice):
+                    self._hand_over(listener, news)
+                    continue
+
                 if listener is None or future is waiter.future:
-                    return job
+                    return news
 
                 try:
-                    listener.hear(job)
+                    listener.hear(news)
                 except Exception:
-                    log.exception("The news of job %s could not be given", job.id)
+                    log.exception("The news of job %s could not be given", news.id)
         finally:
             self._leave(subject, waiter)
 
+    def _hand_over(self, listener: Listener | None, notice: Notice) -> None:
+        if listener is None:
+            return
+
+        try:
+            listener.hear_notice(notice)
+        except Exception:
+            log.exception("A notice about polling could not be given")
+
+    def dismiss(self, owner: object) -> None:
+        """End the waits of an owner: its connection leads to another account now."""
+        error = ConnectionChanged("The Airflow connection leads to another account now")
+        for watched in self._watched.values():
+            for waiter in watched:
+                if waiter.owner is owner and not waiter.future.done():
+                    waiter.future.set_exception(error.again())
+
     # No await in these two: membership, the grid and the loop's alarm change together.
 
-    def _join(self, subject: str, waiter: Waiter, seen_at: float | None) -> None:
+    def _join(
+        self, subject: str, waiter: Waiter, seen_at: float | None, *, known: bool
+    ) -> None:
+        if known:
+            # A task has used the account already, elsewhere and before.
+            self._transport.trust.vouch()
+
         now = asyncio.get_running_loop().time()
         look = None if seen_at is None else seen_at - self._vendor.overlap
         watched = self._watched.get(subject)
@@ -231,12 +317,12 @@ class Poller:
 
         # Also behind when the look is newer than the cursor: pages of the walk that is
         # under way may have passed by already.
-        known = self._behind.get(subject, look)
+        earliest = self._behind.get(subject, look)
         self._behind[subject] = (
-            None if known is None or look is None else min(known, look)
+            None if earliest is None or look is None else min(earliest, look)
         )
         self._joined.add(subject)
-        watched.known = watched.known or seen_at is not None
+        watched.known = watched.known or known
         watched.interval = min(watched.interval, waiter.interval)
         watched.add(waiter)
         watched.digest = None
@@ -256,8 +342,10 @@ class Poller:
         watched = self._watched[subject]
         watched.remove(waiter)
         self._waiters -= 1
+        self._noticed -= waiter.noticed_at is not None
         if watched.newest is None:
             del self._watched[subject]
+            self._doubts.forget(subject)
             self._behind.pop(subject, None)
             self._scopes.pop(subject, None)
             self._last_row.pop(subject, None)
@@ -308,19 +396,26 @@ class Poller:
         return not self._watched
 
     async def run(self) -> None:
-        """Hold rounds for as long as anybody waits."""
+        """Hold rounds for as long as there are waiters."""
         loop = asyncio.get_running_loop()
         while self._watched:
             if loop.time() >= self._next_round:
                 # Where it stands on the grid, not when the loop got to it.
                 planned = self._next_round
-                await self._hold_round()
+                self._round += 1
+                await self._hold(self._round_through)
                 self._schedule(planned)
+                continue
+
+            if loop.time() >= self._doubts.next_check:
+                await self._hold(self._check_doubtful)
                 continue
 
             self._changed.clear()
             try:
-                async with asyncio.timeout_at(self._next_round):
+                async with asyncio.timeout_at(
+                    min(self._next_round, self._doubts.next_check)
+                ):
                     await self._changed.wait()
             except TimeoutError:
                 pass
@@ -354,33 +449,62 @@ class Poller:
             pace = max(pace, backoff.delay(self._failures))
 
         now = asyncio.get_running_loop().time()
+        doubt = self._transport.trust.doubt
+        if doubt is not None:
+            # Until it ends, one request at a time is let through, and not before then.
+            self._next_round = max(doubt.next_check, now + 1.0)
+            return
+
         steps = max(1, math.ceil((now - planned) / pace))
         self._next_round = planned + steps * pace
 
-    async def _hold_round(self) -> None:
-        self._round += 1
+    async def _hold(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Hold a round, or a part of one; nothing that goes wrong in it may end polling."""
         try:
-            await self._round_through()
+            await work()
         except RoundGivenUp:
             self._failed_rounds += 1
             self._failures += 1
+            self._doubts.put_off([*self._watched], asyncio.get_running_loop().time())
         except PermanentError as error:
             self._refuse_all(error)
         except Exception as error:  # noqa: BLE001 - logged with its traceback
-            # Whatever it is, those who wait must not lose their jobs over it.
-            strange = UnreadableReply(f"a round broke off: {type(error).__name__}")
-            self.note_trouble(strange, cause=error)
-            self._failed_rounds += 1
-            self._failures += 1
+            self._note_break(error)
+        finally:
+            self._notify()
+
+    def _note_break(self, error: Exception) -> None:
+        """Take note of a round that an unforeseen error has ended.
+
+        Whatever it is, those who wait must not lose their jobs over it. Where it ends a
+        second round at the same place, all of them hear of it.
+        """
+        place = _place_of(error)
+        self._failed_rounds += 1
+        self._broken_rounds += 1
+        self._failures += 1
+        broken = UnreadableReply(f"A round broke off: {place}")
+        if place in self._broken_at:
+            broken = UnreadableReply(
+                f"Polling breaks off again and again: {place}. This is an error of the"
+                " package: report it with the triggerer's log"
+            )
+            if self._trouble is not None:
+                self._trouble = broken
+
+        self._broken_at.add(place)
+        self.note_trouble(broken, cause=error)
 
     def _due(self) -> list[str]:
         pace = self._pace
         return [
             subject
             for subject, watched in self._watched.items()
-            if subject in self._owed
-            or self._round % max(1, int(watched.interval / pace + 1e-6)) == 0
-            or self._second_opinion_due(watched)
+            if (
+                subject in self._owed
+                or self._round % max(1, int(watched.interval / pace + 1e-6)) == 0
+            )
+            and subject not in self._doubts
         ]
 
     async def _works_singly(self, plan: Plan, due: Sequence[str]) -> bool:
@@ -396,9 +520,6 @@ class Poller:
 
         self.distrust(plan.source, "it fails while single jobs can be asked for")
         return True
-
-    def _second_opinion_due(self, watched: Watched) -> bool:
-        return watched.doubted is not None and self._round >= watched.doubted + 2
 
     async def _round_through(self) -> None:
         due = self._due()
@@ -429,13 +550,6 @@ class Poller:
 
         self._walk_failures = 0
         left = walk.left(plan)
-        if plan.source is not None:
-            left += [
-                subject
-                for subject, watched in self._watched.items()
-                if self._second_opinion_due(watched)
-            ]
-
         await self._confirm(walk)
         await self._see_alone(left)
         own_rows = plan.source is None or plan.source.kind is SourceKind.IDS
@@ -445,6 +559,8 @@ class Poller:
         else:
             await self._sweep_some()
 
+        await self._singly(self._take_odd())
+        await self._weigh_refusals()
         self._failures = 0
         if self._troubled_round != self._round:
             # Those whom a sound round did not mention have no news.
@@ -484,7 +600,7 @@ class Poller:
                 due=due,
                 behind={key: self._behind[key] for key in due if key in self._behind},
                 cursor=self._cursor,
-                now=self._server_now,
+                now=self.server_now,
                 sources=self._trusted(),
                 scopes=self._scopes,
                 interval=self._grid,
@@ -519,17 +635,39 @@ class Poller:
 
     # Asking -------------------------------------------------------------------
 
-    async def ask(self, request: Request) -> tuple[Reply, Page]:
-        """Send one request of a round and read its page, keeping track of trouble."""
-        reply = await self._transport.send(request)
+    async def ask(
+        self, request: Request, *, lane: Lane = Lane.SHARED
+    ) -> tuple[Reply, Page, float | None]:
+        """Send one request of a round and read its page, keeping track of trouble.
+
+        Return the server's time of the answer as well, in epoch seconds; None where it
+        does not say.
+        """
+        reply = await self._transport.send(request, lane=lane)
         page = self._vendor.read(request, reply)
         self._answers += 1
         date = reply.date
-        if date is not None:
-            self._server_now = max(self._server_now or date, date)
-            self._round_began = min(self._round_began or date, date)
+        if date is None:
+            return reply, page, None
 
-        return reply, page
+        date, step = self._clock.read(date, asyncio.get_running_loop().time())
+        if step < 0.0:
+            self._step_back(step)
+
+        self._round_began = min(self._round_began or date, date)
+        return reply, page, date
+
+    def _step_back(self, step: float) -> None:
+        """Move all that was measured by a clock that was ahead."""
+        if self._cursor is not None:
+            self._cursor += step
+
+        self._behind = {
+            subject: None if look is None else look + step
+            for subject, look in self._behind.items()
+        }
+        if self._round_began is not None:
+            self._round_began += step
 
     async def _confirm(self, walk: Walk) -> None:
         """Have the ends confirmed that a walk has found and that still are to be."""
@@ -550,21 +688,21 @@ class Poller:
         if now < self._unhelpful_until or any(job.id != first.id for _, job in claims):
             return False
 
-        request = self._vendor.confirmation(first, now=self._server_now)
+        request = self._vendor.confirmation(first, now=self.server_now)
         if request is None:
             return False
 
         job: Job | None = None
         why = "it does not show what has ended"
         try:
-            reply = await self._transport.send(request)
+            reply = await self._transport.send(request, lane=Lane.LOOK)
             self._answers += 1
             job = self._vendor.confirmed(request, reply, first)
-        except (TransientError, PermanentError) as error:
+        except Exception as error:
             if isinstance(error, PermanentError) and error.scope is Scope.ACCOUNT:
                 raise
 
-            why = error.message
+            why = reason_for(error)
 
         if job is None:
             self._note_unhelpful(request, why)
@@ -639,7 +777,14 @@ class Poller:
 
     @property
     def hands(self) -> int:
-        """How many requests of polling may be under way at once."""
+        """How many requests of polling may be under way at once.
+
+        One while the account is in doubt: the others would not be sent, and end the round
+        under the one that is.
+        """
+        if self._transport.trust.doubt is not None:
+            return 1
+
         return self._transport.account.budget.polls
 
     async def spread(
@@ -677,7 +822,12 @@ class Poller:
         """Ask for one job; False when no answer came."""
         try:
             request = self._vendor.single(self._transport.account, subject)
-            reply, page = await self.ask(request)
+        except Exception as error:  # noqa: BLE001 - whatever the job's id has led to
+            self._fail(subject, _unusable(subject, error))
+            return True
+
+        try:
+            reply, page, date = await self.ask(request, lane=Lane.POLL)
         except TransientError as error:
             self.note_trouble(error)
             return False
@@ -685,16 +835,59 @@ class Poller:
             if error.scope is Scope.ACCOUNT:
                 raise
 
-            self._doubt(subject, error)
+            self._job_refused(subject, error)
             return True
+        except Exception as error:  # noqa: BLE001 - of this job alone, see below
+            return self._note_odd_answer(subject, error)
 
         self._planner.learn_single(len(reply.body))
-        date = reply.date
-        for key, row in page.rows.items():
-            self.see(key, row, alone=True)
-            self.catch_up(key, date)
+        # The answer belongs to the job that was asked for, however its row spells the id.
+        for row in page.rows.values():
+            try:
+                self.see(subject, row, alone=True)
+            except Exception as error:  # noqa: BLE001 - as above
+                return self._note_odd_answer(subject, error)
+
+            self.catch_up(subject, date)
+
+        watched = self._watched.get(subject)
+        if watched is not None:
+            watched.breaks = 0
 
         return True
+
+    def _note_odd_answer(self, subject: str, error: Exception) -> bool:
+        """Take note of an answer about one job that nothing here is prepared for.
+
+        Where it comes again and again, the wait for that job ends with the reason: soon
+        if others are answered, else as late as the refusal of most jobs is believed.
+        """
+        self.note_trouble(
+            UnreadableReply(
+                f"The answer about job {subject} broke: {_place_of(error)}"
+            ),
+            cause=error,
+        )
+        watched = self._watched.get(subject)
+        if watched is None:
+            return False
+
+        now = asyncio.get_running_loop().time()
+        if not watched.breaks:
+            watched.broken_since = now
+
+        watched.breaks += 1
+        lasts = MOST_LAST * self._transport.account.belief.doubt
+        is_alone = self._answers > 0 or now >= watched.broken_since + lasts
+        if watched.breaks >= GIVE_UP_AFTER and is_alone:
+            self._fail(subject, _unusable(subject, error))
+
+        return False
+
+    def _take_odd(self) -> list[str]:
+        """Return those whose row in a list could not be taken in, once."""
+        odd, self._odd = self._odd, set()
+        return [*odd]
 
     def catch_up(self, subject: str, date: float | None) -> None:
         """Take note that a row of its own told all about a job until the reply."""
@@ -709,23 +902,65 @@ class Poller:
             else:
                 self._behind[subject] = covered
 
-    def _doubt(self, subject: str, error: PermanentError) -> None:
-        """Believe that a job is gone: at once if it was never seen, else the 2nd time."""
+    def _job_refused(self, subject: str, error: PermanentError) -> None:
+        """Believe a refusal at once where the job was never shown, else weigh it later."""
         watched = self._watched.get(subject)
         if watched is None:
             return
 
-        if watched.known and watched.doubted is None:
-            watched.doubted = self._round
-            log.warning("%s; asking again before this is believed", error.message)
-            return
+        if watched.known:
+            self._refusals[subject] = error
+        else:
+            self._fail(subject, error)
 
-        if watched.doubted is not None and self._round < watched.doubted + 2:
+    def _fail(self, subject: str, error: PermanentError) -> None:
+        """End the waits for one job."""
+        watched = self._watched.get(subject)
+        if watched is None:
             return
 
         for waiter in watched:
             if not waiter.future.done():
                 waiter.future.set_exception(error.again())
+
+    async def _check_doubtful(self) -> None:
+        """Ask again for jobs whose refusal is not believed yet."""
+        self._answers = 0
+        due = self._doubts.due(asyncio.get_running_loop().time())
+        await self._singly(due)
+        await self._weigh_refusals()
+        # Those that were neither shown nor refused.
+        self._doubts.put_off(due, asyncio.get_running_loop().time())
+
+    async def _weigh_refusals(self) -> None:
+        """Decide which refusals of this round are believed."""
+        refusals, self._refusals = self._refusals, {}
+        if not refusals and not self._doubts:
+            return
+
+        before = {subject for subject in refusals if subject in self._doubts}
+        believed, most = self._doubts.weigh(
+            refusals,
+            waiting=len(self._watched),
+            is_sound=self._answers > 0,
+            now=asyncio.get_running_loop().time(),
+        )
+        fresh = [each for each in refusals if each not in before | believed.keys()]
+        if fresh:
+            log.warning(
+                "%s (%d jobs refused that were shown before; checking again before this"
+                " is believed)",
+                refusals[fresh[0]].message,
+                len(fresh),
+            )
+
+        if most:
+            await self._singly(most)
+            refusals, self._refusals = self._refusals, {}
+            believed = self._doubts.believe_most(refusals)
+
+        for subject, error in believed.items():
+            self._fail(subject, error)
 
     def _refuse_all(self, error: PermanentError) -> None:
         for watched in self._watched.values():
@@ -744,10 +979,16 @@ class Poller:
         late = now - self._sweep + self._pace * 1.5
         early = max(late, now - self._sweep / 5)
         count = len(self._last_row)
+        # Those in doubt are asked for by themselves.
+        rows = (
+            (seen for job, seen in self._last_row.items() if job not in self._doubts)
+            if self._doubts
+            else self._last_row.values()
+        )
         # Spread evenly over the rounds, a little faster than need be.
         credit = count * min(1.0, 1.25 * passed / self._sweep)
         self._sweep_credit = min(self._sweep_credit, 1.0) + credit
-        oldest = min(self._last_row.values(), default=now)
+        oldest = min(rows, default=now)
         if oldest > early:
             return
 
@@ -793,7 +1034,11 @@ class Poller:
 
     def _overdue(self, since: float) -> list[str]:
         """Return those not seen in a row of their own since then, longest ago first."""
-        return [subject for subject, seen in self._last_row.items() if seen <= since]
+        return [
+            subject
+            for subject, seen in self._last_row.items()
+            if seen <= since and subject not in self._doubts
+        ]
 
     async def _sweep_through(self, subjects: Sequence[str]) -> None:
         if not subjects:
@@ -878,7 +1123,7 @@ class Poller:
             if waiter.future.done():
                 continue
 
-            job = self._judge(waiter, subject, row)
+            job = self._judge(waiter, subject, row, alone=alone)
             if job is None:
                 going_on = False
             elif not job.state.is_terminal:
@@ -901,7 +1146,9 @@ class Poller:
     def _note_row(self, watched: Watched, subject: str, row: Row, now: float) -> None:
         """Keep account of who has been seen in a row of his own."""
         watched.known = True
-        watched.doubted = None
+        if subject in self._doubts:
+            self._doubts.forget(subject)
+
         self._owed.discard(subject)
         # The one seen last stands last.
         self._last_row.pop(subject, None)
@@ -917,7 +1164,9 @@ class Poller:
 
         return not (watched.untold and self._may_give_news(now))
 
-    def _judge(self, waiter: Waiter, subject: str, row: Row) -> Job | None:
+    def _judge(
+        self, waiter: Waiter, subject: str, row: Row, *, alone: bool
+    ) -> Job | None:
         """Read a waiter's job from a row; None when it cannot be read."""
         account = self._transport.account
         try:
@@ -926,8 +1175,24 @@ class Poller:
             self.note_trouble(error)
         except PermanentError as error:
             waiter.future.set_exception(error.again())
+        except Exception as error:
+            if not alone:
+                raise
+
+            log.exception("The answer about job %s cannot be judged", subject)
+            waiter.future.set_exception(_unusable(subject, error))
 
         return None
+
+    def see_safely(self, source: Source, subject: str, row: Row) -> Claims:
+        """Take a row of a source in; one that breaks is asked for by itself instead."""
+        try:
+            return self.see(subject, row, feed=source.kind is SourceKind.FEED)
+        except Exception:
+            log.exception("A row of %s about job %s broke", source.name, subject)
+            self._odd.add(subject)
+            self.distrust(source, f"its row about job {subject} cannot be taken in")
+            return []
 
     def _check_feed(self, subject: str, job: Job) -> None:
         """Distrust a feed that should have told of this end and did not."""
@@ -997,12 +1262,16 @@ class Poller:
         """
         self._troubled_round = self._round
         if self._trouble is not None:
+            if isinstance(error, Doubted | InBetween):
+                # What is said of trouble in general: the one that may end a wait.
+                self._trouble = error
+
             return
 
         self._trouble = error
         self._trouble_since = asyncio.get_running_loop().time()
         log.warning(
-            "%s: polling is in trouble, %d waiting tasks keep waiting: %s",
+            "%s: polling failed (%d tasks still waiting, retrying): %s",
             self._transport.account,
             self._waiters,
             error.message,
@@ -1018,6 +1287,80 @@ class Poller:
         log.info(
             "%s: polling works again after %.0f s", self._transport.account, seconds
         )
+
+    # What those who wait hear of it ---------------------------------------------------
+
+    def _notify(self) -> None:
+        """Let those who wait know of trouble: when it begins, now and then, at its end.
+
+        No more at once than the account's news allow; the rest follows each second.
+        """
+        if self._notifying is not None:
+            self._notifying.cancel()
+            self._notifying = None
+
+        now = asyncio.get_running_loop().time()
+        general = self._general_notice(now)
+        if general is None and not self._doubts and not self._noticed:
+            return
+
+        for subject, watched in self._watched.items():
+            notice = self._notice_of(subject) or general
+            for waiter in watched:
+                if waiter.listener is None or waiter.future.done():
+                    continue
+
+                if not self._is_notice_due(waiter, notice, now):
+                    continue
+
+                if not self._may_give_news(now):
+                    loop = asyncio.get_running_loop()
+                    self._notifying = loop.call_later(
+                        1.0, self._notify, context=contextvars.Context()
+                    )
+                    return
+
+                self._give_notice(waiter, notice, now)
+
+    def _general_notice(self, now: float) -> Notice | None:
+        error = self._trouble
+        if error is None:
+            return None
+
+        is_serious = isinstance(error, Doubted | InBetween) or self._broken_rounds > 1
+        if not is_serious and now < self._trouble_since + NOTICE_AFTER:
+            return None
+
+        return Notice(f"Polling failed (still waiting, retrying): {error.message}")
+
+    def _notice_of(self, subject: str) -> Notice | None:
+        refusal = self._doubts.refusal_of(subject)
+        if refusal is None:
+            return None
+
+        return Notice(
+            f"Polling failed (still waiting, checking again before this is believed):"
+            f" {refusal.message}"
+        )
+
+    def _is_notice_due(self, waiter: Waiter, notice: Notice | None, now: float) -> bool:
+        if notice is None:
+            return waiter.noticed_at is not None
+
+        return waiter.noticed_at is None or now >= waiter.noticed_at + NEWS_INTERVAL
+
+    def _give_notice(self, waiter: Waiter, notice: Notice | None, now: float) -> None:
+        self._news_count += 1
+        if notice is None:
+            self._noticed -= 1
+            waiter.noticed_at = None
+            notice = Notice("Polling works again", is_over=True)
+        else:
+            self._noticed += waiter.noticed_at is None
+            waiter.noticed_at = now
+
+        taken, waiter.future = waiter.future, waiter.future.get_loop().create_future()
+        taken.set_result(notice)
 
     # What a walk needs of the poller -------------------------------------------
 
@@ -1050,6 +1393,10 @@ class Poller:
 
     def feed_complete(self, since: float | None, resume: float) -> None:
         """Move the cursor after a whole walk over a feed."""
+        if since is not None and self._cursor is not None and since > self._cursor:
+            # The server's clock has turned out to be behind: the window was too late.
+            return
+
         self._cursor = max(self._cursor or resume, resume)
         if since is not None:
             self._behind = {
@@ -1058,20 +1405,65 @@ class Poller:
                 if look is None or look < since or subject in self._joined
             }
 
-    def last_resume(self, first: Reply, resume: float | None) -> float | None:
+    def last_resume(self, first: float | None, resume: float | None) -> float | None:
         """Return where the next window of a feed may begin at the latest.
 
-        What changed while we paged may have missed us: never past the first reply.
+        ``first`` is the server's time of the walk's first answer: what changed while we
+        paged may have missed us.
         """
-        if resume is None or first.date is None:
+        if resume is None or first is None:
             return resume
 
-        return min(resume, first.date - self._vendor.overlap)
+        # The clock of that answer may have turned out to be ahead since.
+        began = first if self._round_began is None else min(first, self._round_began)
+        return min(resume, began - self._vendor.overlap)
 
     @property
     def server_now(self) -> float | None:
-        """The latest server time seen, in epoch seconds."""
-        return self._server_now
+        """The server's time now, in epoch seconds, None before its first answer."""
+        return self._clock.now(asyncio.get_running_loop().time())
+
+
+def _check_wait(subject: object, interval: object, seen_at: object) -> None:
+    """Refuse what would break a round for all others, before it joins one."""
+    if not isinstance(subject, str) or not subject.strip():
+        msg = f"{subject!r} is no id of a job to wait for"
+    elif not _is_number(interval) or interval < 0:  # type: ignore[operator]
+        msg = f"{interval!r} is no interval in seconds to poll job {subject} at"
+    elif seen_at is not None and not _is_number(seen_at):
+        msg = f"{seen_at!r} is no time in epoch seconds of a look at job {subject}"
+    else:
+        return
+
+    raise RequestRejected(msg)
+
+
+def _is_number(value: object) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    )
+
+
+def _place_of(error: BaseException) -> str:
+    """Name an unforeseen error by its type and where it came from, without its words."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = (
+        f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    )
+    return f"{type(error).__name__}{where}"
+
+
+def _unusable(subject: str, error: Exception) -> PermanentError:
+    """Return what ends the wait for a job that causes an unforeseen error."""
+    if isinstance(error, PermanentError):
+        return error.again()  # type: ignore[return-value]
+
+    return RequestRejected(
+        f"Job {subject} cannot be polled: {_place_of(error)}. Check its id; if it is"
+        " right, report this with the triggerer's log"
+    )
 
 
 def _gravest(errors: Sequence[Exception]) -> Exception:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import logging
+import math
 import os
 import socket
 import ssl
@@ -25,6 +27,7 @@ from yarl import URL
 
 from async_triggers import __version__
 from async_triggers.engine.answers import classify
+from async_triggers.engine.doubt import Trust
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     CredentialsRejected,
@@ -38,12 +41,14 @@ from async_triggers.engine.errors import (
     TransientError,
     Unreachable,
     UnreadableReply,
-    VendorBroken,
 )
 from async_triggers.engine.wire import (
+    HTTP_FORBIDDEN,
     HTTP_MULTIPLE_CHOICES,
+    HTTP_UNAUTHORIZED,
     Lane,
     Reply,
+    is_web_page,
     without_secrets,
 )
 
@@ -60,9 +65,10 @@ TOKEN_MARGIN = 0.2
 SHORTEST_SECRET = 4
 """Characters of a secret below which it would be found in any sentence."""
 
-HTTP_OK = 200
+TOKEN_RENEWAL = 50.0
+"""Seconds at least between two tokens that are fetched because one was rejected."""
 
-Reload = Callable[[], Awaitable["Account"]]
+HTTP_OK = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +80,15 @@ class TransportStatistics:
     received_bytes: int
     connections: int
     tokens: int
+    doubt: str
+    in_between_for: float
 
 
 class Transport:
     """Carries the requests of one account.
 
-    ``reload`` reads the account again from where it came, after the vendor rejected its
-    credentials; it is asked once for each set of credentials.
+    ``on_refusal`` is awaited when the vendor, or something on the way, does not accept
+    the account, before that is raised: the Airflow connection may have changed.
     """
 
     def __init__(
@@ -89,12 +97,13 @@ class Transport:
         account: Account,
         limiter: Limiter,
         *,
-        reload: Reload | None = None,
+        on_refusal: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.vendor = vendor
         self.account = account
         self.limiter = limiter
-        self.reload = reload
+        self.trust = Trust(account.belief)
+        self._on_refusal = on_refusal
         self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
         self._proving = asyncio.Lock()
@@ -103,8 +112,7 @@ class Transport:
         self._proof = 0
         # The proof is newer than the last rejection and has not been accepted yet.
         self._untried = False
-        self._rejected: CredentialsRejected | None = None
-        self._rejected_until = 0.0
+        self._renewed_at = -math.inf
         self._requests = 0
         self._failures = 0
         self._received = 0
@@ -114,42 +122,106 @@ class Transport:
     def __repr__(self) -> str:
         """State the state, and no secret."""
         state = "open" if self._session is not None else "idle"
+        doubt = f" | {self.trust.doubt!r}" if self.trust.doubt is not None else ""
+        between = self.trust.between
+        told = f" | in between: {between.message}" if between is not None else ""
         return (
             f"<Transport {self.account} [{state} | {self._requests} requests,"
-            f" {self._failures} failed, {self._connections} connections]>"
+            f" {self._failures} failed, {self._connections} connections{doubt}{told}]>"
         )
 
     def statistics(self) -> TransportStatistics:
         """Return a snapshot."""
+        doubt = self.trust.doubt
+        between = 0.0
+        if self.trust.between is not None:
+            between = asyncio.get_running_loop().time() - self.trust.between_since
+
         return TransportStatistics(
             requests=self._requests,
             failures=self._failures,
             received_bytes=self._received,
             connections=self._connections,
             tokens=self._tokens,
+            doubt="" if doubt is None else doubt.refusal.message,
+            in_between_for=between,
         )
 
-    async def send(self, request: Request) -> Reply:
+    async def send(self, request: Request, *, lane: Lane | None = None) -> Reply:
         """Send a request and return a successful reply.
 
-        Raise :class:`~async_triggers.engine.errors.TransientError` when no usable answer
-        came, :class:`~async_triggers.engine.errors.PermanentError` when the vendor's
-        answer is a refusal that will stand. Rejected credentials are renewed once (a new
-        token) and read again once before they count as rejected.
+        ``lane`` wins over the request's own. Raise
+        :class:`~async_triggers.engine.errors.TransientError` when no usable answer came or
+        the vendor's refusal is in doubt, :class:`~async_triggers.engine.errors
+        .PermanentError` when the vendor's answer is a refusal that will stand.
         """
+        lane = request.lane if lane is None else lane
         if not request.authorized:
-            return await self._exchange(request, {})
+            return await self._exchange(request, {}, lane)
 
-        # At most: as it is, a new token, new credentials, and once for a bystander
-        # whose proof others have renewed meanwhile.
-        attempts = 4
+        loop = asyncio.get_running_loop()
+        is_check = self.trust.admit(loop.time(), is_start=lane is Lane.START)
+        try:
+            reply = await self._prove_and_exchange(request, lane)
+        except EngineError as error:
+            failure = await self._weigh(error, is_check=is_check)
+        else:
+            if not is_web_page(reply):
+                self.trust.answered()
+
+            return reply
+        finally:
+            if is_check:
+                self.trust.check_ended(loop.time())
+
+        raise failure
+
+    async def _weigh(self, error: EngineError, *, is_check: bool) -> EngineError:
+        """Take in what a failure says about the account; return what to raise for it."""
+        trust, loop = self.trust, asyncio.get_running_loop()
+        if isinstance(error, InBetween):
+            if error.status in {HTTP_UNAUTHORIZED, HTTP_FORBIDDEN}:
+                await self._refused_somehow()
+
+            return trust.refused_in_between(error, loop.time(), self.vendor.name)
+
+        if isinstance(error, RateLimited):
+            trust.rate_limited()
+        elif isinstance(error, TransientError):
+            return trust.missed(error, loop.time())
+        elif error.status is None:
+            # The request could not even be made: that needs no second opinion.
+            return error
+        elif isinstance(error, PermanentError) and error.scope is Scope.ACCOUNT:
+            await self._refused_somehow()
+            return trust.refused(error, loop.time(), is_check=is_check)
+        else:
+            # The refusal of one job is an answer to who may ask for it.
+            trust.answered()
+
+        return error
+
+    async def _refused_somehow(self) -> None:
+        if self._on_refusal is not None:
+            await self._on_refusal()
+
+    async def _prove_and_exchange(self, request: Request, lane: Lane) -> Reply:
+        """Send a request with a proof of who we are, which is renewed once."""
+        # At most: as it is, with a new token, and once for a bystander whose proof
+        # others have renewed meanwhile.
+        attempts = 3
         while True:
             attempts -= 1
             proof, headers = await self._prove()
             try:
-                reply = await self._exchange(request, headers)
-            except CredentialsRejected as error:
-                if not await self._renew(proof, error) or not attempts:
+                reply = await self._exchange(request, headers, lane)
+            except (CredentialsRejected, InBetween) as error:
+                # Whatever the body says: an old server's is another one than today's.
+                if (
+                    error.status != HTTP_UNAUTHORIZED
+                    or not await self._renew(proof)
+                    or not attempts
+                ):
                     raise
             else:
                 if proof == self._proof:
@@ -169,9 +241,6 @@ class Transport:
         """Return the headers that prove who we are, and the number of that proof."""
         loop = asyncio.get_running_loop()
         async with self._proving:
-            if self._rejected is not None and loop.time() < self._rejected_until:
-                raise self._rejected.again()
-
             wanted = self.vendor.token_request(self.account)
             if wanted is not None and loop.time() >= self._token_ends:
                 await self._fetch_token(wanted)
@@ -180,21 +249,15 @@ class Transport:
 
     async def _fetch_token(self, request: Request) -> None:
         try:
-            reply = await self._ask_token(request)
-        except CredentialsRejected as error:
-            if not await self._reread(error):
-                self._note_rejection(error)
+            reply = await self._exchange(request, {}, request.lane)
+        except PermanentError as error:
+            if error.scope is Scope.ACCOUNT:
                 raise
 
-            renewed = self.vendor.token_request(self.account)
-            if renewed is None:
-                return
-
-            try:
-                reply = await self._ask_token(renewed)
-            except CredentialsRejected as again:
-                self._note_rejection(again)
-                raise
+            # A refusal of the token endpoint is about the account, never about a job.
+            failure = AccountMisconfigured(error.message, status=error.status)
+            failure.url, failure.suspect = error.url, error.suspect
+            raise failure from None
 
         self._token = self.vendor.read_token(reply)
         lifetime = self._token.lifetime
@@ -203,78 +266,35 @@ class Transport:
         self._proof += 1
         self._tokens += 1
 
-    async def _ask_token(self, request: Request) -> Reply:
-        """Ask for a token. A refusal speaks of the account, never of one job."""
-        try:
-            return await self._exchange(request, {})
-        except PermanentError as error:
-            if error.scope is Scope.ACCOUNT:
-                raise
+    async def _renew(self, proof: int) -> bool:
+        """Take back the token of proof number ``proof``; False where that is no use.
 
-            if self._tokens:
-                # It has worked with this very address: the vendor is being restarted.
-                raise VendorBroken(error.message, status=error.status) from None
-
-            raise AccountMisconfigured(error.message, status=error.status) from None
-
-    async def _renew(self, proof: int, error: CredentialsRejected) -> bool:
-        """Look for better proof than number ``proof``; False when there is none."""
+        A token that was fetched after the last rejection is given a minute: each try
+        costs a request to an endpoint that locks clients out.
+        """
         async with self._proving:
             if proof != self._proof:
                 return True
 
-            if self._token is not None and not self._untried:
-                self._token = None
-                self._token_ends = 0.0
-                self._proof += 1
-                self._untried = True
-                return True
+            now = asyncio.get_running_loop().time()
+            if self._token is None or (
+                self._untried and now < self._renewed_at + TOKEN_RENEWAL
+            ):
+                return False
 
-            if await self._reread(error):
-                return True
-
-            self._note_rejection(error)
-            return False
-
-    async def _reread(self, error: CredentialsRejected) -> bool:
-        """Read the account again; True when its credentials are other ones now.
-
-        An account that cannot be read now is only a late answer, and raised as such.
-        """
-        if self.reload is None:
-            return False
-
-        try:
-            account = await self.reload()
-        except PermanentError as failure:
-            log.warning(
-                "%s: credentials were rejected and the connection could not be read"
-                " again: %s",
-                self.account,
-                failure,
-            )
-            return False
-
-        if account.credentials == self.account.credentials:
-            return False
-
-        log.info("%s: credentials have changed, continuing (%s)", self.account, error)
-        self.account = account
-        self._token = None
-        self._token_ends = 0.0
-        self._proof += 1
-        self._untried = True
-        return True
-
-    def _note_rejection(self, error: CredentialsRejected) -> None:
-        """Spare the vendor a storm: say the same to all who ask in the next seconds."""
-        self._rejected = error
-        self._rejected_until = asyncio.get_running_loop().time() + 5.0
+            self._token = None
+            self._token_ends = 0.0
+            self._proof += 1
+            self._untried = True
+            self._renewed_at = now
+            return True
 
     # The wire -----------------------------------------------------------------
 
-    async def _exchange(self, request: Request, proof: Mapping[str, str]) -> Reply:
-        async with self.limiter.admit(request.lane):
+    async def _exchange(
+        self, request: Request, proof: Mapping[str, str], lane: Lane
+    ) -> Reply:
+        async with self.limiter.admit(lane):
             self._requests += 1
             try:
                 reply = await self._ask(request, proof)
@@ -290,7 +310,8 @@ class Transport:
             return reply
 
         self._failures += 1
-        error = self._masked(classify(self.vendor, request, reply), proof)
+        masked = self._masked(reply, proof)
+        error = classify(self.vendor, request, reply, masked=masked)
         error.url = reply.url
         if isinstance(error, RateLimited) and error.retry_after is None:
             error.retry_after = self.account.budget.cooldown
@@ -301,31 +322,26 @@ class Transport:
 
         raise error
 
-    def _masked(self, error: EngineError, proof: Mapping[str, str]) -> EngineError:
-        """Take out of a refusal what we had sent: some servers repeat it."""
+    def _masked(self, reply: Reply, proof: Mapping[str, str]) -> Reply:
+        """Take out of a refusal what we had sent."""
         credentials = self.account.credentials
         sent = {header.rpartition(" ")[2] for header in proof.values()}
         sent |= {credentials.secret, credentials.login}
         if self._token is not None:
             sent.add(self._token.value)
 
-        def masked(text: str) -> str:
-            for secret in sorted(sent, key=len, reverse=True):
-                if len(secret) >= SHORTEST_SECRET:
-                    for form in (secret, quote(secret, safe="")):
-                        text = text.replace(form, "***")
+        body, headers = reply.body, dict(reply.headers)
+        for secret in sorted(sent, key=len, reverse=True):
+            if len(secret) < SHORTEST_SECRET:
+                continue
 
-            return text
+            for form in {secret, quote(secret, safe=""), json.dumps(secret)[1:-1]}:
+                body = body.replace(form.encode(), b"***")
+                headers = {
+                    name: value.replace(form, "***") for name, value in headers.items()
+                }
 
-        error.message = masked(error.message)
-        error.args = (error.message,)
-        if isinstance(error, InBetween):
-            error.excerpt = masked(error.excerpt)
-
-        if error.suspect is not None:
-            error.suspect = replace(error.suspect, fix=masked(error.suspect.fix))
-
-        return error
+        return replace(reply, body=body, headers=MappingProxyType(headers))
 
     async def _ask(self, request: Request, proof: Mapping[str, str]) -> Reply:
         try:
@@ -369,9 +385,8 @@ class Transport:
         route = self.account.route
         total = request.timeout or route.total
         # A start or a cancel may be silent for a minute before its answer comes.
-        return total, route.read if request.lane is Lane.POLL else max(
-            route.read, total
-        )
+        is_slow = request.lane in {Lane.START, Lane.CANCEL}
+        return total, max(route.read, total) if is_slow else route.read
 
     def _explain(self, request: Request, error: Exception) -> EngineError:
         """Say what went wrong on the way, and what to do about it."""

@@ -11,11 +11,25 @@ from typing import Protocol, TypeAlias
 from async_triggers.engine.jobs import Job
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a waiter should know of the polling itself.
+
+    ``is_over`` says that polling works again.
+    """
+
+    text: str
+    is_over: bool = False
+
+
 class Listener(Protocol):
-    """One who is to hear of a job before its end."""
+    """What hears of a job before its end."""
 
     def hear(self, job: Job) -> None:
         """Take note that the job has changed. Called by the task that waits."""
+
+    def hear_notice(self, notice: Notice) -> None:
+        """Take note of trouble with polling, or of its end. Called as :meth:`hear`."""
 
     def needs_attention(self, job: Job) -> bool:
         """Tell whether the wait is to end although the job goes on."""
@@ -25,15 +39,19 @@ class Listener(Protocol):
 class Waiter:
     """One who waits for the end of a job."""
 
-    future: asyncio.Future[Job]
+    future: asyncio.Future[Job | Notice]
     """Takes the end of the wait, or news; then another one takes the end."""
     interval: float
     mark: str | None
     listener: Listener | None
+    owner: object
+    """The lease by which it came: it moves with it."""
     ends: float
     """The loop's time at which the patience of the waiter is over."""
     told: tuple[str, object] | None = None
     told_at: float = -math.inf
+    noticed_at: float | None = None
+    """When it last heard of trouble that is not over yet."""
     newer: Waiter | None = None
     """Who waits for the same job and came next after this one."""
     older: Waiter | None = None
@@ -56,14 +74,16 @@ class Watched:
     """A waiter has left, and perhaps the one with the shortest interval."""
     known: bool = False
     """The vendor has shown the job before, so that "gone" needs a second opinion."""
-    doubted: int | None = None
-    """The round in which the vendor first said that the job is gone."""
     digest: int | None = None
     """What the last row was judged by, if its job goes on."""
     untold: bool = False
     """There was news in that row that had to wait."""
     failures: int = 0
     """How often in a row no answer came when the job was asked for singly."""
+    breaks: int = 0
+    """How often in a row an answer about the job alone could not be taken in."""
+    broken_since: float = 0.0
+    """The loop's time of the first of them."""
 
     def __iter__(self) -> Iterator[Waiter]:
         """Return the waiters, the newest first; each may leave as it is seen."""

@@ -8,7 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from async_triggers.engine.errors import PermanentError, Scope, TransientError
+from async_triggers.engine.errors import (
+    EngineError,
+    PermanentError,
+    Scope,
+    TransientError,
+)
 from async_triggers.engine.planner import BYTES_PER_REQUEST
 from async_triggers.engine.wire import SourceKind
 
@@ -16,7 +21,7 @@ if TYPE_CHECKING:
     from async_triggers.engine.planner import Plan
     from async_triggers.engine.poller import Poller
     from async_triggers.engine.waiters import Claims
-    from async_triggers.engine.wire import Page, Reply, Request, Source
+    from async_triggers.engine.wire import Page, Request, Source
 
 ROWS_AT_ONCE = 100
 """Rows that are looked at before the loop may see to others."""
@@ -66,8 +71,8 @@ class Walk:
         self._resumes.clear()
         try:
             starts = self._poller.first_requests(plan)
-        except PermanentError as error:
-            self._poller.distrust(source, error.message)
+        except Exception as error:  # noqa: BLE001 - whatever it is, others can be asked
+            self._poller.distrust(source, reason_for(error))
             raise Misled from None
 
         async def pages(start: tuple[str, Request]) -> None:
@@ -130,7 +135,7 @@ class Walk:
         request: Request | None = first
         rows = size = 0
         resume: float | None = None
-        opening: Reply | None = None
+        opening: float | None = None
         cut_short = False
         while request is not None:
             if self._spent >= plan.patience and request is not first:
@@ -138,49 +143,47 @@ class Walk:
                 break
 
             try:
-                reply, page = await self._poller.ask(request)
+                reply, page, date = await self._poller.ask(request)
             except TransientError as error:
                 self._poller.note_trouble(error)
                 raise RoundGivenUp from None
-            except PermanentError as error:
-                if error.scope is Scope.ACCOUNT:
+            except Exception as error:
+                if isinstance(error, PermanentError) and error.scope is Scope.ACCOUNT:
                     raise
 
-                self._poller.distrust(source, error.message)
+                self._poller.distrust(source, reason_for(error))
                 raise Misled from None
 
             if not page.sound:
                 self._poller.distrust(source, "its rows are not what was asked for")
                 raise Misled
 
-            opening = opening or reply
+            opening = date if request is first else opening
             rows += page.count
             size += len(reply.body)
             self._spent += 1.0 + len(reply.body) / BYTES_PER_REQUEST
             if page.resume is not None:
                 resume = max(resume or page.resume, page.resume)
 
-            await self._take(source, page, reply.date)
+            await self._take(source, page, date)
             request = page.next
 
         if source.kind is SourceKind.FEED:
             self._rows += rows
             self._size += size
-            if opening is not None:
-                self._resumes.append(self._poller.last_resume(opening, resume))
+            self._resumes.append(self._poller.last_resume(opening, resume))
         else:
             self._poller.planner.learn(
                 source, rows=rows, size=size, scope=scope, whole=not cut_short
             )
 
     async def _take(self, source: Source, page: Page, date: float | None) -> None:
-        feed = source.kind is SourceKind.FEED
         for number, (subject, row) in enumerate(page.rows.items(), start=1):
             if number % ROWS_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
             self._seen.add(subject)
-            claims = self._poller.see(subject, row, feed=feed)
+            claims = self._poller.see_safely(source, subject, row)
             if claims:
                 self._claims.append((subject, claims))
                 self._found.set()
@@ -198,6 +201,14 @@ class Walk:
             unseen = [key for key in self._due if key not in self._seen]
 
         return [*plan.singles, *unseen]
+
+
+def reason_for(error: Exception) -> str:
+    """Say why an answer is of no use; of an unforeseen error no more than its kind."""
+    if isinstance(error, EngineError):
+        return error.message
+
+    return f"an answer cannot be read ({type(error).__name__})"
 
 
 async def _call(work: Callable[[], Awaitable[None]]) -> None:

@@ -59,9 +59,14 @@ HTTP_SERVER_ERROR = 500
 
 
 class Lane(StrEnum):
-    """What a request is for. Each lane has its own room, so that none starves another."""
+    """What a request is for, see :mod:`async_triggers.engine.limiter`."""
 
+    SHARED = "shared"
+    """A list or a feed that answers for many jobs: goes first."""
     POLL = "poll"
+    """A question of the poller about one job."""
+    LOOK = "look"
+    """A single question of a task or a trigger, or one that confirms an end."""
     START = "start"
     CANCEL = "cancel"
 
@@ -84,7 +89,7 @@ class Request:
     # What asks for a token holds a secret.
     json: Mapping[str, Any] | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
-    lane: Lane = Lane.POLL
+    lane: Lane = Lane.LOOK
     timeout: float | None = None
     authorized: bool = True
     note: Any = None
@@ -231,9 +236,9 @@ class Budget:
     """How much may be asked of one account by one process.
 
     ``requests`` in ``per`` seconds is the vendor's limit (or what we set where the vendor
-    names none) and ``share`` the part of it that we take. ``lanes`` says how many
-    requests of a lane may be under way at once. ``cooldown`` is how many seconds a 429
-    that names no time pauses the account.
+    names none) and ``share`` the part of it that we take. ``polls``, ``starts`` and
+    ``cancels`` say how many requests of each kind may be under way at once. ``cooldown``
+    is how many seconds a 429 that names no time pauses the account.
     """
 
     requests: int

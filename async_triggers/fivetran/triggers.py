@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from async_triggers.deferral.trigger import JobTrigger
 from async_triggers.engine.errors import (
     AlreadyRunning,
+    EngineError,
     JobNotFound,
     PermanentError,
+    Scope,
     TransientError,
 )
 from async_triggers.engine.jobs import Job, JobState
@@ -248,13 +250,18 @@ class FivetranTrigger(JobTrigger):
 
     async def attend(self, leased: LeasedAccount, job: Job) -> Job | None:
         """Start a sync again that was put off, or find out why none is running."""
-        loop = asyncio.get_running_loop()
         run = self.run_waited_for
         try:
             connection, now = await self.make_hook().get_fivetran_connection(
                 leased, self.connector_id
             )
-            self._now = now
+        except EngineError as error:
+            # A connection that is refused is for the poller to doubt.
+            self._look_again(error)
+            return None
+
+        self._now = now
+        try:
             shown = api.judge_run(connection, run)
             if shown.state.is_terminal or not self.needs_attention(shown):
                 return shown
@@ -265,12 +272,18 @@ class FivetranTrigger(JobTrigger):
 
             return await self._ask_why(leased, connection, run, now)
         except (TransientError, JobNotFound) as error:
-            # Only a late answer; a connection that is gone is for the poller to doubt.
-            self.log.warning("%s: looking again", error.message)
-            if self._put_off is not None:
-                self._put_off = (self._put_off[0], loop.time() + RESTART_PAUSE)
-
+            self._look_again(error)
             return None
+
+    def _look_again(self, error: EngineError) -> None:
+        """Take a failure for a late answer; raise the refusal of the whole account."""
+        if isinstance(error, PermanentError) and error.scope is Scope.ACCOUNT:
+            raise error
+
+        self.log.warning("%s: checking again", error.message)
+        if self._put_off is not None:
+            later = asyncio.get_running_loop().time() + RESTART_PAUSE
+            self._put_off = (self._put_off[0], later)
 
     async def _start_again(
         self, leased: LeasedAccount, connection: api.Connection, now: float | None

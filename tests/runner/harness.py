@@ -22,7 +22,7 @@ from airflow.sdk.execution_time.comms import (
 )
 
 from async_triggers.deferral.compat import OWNER_KEY
-from async_triggers.engine.accounts import leased_accounts
+from async_triggers.engine.accounts import shared_accounts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -156,7 +156,13 @@ class Triggerer:
     async def settled(self) -> None:
         """Run until nothing is done on an account's own behalf any more."""
         await self.until(
-            lambda: not any(leased._errands for leased in leased_accounts())
+            lambda: (
+                not any(
+                    leased.errands
+                    for shared in shared_accounts()
+                    for leased in shared.leases
+                )
+            )
         )
 
     async def stop(self) -> None:

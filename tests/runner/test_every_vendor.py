@@ -13,7 +13,7 @@ from async_triggers.airbyte.api import Airbyte
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.dbt_cloud.api import DbtCloud
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
-from async_triggers.engine.accounts import leased_accounts
+from async_triggers.engine.accounts import shared_accounts
 from async_triggers.fivetran.api import Fivetran
 from async_triggers.fivetran.triggers import FivetranTrigger
 from async_triggers.simulator import Fault
@@ -164,7 +164,7 @@ async def test_thirty_triggers_share_one_poller(
 
     events = [triggerer.supervisor.events[each] for each in ids]
     assert {(len(each), each[0]["status"]) for each in events} == {(1, "success")}
-    assert len(leased_accounts()) == 1
+    assert len(shared_accounts()) == 1
     # Each sync of Fivetran is confirmed and settled by two requests of its own.
     own = 60 if case.name == "fivetran" else 0
     assert case.vendor(simulator).record.total - own < 30

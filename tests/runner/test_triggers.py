@@ -12,7 +12,7 @@ import pytest
 
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
-from async_triggers.engine.accounts import leased_accounts
+from async_triggers.engine.accounts import shared_accounts
 from async_triggers.simulator import Fault
 from tests.runner.harness import BEAT, a_triggerer
 
@@ -81,7 +81,7 @@ async def test_three_hundred_triggers_share_one_poller(
     # Alone, each would have asked some ten times.
     assert record.total < 100
     assert record.max_connections <= 5
-    assert len(leased_accounts()) == 1
+    assert len(shared_accounts()) == 1
 
 
 @pytest.mark.asyncio

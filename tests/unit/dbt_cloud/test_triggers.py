@@ -11,7 +11,7 @@ import pytest
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.deferral import compat
-from async_triggers.engine.accounts import leased_accounts
+from async_triggers.engine.accounts import shared_accounts
 from async_triggers.simulator.faults import Fault, ListQuirks
 from tests.unit.dbt_cloud.stage import ACCOUNT, JOB, Clock
 
@@ -165,7 +165,7 @@ def test_many_waiters_in_a_quiet_account_read_the_feed(
             events_of([trigger(run, seen_at=clock()) for run in found])
         )
         await asyncio.sleep(1000)
-        (leased,) = leased_accounts()
+        (leased,) = shared_accounts()
         plan = leased.poller.statistics().plan
         return await waiting, plan
 

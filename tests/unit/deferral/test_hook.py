@@ -83,7 +83,8 @@ def test_two_names_of_one_account_share_it(world: World) -> None:
             AirbyteHook("airbyte_default").lease() as first,
             AirbyteHook("another_name").lease() as second,
         ):
-            assert first is second
+            assert first is not second
+            assert first.shared is second.shared
 
     asyncio.run(go())
 

@@ -11,7 +11,7 @@ import pytest
 
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
-from async_triggers.engine.accounts import leased_accounts
+from async_triggers.engine.accounts import shared_accounts
 from async_triggers.fivetran.triggers import FivetranTrigger
 from tests.unit.deferral.vendors import (
     Case,
@@ -51,7 +51,7 @@ async def weigh(begin: Callable[[int], asyncio.Task[Any]]) -> tuple[float, int]:
     gc.collect()
     after = len(gc.get_objects())
 
-    waiters = sum(each.poller.statistics().waiters for each in leased_accounts())
+    waiters = sum(each.poller.statistics().waiters for each in shared_accounts())
     assert not any(task.done() for task in tasks)
     for task in tasks:
         task.cancel()

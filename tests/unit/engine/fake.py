@@ -17,11 +17,13 @@ from async_triggers.engine.errors import EngineError, TransientError
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.limiter import Limiter
 from async_triggers.engine.poller import Poller
+from async_triggers.engine.transport import Transport
 from async_triggers.engine.wire import (
     Account,
     Budget,
     CredentialKind,
     Credentials,
+    Lane,
     Page,
     Reply,
     Request,
@@ -29,11 +31,12 @@ from async_triggers.engine.wire import (
     Source,
     SourceKind,
     Token,
+    Vendor,
     refuse_by_status,
 )
 
 if TYPE_CHECKING:
-    from async_triggers.engine.transport import Transport
+    from async_triggers.engine.waiters import Notice
 
 EPOCH = 1_774_402_200.0
 """The server's time when the virtual clock shows 0."""
@@ -234,6 +237,9 @@ class FakeVendor:
     def authorize(self, account: Account, token: Token | None) -> Mapping[str, str]:
         return {}
 
+    def is_own_refusal(self, request: Request, reply: Reply) -> bool:
+        return True
+
     def refuse(self, request: Request, reply: Reply) -> EngineError:
         return refuse_by_status(self.name, request, reply)
 
@@ -333,17 +339,15 @@ def _ask(what: dict[str, Any]) -> Request:
     return Request(method="GET", path="/", about=about, note=what)
 
 
-class FakeTransport:
-    """Carries requests to a server in memory."""
+class FakeTransport(Transport):
+    """Carries requests to a server in memory, and judges its answers as ever."""
 
     def __init__(self, vendor: FakeVendor, account: Account, server: Server) -> None:
-        self.vendor = vendor
-        self.account = account
+        super().__init__(cast("Vendor", vendor), account, Limiter(account.budget))
         self.server = server
-        self.limiter = Limiter(account.budget)
 
-    async def send(self, request: Request) -> Reply:
-        async with self.limiter.admit(request.lane):
+    async def _prove_and_exchange(self, request: Request, lane: Lane) -> Reply:
+        async with self.limiter.admit(lane):
             what = request.note
             if "offset" in what and self.server.repeats:
                 what["repeats"] = self.server.repeats
@@ -367,6 +371,7 @@ class Hears:
     """Takes the news of a job, and lets it go on."""
 
     news: Callable[[Job], object]
+    notices: Callable[[Notice], object] | None = None
 
     def hear(self, job: Job) -> None:
         """Take note that the job has changed."""
@@ -375,6 +380,11 @@ class Hears:
     def needs_attention(self, job: Job) -> bool:
         """No job does."""
         return False
+
+    def hear_notice(self, notice: Notice) -> None:
+        """Take note of trouble, or of its end."""
+        if self.notices is not None:
+            self.notices(notice)
 
 
 @dataclass(slots=True)
@@ -398,12 +408,13 @@ class World:
         interval: float = 30.0,
         sees: bool = True,
         news: Callable[[Job], object] | None = None,
+        notices: Callable[[Notice], object] | None = None,
         **how: Any,
     ) -> asyncio.Task[Job]:
         """Wait for a job, whose last look is now unless said otherwise."""
         name = name or job
-        if news is not None:
-            how["listener"] = Hears(news)
+        if news is not None or notices is not None:
+            how["listener"] = Hears(news or (lambda _: None), notices)
 
         if sees:
             how.setdefault("seen_at", self.server.now())
@@ -455,7 +466,7 @@ async def a_world(
         server=transport.server,
         vendor=vendor,
         transport=transport,
-        poller=Poller(cast("Transport", transport), stir=stirred.set, **poller),
+        poller=Poller(transport, stir=stirred.set, **poller),
         stirred=stirred,
     )
     driver = asyncio.get_running_loop().create_task(world.drive(), name="driver")

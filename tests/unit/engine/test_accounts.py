@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from async_triggers.engine import accounts, backoff
-from async_triggers.engine.accounts import LeasedAccount, hold, lease, leased_accounts
+from async_triggers.engine.accounts import LeasedAccount, hold, lease, shared_accounts
 from async_triggers.engine.errors import (
     EngineError,
     RateLimited,
@@ -55,7 +55,7 @@ class Script(FakeTransport):
         self.answers = list(answers)
         self.asked: list[float] = []
 
-    async def send(self, request: Request) -> Reply:
+    async def send(self, request: Request, *, lane: Lane | None = None) -> Reply:
         self.asked.append(now())
         if self.answers:
             raise self.answers.pop(0)
@@ -65,8 +65,7 @@ class Script(FakeTransport):
 
 def follow(account: LeasedAccount, *answers: EngineError) -> Script:
     script = Script(account, *answers)
-    account.transport = script  # type: ignore[assignment]
-    script.close = account.poller._transport.close  # type: ignore[attr-defined]
+    account.shared.transport = script
     return script
 
 
@@ -78,7 +77,7 @@ class TestLease:
             lease(VENDOR, an_account()) as two,
         ):
             assert one is two
-            assert leased_accounts() == [one]
+            assert shared_accounts() == [one.shared]
 
     @pytest.mark.parametrize(
         "changes",
@@ -97,7 +96,7 @@ class TestLease:
             lease(VENDOR, an_account(**changes)) as two,
         ):
             assert one is not two
-            assert len(leased_accounts()) == 2
+            assert len(shared_accounts()) == 2
 
     def test_what_tells_accounts_apart_is_worked_out_once(self) -> None:
         account = an_account()
@@ -112,10 +111,10 @@ class TestLease:
             assert leased is held
 
         await asyncio.sleep(1000.0)
-        assert leased_accounts() == [held]
+        assert shared_accounts() == [held.shared]
         held.release(5.0)
         await asyncio.sleep(6.0)
-        assert leased_accounts() == []
+        assert shared_accounts() == []
 
     def test_other_loops_have_their_own(self) -> None:
         async def get() -> LeasedAccount:
@@ -147,13 +146,13 @@ class TestLease:
 
         await asyncio.sleep(20.0)
         async with lease(VENDOR, an_account(), linger=30.0) as second:
-            assert second is first
+            assert second.shared is first.shared
             await asyncio.sleep(100.0)
 
         await asyncio.sleep(29.0)
-        assert leased_accounts() == [first]
+        assert shared_accounts() == [first.shared]
         await asyncio.sleep(2.0)
-        assert leased_accounts() == []
+        assert shared_accounts() == []
         async with lease(VENDOR, an_account()) as third:
             assert third is not first
 
@@ -162,7 +161,7 @@ class TestLease:
         async with lease(VENDOR, an_account(), linger=0.0):
             pass
 
-        assert leased_accounts() == []
+        assert shared_accounts() == []
         assert now() == 0.0
 
     @virtual
@@ -192,13 +191,16 @@ class TestLease:
         await asyncio.sleep(0.1)
 
         assert task.cancelled()
-        assert leased_accounts() == []
+        assert shared_accounts() == []
 
     @virtual
     async def test_repr_tells_the_state(self) -> None:
         async with lease(VENDOR, an_account()) as leased:
-            assert repr(leased).startswith(
-                "<LeasedAccount Fake at http://fake.test [1 leases, 0 errands] <Poller ["
+            assert repr(leased) == (
+                "<LeasedAccount Fake at http://fake.test [1 holds, 0 errands]>"
+            )
+            assert repr(leased.shared).startswith(
+                f"<SharedAccount Fake at http://fake.test [{leased!r}] <Poller ["
             )
 
 
@@ -314,14 +316,14 @@ class TestErrand:
         await asyncio.sleep(1.0)
         caller.cancel()
         await asyncio.sleep(50.0)
-        (leased,) = leased_accounts()
+        (leased,) = shared_accounts()
         assert "[0 leases" not in repr(leased)
         assert "1 errands" in repr(leased)
         await asyncio.sleep(51.0)
 
         assert done == [100.0]
         assert caller.cancelled()
-        assert leased_accounts() == []
+        assert shared_accounts() == []
 
     @virtual
     async def test_an_error_that_nobody_looks_at_makes_no_noise(
@@ -382,7 +384,7 @@ class TestShutdown:
             for _ in range(20):
                 loop.create_task(wait(cast("Vendor", vendor), account))  # noqa: RUF006
 
-            while not (leased := leased_accounts()) or not leased[0].poller._round:  # noqa: ASYNC110 - of no task of ours
+            while not (leased := shared_accounts()) or not leased[0].poller._round:  # noqa: ASYNC110 - of no task of ours
                 await asyncio.sleep(0)
 
             await runner.cleanup()
@@ -406,8 +408,8 @@ class TestShutdown:
 
         waiter = loop.create_task(wait())
         await asyncio.sleep(0.5)
-        (leased,) = leased_accounts()
-        keeper = leased._keeper
+        (shared,) = shared_accounts()
+        keeper = shared._keeper
         assert keeper is not None
         order = [keeper, waiter] if first == "keeper" else [waiter, keeper]
         for task in order:
@@ -417,7 +419,7 @@ class TestShutdown:
         await asyncio.wait([keeper, waiter])
         assert keeper.cancelled()
         assert waiter.cancelled()
-        assert leased_accounts() == []
+        assert shared_accounts() == []
 
     def test_who_asks_after_the_end_is_cancelled_too(self) -> None:
         async def wait(again: Callable[[], Awaitable[object]]) -> None:
@@ -433,7 +435,7 @@ class TestShutdown:
                     wait(lambda: leased.poller.wait("job 1", interval=5.0))
                 )
                 await asyncio.sleep(1.0)
-                keeper = leased._keeper
+                keeper = leased.shared._keeper
                 assert keeper is not None
                 keeper.cancel()
                 await asyncio.wait([keeper])
@@ -447,7 +449,7 @@ async def test_the_keeper_polls_for_those_who_wait() -> None:
     async with lease(VENDOR, an_account(), linger=0.0) as leased:
         server = Server()
         fake = FakeTransport(cast("FakeVendor", VENDOR), leased.account, server)
-        leased.poller._transport = fake  # type: ignore[assignment]
+        leased.poller._transport = fake
         server.start("job 1", lasts=50.0)
         for _ in range(2):
             job = await leased.poller.wait("job 1", interval=20.0, seen_at=server.now())

@@ -225,7 +225,9 @@ async def test_pause_holds_all_lanes() -> None:
     assert "paused 30 s" in repr(limiter)
     await callers.done()
 
-    assert [when for when, _, _ in callers.admitted] == [pytest.approx(30, abs=0.1)] * 3
+    assert [when for when, _, _ in callers.admitted] == [
+        pytest.approx(30, abs=0.1)
+    ] * len(Lane)
     assert limiter.paused_for == 0.0
 
 
@@ -333,7 +335,8 @@ async def test_statistics_and_repr_tell_the_state() -> None:
     assert state.burst == 6.0
     assert state.rate == pytest.approx(0.9)
     assert repr(limiter) == (
-        "<Limiter [1 granted, 1 waiting | poll 1, start 0, cancel 0 | paused 0 s]>"
+        "<Limiter [1 granted, 1 waiting | shared 0, poll 1, look 0, start 0, cancel 0 |"
+        " paused 0 s]>"
     )
     await callers.done()
 

@@ -655,6 +655,11 @@ class TestSources:
             world.server.refusals["whole"] = 401
             world.start_and_join(jobs(15), lasts=50.0)
 
+            # The list shows the account in order; what confirms an end does not.
+            for _ in range(3):
+                world.server.refusals["list"] = 401
+                await asyncio.sleep(300.0)
+
             with pytest.raises(CredentialsRejected):
                 await world.waits["job 3"]
 
@@ -738,7 +743,7 @@ class TestGone:
 
     @EVERY_WAY
     @virtual
-    async def test_a_job_seen_before_is_gone_when_asked_twice_two_rounds_apart(
+    async def test_a_job_seen_before_is_gone_after_minutes_and_three_checks(
         self, sources: tuple[Source, ...]
     ) -> None:
         async with a_world(*sources) as world:
@@ -749,9 +754,15 @@ class TestGone:
             with pytest.raises(JobNotFound):
                 await world.waits["job 0"]
 
-            assert now() <= 200.0 + 300.0 + 3 * 30.0 + 1.0
-            asked = [at for at, _, which in world.server.requests if which == "job 0"]
-            assert asked[-1] - max(at for at in asked if at < asked[-1] - 31.0) >= 59.0
+            # Found by the sweep at the latest, and then in doubt for as long again.
+            assert now() <= 200.0 + 300.0 + 300.0 + 3 * 30.0 + 1.0
+            asked = [
+                at
+                for at, _, which in world.server.requests
+                if which == "job 0" and at >= 200.0
+            ]
+            assert asked[-1] - asked[0] >= 300.0
+            assert 3 <= len(asked) <= 9
             assert world.poller.statistics().jobs == 7
 
     @virtual
@@ -843,7 +854,10 @@ class TestTrouble:
             assert {job.state for job in told.values()} == {JobState.SUCCEEDED}
             assert now() <= 700.0 + 60.0 + 31.0
             await asyncio.sleep(30.0)  # until the round has come to its end
-            assert caplog.text.count("in trouble, 30 waiting tasks keep waiting") == 1
+            assert (
+                caplog.text.count("polling failed (30 tasks still waiting, retrying)")
+                == 1
+            )
             assert caplog.text.count("polling works again after") == 1
             assert world.server.counts["fault"] < 100
 
@@ -889,7 +903,7 @@ class TestTrouble:
             await world.all_told()
             await asyncio.sleep(60.0)
 
-            assert caplog.text.count("in trouble") == 1
+            assert caplog.text.count("polling failed") == 1
             assert caplog.text.count("polling works again after") == 1
 
     @virtual
@@ -944,7 +958,7 @@ class TestTrouble:
             world.vendor.unreadable = set()
             await world.waits["job 0"]
 
-            assert caplog.text.count("in trouble") == 1
+            assert caplog.text.count("polling failed") == 1
 
     @virtual
     async def test_an_error_that_nobody_thought_of_is_logged_once(
@@ -963,7 +977,7 @@ class TestTrouble:
             await world.all_told()
 
             assert sum(record.exc_info is not None for record in caplog.records) == 1
-            assert caplog.text.count("in trouble") == 1
+            assert caplog.text.count("polling failed") == 1
 
     @virtual
     async def test_the_pace_is_stretched_to_what_the_budget_allows(self) -> None:

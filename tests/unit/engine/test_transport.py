@@ -94,11 +94,13 @@ BEARER = a_key(kind=CredentialKind.BEARER)
 
 @asynccontextmanager
 async def a_transport(
-    *, reload: Callable[[], Any] | None = None, **account: Any
+    *, on_refusal: Callable[[], Any] | None = None, **account: Any
 ) -> AsyncIterator[Transport]:
     settled = an_account(**{"base_url": URL, **account})
     vendor = cast("Vendor", TokenVendor())
-    transport = Transport(vendor, settled, Limiter(settled.budget), reload=reload)
+    transport = Transport(
+        vendor, settled, Limiter(settled.budget), on_refusal=on_refusal
+    )
     try:
         yield transport
     finally:
@@ -292,12 +294,11 @@ class TestProof:
         canned.get(f"{URL}/jobs/1", status=401, repeat=True)
         looks = 0
 
-        async def reload() -> Account:
+        async def look() -> None:
             nonlocal looks
             looks += 1
-            return an_account(base_url=URL, credentials=a_key())
 
-        async with a_transport(credentials=a_key(), reload=reload) as transport:
+        async with a_transport(credentials=a_key(), on_refusal=look) as transport:
             with pytest.raises(CredentialsRejected):
                 await transport.send(ASK)
 
@@ -309,90 +310,29 @@ class TestProof:
 
             assert transport.statistics().requests == asked == 4
 
-    @pytest.mark.parametrize("kind", [CredentialKind.BEARER, CredentialKind.BASIC])
-    @virtual
-    async def test_new_credentials_are_used_from_then_on(
-        self, kind: CredentialKind, canned: CannedResponses
-    ) -> None:
-        canned.get(f"{URL}/jobs/1", status=401)
-        canned.get(f"{URL}/jobs/1", body=b"{}")
-        new = an_account(base_url=URL, credentials=a_key("new", kind))
-
-        async def reload() -> Account:
-            return new
-
-        async with a_transport(
-            credentials=a_key("old", kind), reload=reload
-        ) as transport:
-            await transport.send(ASK)
-
-            assert transport.account is new
-
-    @virtual
-    async def test_new_credentials_for_a_token_that_is_refused(
-        self, canned: CannedResponses
-    ) -> None:
-        canned.post(f"{URL}/token", status=401)
-        canned.post(f"{URL}/token", payload={"token": "t"})
-        canned.get(f"{URL}/jobs/1", body=b"{}")
-
-        async def reload() -> Account:
-            return an_account(base_url=URL, credentials=a_key("new"))
-
-        async with a_transport(credentials=a_key("old"), reload=reload) as transport:
-            assert (await transport.send(ASK)).status == 200
-
     @virtual
     async def test_a_connection_that_cannot_be_read_now_is_only_a_late_answer(
         self, canned: CannedResponses
     ) -> None:
         canned.get(f"{URL}/jobs/1", status=401, repeat=True)
 
-        async def reload() -> Account:
+        async def look() -> None:
             msg = "the metadata database is down"
             raise Unreachable(msg)
 
-        async with a_transport(credentials=BEARER, reload=reload) as transport:
+        async with a_transport(credentials=BEARER, on_refusal=look) as transport:
             for _ in range(3):
                 with pytest.raises(Unreachable):
                     await transport.send(ASK)
 
+    @pytest.mark.parametrize("status", [400, 404, 422])
     @virtual
-    async def test_a_connection_that_is_gone_leaves_the_rejection(
-        self, canned: CannedResponses, caplog: pytest.LogCaptureFixture
+    async def test_a_refusal_of_the_token_endpoint_concerns_the_account(
+        self, status: int, canned: CannedResponses
     ) -> None:
-        canned.get(f"{URL}/jobs/1", status=401, repeat=True)
-
-        async def reload() -> Account:
-            msg = "the connection is gone"
-            raise AccountMisconfigured(msg)
-
-        async with a_transport(credentials=BEARER, reload=reload) as transport:
-            with pytest.raises(CredentialsRejected):
-                await transport.send(ASK)
-
-        assert "the connection is gone" in caplog.text
-
-    @virtual
-    async def test_a_token_endpoint_that_is_not_there_concerns_the_account(
-        self, canned: CannedResponses
-    ) -> None:
-        canned.post(f"{URL}/token", status=404)
+        canned.post(f"{URL}/token", status=status)
         async with a_transport(credentials=a_key()) as transport:
             with pytest.raises(AccountMisconfigured):
-                await transport.send(ASK)
-
-    @virtual
-    async def test_a_token_endpoint_that_has_worked_is_only_away(
-        self, canned: CannedResponses
-    ) -> None:
-        canned.post(f"{URL}/token", payload={"token": "t"})
-        canned.post(f"{URL}/token", status=404)
-        canned.get(f"{URL}/jobs/1", body=b"{}", repeat=True)
-        async with a_transport(credentials=a_key()) as transport:
-            await transport.send(ASK)
-            await asyncio.sleep(100.0)
-            with pytest.raises(VendorBroken):
                 await transport.send(ASK)
 
     @real
@@ -590,7 +530,7 @@ class TestWire:
             a_server(away) as server,
             a_transport(base_url=server.url, credentials=BEARER) as transport,
         ):
-            with pytest.raises(RequestRejected, match=r"http://evil\.test/: set the"):
+            with pytest.raises(RequestRejected):
                 await transport.send(ASK)
 
             assert len(server.seen) == 1
@@ -788,10 +728,7 @@ async def test_no_secret_is_shown(
     canned.post(f"{URL}/token", payload={"token": SECRET}, repeat=True)
     canned.get(f"{URL}/jobs/1", status=status, exception=error, repeat=True)
 
-    async def reload() -> Account:
-        return an_account(base_url=URL, credentials=a_key(f"{SECRET}-2"))
-
-    async with a_transport(credentials=a_key(), reload=reload) as transport:
+    async with a_transport(credentials=a_key()) as transport:
         with pytest.raises((TransientError, PermanentError)) as caught:
             await transport.send(ASK)
 

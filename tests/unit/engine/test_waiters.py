@@ -14,7 +14,9 @@ from async_triggers.engine.waiters import Waiter, Watched
 @pytest.fixture
 def waiters() -> list[Waiter]:
     loop = asyncio.new_event_loop()
-    made = [Waiter(loop.create_future(), 5.0, None, None, math.inf) for _ in range(4)]
+    made = [
+        Waiter(loop.create_future(), 5.0, None, None, None, math.inf) for _ in range(4)
+    ]
     loop.close()
     return made
 

@@ -24,7 +24,7 @@ from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
 from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
 from async_triggers.deferral.errors import AsyncTriggersException
-from async_triggers.engine.accounts import leased_accounts
+from async_triggers.engine.accounts import shared_accounts
 from async_triggers.engine.errors import EngineError, Unreachable
 from async_triggers.engine.wire import Reply, Request, Token
 from async_triggers.fivetran.hooks import FivetranHook
@@ -322,7 +322,7 @@ class Provoker:
         async def wait() -> Any:
             trigger = task.trigger(deferral)
             payload = await the_event(trigger)
-            self.search.see_reachable(trigger, leased_accounts())
+            self.search.see_reachable(trigger, shared_accounts())
             return payload
 
         payload = (
@@ -343,7 +343,7 @@ class Provoker:
             await asyncio.wait({waiting})
             await trigger.on_kill()
             await asyncio.sleep(200)
-            self.search.see_reachable(trigger, leased_accounts())
+            self.search.see_reachable(trigger, shared_accounts())
 
         asyncio.run(kill())
 

@@ -20,7 +20,7 @@ from async_triggers.engine import transport as transport_module
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
-    RequestRejected,
+    InBetween,
     Unreachable,
     UnreadableReply,
 )
@@ -244,7 +244,7 @@ async def test_a_redirect_leads_no_credential_to_another_host(
         ):
             error = await fails(transport, search)
 
-    assert isinstance(error, RequestRejected)
+    assert isinstance(error, InBetween)
     assert location in error.message
     assert len(host.heard) == 1
     assert other.heard == []
@@ -399,7 +399,27 @@ async def test_a_word_that_is_too_short_to_be_a_secret_masks_nothing(
         async with a_transport(account) as transport:
             error = await fails(transport, search)
 
-    assert error.message.endswith(": a clear explanation")
+    assert "a clear explanation" in error.message
+
+
+@pytest.mark.parametrize("before", range(60, 110, 3))
+@pytest.mark.asyncio
+async def test_a_secret_that_is_cut_short_is_masked_all_the_same(
+    before: int, search: Search
+) -> None:
+    secret = "s3cr3t-that-is-rather-long-and-marked"
+    body = f"{'x' * before}{secret} and more".encode()
+    async with a_stranger(http("403 No", body)) as host:
+        account = replace(
+            an_account(host.url, CredentialKind.BEARER),
+            credentials=Credentials(kind=CredentialKind.BEARER, secret=secret),
+        )
+        async with a_transport(account) as transport:
+            error = await fails(transport, search)
+
+    assert isinstance(error, InBetween)
+    assert "s3c" not in error.message
+    assert "s3c" not in error.excerpt
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,700 @@
+"""What stands in between, and what is wrong in one place: waiting goes on, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from async_triggers.engine.accounts import hold, shared_accounts
+from async_triggers.engine.errors import (
+    ConnectionChanged,
+    CredentialsRejected,
+    EngineError,
+    InBetween,
+    JobNotFound,
+    RefusedInBetween,
+    RequestRejected,
+    VendorBroken,
+)
+from async_triggers.engine.jobs import Job, JobState
+from async_triggers.engine.wire import (
+    Account,
+    Belief,
+    Budget,
+    CredentialKind,
+    Credentials,
+    Lane,
+    Request,
+    Row,
+)
+from tests.unit.engine.fake import (
+    EPOCH,
+    FEED,
+    GENEROUS,
+    IDS,
+    LIST,
+    FakeTransport,
+    FakeVendor,
+    Server,
+    World,
+    a_world,
+    an_account,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.waiters import Notice
+
+virtual = pytest.mark.asyncio(loop_factories=["virtual"])
+EVERY_SOURCE = pytest.mark.parametrize(
+    "sources", [(), (FEED,), (LIST,), (IDS,)], ids=["single", "feed", "list", "ids"]
+)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def jobs(count: int) -> list[str]:
+    return [f"job {number}" for number in range(count)]
+
+
+def between(status: int) -> InBetween:
+    return InBetween(f"Something answered {status}", status=status, excerpt="no")
+
+
+def _one_of(faults: list[InBetween], _: Request) -> EngineError | None:
+    return faults.pop() if faults else None
+
+
+def rejected() -> CredentialsRejected:
+    return CredentialsRejected("The vendor does not accept the key", status=401)
+
+
+class TestInBetween:
+    @EVERY_SOURCE
+    @pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 408, 418, 421, 425])
+    @pytest.mark.parametrize("lasts", [25.0, 600.0, 3600.0])
+    @virtual
+    async def test_its_answers_end_no_wait(
+        self, sources: Any, status: int, lasts: float
+    ) -> None:
+        async with a_world(*sources) as world:
+            world.start_and_join(jobs(20), lasts=60.0)
+            await asyncio.sleep(40.0)
+            world.server.fault = lambda _: between(status)
+            await asyncio.sleep(lasts)
+            assert not world.told_at
+            world.server.fault = lambda _: None
+            told = await world.all_told()
+
+            assert {job.state for job in told.values()} == {JobState.SUCCEEDED}
+            assert now() <= 40.0 + lasts + 60.0 + 31.0
+
+    @virtual
+    async def test_a_single_one_among_good_answers_is_nothing(self) -> None:
+        async with a_world(FEED) as world:
+            world.start_and_join(jobs(200), lasts=100.0)
+            for _ in range(3):
+                await asyncio.sleep(20.0)
+                faults = [between(401)]
+                world.server.fault = partial(_one_of, faults)
+
+            assert len(await world.all_told()) == 200
+
+    @virtual
+    async def test_they_end_all_waits_after_six_hours(self) -> None:
+        async with a_world(FEED) as world:
+            world.start_and_join(jobs(20), lasts=math.inf)
+            await asyncio.sleep(40.0)
+            world.server.fault = lambda _: between(403)
+            done = await asyncio.gather(*world.waits.values(), return_exceptions=True)
+
+            assert {type(error) for error in done} == {RefusedInBetween}
+            assert len({id(error) for error in done}) == 20
+            assert 6 * 3600.0 <= now() <= 6 * 3600.0 + 200.0
+            # A round or two a minute, of the feed and of one job.
+            assert world.server.counts["fault"] < 6 * 60 * 5
+
+    @virtual
+    async def test_the_state_is_shown(self) -> None:
+        async with a_world(FEED) as world:
+            world.start_and_join(jobs(5), lasts=math.inf)
+            await asyncio.sleep(40.0)
+            world.server.fault = lambda _: between(403)
+            await asyncio.sleep(600.0)
+
+            state = world.transport.statistics()
+            assert 500.0 <= state.in_between_for <= 600.0
+            assert "in between: Something answered 403" in repr(world.transport)
+            assert world.poller.statistics().trouble == "Something answered 403"
+            world.server.fault = lambda _: None
+            await asyncio.sleep(90.0)
+            assert world.transport.statistics().in_between_for == 0.0
+            assert world.poller.statistics().trouble == ""
+
+
+class TestDoubtedAccount:
+    @EVERY_SOURCE
+    @virtual
+    async def test_a_refusal_for_less_than_five_minutes_ends_no_wait(
+        self, sources: Any
+    ) -> None:
+        async with a_world(*sources) as world:
+            world.start_and_join(jobs(20), lasts=60.0)
+            await asyncio.sleep(40.0)
+            world.server.fault = lambda _: rejected()
+            await asyncio.sleep(240.0)
+            assert not world.told_at
+            assert world.transport.statistics().doubt != ""
+            assert "does not accept the key" in repr(world.transport)
+            # Checked by one request at a time.
+            assert world.server.counts["fault"] <= 7 + GENEROUS.polls
+            world.server.fault = lambda _: None
+            assert len(await world.all_told()) == 20
+            assert world.transport.statistics().doubt == ""
+
+    @virtual
+    async def test_a_locked_client_is_not_hammered(self) -> None:
+        async with a_world(FEED) as world:
+            world.start_and_join(jobs(20), lasts=math.inf)
+            await asyncio.sleep(40.0)
+            locked = rejected()
+            locked.is_locked = True
+            world.server.fault = lambda _: locked
+            done = await asyncio.gather(*world.waits.values(), return_exceptions=True)
+
+            assert {type(error) for error in done} == {CredentialsRejected}
+            assert world.server.counts["fault"] == 2
+
+    @virtual
+    async def test_a_trigger_that_goes_on_elsewhere_is_in_doubt_from_the_first(
+        self,
+    ) -> None:
+        async with a_world(FEED) as world:
+            world.server.fault = lambda _: rejected()
+            world.start_and_join(jobs(3), lasts=math.inf)
+            await asyncio.sleep(250.0)
+            assert not world.told_at
+            with pytest.raises(CredentialsRejected):
+                await world.waits["job 1"]
+
+            assert 300.0 <= now() <= 320.0
+
+    @virtual
+    async def test_one_that_has_never_been_shown_fails_at_once(self) -> None:
+        async with a_world(FEED) as world:
+            world.server.fault = lambda _: rejected()
+            with pytest.raises(CredentialsRejected):
+                await world.join("job 1", sees=False)
+
+            assert now() < 6.0
+
+
+class TestDoubtedJobs:
+    @virtual
+    async def test_most_at_once_are_no_answer_for_fifteen_minutes(self) -> None:
+        async with a_world() as world:
+            world.start_and_join(jobs(20), lasts=math.inf)
+            await asyncio.sleep(100.0)
+            before = len(world.server.requests)
+            for job in jobs(20):
+                world.server.refusals[job] = 404
+
+            await asyncio.sleep(880.0)
+            assert not world.told_at
+            assert world.poller.statistics().doubtful == 20
+            # A few are asked for, in turn, and not all in each round.
+            assert len(world.server.requests) - before < 20 + 20 * 3
+            done = await asyncio.gather(*world.waits.values(), return_exceptions=True)
+            assert {type(error) for error in done} == {JobNotFound}
+            assert now() <= 100.0 + 900.0 + 120.0
+
+    @virtual
+    async def test_most_come_back_when_one_is_shown(self) -> None:
+        async with a_world() as world:
+            world.start_and_join(jobs(20), lasts=400.0)
+            await asyncio.sleep(100.0)
+            for job in jobs(20):
+                world.server.refusals[job] = 404
+
+            await asyncio.sleep(600.0)
+            world.server.refusals.clear()
+            assert len(await world.all_told()) == 20
+            assert now() <= 700.0 + 60.0 + 60.0
+
+    @virtual
+    async def test_one_of_many_is_gone_after_five_minutes(self) -> None:
+        async with a_world() as world:
+            world.start_and_join(jobs(5), lasts=math.inf)
+            await asyncio.sleep(100.0)
+            world.server.refusals["job 0"] = 404
+            with pytest.raises(JobNotFound):
+                await world.waits["job 0"]
+
+            assert 400.0 <= now() <= 100.0 + 30.0 + 300.0 + 30.0
+            assert world.poller.statistics().jobs == 4
+
+
+class TestOneBadThing:
+    @pytest.mark.parametrize("subject", [None, "", "  ", 5])
+    @virtual
+    async def test_a_bad_id_fails_alone(self, subject: Any) -> None:
+        async with a_world(FEED) as world:
+            world.start_and_join(jobs(60), lasts=100.0)
+            with pytest.raises(RequestRejected, match="is no id"):
+                await world.join(subject, name="bad", sees=False)
+
+            del world.waits["bad"]
+            assert len(await world.all_told()) == 60
+
+    @pytest.mark.parametrize("interval", [None, "60", -1, math.nan, math.inf, True])
+    @virtual
+    async def test_a_bad_interval_fails_alone(self, interval: Any) -> None:
+        async with a_world(FEED) as world:
+            world.start_and_join(jobs(60), lasts=100.0)
+            with pytest.raises(RequestRejected, match="is no interval"):
+                await world.join("bad", interval=interval)
+
+            del world.waits["bad"]
+            assert len(await world.all_told()) == 60
+
+    @virtual
+    async def test_a_job_that_no_request_can_be_made_for_fails_alone(self) -> None:
+        async with a_world() as world:
+            real = world.vendor.single
+
+            def single(account: Any, subject: str) -> Request:
+                return real(account, str(int(subject.removeprefix("job ")) and subject))
+
+            world.vendor.single = single  # type: ignore[method-assign]
+            world.start_and_join(["job 1", "job 2"], lasts=100.0)
+            with pytest.raises(RequestRejected, match="ValueError at"):
+                await world.join("job x")
+
+            del world.waits["job x"]
+            assert len(await world.all_told()) == 2
+
+    @EVERY_SOURCE
+    @virtual
+    async def test_a_row_that_breaks_fails_its_job_alone(
+        self, sources: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with a_world(*sources) as world:
+            real = world.vendor.judge
+
+            def judge(account: Any, subject: str, row: Row, mark: Any) -> Job:
+                if subject == "job 7":
+                    raise KeyError(subject)
+
+                return real(account, subject, row, mark)
+
+            world.vendor.judge = judge  # type: ignore[method-assign]
+            world.start_and_join(jobs(20), lasts=100.0)
+            with pytest.raises(RequestRejected, match="KeyError at"):
+                await world.waits["job 7"]
+
+            del world.waits["job 7"]
+            assert len(await world.all_told()) == 19
+            assert now() < 200.0
+
+    @pytest.mark.parametrize("method", ["many", "read"])
+    @virtual
+    async def test_a_source_that_breaks_is_distrusted(self, method: str) -> None:
+        async with a_world(FEED) as world:
+            real = getattr(world.vendor, method)
+
+            def broken(*given: Any, **more: Any) -> Any:
+                note = getattr(given[0], "note", None) or {}
+                if note.get("kind") == "single":
+                    return real(*given, **more)
+
+                raise ZeroDivisionError
+
+            setattr(world.vendor, method, broken)
+            world.start_and_join(jobs(30), lasts=100.0)
+
+            assert len(await world.all_told()) == 30
+            assert "feed" in world.poller._distrusted
+            assert now() < 200.0
+
+    @virtual
+    async def test_a_round_that_breaks_twice_at_one_place_is_shown(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with a_world(FEED) as world:
+            heard: list[Notice] = []
+            world.server.start("a", lasts=300.0)
+            world.join("a", notices=heard.append)
+            real = world.poller._plan
+
+            def plan(due: Any) -> Any:
+                raise ZeroDivisionError
+
+            world.poller._plan = plan  # type: ignore[method-assign]
+            await asyncio.sleep(200.0)
+            assert world.poller.statistics().broken_rounds >= 2
+            assert "again and again: ZeroDivisionError" in heard[-1].text
+            world.poller._plan = real  # type: ignore[method-assign]
+            await world.all_told()
+            assert heard[-1].is_over
+
+    @virtual
+    async def test_an_answer_belongs_to_the_job_that_was_asked_for(self) -> None:
+        async with a_world(FEED) as world:
+            real = world.vendor.single
+
+            def single(account: Any, subject: str) -> Request:
+                return real(account, subject.lstrip("0"))
+
+            world.vendor.single = single  # type: ignore[method-assign]
+            judge = world.vendor.judge
+            world.vendor.judge = lambda account, subject, row, mark: judge(  # type: ignore[method-assign]
+                account, subject.lstrip("0"), row, mark
+            )
+            world.server.start("1", lasts=100.0)
+            job = await world.join("001")
+
+            assert job.state is JobState.SUCCEEDED
+            assert now() <= 100.0 + 300.0 + 31.0
+
+
+class TestClocks:
+    @pytest.mark.parametrize("page", [5, 100])
+    @pytest.mark.parametrize("off", [3600.0, -3600.0])
+    @pytest.mark.parametrize("at", [0.0, 65.0, 125.0])
+    @virtual
+    async def test_one_wrong_date_costs_nothing(
+        self, off: float, at: float, page: int
+    ) -> None:
+        async with a_world(replace(FEED, page=page)) as world:
+            world.start_and_join(jobs(30), lasts=200.0, interval=10.0)
+            await asyncio.sleep(at)
+            world.server.skew += off
+            seen = len(world.server.requests)
+            while len(world.server.requests) == seen:  # noqa: ASYNC110 - of no task of ours
+                await asyncio.sleep(0.1)
+
+            world.server.skew -= off
+            await world.all_told()
+
+            # By the feed, two rounds after the end at the latest. The sweep asks for some,
+            # and a first date that is wrong costs a round of single questions.
+            assert now() <= 200.0 + 2 * 10.0 + 1.0
+            assert world.server.counts["single"] <= 11 + (0 if at else 30)
+
+    @pytest.mark.parametrize("step", [3600.0, -3600.0])
+    @virtual
+    async def test_a_server_clock_that_is_set_is_followed(self, step: float) -> None:
+        async with a_world(FEED) as world:
+            world.start_and_join(jobs(30), lasts=200.0, interval=10.0)
+            await asyncio.sleep(95.0)
+            world.server.skew += step
+            await world.all_told()
+
+            assert now() <= 200.0 + 2 * 10.0 + 1.0
+
+
+class TestNotices:
+    @virtual
+    async def test_those_who_wait_hear_when_it_begins_now_and_then_and_ends(
+        self,
+    ) -> None:
+        async with a_world(FEED) as world:
+            heard: list[tuple[float, Notice]] = []
+            world.server.start("a", lasts=math.inf)
+            world.join("a", notices=lambda notice: heard.append((now(), notice)))
+            await asyncio.sleep(100.0)
+            world.server.fault = lambda _: between(403)
+            await asyncio.sleep(1500.0)
+            world.server.fault = lambda _: None
+            await asyncio.sleep(100.0)
+
+            assert [notice.is_over for _, notice in heard] == [False] * 3 + [True]
+            times = [at for at, _ in heard]
+            assert times[0] <= 140.0
+            assert 600.0 <= times[1] - times[0] <= 700.0
+            assert "Something answered 403" in heard[0][1].text
+
+    @virtual
+    async def test_no_more_than_ten_a_second_hear(self) -> None:
+        async with a_world(FEED) as world:
+            heard: list[float] = []
+            for job in jobs(100):
+                world.server.start(job, lasts=math.inf)
+                world.join(job, notices=lambda _: heard.append(now()))
+
+            await asyncio.sleep(100.0)
+            world.server.fault = lambda _: rejected()
+            await asyncio.sleep(60.0)
+
+            assert len(heard) == 100
+            for at in heard:
+                assert sum(at <= other < at + 1.0 for other in heard) <= 20
+
+    @virtual
+    async def test_a_short_outage_is_no_news_and_a_long_one_is(self) -> None:
+        async with a_world(FEED) as world:
+            heard: list[Notice] = []
+            world.server.start("a", lasts=math.inf)
+            world.join("a", notices=heard.append, interval=5.0)
+            await asyncio.sleep(50.0)
+            world.server.fault = lambda _: VendorBroken("503", status=503)
+            await asyncio.sleep(40.0)
+            world.server.fault = lambda _: None
+            await asyncio.sleep(100.0)
+            assert heard == []
+            world.server.fault = lambda _: VendorBroken("503", status=503)
+            await asyncio.sleep(200.0)
+            assert [notice.is_over for notice in heard] == [False]
+
+    @virtual
+    async def test_a_listener_that_breaks_ends_no_wait(self) -> None:
+        async with a_world(FEED) as world:
+
+            def broken(_: Notice) -> None:
+                raise ZeroDivisionError
+
+            world.server.start("a", lasts=200.0)
+            world.join("a", notices=broken)
+            await asyncio.sleep(100.0)
+            world.server.fault = lambda _: between(403)
+            await asyncio.sleep(100.0)
+            world.server.fault = lambda _: None
+            assert len(await world.all_told()) == 1
+
+
+class TestLanes:
+    @virtual
+    async def test_the_shared_request_goes_before_thousands_of_looks(self) -> None:
+        budget = Budget(requests=20_000, per=3600.0, share=1.0, polls=8)
+        async with a_world(FEED, budget=budget) as world:
+            world.start_and_join(jobs(100), lasts=math.inf, interval=30.0)
+            await asyncio.sleep(65.0)
+            spent: list[float] = []
+
+            async def look() -> None:
+                request = Request(
+                    method="GET", path="/", about="x", note={"kind": "whole", "id": "x"}
+                )
+                with_server = world.transport
+                try:
+                    await with_server.send(request)
+                except EngineError:
+                    spent.append(now())
+
+            looks = [asyncio.create_task(look()) for _ in range(5000)]
+            await asyncio.sleep(0.0)
+            lists = [at for at, what, _ in world.server.requests if what == "feed"]
+            await asyncio.sleep(600.0)
+            later = [
+                at
+                for at, what, _ in world.server.requests
+                if what == "feed" and at > lists[-1]
+            ]
+            planned = [lists[-1] + 30.0 * (each + 1) for each in range(len(later))]
+            late = [at - when for at, when in zip(later, planned, strict=True)]
+
+            assert len(later) >= 19
+            assert max(late) <= 1.0 + 3600.0 / 20_000 + world.server.latency
+            for task in looks:
+                task.cancel()
+
+            await asyncio.wait(looks)
+
+    @virtual
+    async def test_looks_have_a_quarter_beside_everything_else(self) -> None:
+        budget = Budget(requests=3600, per=3600.0, share=1.0, polls=8)
+        async with a_world(budget=budget) as world:
+            limiter = world.transport.limiter
+            granted: dict[Lane, int] = dict.fromkeys(Lane, 0)
+            limiter.pause(1.0)
+
+            async def use(lane: Lane) -> None:
+                async with limiter.admit(lane):
+                    granted[lane] += 1
+
+            tasks = [
+                asyncio.create_task(use(lane))
+                for lane in (Lane.POLL, Lane.LOOK, Lane.START, Lane.CANCEL)
+                for _ in range(2000)
+            ]
+            await asyncio.sleep(1200.0)
+            assert granted[Lane.LOOK] >= sum(granted.values()) // 4
+            for task in tasks:
+                task.cancel()
+
+            await asyncio.wait(tasks)
+
+
+class Vault:
+    """The Airflow connections, by their names, and how often each was read."""
+
+    def __init__(self, **secrets: str) -> None:
+        self.secrets = secrets
+        self.reads: dict[str, int] = {}
+
+    def account(self, name: str) -> Account:
+        self.reads[name] = self.reads.get(name, 0) + 1
+        return an_account(
+            credentials=Credentials(
+                kind=CredentialKind.BEARER, secret=self.secrets[name]
+            )
+        )
+
+    def reload(self, name: str) -> Callable[[], Awaitable[Account]]:
+        async def read() -> Account:
+            return self.account(name)
+
+        return read
+
+    def hold(self, name: str) -> LeasedAccount:
+        vendor: Any = FakeVendor(FEED)
+        return hold(
+            vendor, self.account(name), connection=name, reload=self.reload(name)
+        )
+
+
+def serve(server: Server, accepts: set[str]) -> None:
+    """Answer the accounts in use from one server, which accepts some keys."""
+    for shared in shared_accounts():
+        if isinstance(shared.transport, FakeTransport):
+            continue
+
+        vendor: Any = shared.vendor
+        fake = FakeTransport(vendor, shared.account, server)
+        fake._on_refusal = shared._read_again
+        send = fake._prove_and_exchange
+
+        async def checked(
+            *given: Any,
+            secret: str = shared.account.credentials.secret,
+            real: Any = send,
+        ) -> Any:
+            if secret not in accepts:
+                raise rejected()
+
+            return await real(*given)
+
+        fake._prove_and_exchange = checked  # type: ignore[method-assign,assignment]
+        shared.transport = fake
+        shared.poller._transport = fake
+
+
+class TestConnections:
+    @virtual
+    async def test_each_waiter_follows_its_own_connection(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        vault, server, accepts = Vault(a="old", b="old"), Server(), {"old"}
+        one, two = vault.hold("a"), vault.hold("b")
+        assert one.shared is two.shared
+        serve(server, accepts)
+        loop = asyncio.get_running_loop()
+
+        async def wait(leased: LeasedAccount, job: str) -> Job:
+            while True:
+                try:
+                    return await leased.wait(
+                        job, interval=5.0, seen_at=server.now(), known=True
+                    )
+                except ConnectionChanged:
+                    serve(server, accepts)
+
+        for job in ("mine", "yours"):
+            server.start(job, lasts=100.0)
+
+        mine = loop.create_task(wait(one, "mine"))
+        yours = loop.create_task(wait(two, "yours"))
+        await asyncio.sleep(50.0)
+        # The key is replaced at the vendor, and in one of two connections.
+        accepts.clear()
+        accepts.add("new")
+        vault.secrets["b"] = "new"
+        assert (await yours).state is JobState.SUCCEEDED
+        assert two.shared is not one.shared
+        assert two.account.credentials.secret == "new"
+        assert one.account.credentials.secret == "old"
+        assert now() <= 110.0
+        assert not mine.done()
+        with pytest.raises(CredentialsRejected):
+            await mine
+
+        assert 50.0 + 300.0 <= now() <= 50.0 + 330.0
+        one.release()
+        two.release()
+        await asyncio.sleep(100.0)
+        assert shared_accounts() == []
+
+    @virtual
+    async def test_one_that_is_corrected_late_goes_on(self) -> None:
+        vault, server, accepts = Vault(a="old"), Server(), {"old"}
+        leased = vault.hold("a")
+        serve(server, accepts)
+        server.start("mine", lasts=100.0)
+
+        async def wait() -> Job:
+            while True:
+                try:
+                    return await leased.wait("mine", interval=5.0, known=True)
+                except ConnectionChanged:
+                    serve(server, accepts)
+
+        task = asyncio.get_running_loop().create_task(wait())
+        await asyncio.sleep(50.0)
+        accepts.clear()
+        accepts.add("new")
+        await asyncio.sleep(150.0)
+        reads = vault.reads["a"]
+        vault.secrets["a"] = "new"
+
+        assert (await task).state is JobState.SUCCEEDED
+        assert now() <= 200.0 + 70.0
+        assert reads <= 6
+        leased.release(0.0)
+        await leased.shared.wait_closed()
+
+    @virtual
+    async def test_a_call_goes_on_where_its_connection_leads_now(self) -> None:
+        vault, server, accepts = Vault(a="old"), Server(), {"old", "new"}
+        leased = vault.hold("a")
+        serve(server, accepts)
+        server.start("x", lasts=100.0)
+        request = Request(
+            method="GET", path="/", about="x", note={"kind": "single", "id": "x"}
+        )
+        accepts.remove("old")
+        vault.secrets |= {"a": "new", "b": "new"}
+        other = vault.hold("b")
+        serve(server, accepts)
+        assert leased.shared is not other.shared
+        assert (await leased.call(request)).status == 200
+        assert leased.shared is other.shared
+        for each in (leased, other):
+            each.release(0.0)
+
+        await leased.shared.wait_closed()
+
+
+@virtual
+async def test_belief_is_the_connections_own() -> None:
+    async with a_world(FEED) as world:
+        assert isinstance(world, World)
+        account = replace(an_account(), belief=Belief(doubt=10.0))
+        fake = FakeTransport(world.vendor, account, world.server)
+        fake.trust.answered()
+        doubted = fake.trust.refused(rejected(), 0.0, is_check=False)
+        assert "before it is believed" in doubted.message
+        doubt = fake.trust.doubt
+        assert doubt is not None
+        assert doubt.ends == 10.0
+        assert EPOCH > 0
