@@ -152,8 +152,8 @@ class Transport:
 
         ``lane`` wins over the request's own. Raise
         :class:`~async_triggers.engine.errors.TransientError` when no usable answer came or
-        the vendor's refusal is in doubt, :class:`~async_triggers.engine.errors
-        .PermanentError` when the vendor's answer is a refusal that will stand.
+        a refusal is in doubt, :class:`~async_triggers.engine.errors.PermanentError` when
+        the vendor's answer is a refusal that will stand.
         """
         lane = request.lane if lane is None else lane
         if not request.authorized:
