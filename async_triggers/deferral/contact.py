@@ -209,12 +209,21 @@ class Endpoint:
     account: Account
 
     def verdict(
-        self, contact: FirstContact, error: EngineError, *, now: float, fate: str = ""
+        self,
+        contact: FirstContact,
+        error: EngineError | None,
+        *,
+        now: float,
+        fate: str = "",
     ) -> AsyncTriggersException | None:
         """Return what the task fails with; None to go on.
 
-        ``fate`` says what the task leaves behind.
+        ``error`` is what has failed last, None for nothing. ``fate`` says what the task
+        leaves behind.
         """
+        if error is None:
+            return None
+
         wrong = contact.wrong_at(self.account)
         failure: AsyncTriggersException
         if wrong is not None and now >= wrong:
@@ -224,7 +233,7 @@ class Endpoint:
                 f"{requested(error)}"
             )
         elif isinstance(error, InBetween) and contact.is_cut_off(self.account):
-            excerpt = f", `{error.excerpt}`" if error.excerpt else ""
+            excerpt = f", {error.excerpt}" if error.excerpt else ""
             failure = translate(
                 RefusedInBetween(
                     f"Something between Airflow and {self.vendor} refuses every request:"

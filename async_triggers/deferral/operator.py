@@ -570,20 +570,14 @@ class JobOperator(BaseOperator):
         starting: Starting,
     ) -> None:
         """Wait until the start can be tried again; fail where that is of no use."""
-        now = wall_clock()
-        error = later.error
-        if starting.contact.known is None:
-            known = self._earlier_address(context)
-            starting.contact = replace(starting.contact, known=known)
-            self._address = known or ""
-
-        contact, endpoint = starting.contact, self._endpoint()
+        now, error = wall_clock(), later.error
         record = self._read_record(context)
         fate = "" if record is None else record.fate
-        if error is not None:
-            failure = endpoint.verdict(contact, error, now=now, fate=fate)
-            if failure is not None:
-                raise failure
+        self._recall_address(context, starting)
+        contact, endpoint = starting.contact, self._endpoint()
+        failure = endpoint.verdict(contact, error, now=now, fate=fate)
+        if failure is not None:
+            raise failure
 
         seconds = later.within(None if end_time is None else end_time - now)
         if error is not None and not later.is_told:
@@ -644,6 +638,19 @@ class JobOperator(BaseOperator):
         account, hook = self._account, self.make_hook()
         assert account is not None  # noqa: S101 - inside _at_work
         return hook.endpoint(account)
+
+    def _recall_address(self, context: Context, starting: Starting) -> None:
+        """Look up, once, where the vendor has answered an earlier run of the task."""
+        if starting.contact.known is None:
+            known = self._earlier_address(context)
+            starting.contact = replace(starting.contact, known=known)
+            self._address = known or ""
+
+        account, leased = self._account, self._leased
+        assert account is not None  # noqa: S101 - inside _at_work
+        assert leased is not None  # noqa: S101 - as above
+        if starting.contact.is_known(account):
+            leased.transport.trust.vouch()
 
     def _earlier_address(self, context: Context) -> str | None:
         """Return the address that worked for an earlier run; None if that is not known."""

@@ -183,6 +183,7 @@ class SensorTrigger(OneEventTrigger):
                     inner = self._inner = sensor.make_trigger(
                         seen, end_time=end_time, execution_deadline=execution_deadline
                     )
+                    inner.task_instance = self.task_instance
                     await self._own(inner.shown_id, sensor.run_seen)
 
                 if seen is not None and seen.job.state.is_terminal:
@@ -309,6 +310,9 @@ class SensorTrigger(OneEventTrigger):
                 known = await insist(lambda: compat.earlier_address_of(ti), self.log)
 
             contact = replace(contact, known=known)
+
+        if contact.is_known(leased.account):
+            leased.transport.trust.vouch()
 
         endpoint = sensor.make_hook().endpoint(leased.account)
         failure = endpoint.verdict(contact, error, now=now)

@@ -215,6 +215,9 @@ class StartTrigger(OneEventTrigger):
             self._waits_for = explain(error, endpoint.conn_id, endpoint.conn_type)
             self._requested = requested(error)
             await self._recall(starting)
+            if starting.contact.is_known(desk.account):
+                desk.leased.transport.trust.vouch()
+
             record = desk.record
             fate = "" if record is None else record.fate
             failure = endpoint.verdict(starting.contact, error, now=now, fate=fate)

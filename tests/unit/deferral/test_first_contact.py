@@ -68,6 +68,13 @@ def doubted() -> TransientError:
     return Doubted("not believed yet", refusal=refusal, retry_after=5.0)
 
 
+def outage_of_a_default_host() -> TransientError:
+    """Return what the transport says of the same trouble there: nothing is suspected."""
+    error = wrong_port()
+    error.suspect = None
+    return error
+
+
 class Scene:
     """A vendor that cannot be reached for a while, and a task."""
 
@@ -262,12 +269,18 @@ def test_evidence_must_be_without_a_break(scene: Set, case: Case, mode: str) -> 
     assert here.task.run() is not None
 
 
-def test_a_vendors_own_host_is_not_wrong(scene: Set) -> None:
-    here = scene(FIVETRAN, timeout=2000)
+@every_mode
+@pytest.mark.parametrize("what", ["a refused port", "a page"])
+def test_a_vendors_own_host_is_not_wrong(scene: Set, mode: str, what: str) -> None:
+    here = scene(FIVETRAN, timeout=2000, **MODES[mode])
     here.world.connect(
         "fivetran_default", conn_type="fivetran", host="", **FIVETRAN.connection
     )
-    here.trouble(1500, wrong_port)
+    if what == "a page":
+        page = Fault(kind="status", status=403, body="<html>", times=None, lasts=1500)
+        here.world.vendor.faults.add(page)
+    else:
+        here.trouble(1500, outage_of_a_default_host)
 
     assert here.task.run() is not None
 
@@ -308,7 +321,7 @@ def test_what_refuses_everything_ends_the_task_at_its_limit(
     noun = {"airbyte": "Airbyte", "fivetran": "Fivetran", "dbt_cloud": "dbt Cloud"}
     assert str(caught.value) == (
         f"Something between Airflow and {noun[case.name]} refuses every request: 418,"
-        f" `a teapot` (connection '{case.name}_default')"
+        f" a teapot (connection '{case.name}_default')"
     )
     assert 1800 <= here.world.elapsed() <= 1900
 
@@ -697,6 +710,24 @@ def test_an_outage_fails_no_sensor(
     watch(here, mode)
     here.world.earlier_xcoms["sync", -1][TOKEN] = {"address": address_of(here.account)}
     here.trouble(2000, error)
+
+    sense(here, mode)
+
+    assert 2000 <= here.world.elapsed() <= 2400
+
+
+@pytest.mark.usefixtures("_clock")
+@every_sensor
+@every_vendor
+def test_a_sensor_that_waits_through_an_outage_remembers_as_well(
+    scene: Set, case: Case, mode: str
+) -> None:
+    """The outage sends it to the shared poller, which has had no answer yet."""
+    here = scene(case)
+    watch(here, mode)
+    here.world.earlier_xcoms["sync", -1][TOKEN] = {"address": address_of(here.account)}
+    here.trouble(100, outage)
+    here.trouble(2000, wrong_port)
 
     sense(here, mode)
 
