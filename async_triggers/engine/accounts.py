@@ -268,6 +268,7 @@ class LeasedAccount:
         mark: str | None = None,
         seen_at: float | None = None,
         known: bool = False,
+        vouched: bool = False,
         listener: Listener | None = None,
         patience: float | None = None,
     ) -> Coroutine[Any, Any, Job]:
@@ -282,6 +283,7 @@ class LeasedAccount:
             mark=mark,
             seen_at=seen_at,
             known=known,
+            vouched=vouched,
             owner=self,
             listener=listener,
             patience=patience,

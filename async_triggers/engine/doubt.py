@@ -103,7 +103,7 @@ class Trust:
         self.between_since = 0.0
         self._between_seconds = 0.0
         self._between_at: float | None = None
-        self._suspected_since: float | None = None
+        self._suspected: tuple[float, TransientError] | None = None
         self._believed: PermanentError | None = None
         self._believed_until = -math.inf
 
@@ -141,6 +141,7 @@ class Trust:
         if not self.has_worked:
             self.has_worked = True
             self._believed = None
+            self._suspected = None
 
     def answered(self) -> None:
         """Take note of an answer by the vendor that accepts the credentials."""
@@ -150,30 +151,32 @@ class Trust:
         self.between = None
         self._between_seconds = 0.0
         self._between_at = None
-        self._suspected_since = None
+        self._suspected = None
 
-    def missed(self, error: TransientError, now: float) -> EngineError:
-        """Take in that no answer of the vendor came; return what follows.
-
-        The error itself, unless the address has never worked and looks wrong for too long.
-        """
+    def missed(self, error: TransientError, now: float) -> None:
+        """Take note that no answer of the vendor came: an outage proves nothing else."""
         self._between_at = None
-        return self._suspect(error, now) or error
+        self._suspect(error, now)
 
-    def _suspect(self, error: TransientError, now: float) -> EngineError | None:
-        """Return AccountMisconfigured after evidence of a wrong field for too long.
+    def _suspect(self, error: TransientError, now: float) -> None:
+        """Keep account of the evidence of a wrong field before the first good answer.
 
-        Only before the first good answer, and only where every failure is such evidence:
-        all else may be an outage.
+        It has to be without a break: all other trouble may be an outage.
         """
         if self.has_worked or error.suspect is None:
-            self._suspected_since = None
+            self._suspected = None
+        elif self._suspected is None:
+            self._suspected = (now, error)
+        else:
+            self._suspected = (self._suspected[0], error)
+
+    def wrong_field(self, now: float) -> AccountMisconfigured | None:
+        """Return what is believed of an address that has never worked and looks wrong."""
+        if self._suspected is None:
             return None
 
-        if self._suspected_since is None:
-            self._suspected_since = now
-
-        if now < self._suspected_since + self._belief.first_contact:
+        since, error = self._suspected
+        if now < since + self._belief.first_contact:
             return None
 
         final = AccountMisconfigured(error.message, status=error.status)
@@ -220,9 +223,10 @@ class Trust:
 
         self._between_at = now
         self.between = error
+        self._suspect(error, now)
         limit = self._belief.in_between
         if not limit or self._between_seconds < limit:
-            return self._suspect(error, now) or error
+            return error
 
         excerpt = f", {error.excerpt}" if error.excerpt else ""
         final = RefusedInBetween(

@@ -230,6 +230,7 @@ class Poller:
         mark: str | None = None,
         seen_at: float | None = None,
         known: bool = False,
+        vouched: bool = False,
         owner: object = None,
         listener: Listener | None = None,
         patience: float | None = None,
@@ -239,7 +240,8 @@ class Poller:
         ``interval`` is how often in seconds the job should be looked at. ``seen_at`` is
         the server's time (epoch seconds) of the last look at it, before which nothing
         needs to be learnt. ``known`` says that the vendor has shown the job before, as
-        ``seen_at`` does: then a refusal is doubted. ``mark`` is handed to the vendor with
+        ``seen_at`` does: then a refusal is doubted. ``vouched`` says that the account has
+        worked before, whatever is known of the job. ``mark`` is handed to the vendor with
         each row. ``owner`` is what :meth:`dismiss` knows the waiter by. ``listener`` hears
         when the job has changed, at most every ten minutes of a change that is not one of
         state, and may end the wait for a job that has not ended. ``patience`` is how many
@@ -263,7 +265,11 @@ class Poller:
             owner=owner,
             ends=math.inf if patience is None else loop.time() + patience,
         )
-        self._join(subject, waiter, seen_at, known=known or seen_at is not None)
+        known = known or seen_at is not None
+        if known or vouched:
+            self._transport.trust.vouch()
+
+        self._join(subject, waiter, seen_at, known=known)
         try:
             while True:
                 future = waiter.future
@@ -304,10 +310,6 @@ class Poller:
     def _join(
         self, subject: str, waiter: Waiter, seen_at: float | None, *, known: bool
     ) -> None:
-        if known:
-            # A task has used the account already, elsewhere and before.
-            self._transport.trust.vouch()
-
         now = asyncio.get_running_loop().time()
         look = None if seen_at is None else seen_at - self._vendor.overlap
         watched = self._watched.get(subject)
@@ -470,8 +472,13 @@ class Poller:
             self._refuse_all(error)
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             self._note_break(error)
-        finally:
-            self._notify()
+
+        # None of those who wait has ever been answered, or this would be an outage.
+        wrong = self._transport.trust.wrong_field(asyncio.get_running_loop().time())
+        if wrong is not None:
+            self._refuse_all(wrong)
+
+        self._notify()
 
     def _note_break(self, error: Exception) -> None:
         """Take note of a round that an unforeseen error has ended.

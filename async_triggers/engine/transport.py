@@ -188,7 +188,7 @@ class Transport:
         if isinstance(error, RateLimited):
             trust.rate_limited()
         elif isinstance(error, TransientError):
-            return trust.missed(error, loop.time())
+            trust.missed(error, loop.time())
         elif error.status is None:
             # The request could not even be made: that needs no second opinion.
             return error

@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from airflow.sdk import DAG, TaskGroup
 
 from async_triggers.generators.callbacks import from_file, imported, read_custom
-from async_triggers.generators.dialect import SECONDS, find, names
-from async_triggers.generators.errors import GeneratorError, Place
+from async_triggers.generators.dialect import NODES, SECONDS, find, names
+from async_triggers.generators.errors import GeneratorError, Place, brief
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,9 @@ def build_dag(
 
     Raise :class:`GeneratorError` that names the key for whatever cannot be used.
     """
+    if "nodes" in config:
+        raise GeneratorError(place.at("nodes"), NODES)
+
     arguments = _dag_arguments(config, place, folder)
     schedule = arguments.pop("schedule")
     try:
@@ -123,7 +126,7 @@ def _dag_arguments(
             # YAML has no other way to say that there is no schedule but null.
             found[name] = None if name == "schedule" and value == "None" else value
         elif key not in _OWN_KEYS:
-            msg = f"unknown key.{_hint(key)} A DAG has: {_known_keys()}"
+            msg = f"unknown key. A DAG has: {_known_keys()}"
             raise GeneratorError(place.at(key), msg)
 
     default_args = _mapping(config, "default_args", place)
@@ -145,13 +148,6 @@ def _dag_arguments(
         found["doc_md"] = doc
 
     return found
-
-
-def _hint(key: str) -> str:
-    if key == "nodes":
-        return " Nodes are the format of dbt-coves: write task_groups and tasks."
-
-    return ""
 
 
 def _known_keys() -> str:
@@ -349,7 +345,7 @@ def _mapping(config: Mapping[str, Any], key: str, place: Place) -> Mapping[str, 
         return {}
 
     if not isinstance(value, Mapping):
-        msg = f"must be an object, not {value!r}"
+        msg = f"must be an object, not {brief(value)}"
         raise GeneratorError(place.at(key), msg)
 
     return value
@@ -360,7 +356,7 @@ def _seconds(value: Any, place: Place) -> timedelta | None:
         return None
 
     if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"must be a number of seconds, not {value!r}"
+        msg = f"must be a number of seconds, not {brief(value)}"
         raise GeneratorError(place, msg)
 
     return timedelta(seconds=value)

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -23,6 +24,8 @@ from airflow.sdk.configuration import conf
 VERSION = 1
 MAX_AGE = 3600.0
 _BETWEEN_TRIES = 0.05
+# What is used is renewed every hour, by default.
+_UNUSED = 30 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,8 @@ class Cache:
 
             raise
 
+        self._forget_unused()
+
     @contextlib.contextmanager
     def lock(self, key: str, *, seconds: float) -> Iterator[bool]:
         """Keep other processes from asking the same; tells whether that worked.
@@ -108,6 +113,20 @@ class Cache:
     def scratch(self, key: str) -> Path:
         """Return a folder for what dbt writes while it answers a question."""
         return self.folder / f"{key}.dbt"
+
+    def _forget_unused(self) -> None:
+        """Remove what no question has written to for a month, and its folder.
+
+        A question is another one in another environment, so that some never come
+        again.
+        """
+        oldest = time.time() - _UNUSED
+        for path in self.folder.glob("*.json"):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < oldest:
+                    shutil.rmtree(self.scratch(path.stem), ignore_errors=True)
+                    path.with_suffix(".lock").unlink(missing_ok=True)
+                    path.unlink()
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.json"

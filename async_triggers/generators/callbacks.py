@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from async_triggers.generators.errors import GeneratorError, Place
+from async_triggers.generators.errors import GeneratorError, Place, brief
+from async_triggers.generators.moved import advice
 
 EVENTS = (
     "on_success_callback",
@@ -27,6 +28,9 @@ def imported(path: str, place: Place) -> Any:
         return getattr(importlib.import_module(module), name)
     except Exception as error:
         msg = f"{path!r} cannot be imported: {type(error).__name__}: {error}"
+        if said := advice(path):
+            msg = f"{msg}. {said}"
+
         raise GeneratorError(place, msg) from error
 
 
@@ -107,7 +111,7 @@ def _bound(
 
 def _callable(found: Any, place: Place) -> Callable[..., Any]:
     if not callable(found):
-        msg = f"{found!r} cannot be called"
+        msg = f"{brief(found)} cannot be called"
         raise GeneratorError(place, msg)
 
     return found  # type: ignore[no-any-return]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,14 @@ from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.airbyte.sensors import AirbyteJobSensor
 from async_triggers.fivetran.operators import FivetranOperator
 from async_triggers.fivetran.sensors import FivetranSensor
-from async_triggers.generators.errors import GeneratorError, Place
+from async_triggers.generators.errors import GeneratorError, Place, brief
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
 REPOSITORY = "DATACOVES__REPO_PATH"
 ON_UNMATCHED = ("error", "warn", "ignore")
+TASK_ID_FROM = ("name", "id")
 POKE_INTERVAL = 30.0
 
 
@@ -84,6 +86,7 @@ _SHARED_KEYS = frozenset(
         "poke_interval",
         "sensor",
         "on_unmatched",
+        "task_id_from",
     }
 )
 _ID_KEYS = ("connections_ids", "connection_ids")
@@ -107,6 +110,12 @@ SECONDS = {
 
 TASK_KEYS = frozenset({*SECONDS, "custom_callbacks", "sla", "sla_secs"})
 """What any task of the dialect may have, and no operator takes by this name."""
+
+NODES = (
+    "Nodes are the format of dbt-coves, one DAG to a file, which is not read here: put the"
+    " DAG's keys below its id, and write task_groups and tasks for its nodes"
+)
+"""What a person reads whose YAML is for another tool of Datacoves'."""
 
 _CREDENTIALS = frozenset({"host", "port", "api_key", "api_secret"})
 
@@ -142,6 +151,7 @@ class Generator:
     poke_interval: float
     sensor: bool
     on_unmatched: str
+    names_by_id: bool
     arguments: Mapping[str, Any]
 
 
@@ -158,11 +168,6 @@ def read_generator(
     known |= _DBT_KEYS if asks_dbt else set(_ID_KEYS)
     arguments = {key: value for key, value in entry.items() if key not in known}
     _check_arguments(arguments, vendor, known, place)
-    on_unmatched = entry.get("on_unmatched", "error")
-    if on_unmatched not in ON_UNMATCHED:
-        msg = f"must be one of {', '.join(ON_UNMATCHED)}, not {on_unmatched!r}"
-        raise GeneratorError(place.at("on_unmatched"), msg)
-
     return Generator(
         name=name,
         place=place,
@@ -175,7 +180,8 @@ def read_generator(
         wait=_flag(entry, "wait_for_completion", place, default=True),
         poke_interval=_seconds(entry, "poke_interval", place),
         sensor=_flag(entry, "sensor", place, default=False),
-        on_unmatched=on_unmatched,
+        on_unmatched=_one_of(entry, "on_unmatched", ON_UNMATCHED, place),
+        names_by_id=_one_of(entry, "task_id_from", TASK_ID_FROM, place) == "id",
         arguments=arguments,
     )
 
@@ -186,7 +192,7 @@ def names(value: Any, place: Place) -> tuple[str, ...]:
         return ()
 
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        msg = f"must be a list of names, such as [first, second], not {value!r}"
+        msg = f"must be a list of names, such as [first, second], not {brief(value)}"
         raise GeneratorError(place, msg)
 
     return tuple(dict.fromkeys(value))
@@ -213,6 +219,7 @@ def find(text: str, folder: Path, place: Place, what: str) -> Path:
     raise GeneratorError(place, msg)
 
 
+@cache
 def takes(operator: type, argument: str) -> bool:
     """Tell whether an operator, or what it is made from, takes an argument by name."""
     if argument in TASK_KEYS:
@@ -341,11 +348,12 @@ def _dbt(entry: Mapping[str, Any], place: Place, folder: Path) -> str:
 def _arguments(entry: Mapping[str, Any], place: Place) -> tuple[str, ...]:
     value = entry.get("dbt_list_args") or ""
     at = place.at("dbt_list_args")
-    if isinstance(value, list):
-        return names(value, at)
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        # A word may stand there twice: once selected, once excluded.
+        return tuple(value)
 
     if not isinstance(value, str):
-        msg = f"must be a text such as '--select tag:daily', not {value!r}"
+        msg = f"must be a text such as '--select tag:daily', or a list, not {brief(value)}"
         raise GeneratorError(at, msg)
 
     try:
@@ -381,10 +389,22 @@ def _checked(
 ) -> Any:
     value = entry.get(key)
     if value is not None and not is_right(value):
-        msg = f"must be {what}, not {value!r}"
+        msg = f"must be {what}, not {brief(value)}"
         raise GeneratorError(place.at(key), msg)
 
     return value
+
+
+def _one_of(
+    entry: Mapping[str, Any], key: str, values: Sequence[str], place: Place
+) -> str:
+    """Read one of some words, of which the first is the default."""
+    value = entry.get(key, values[0])
+    if value not in values:
+        msg = f"must be one of {', '.join(values)}, not {brief(value)}"
+        raise GeneratorError(place.at(key), msg)
+
+    return str(value)
 
 
 def _text(entry: Mapping[str, Any], key: str, place: Place) -> str:

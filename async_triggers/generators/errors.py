@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import reprlib
 from dataclasses import dataclass, field, replace
+from typing import NoReturn, Protocol
 
 from async_triggers.deferral.errors import AsyncTriggersException
+
+DEFAULT = "default"
+"""The key whose value lies under every DAG of a file."""
+
+
+class Lines(Protocol):
+    """The lines of places, by the keys that lead there."""
+
+    def get(self, keys: tuple[str, ...], /) -> int | None:
+        """Return the line, None for a place that there is not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """A place in a YAML file: the keys that lead there, from the top.
 
-    ``lines`` holds the line of each place that the file has, by its keys; empty for a
-    configuration that did not come from a file.
+    ``lines`` knows the lines of the file; it is empty for a configuration that did not
+    come from one.
     """
 
     file: str
     keys: tuple[str, ...] = ()
-    lines: Mapping[tuple[str, ...], int] = field(default_factory=dict, repr=False)
+    lines: Lines = field(default_factory=dict[tuple[str, ...], int], repr=False)
 
     def at(self, *keys: object) -> Place:
         """Return a place below this one."""
@@ -59,3 +70,18 @@ class OutOfReach(Unanswered):
 
 class TookTooLong(OutOfReach):
     """The answer did not come within the time that a parse has."""
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = 200
+
+
+def brief(value: object) -> str:
+    """Show a value, cut where it is long: aliases of YAML may make it endless."""
+    return _BRIEF.repr(value)
+
+
+def refuse(text: str) -> NoReturn:
+    """Refuse ``dbt_list_args``, with a sentence that says why."""
+    msg = f"dbt_list_args: {text}"
+    raise Unanswered(msg)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,18 +20,27 @@ from async_triggers.generators.dialect import (
 )
 from async_triggers.generators.errors import GeneratorError, Place
 from async_triggers.generators.matching import (
+    EXPLAINED,
     Chosen,
     Miss,
     in_order,
     match,
     wanted_databases,
 )
+from async_triggers.generators.model import unquoted
+from async_triggers.generators.reading import NAME_KEYS
 
 if TYPE_CHECKING:
     from async_triggers.generators.lookup import Lookup
     from async_triggers.generators.model import Loader
 
 log = logging.getLogger(__name__)
+
+_LISTED = 50
+"""How many missed tables a message names."""
+
+_SHARED = 5
+"""How many connections a message names that two generators choose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +71,52 @@ class Expansion:
     reports: list[Report] = field(default_factory=list)
 
 
+def by_name(config: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
+    """Return a DAG's configuration with its tasks and groups by name.
+
+    dag-factory takes lists too, whose items have their names inside:
+    https://astronomer.github.io/dag-factory/latest/configuration/configuring_workflows
+    """
+    found = dict(config)
+    for key, name_key in zip(("tasks", "task_groups"), NAME_KEYS, strict=True):
+        items = config.get(key)
+        if isinstance(items, list) and all(isinstance(each, Mapping) for each in items):
+            found[key] = _items_by_name(items, name_key, place.at(key))
+
+    return found
+
+
+def _items_by_name(
+    items: Sequence[Mapping[str, Any]], name_key: str, place: Place
+) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for number, item in enumerate(items):
+        at = place.at(number)
+        name = item.get(name_key)
+        if not isinstance(name, str) or not name:
+            msg = f"each item of this list needs a {name_key}, with a text"
+            raise GeneratorError(at, msg)
+
+        if name in found:
+            msg = f"there is a {name_key} {name!r} above already"
+            raise GeneratorError(at, msg)
+
+        found[name] = {key: value for key, value in item.items() if key != name_key}
+
+    return found
+
+
+def has_generators(config: Mapping[str, Any]) -> bool:
+    """Return whether any task of a DAG is a generator."""
+    tasks = config.get("tasks")
+    if isinstance(tasks, Mapping):
+        tasks = list(tasks.values())
+
+    return isinstance(tasks, list) and any(
+        isinstance(each, Mapping) and "generator" in each for each in tasks
+    )
+
+
 def expand_dag(
     config: Mapping[str, Any], place: Place, folder: Path, lookup: Lookup
 ) -> Expansion:
@@ -70,72 +125,106 @@ def expand_dag(
     The configuration is left as it is. Tasks that depend on a generator by its name
     depend on all that it made; where it made nothing, on what it would have waited for.
     """
+    config = by_name(config, place)
     tasks = config.get("tasks")
     if not isinstance(tasks, Mapping):
         return Expansion(dict(config))
 
+    found = _chosen_by_all(tasks, place, folder, lookup)
+    _check_overlap(found)
+    plain = {name: entry for name, entry in tasks.items() if name not in found}
+    stems = _stems(found, set(plain))
+
     done = Expansion({**config, "tasks": {}})
-    plain: dict[str, Any] = done.config["tasks"]
-    stands_for: dict[str, tuple[str, ...]] = {}
-    taken = {
-        name
-        for name, entry in tasks.items()
-        if not (isinstance(entry, Mapping) and "generator" in entry)
-    }
+    made: dict[str, dict[str, Any]] = {}
     for name, entry in tasks.items():
-        if not isinstance(entry, Mapping) or "generator" not in entry:
-            plain[name] = entry
+        if name in plain:
+            done.config["tasks"][name] = entry
             continue
 
-        at = place.at("tasks", name)
-        generator = read_generator(name, entry, at, folder)
-        chosen, remarks = _choose(generator, lookup)
-        made = tuple(_make(generator, each, taken, plain) for each in chosen)
-        stands_for[name] = tuple(task for each in made for task in each.tasks)
-        if not made:
-            stands_for[name] = generator.dependencies
-            remarks.append("it makes no task")
-
-        report = Report(
-            name=name,
-            generator=str(entry["generator"]),
-            group=generator.group,
-            made=made,
-            remarks=tuple(remarks),
-        )
+        report, made[name] = _make_all(found[name], stems, str(entry["generator"]))
         done.reports.append(report)
+        done.config["tasks"] |= made[name]
 
     for key in ("tasks", "task_groups"):
         if isinstance(done.config.get(key), Mapping):
             done.config[key] = {
-                name: _rewired(entry, stands_for, place.at(key, name))
+                name: _rewired(entry, found, made, place.at(key, name))
                 for name, entry in done.config[key].items()
             }
 
     return done
 
 
-def _rewired(entry: Any, stands_for: Mapping[str, Sequence[str]], place: Place) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A generator, and what it has chosen."""
+
+    generator: Generator
+    chosen: tuple[Chosen, ...]
+    remarks: list[str]
+
+
+def _chosen_by_all(
+    tasks: Mapping[str, Any], place: Place, folder: Path, lookup: Lookup
+) -> dict[str, _Found]:
+    found = {}
+    for name, entry in tasks.items():
+        if isinstance(entry, Mapping) and "generator" in entry:
+            generator = read_generator(name, entry, place.at("tasks", name), folder)
+            found[name] = _Found(generator, *_choose(generator, lookup))
+
+    return found
+
+
+def _check_overlap(found: Mapping[str, _Found]) -> None:
+    """Refuse that two generators choose one connection, which two tasks would sync."""
+    owners: dict[tuple[str, str], Generator] = {}
+    for each in found.values():
+        generator = each.generator
+        both: dict[str, list[str]] = {}
+        for chosen in each.chosen:
+            loader = chosen.loader
+            owner = owners.setdefault((generator.vendor.name, loader.id), generator)
+            if owner is not generator:
+                both.setdefault(owner.name, []).append(f"{loader.name!r} ({loader.id})")
+
+        for name, connections in both.items():
+            shown = ", ".join(connections[:_SHARED])
+            more = f" and {len(connections) - _SHARED} more"
+            msg = (
+                f"the generators {name!r} and {generator.name!r} both choose"
+                f" {shown}{more if len(connections) > _SHARED else ''}, so that two tasks"
+                " would sync it. Let one generator choose it"
+            )
+            raise GeneratorError(generator.place, msg)
+
+
+def _rewired(
+    entry: Any,
+    found: Mapping[str, _Found],
+    made: Mapping[str, Mapping[str, Any]],
+    place: Place,
+) -> Any:
     """Return an entry with what generators made in the place of their names."""
     if not isinstance(entry, Mapping) or "dependencies" not in entry:
         return entry
 
-    wanted = list(names(entry["dependencies"], place.at("dependencies")))
-    seen: set[str] = set()
-    while any(name in stands_for for name in wanted):
-        expanded: list[str] = []
-        for name in wanted:
-            if name in seen:
-                continue
+    passed: set[str] = set()
 
-            if name in stands_for:
-                seen.add(name)
+    def stands_for(name: str) -> Iterator[str]:
+        if name not in found:
+            yield name
+        elif made[name]:
+            yield from made[name]
+        elif name not in passed:
+            passed.add(name)
+            for upstream in found[name].generator.dependencies:
+                yield from stands_for(upstream)
 
-            expanded += stands_for.get(name, (name,))
-
-        wanted = expanded
-
-    return {**entry, "dependencies": list(dict.fromkeys(wanted))}
+    wanted = names(entry["dependencies"], place.at("dependencies"))
+    upstream = (task for name in wanted for task in stands_for(name))
+    return {**entry, "dependencies": list(dict.fromkeys(upstream))}
 
 
 # Choosing -----------------------------------------------------------------------------
@@ -148,24 +237,33 @@ def _choose(
         return _by_id(generator, lookup)
 
     place = generator.place
+    remarks: list[str] = []
+
+    def unmatched(text: str) -> None:
+        remarks.extend(_object(generator, text))
+
     sources = [
         source
-        for source in lookup.sources(generator.selection, place)
+        for source in lookup.sources(generator.selection, place, unmatched)
         if not (
-            generator.vendor is FIVETRAN and source.identifier.lower() in AUDIT_TABLES
+            generator.vendor is FIVETRAN
+            and unquoted(source.identifier).lower() in AUDIT_TABLES
         )
     ]
     words = " ".join(generator.selection.arguments)
     if not sources:
         remark = f"dbt selects no sources with {words!r}" if words else "no sources"
         log.warning("%s: %s, so there is nothing to load", place, remark)
-        return (), [remark]
+        return (), [remark, *remarks]
 
     loaders = lookup.loaders(
         generator.vendor.name, generator.conn_id, wanted_databases(sources), place
     )
-    found = match(sources, loaders)
-    remarks = [f"{len(sources)} source tables, {len(loaders)} connections looked at"]
+    is_shown = generator.on_unmatched != "ignore"
+    found = match(sources, loaders, explained=EXPLAINED if is_shown else 0)
+    remarks.insert(
+        0, f"{len(sources)} source tables, {len(loaders)} connections looked at"
+    )
     if found.missed:
         text = _unmatched(generator, found.missed, loaders)
         remarks += _object(generator, text)
@@ -215,9 +313,12 @@ def _unmatched(
             f" tables; {len(loaders)} connections with {tables} tables were looked at"
         )
     ]
-    for each in missed:
+    for each in missed[:_LISTED]:
         lines.append(f"  {each.source} ({each.source.unique_id})")
         lines += [f"    nearest: {near}" for near in each.nearest]
+
+    if len(missed) > _LISTED:
+        lines.append(f"  and {len(missed) - _LISTED} more")
 
     return "\n".join(lines)
 
@@ -225,47 +326,111 @@ def _unmatched(
 # Making -------------------------------------------------------------------------------
 
 
-def _make(
-    generator: Generator, chosen: Chosen, taken: set[str], plain: dict[str, Any]
-) -> Made:
-    loader = chosen.loader
-    stem = slugify(loader.name) or slugify(loader.id)
+def _stems(
+    found: Mapping[str, _Found], taken: set[str]
+) -> Mapping[tuple[str, str], str]:
+    """Return what the task ids of each connection begin with, by generator and id.
+
+    Of connections that would have the same task id the oldest keeps it, so that a new one
+    takes over no other task's history.
+    """
+    every = [
+        (each.generator, chosen.loader)
+        for each in found.values()
+        for chosen in each.chosen
+    ]
+    stems = {}
+    for generator, loader in sorted(
+        every, key=lambda each: (each[1].created, each[1].id)
+    ):
+        stem = _stem(generator, loader)
+        if taken & set(_task_ids(generator, stem)):
+            stem = f"{stem}-{_slug_of_id(loader)}"
+
+        ids = _task_ids(generator, stem)
+        if taken & set(ids):
+            msg = (
+                f"it makes a task {ids[0]!r} for {loader.name!r} ({loader.id}), and there"
+                " is one of that name in this DAG already: rename that"
+            )
+            raise GeneratorError(generator.place, msg)
+
+        taken |= set(ids)
+        stems[generator.name, loader.id] = stem
+
+    return stems
+
+
+def _stem(generator: Generator, loader: Loader) -> str:
+    by_name = "" if generator.names_by_id else slugify(loader.name)
+    return by_name or _slug_of_id(loader)
+
+
+def _slug_of_id(loader: Loader) -> str:
+    return slugify(loader.id, lowercase=False)
+
+
+def _task_ids(generator: Generator, stem: str) -> list[str]:
     # Fivetran's tasks have always had the suffix, Airbyte's never.
-    suffix = "-trigger" if generator.vendor is FIVETRAN else ""
-    if {stem + suffix, f"{stem}-sensor"} & taken:
-        stem = f"{stem}-{slugify(loader.id)}"
+    trigger = stem + ("-trigger" if generator.vendor is FIVETRAN else "")
+    has_sensor = generator.sensor and generator.wait
+    return [trigger, f"{stem}-sensor"] if has_sensor else [trigger]
 
-    trigger, sensor = stem + suffix, f"{stem}-sensor"
-    if trigger in taken:
-        msg = (
-            f"it makes a task {trigger!r}, of which there is one in this DAG already: the"
-            " same connection is chosen twice. Let one generator choose it"
-        )
-        raise GeneratorError(generator.place, msg)
 
-    taken.add(trigger)
-    plain[trigger] = {
-        "operator": _path(generator.vendor.operator),
-        **_start(generator, loader),
-        **_shared(generator, generator.vendor.operator),
-        **_dependencies(generator.dependencies),
+def _make_all(
+    found: _Found, stems: Mapping[tuple[str, str], str], written: str
+) -> tuple[Report, dict[str, Any]]:
+    generator, remarks = found.generator, list(found.remarks)
+    tasks: dict[str, Any] = {}
+    made = []
+    for chosen in found.chosen:
+        stem = stems[generator.name, chosen.loader.id]
+        entries = _make(generator, chosen.loader, _task_ids(generator, stem))
+        tasks |= entries
+        because = tuple(f"{each.unique_id} is {each}" for each in chosen.sources)
+        made.append(Made(tasks=tuple(entries), loader=chosen.loader, because=because))
+
+    if not made:
+        remarks.append("it makes no task")
+
+    report = Report(
+        name=generator.name,
+        generator=written,
+        group=generator.group,
+        made=tuple(made),
+        remarks=tuple(remarks),
+    )
+    return report, tasks
+
+
+def _make(generator: Generator, loader: Loader, ids: Sequence[str]) -> dict[str, Any]:
+    trigger = ids[0]
+    made = {
+        trigger: {
+            "operator": _path(generator.vendor.operator),
+            **_start(generator, loader),
+            **_shown_as(generator, loader),
+            **_shared(generator, generator.vendor.operator),
+            **_dependencies(generator.dependencies),
+        }
     }
-    tasks = [trigger]
-    if generator.sensor and generator.wait:
-        taken.add(sensor)
-        tasks.append(sensor)
-        plain[sensor] = {
+    for sensor in ids[1:]:
+        made[sensor] = {
             "operator": _path(generator.vendor.sensor),
             **_watch(generator, loader, trigger),
             **_shared(generator, generator.vendor.sensor),
             "dependencies": [trigger],
         }
 
-    return Made(
-        tasks=tuple(tasks),
-        loader=loader,
-        because=tuple(f"{each.unique_id} is {each}" for each in chosen.sources),
-    )
+    return made
+
+
+def _shown_as(generator: Generator, loader: Loader) -> dict[str, str]:
+    """Return the name for people of a task whose id says nothing to them."""
+    if not generator.names_by_id or generator.sensor:
+        return {}
+
+    return {"task_display_name": loader.name}
 
 
 def _start(generator: Generator, loader: Loader) -> dict[str, Any]:

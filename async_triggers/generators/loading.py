@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,15 +14,18 @@ from airflow.sdk.execution_time import task_runner
 from slugify import slugify
 
 from async_triggers.generators.building import build_dag
-from async_triggers.generators.errors import GeneratorError, Place
-from async_triggers.generators.expansion import Expansion, expand_dag
+from async_triggers.generators.dialect import NODES
+from async_triggers.generators.errors import DEFAULT, GeneratorError, Place
+from async_triggers.generators.expansion import (
+    Expansion,
+    by_name,
+    expand_dag,
+    has_generators,
+)
 from async_triggers.generators.lookup import Lookup
 from async_triggers.generators.reading import read_yaml
 
 log = logging.getLogger(__name__)
-
-DEFAULT = "default"
-"""The key whose value lies under every DAG of a file."""
 
 
 @dataclass(slots=True)
@@ -68,16 +71,52 @@ def expand_generators(
         folder = Path(file).resolve().parent
         _, place = read_yaml(Path(file))
 
+    if _is_of_dbt_coves(config):
+        raise GeneratorError(place.at("nodes"), NODES)
+
+    config, inherited = _handed_down(config, place)
     lookup = Lookup()
     try:
         return {
-            dag_id: expand_dag(entry, place.at(dag_id), folder, lookup).config
-            if isinstance(entry, Mapping)
-            else entry
+            dag_id: _expanded(entry, inherited, place.at(dag_id), folder, lookup)
             for dag_id, entry in config.items()
         }
     finally:
         lookup.finish()
+
+
+def _handed_down(
+    config: Mapping[str, Any], place: Place
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Take tasks and groups from under all DAGs, where there are generators among them.
+
+    What these make differs from DAG to DAG, as do the dependencies on them, so that each
+    DAG gets them as its own.
+    """
+    default = config.get(DEFAULT)
+    if not isinstance(default, Mapping):
+        return config, {}
+
+    if not has_generators(default):
+        return config, {}
+
+    named = by_name(default, place.at(DEFAULT))
+    inherited = {key: named[key] for key in ("tasks", "task_groups") if key in named}
+    rest = {key: value for key, value in default.items() if key not in inherited}
+    return {**config, DEFAULT: rest}, inherited
+
+
+def _expanded(
+    entry: Any, inherited: Mapping[str, Any], place: Place, folder: Path, lookup: Lookup
+) -> Any:
+    if not isinstance(entry, Mapping) or place.keys == (DEFAULT,):
+        return entry
+
+    if not inherited and not has_generators(entry):
+        return entry
+
+    whole = merge(inherited, by_name(entry, place))
+    return expand_dag(whole, place, folder, lookup).config
 
 
 def expand_file(path: Path, lookup: Lookup) -> Loaded:
@@ -88,6 +127,10 @@ def expand_file(path: Path, lookup: Lookup) -> Loaded:
         return Loaded(error.place, errors={path.name: error})
 
     loaded = Loaded(place)
+    if _is_of_dbt_coves(content):
+        loaded.errors[path.stem] = GeneratorError(place.at("nodes"), NODES)
+        return loaded
+
     default = content.pop(DEFAULT, None) or {}
     for dag_id, config in content.items():
         at = place.at(dag_id)
@@ -97,9 +140,8 @@ def expand_file(path: Path, lookup: Lookup) -> Loaded:
             continue
 
         try:
-            loaded.expansions[dag_id] = expand_dag(
-                merge(default, config), at, path.parent, lookup
-            )
+            whole = merge(*_named_tasks(default, config, at))
+            loaded.expansions[dag_id] = expand_dag(whole, at, path.parent, lookup)
         except GeneratorError as error:
             loaded.errors[dag_id] = error
         except Exception as error:  # noqa: BLE001 - no other DAG is to suffer from it
@@ -108,23 +150,46 @@ def expand_file(path: Path, lookup: Lookup) -> Loaded:
     return loaded
 
 
+def _is_of_dbt_coves(content: Mapping[str, Any]) -> bool:
+    """Return whether a file is one DAG of dbt-coves: its nodes stand at the top."""
+    nodes = content.get("nodes")
+    return isinstance(nodes, Mapping) and "tasks" not in nodes
+
+
 def unforeseen(error: Exception, place: Place) -> GeneratorError:
     """Give an error that nobody has thought of the place of its DAG."""
     log.error("%s", place, exc_info=error)
     return GeneratorError(place, f"{type(error).__name__}: {error}")
 
 
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merge(
+    below: Mapping[str, Any],
+    above: Mapping[str, Any],
+    _done: dict[tuple[int, int], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Merge two objects, and objects in them; elsewhere the one above wins."""
-    found = copy.deepcopy(dict(below))
+    done = {} if _done is None else _done
+    pair = id(below), id(above)
+    if pair in done:
+        # Aliases lead to one object by many ways.
+        return done[pair]
+
+    done[pair] = found = copy.deepcopy(dict(below))
     for key, value in above.items():
-        under = found.get(key)
+        under = below.get(key)
         if isinstance(under, Mapping) and isinstance(value, Mapping):
-            found[key] = merge(under, value)
+            found[key] = merge(under, value, done)
         else:
             found[key] = copy.deepcopy(value)
 
     return found
+
+
+def _named_tasks(
+    default: Mapping[str, Any], config: Mapping[str, Any], place: Place
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Write lists of tasks and groups by name in both, so that they can be merged."""
+    return by_name(default, replace(place, keys=(DEFAULT,))), by_name(config, place)
 
 
 def _load(globals_dict: MutableMapping[str, Any], path: Path, lookup: Lookup) -> None:

@@ -41,6 +41,7 @@ from async_triggers.generators.refreshing import (
     refresh_in_background,
 )
 from async_triggers.generators.selector import (
+    project_around,
     read_arguments,
     read_manifest,
     select_sources,
@@ -89,17 +90,32 @@ class Lookup:
         """Start the clock."""
         self._ends = time.monotonic() + self.seconds
 
-    def sources(self, selection: DbtSelection, place: Place) -> tuple[SourceTable, ...]:
-        """Return the source tables of a selection."""
-        if selection.manifest is not None:
-            return _from_manifest(selection.manifest, selection.arguments, place)
+    def sources(
+        self,
+        selection: DbtSelection,
+        place: Place,
+        unmatched: Callable[[str], object] | None = None,
+    ) -> tuple[SourceTable, ...]:
+        """Return the source tables of a selection.
 
-        question = DbtQuestion(
-            project=str(selection.project),
-            dbt=selection.dbt,
-            arguments=selection.arguments,
-            run_deps=selection.run_deps,
-        )
+        ``unmatched`` is called with a sentence for each word of the selection that names
+        nothing in a manifest; without it that is an error.
+        """
+        if selection.manifest is not None:
+            return _from_manifest(
+                selection.manifest, selection.arguments, place, unmatched
+            )
+
+        try:
+            question = DbtQuestion.of(
+                project=selection.project or Path(),
+                dbt=selection.dbt,
+                arguments=selection.arguments,
+                run_deps=selection.run_deps,
+            )
+        except Unanswered as error:
+            raise GeneratorError(place, str(error)) from None
+
         return sources_from_json(self._answer(question, place))
 
     def loaders(
@@ -193,9 +209,9 @@ class Lookup:
             self._warn(entry, entry.trouble)
 
         now = self.now()
-        if now >= entry.made_at + self.max_age and now >= entry.tried_at + min(
-            self.max_age, BETWEEN_TRIES * 5
-        ):
+        is_old = now >= _past(entry.made_at, now) + self.max_age
+        between = min(self.max_age, BETWEEN_TRIES * 5)
+        if is_old and now >= _past(entry.tried_at, now) + between:
             self.stale.append(question)
 
         return entry.answer
@@ -211,7 +227,7 @@ class Lookup:
 
     def _tried_just_now(self, entry: Entry, fingerprint: str) -> Unanswered | None:
         """Return why there is no answer, where that was found out a moment ago."""
-        waits = entry.tried_at + BETWEEN_TRIES - self.now()
+        waits = _past(entry.tried_at, self.now()) + BETWEEN_TRIES - self.now()
         if (
             self.renew
             or not entry.trouble
@@ -245,7 +261,8 @@ class Lookup:
     def _claim(self, question: Question) -> bool:
         with self.cache.lock(question.key, seconds=0) as locked:
             entry = self.cache.read(question.key)
-            if not locked or self.now() < entry.tried_at + BETWEEN_TRIES:
+            now = self.now()
+            if not locked or now < _past(entry.tried_at, now) + BETWEEN_TRIES:
                 return False
 
             self.cache.write(question.key, replace(entry, tried_at=self.now()))
@@ -261,10 +278,33 @@ class Lookup:
         self.warnings.append(text)
 
 
+def _past(moment: float, now: float) -> float:
+    """Return a moment; one in the future was noted by a wrong clock, and is never."""
+    return moment if moment <= now else 0.0
+
+
 def _from_manifest(
-    manifest: Path, arguments: tuple[str, ...], place: Place
+    path: Path,
+    arguments: tuple[str, ...],
+    place: Place,
+    unmatched: Callable[[str], object] | None,
 ) -> tuple[SourceTable, ...]:
+    said: list[str] = []
     try:
-        return select_sources(read_manifest(manifest), read_arguments(arguments))
+        manifest = read_manifest(path)
+        found = select_sources(
+            manifest,
+            read_arguments(arguments),
+            unmatched=said.append,
+            project=project_around(path, manifest),
+        )
     except Unanswered as error:
         raise GeneratorError(place, str(error)) from None
+
+    for text in said:
+        if unmatched is None:
+            raise GeneratorError(place, text)
+
+        unmatched(text)
+
+    return found

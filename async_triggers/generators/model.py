@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
+
+_QUOTES = {'"': '"', "`": "`", "'": "'", "[": "]"}
+
+
+def unquoted(name: str) -> str:
+    """Take one pair of quotes off a name, as SQL of any dialect writes them."""
+    is_quoted = len(name) > 1 and _QUOTES.get(name[0]) == name[-1]
+    return name[1:-1] if is_quoted else name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +40,11 @@ class SourceTable:
         return ".".join(filter(None, (self.database, self.schema, self.identifier)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Landing:
-    """A table that a connection loads. An empty part is not known and fits any."""
+class Landing(NamedTuple):
+    """A table that a connection loads. An empty part is not known and fits any.
+
+    A tuple, since an account may have hundreds of thousands, which each parse reads.
+    """
 
     database: str
     schema: str
@@ -67,10 +77,7 @@ class Loader:
         return cls(
             **{
                 **row,
-                "landings": tuple(
-                    Landing(database=database, schema=schema, table=table)
-                    for database, schema, table in row["landings"]
-                ),
+                "landings": tuple(map(Landing._make, row["landings"])),
             }
         )
 

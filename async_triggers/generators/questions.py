@@ -7,15 +7,15 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.deferral.compat import AirflowException, AirflowNotFoundException
 from async_triggers.deferral.errors import VendorUnavailable
 from async_triggers.fivetran.hooks import FivetranHook
-from async_triggers.generators import dbt
+from async_triggers.generators import dbt as dbt_module
 from async_triggers.generators.catalogue import airbyte_loaders, fivetran_loaders
 from async_triggers.generators.errors import OutOfReach, TookTooLong, Unanswered
 from async_triggers.generators.model import Loader, sources_to_json
@@ -52,6 +52,10 @@ class Question(ABC):
         Raise :class:`Unanswered` where that cannot be told.
         """
 
+    def prepare(self, scratch: Path, seconds: float) -> str:
+        """Do what comes before asking; return the fingerprint if it may have changed."""
+        return ""
+
     @abstractmethod
     def ask(self, scratch: Path, seconds: float) -> Any:
         """Ask, and return the answer as plain values; raise :class:`Unanswered`."""
@@ -59,7 +63,11 @@ class Question(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DbtQuestion(Question):
-    """Asks which sources dbt lists in a project."""
+    """Asks which sources dbt lists in a project.
+
+    ``environment`` stands for what tells one deployment of the project from another; the
+    answer for one is never taken for another's.
+    """
 
     kind: ClassVar[str] = "dbt"
     outlives_change: ClassVar[bool] = True
@@ -68,26 +76,57 @@ class DbtQuestion(Question):
     dbt: str
     arguments: tuple[str, ...]
     run_deps: bool
+    environment: str = ""
+    content: str = field(default="", compare=False, repr=False)
+    """What the fingerprint was a moment ago, for a question that was made just now."""
+
+    @classmethod
+    def of(
+        cls, *, project: Path, dbt: str, arguments: tuple[str, ...], run_deps: bool
+    ) -> Self:
+        """Ask about a project as it is now, from where we are."""
+        survey = dbt_module.survey(project, dbt, arguments)
+        return cls(
+            project=str(project),
+            dbt=dbt,
+            arguments=arguments,
+            run_deps=run_deps,
+            environment=survey.environment,
+            content=survey.content,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Write the question as plain values."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "content"}
 
     def fingerprint(self) -> str:
         """Return a hash of the project's content."""
-        return dbt.fingerprint(Path(self.project))
+        return self.content or self._content_now()
+
+    def prepare(self, scratch: Path, seconds: float) -> str:
+        """Install the project's packages where that is wanted."""
+        if not self.run_deps:
+            return ""
+
+        dbt_module.install_packages(
+            self.dbt, Path(self.project), scratch=scratch, seconds=seconds
+        )
+        return self._content_now()
 
     def ask(self, scratch: Path, seconds: float) -> Any:
         """Run dbt."""
-        found = dbt.list_sources(
+        found = dbt_module.list_sources(
             self.dbt,
             Path(self.project),
             self.arguments,
             scratch=scratch,
-            run_deps=self.run_deps,
+            run_deps=False,
             seconds=seconds,
         )
         return sources_to_json(found)
+
+    def _content_now(self) -> str:
+        return dbt_module.fingerprint(Path(self.project), self.arguments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

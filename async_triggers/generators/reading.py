@@ -1,15 +1,18 @@
-"""Reads YAML and remembers the line of every key."""
+"""Reads YAML and remembers where every key stands."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from async_triggers.generators.errors import GeneratorError, Place
+from async_triggers.generators.errors import DEFAULT, GeneratorError, Place
 
 _MERGE = "tag:yaml.org,2002:merge"
+NAME_KEYS = ("task_id", "group_name")
+"""What names the items of dag-factory's lists of tasks and of task groups."""
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], Place]:
@@ -24,22 +27,22 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Place]:
         msg = f"the file cannot be read: {error}"
         raise GeneratorError(nowhere, msg) from None
 
-    lines: dict[tuple[str, ...], int] = {}
-    place = Place(str(path), lines=lines)
+    place = nowhere
     content: Any = {}
     try:
         # A safe loader, used by hand for its nodes, which know their lines.
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is not None:
-            _walk(node, place, lines, ())
+            _check(node, nowhere)
             content = loader.construct_document(node)
+            place = Place(str(path), lines=_Lines(node))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         at = nowhere if mark is None else Place(f"{path}:{mark.line + 1}")
         msg = f"this is not YAML: {error.problem}"
         raise GeneratorError(at, msg) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         msg = f"this is not YAML: {error}"
         raise GeneratorError(nowhere, msg) from None
 
@@ -52,40 +55,106 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Place]:
     return content, place
 
 
-def _walk(
-    node: yaml.Node,
-    place: Place,
-    lines: dict[tuple[str, ...], int],
-    above: tuple[int, ...],
-) -> None:
-    if id(node) in above:
-        msg = "an anchor holds itself"
-        raise GeneratorError(place, msg)
+class _Loader(yaml.SafeLoader):
+    """A safe loader that merges a mapping's keys once, however often it is merged."""
 
-    above = (*above, id(node))
-    if isinstance(node, yaml.SequenceNode):
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        node.value = list(
+            {
+                (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key): (
+                    key,
+                    value,
+                )
+                for key, value in node.value
+            }.values()
+        )
+
+
+class _Lines:
+    """Finds lines when they are wanted: aliases may make one node many places."""
+
+    def __init__(self, root: yaml.Node) -> None:
+        self._root = root
+
+    def get(self, keys: tuple[str, ...]) -> int | None:
+        """Return the line of a place, or of what it has from the defaults."""
+        found = self._line(keys)
+        if found is None and len(keys) > 1:
+            found = self._line((DEFAULT, *keys[1:]))
+
+        return found
+
+    def _line(self, keys: tuple[str, ...]) -> int | None:
+        node, line = self._root, None
+        for key in keys:
+            below = next((each for each in _below(node) if each[0] == key), None)
+            if below is None:
+                return None
+
+            _, line, node = below
+
+        return line
+
+
+def _below(node: yaml.Node) -> Iterator[tuple[str, int, yaml.Node]]:
+    """Yield what is below a node of a constructed document, with names and lines."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield str(key.value), key.start_mark.line + 1, value
+    elif isinstance(node, yaml.SequenceNode):
         for number, item in enumerate(node.value):
-            here = place.at(number)
-            lines.setdefault(here.keys, item.start_mark.line + 1)
-            _walk(item, here, lines, above)
+            yield str(number), item.start_mark.line + 1, item
+            if isinstance(item, yaml.MappingNode):
+                for key, value in item.value:
+                    if key.value in NAME_KEYS:
+                        yield str(value.value), item.start_mark.line + 1, item
 
-    if not isinstance(node, yaml.MappingNode):
-        return
 
-    seen = set()
-    for key, value in node.value:
-        if key.tag == _MERGE:
-            merged = value.value if isinstance(value, yaml.SequenceNode) else [value]
-            for each in merged:
-                _walk(each, place, lines, above)
+def _check(root: yaml.Node, nowhere: Place) -> None:
+    """Refuse keys that stand twice and anchors that hold themselves.
 
-            continue
+    Each node is visited once, however many aliases lead to it.
+    """
+    done: set[int] = set()
+    above: set[int] = set()
 
-        here = place.at(key.value)
-        if key.value in seen:
-            msg = f"the key stands here twice; again in line {key.start_mark.line + 1}"
-            raise GeneratorError(here, msg)
+    def visit(node: yaml.Node, keys: tuple[str, ...]) -> None:
+        if id(node) in above:
+            msg = "an anchor holds itself"
+            raise GeneratorError(_at(keys, node.start_mark.line + 1), msg)
 
-        seen.add(key.value)
-        lines.setdefault(here.keys, key.start_mark.line + 1)
-        _walk(value, here, lines, above)
+        if id(node) in done or isinstance(node, yaml.ScalarNode):
+            return
+
+        above.add(id(node))
+        seen: dict[str, int] = {}
+        for key, line, value in _below_raw(node):
+            here = keys if key is None else (*keys, key)
+            if key is not None and isinstance(node, yaml.MappingNode):
+                if key in seen:
+                    msg = f"the key stands here twice; again in line {line}"
+                    raise GeneratorError(_at(here, seen[key]), msg)
+
+                seen[key] = line
+
+            visit(value, here)
+
+        above.remove(id(node))
+        done.add(id(node))
+
+    def _at(keys: tuple[str, ...], line: int) -> Place:
+        return Place(nowhere.file, keys, {keys[:1]: line} | {keys: line})
+
+    visit(root, ())
+
+
+def _below_raw(node: yaml.Node) -> Iterator[tuple[str | None, int, yaml.Node]]:
+    """Yield what is below a node as it is written; what is merged has no key."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = None if key.tag == _MERGE else str(key.value)
+            yield name, key.start_mark.line + 1, value
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            yield str(number), item.start_mark.line + 1, item

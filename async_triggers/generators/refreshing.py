@@ -40,8 +40,11 @@ def ask(
     To be called with the lock of the question. Raise :class:`Unanswered`.
     """
     began = now()
+    ends = time.monotonic() + seconds
+    scratch = cache.scratch(question.key)
     try:
-        answer = question.ask(cache.scratch(question.key), seconds)
+        fingerprint = question.prepare(scratch, seconds) or fingerprint
+        answer = question.ask(scratch, max(0.0, ends - time.monotonic()))
     except Unanswered as error:
         cache.write(
             question.key,

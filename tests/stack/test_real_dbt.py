@@ -14,17 +14,24 @@ import pytest
 
 from async_triggers.demo.deployment import Deployment
 from async_triggers.generators import dbt
+from async_triggers.generators.dbt import fingerprint
 from async_triggers.generators.errors import Unanswered
+from async_triggers.generators.selector import read_arguments, select_sources
 from async_triggers.simulator.connections import connection_variables
 from async_triggers.simulator.server import Simulator, SimulatorThread
+from tests.unit.generators import recorded
+from tests.unit.generators.selections import REFUSED, SELECTIONS
+from tests.unit.generators.shop import write_shop
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "async_triggers" / "example_dags" / "from_yaml" / "transform"
-VIRTUALENV = ROOT / ".dbt-venv"
-# From 1.12 on, the installation fetches a binary from elsewhere.
-REQUIREMENTS = ("dbt-core>=1.8,<1.12", "dbt-duckdb")
+VIRTUALENVS = ROOT / ".dbt-venv"
+VERSIONS = ("1.11", "1.12")
+# dbt 1.12 has a second parser, which it does not use unless told to. Its installation
+# fetches a binary from elsewhere, so it is left out.
+LEFT_OUT = "dbt-core-experimental-parser"
 
-# The first test installs dbt.
+# The first test of each version installs dbt.
 pytestmark = pytest.mark.timeout(900)
 
 LOADER = """
@@ -59,25 +66,46 @@ example_dag:
 """
 
 
-@pytest.fixture(scope="session")
-def virtualenv() -> Path:
-    """A virtualenv with the real dbt, kept from one run of the tests to the next."""
-    done = VIRTUALENV / "installed.json"
-    with (ROOT / ".dbt-venv.lock").open("w") as lock:
+@pytest.fixture(scope="session", params=VERSIONS)
+def virtualenv(request: pytest.FixtureRequest) -> Path:
+    """A virtualenv with a real dbt, kept from one run of the tests to the next."""
+    version: str = request.param
+    folder = VIRTUALENVS / version
+    done = folder / "installed"
+    VIRTUALENVS.mkdir(exist_ok=True)
+    with (VIRTUALENVS / f"{version}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if done.exists() and json.loads(done.read_text()) == list(REQUIREMENTS):
-            return VIRTUALENV
-        shutil.rmtree(VIRTUALENV, ignore_errors=True)
-        python = VIRTUALENV / "bin" / "python"
-        for command in (
-            [sys.executable, "-m", "venv", str(VIRTUALENV)],
-            [str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS],
-        ):
-            ran = subprocess.run(command, capture_output=True, text=True, check=False)
-            if ran.returncode:
-                pytest.skip(f"dbt cannot be installed here: {ran.stderr[-500:]}")
-        done.write_text(json.dumps(REQUIREMENTS))
-    return VIRTUALENV
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                install_dbt(version, folder)
+            except subprocess.CalledProcessError as error:
+                pytest.skip(f"dbt cannot be installed here: {error.stderr[-500:]}")
+            done.touch()
+    return folder
+
+
+def install_dbt(version: str, folder: Path) -> None:
+    """Install a version of dbt, and all that it requires but what is left out."""
+    python = str(folder / "bin" / "python")
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    run(sys.executable, "-m", "venv", str(folder))
+    install = (python, "-m", "pip", "install", "--quiet")
+    run(*install, "--no-deps", f"dbt-core=={version}.*", "dbt-duckdb")
+    names = (
+        "from importlib.metadata import requires;"
+        "print(*requires('dbt-core'), *requires('dbt-duckdb'), sep='\\n')"
+    )
+    required = [
+        each
+        for each in run(python, "-c", names).splitlines()
+        if "extra ==" not in each and not each.startswith((LEFT_OUT, "dbt-core"))
+    ]
+    run(*install, *required)
 
 
 @pytest.fixture
@@ -90,6 +118,45 @@ def project(tmp_path: Path) -> Iterator[Path]:
     yield copy
     for each in folders:
         each.chmod(stat.S_IRWXU)
+
+
+def test_selections_are_answered_by_dbt_as_they_are_recorded(
+    virtualenv: Path, tmp_path: Path
+) -> None:
+    """The unit tests compare the record with our own answers."""
+    project = write_shop(tmp_path / "shop")
+    asked, manifest, said = (tmp_path / name for name in ("asked", "manifest", "said"))
+    asked.write_text(json.dumps(SELECTIONS))
+
+    done = subprocess.run(
+        [
+            str(virtualenv / "bin" / "python"),
+            str(Path(recorded.__file__).with_name("ask_dbt.py")),
+            *map(str, (project, asked, manifest, said)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    parsed, answers = json.loads(manifest.read_text()), json.loads(said.read_text())
+    if os.environ.get("RECORD_DBT"):
+        recorded.record(parsed, SELECTIONS, answers)
+    assert len(answers) == len(SELECTIONS) > 150
+    for arguments, answer in zip(SELECTIONS, answers, strict=True):
+        try:
+            criteria = read_arguments(arguments)
+            found = select_sources(parsed, criteria, unmatched=lambda _text: None)
+        except Unanswered:
+            assert isinstance(answer, str) or arguments in REFUSED, arguments
+        else:
+            assert [each.unique_id for each in found] == answer, arguments
+    kept = json.loads(recorded.FILE.read_text())["answers"]
+    assert kept == [
+        [arguments, None if isinstance(answer, str) else answer]
+        for arguments, answer in zip(SELECTIONS, answers, strict=True)
+    ]
 
 
 def listed(virtualenv: Path, project: Path, *arguments: str) -> list[str]:
@@ -115,6 +182,8 @@ def listed(virtualenv: Path, project: Path, *arguments: str) -> list[str]:
             ["--select", "+loan_balances", "--vars", '{"a": "it\'s; $HOME"}'],
             ["raw.crm.customers", "raw.loans.payments"],
         ),
+        (["--models", "+loan_balances"], ["raw.crm.customers", "raw.loans.payments"]),
+        (["-m", "tag:loan_daily", "--exclude", "source:loans"], ["raw.crm.customers"]),
         (["--select", "tag:nothing"], []),
         (["--output", "name", "--resource-type", "model", "-s", "source:loans"], None),
     ],
@@ -132,8 +201,18 @@ def test_dbt_lists_the_sources_of_a_selection(
     )
 
     assert listed(virtualenv, project, *arguments) == wanted
-    assert not (project / "target").exists()
-    assert not (project / "logs").exists()
+
+
+def test_nothing_is_written_into_the_project(virtualenv: Path, tmp_path: Path) -> None:
+    project = shutil.copytree(EXAMPLE, tmp_path / "dags" / "transform")
+    before = sorted(project.rglob("*"))
+    state = fingerprint(project)
+
+    arguments = ["-s", "tag:loan_daily", "--target-path", "target", "--log-path=logs"]
+    assert len(listed(virtualenv, project, *arguments)) == 3
+
+    assert sorted(project.rglob("*")) == before
+    assert fingerprint(project) == state
 
 
 @pytest.mark.parametrize(
@@ -185,6 +264,7 @@ def vendors() -> Iterator[Simulator]:
         yield simulator
 
 
+@pytest.mark.parametrize("virtualenv", VERSIONS[-1:], indirect=True)
 def test_the_published_yaml_runs_to_the_end_with_a_real_dbt(
     virtualenv: Path, project: Path, vendors: Simulator, tmp_path: Path
 ) -> None:

@@ -230,25 +230,33 @@ class TestTrust:
         wrong.suspect = Suspect("host", "check its spelling")
         wrong.url = "https://x.test"
         for now in (0.0, 60.0, 299.0):
-            assert trust.missed(wrong, now) is wrong
+            trust.missed(wrong, now)
+            assert trust.wrong_field(now) is None
 
-        final = trust.missed(wrong, 300.0)
+        trust.missed(wrong, 300.0)
+        final = trust.wrong_field(300.0)
         assert type(final) is AccountMisconfigured
         assert final.suspect == wrong.suspect
         assert final.url == wrong.url
 
-    def test_an_outage_or_a_good_answer_starts_the_first_contact_again(self) -> None:
-        for rest in ("outage", "answer"):
-            trust = Trust(Belief())
-            wrong = between(404, suspect=Suspect("host", "check the path"))
-            for now in range(0, 3600, 60):
-                if now % 240 == 180 and rest == "outage":
-                    trust.missed(VendorBroken("503"), float(now))
-                elif now == 180:
-                    trust.answered()
-                else:
-                    error = trust.refused_in_between(wrong, float(now), "Airbyte")
-                    assert error is wrong
+    @pytest.mark.parametrize("rest", ["outage", "answer", "vouched"])
+    def test_an_outage_or_a_good_answer_starts_the_first_contact_again(
+        self, rest: str
+    ) -> None:
+        trust = Trust(Belief())
+        wrong = between(404, suspect=Suspect("host", "check the path"))
+        for now in range(0, 3600, 60):
+            if now % 240 == 180 and rest == "outage":
+                trust.missed(VendorBroken("503"), float(now))
+            elif now == 180 and rest == "answer":
+                trust.answered()
+            elif now == 180 and rest == "vouched":
+                trust.vouch()
+            else:
+                error = trust.refused_in_between(wrong, float(now), "Airbyte")
+                assert error is wrong
+
+            assert trust.wrong_field(float(now)) is None
 
 
 class TestJobDoubts:

@@ -13,6 +13,7 @@ import pytest
 
 from async_triggers.engine.accounts import hold, shared_accounts
 from async_triggers.engine.errors import (
+    AccountMisconfigured,
     ConnectionChanged,
     CredentialsRejected,
     EngineError,
@@ -20,6 +21,7 @@ from async_triggers.engine.errors import (
     JobNotFound,
     RefusedInBetween,
     RequestRejected,
+    Suspect,
     VendorBroken,
 )
 from async_triggers.engine.jobs import Job, JobState
@@ -197,6 +199,40 @@ class TestDoubtedAccount:
                 await world.join("job 1", sees=False)
 
             assert now() < 6.0
+
+
+class TestFirstContact:
+    @EVERY_SOURCE
+    @virtual
+    async def test_evidence_of_a_wrong_field_ends_the_waits_after_five_minutes(
+        self, sources: Any
+    ) -> None:
+        async with a_world(*sources) as world:
+            wrong = between(404)
+            wrong.suspect = Suspect("host", "check the path")
+            world.server.fault = lambda _: wrong
+            for job in jobs(5):
+                world.join(job, sees=False)
+
+            done = await asyncio.gather(*world.waits.values(), return_exceptions=True)
+            assert {type(error) for error in done} == {AccountMisconfigured}
+            assert 300.0 <= now() <= 380.0
+
+    @pytest.mark.parametrize("how", [{"vouched": True}, {"known": True}])
+    @virtual
+    async def test_one_that_has_worked_before_is_an_outage(self, how: Any) -> None:
+        async with a_world(FEED) as world:
+            wrong = between(404)
+            wrong.suspect = Suspect("host", "check the path")
+            world.server.fault = lambda _: wrong
+            world.server.start("a", lasts=100.0)
+            world.join("a", sees=False, **how)
+            world.server.start("b", lasts=100.0)
+            world.join("b", sees=False)
+            await asyncio.sleep(3600.0)
+            assert not world.told_at
+            world.server.fault = lambda _: None
+            assert len(await world.all_told()) == 2
 
 
 class TestDoubtedJobs:

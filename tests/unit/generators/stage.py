@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 SCRIPT = """#!{python}
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 here = pathlib.Path(__file__).parent
 with (here / "calls").open("a") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
+with (here / "environments").open("a") as environments:
+    environments.write(json.dumps(dict(os.environ)) + "\\n")
 told = json.loads((here / "answer.json").read_text())
 time.sleep(told["seconds"])
 print(told["out"])
@@ -49,7 +51,15 @@ class FakeDbt:
     @property
     def calls(self) -> list[list[str]]:
         """The arguments of every call so far."""
-        log = self._bin / "calls"
+        return self._noted("calls")
+
+    @property
+    def environments(self) -> list[dict[str, str]]:
+        """The environment of every call so far."""
+        return self._noted("environments")
+
+    def _noted(self, name: str) -> list[Any]:
+        log = self._bin / name
         if not log.exists():
             return []
         return [json.loads(line) for line in log.read_text().splitlines()]

@@ -57,11 +57,57 @@ example_dag:
 """
 
 
+LISTS = """
+example_dag:
+  schedule: "@daily"
+  default_args: {{start_date: 2026-01-01, owner: me}}
+  task_groups:
+    - group_name: extract_and_load
+      tooltip: "Extract and Load tasks"
+  tasks:
+    - task_id: load
+      generator: dagfactory.FivetranDbtGenerator
+      airflow_connection_id: fivetran_default
+      dbt_project_path: transform
+      task_group_name: extract_and_load
+      virtualenv_path: {virtualenv}
+      sensor: true
+    - task_id: transform
+      operator: airflow.providers.standard.operators.bash.BashOperator
+      bash_command: "true"
+      dependencies: [extract_and_load]
+"""
+
+DEFAULT = """
+default:
+  default_args: {{start_date: 2026-01-01, owner: me}}
+  task_groups:
+    extract_and_load:
+      tooltip: "Extract and Load tasks"
+  tasks:
+    load:
+      generator: dagfactory.FivetranDbtGenerator
+      airflow_connection_id: fivetran_default
+      dbt_project_path: transform
+      task_group_name: extract_and_load
+      virtualenv_path: {virtualenv}
+      sensor: true
+example_dag:
+  schedule: "@daily"
+  tasks:
+    transform:
+      operator: airflow.providers.standard.operators.bash.BashOperator
+      bash_command: "true"
+      dependencies: [load]
+"""
+
+
 @pytest.mark.timeout(90)
+@pytest.mark.parametrize("text", [YAML, LISTS, DEFAULT])
 def test_dag_factory_builds_what_the_generators_made(
-    tmp_path: Path, cache: Cache, vendors: Simulator, dbt: FakeDbt
+    tmp_path: Path, cache: Cache, vendors: Simulator, dbt: FakeDbt, text: str
 ) -> None:
-    (tmp_path / "dags.yml").write_text(YAML.format(virtualenv=dbt.virtualenv))
+    (tmp_path / "dags.yml").write_text(text.format(virtualenv=dbt.virtualenv))
 
     # A process of its own: dag-factory's imports warn of their own deprecations.
     done = subprocess.run(
@@ -74,8 +120,11 @@ def test_dag_factory_builds_what_the_generators_made(
 
     assert done.returncode == 0, done.stderr
     group = "extract_and_load.warehouse-shop"
+    after = [f"{group}-sensor"]
+    if text is DEFAULT:
+        after.append(f"{group}-trigger")
     assert sorted(done.stdout.splitlines()[-3:]) == [
         f"{group}-sensor FivetranSensor ['{group}-trigger']",
         f"{group}-trigger FivetranOperator []",
-        f"transform BashOperator ['{group}-sensor']",
+        f"transform BashOperator {after}",
     ]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from async_triggers.generators import GeneratorError, expand_generators
 from tests.unit.generators.stage import FakeDbt, generator, make_project
@@ -134,12 +135,263 @@ def test_a_task_of_the_same_name_keeps_it(dbt: FakeDbt) -> None:
     assert sorted(made) == ["warehouse-shop-f1-trigger", "warehouse-shop-trigger"]
 
 
-def test_one_connection_is_not_chosen_twice(dbt: FakeDbt) -> None:
-    entry = generator(dbt)
-    twice = {"a": entry, "b": entry, "c": entry}
+@pytest.mark.parametrize(
+    "second",
+    [
+        {},
+        {"sensor": True},
+        {"task_id_from": "id"},
+        {"task_group_name": "g"},
+        {"connections": True},
+    ],
+)
+def test_one_connection_is_not_chosen_by_two_generators(
+    dbt: FakeDbt, vendors: Simulator, second: Entry
+) -> None:
+    vendors.fivetran.add_connection("f2", group_id="wh", schema="ads")
+    other = generator(dbt, **second)
+    if "connections" in second:
+        other = {
+            "generator": "FivetranGenerator",
+            "fivetran_conn_id": "fivetran_default",
+            "connection_ids": ["f2", "f1"],
+        }
+    tasks = {"first": generator(dbt), "second": other, "third": generator(dbt)}
 
-    with pytest.raises(GeneratorError, match=r"d\.tasks\.c: .*chosen twice"):
-        expand_generators({"d": {"tasks": twice}})
+    with pytest.raises(GeneratorError) as told:
+        expand_generators({"d": {"tasks": tasks}})
+
+    assert "d.tasks.second: the generators 'first' and 'second' both choose" in str(
+        told.value
+    )
+    assert "'Warehouse.shop' (f1)" in str(told.value)
+
+
+def test_generators_of_two_vendors_do_not_overlap(dbt: FakeDbt) -> None:
+    airbyte = generator(
+        dbt, generator="AirbyteDbtGenerator", airflow_connection_id="airbyte_default"
+    )
+
+    assert len(expand(generator(dbt), other=airbyte)) == 2
+
+
+def airbyte_by_slug(dbt: FakeDbt, vendors: Simulator, *names: str) -> dict[str, str]:
+    """Make connections from sources of these names, each younger than the one before."""
+    for number, name in enumerate(names):
+        vendors.airbyte.add_source(f"s{number}", name=name)
+        vendors.airbyte.add_connection(
+            f"c{number}",
+            source_id=f"s{number}",
+            destination_id="d",
+            streams=["orders"],
+        )
+        vendors.airbyte.connections[f"c{number}"].created_at = 1_000.0 + number
+    vendors.airbyte.set_connection_status("a1", "inactive")
+    made = expand(
+        generator(
+            dbt,
+            generator="AirbyteDbtGenerator",
+            airflow_connection_id="airbyte_default",
+        )
+    )
+    return {entry["connection_id"]: name for name, entry in made.items()}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("prod-db", "Prod DB"),
+        ("Prod DB", "prod-db"),
+        ("prod_db", "PROD.DB", "prod db"),
+        ("zeta", "Zeta"),
+    ],
+)
+def test_the_oldest_by_the_slug_keeps_the_task_id(
+    dbt: FakeDbt, vendors: Simulator, names: tuple[str, ...]
+) -> None:
+    slug = "zeta-warehouse" if names[0] == "zeta" else "prod-db-warehouse"
+
+    found = airbyte_by_slug(dbt, vendors, *names)
+
+    assert found == {
+        "c0": slug,
+        **{f"c{number}": f"{slug}-c{number}" for number in range(1, len(names))},
+    }
+
+
+def test_the_oldest_keeps_the_task_id_whichever_generator_is_first(
+    dbt: FakeDbt, vendors: Simulator
+) -> None:
+    vendors.fivetran.add_connection("f0", group_id="wh", schema="SHOP", tables={})
+    vendors.fivetran.connections["f0"].created_at = 1_000.0
+    young = {"generator": "FivetranGenerator", "fivetran_conn_id": "fivetran_default"}
+    tasks = {
+        "young": {**young, "connection_ids": ["f1"]},
+        "old": {**young, "connection_ids": ["f0"]},
+    }
+
+    made = expand_generators({"d": {"tasks": tasks}})["d"]["tasks"]
+
+    assert {entry["connector_id"]: name for name, entry in made.items()} == {
+        "f1": "warehouse-shop-f1-trigger",
+        "f0": "warehouse-shop-trigger",
+    }
+
+
+def test_task_ids_may_come_from_the_connections_ids(
+    dbt: FakeDbt, vendors: Simulator
+) -> None:
+    entry = generator(dbt, task_id_from="id")
+    made = expand(entry)
+
+    assert list(made) == ["f1-trigger"]
+    assert made["f1-trigger"]["task_display_name"] == "Warehouse.shop"
+
+    vendors.fivetran.add_group("wh", name="Renamed", config={"database": "raw"})
+    assert list(expand({**entry, "task_display_name": "Mine"})) == ["f1-trigger"]
+    assert list(expand({**entry, "sensor": True})) == ["f1-trigger", "f1-sensor"]
+
+
+def test_a_generator_may_have_the_name_of_what_it_makes(dbt: FakeDbt) -> None:
+    tasks = {
+        "warehouse-shop-trigger": generator(dbt),
+        "after": {"operator": "x.Y", "dependencies": ["warehouse-shop-trigger"]},
+    }
+
+    made = expand_generators({"d": {"tasks": tasks}})["d"]["tasks"]
+
+    assert made["after"]["dependencies"] == ["warehouse-shop-trigger"]
+
+
+def test_generators_that_make_nothing_and_wait_for_each_other(dbt: FakeDbt) -> None:
+    dbt.says(out="")
+
+    made = expand(
+        generator(dbt, dependencies=["other"]),
+        other=generator(dbt, dependencies=["load", "before"]),
+        before={"operator": "x.Y"},
+        after={"operator": "x.Y", "dependencies": ["load"]},
+    )
+
+    assert made["after"]["dependencies"] == ["before"]
+
+
+# The forms of dag-factory
+
+
+def test_lists_of_tasks_and_groups_are_expanded(dbt: FakeDbt) -> None:
+    found = expand_generators(
+        {
+            "d": {
+                "task_groups": [{"group_name": "el", "dependencies": ["load"]}],
+                "tasks": [
+                    {"task_id": "load", **generator(dbt)},
+                    {"task_id": "x", "operator": "x.Y", "dependencies": ["load"]},
+                ],
+            }
+        }
+    )["d"]
+
+    assert sorted(found["tasks"]) == ["warehouse-shop-trigger", "x"]
+    assert found["tasks"]["x"] == {
+        "operator": "x.Y",
+        "dependencies": ["warehouse-shop-trigger"],
+    }
+    assert found["task_groups"]["el"]["dependencies"] == ["warehouse-shop-trigger"]
+
+
+def test_lists_without_generators_are_left_as_they_are() -> None:
+    config = {"d": {"tasks": [{"task_id": "x"}, {"no": 1}]}, "e": {"tasks": 7}, "f": 1}
+
+    assert expand_generators(config) == config
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (
+            "{operator: x.Y}",
+            "dags.yml:5: d.tasks.1: each item of this list needs a task",
+        ),
+        (
+            "{task_id: 7}",
+            "dags.yml:5: d.tasks.1: each item of this list needs a task_id",
+        ),
+        ("{task_id: load}", "dags.yml:5: d.tasks.1: there is a task_id 'load' above"),
+    ],
+)
+def test_lists_that_cannot_be_read_are_refused_with_file_and_line(
+    tmp_path: Path, item: str, message: str
+) -> None:
+    file = tmp_path / "dags.yml"
+    file.write_text(
+        "d:\n  tasks:\n    - task_id: load\n      generator: X\n    - " + item + "\n"
+    )
+
+    with pytest.raises(GeneratorError) as told:
+        expand_generators(yaml.safe_load(file.read_text()), file=file)
+
+    assert message in str(told.value)
+
+
+def test_what_is_wrong_in_a_list_has_its_line(tmp_path: Path, dbt: FakeDbt) -> None:
+    file = tmp_path / "dags.yml"
+    entry = {"task_id": "load", **generator(dbt), "poke": 1}
+    file.write_text("d:\n  tasks:\n    - task_id: load\n      poke: 1\n")
+
+    with pytest.raises(GeneratorError, match=r"dags\.yml:4: d\.tasks\.load\.poke: unk"):
+        expand_generators({"d": {"tasks": [entry]}}, file=file)
+
+
+def test_generators_below_default_are_each_dags_own(dbt: FakeDbt) -> None:
+    config = {
+        "default": {
+            "tags": ["a"],
+            "task_groups": {"el": {"tooltip": "t"}},
+            "tasks": {
+                "load": generator(dbt, task_group_name="el"),
+                "check": {"operator": "x.Y", "dependencies": ["load"]},
+            },
+        },
+        "d": {"tasks": {"after": {"operator": "x.Y", "dependencies": ["load"]}}},
+        "e": {"tasks": {"load": {"task_id_from": "id"}}, "tags": ["b"]},
+        "f": {},
+    }
+    before = copy.deepcopy(config)
+
+    found = expand_generators(config)
+
+    assert config == before
+    assert found["default"] == {"tags": ["a"]}
+    made = found["d"]["tasks"]
+    assert sorted(made) == ["after", "check", "warehouse-shop-trigger"]
+    assert made["after"]["dependencies"] == ["warehouse-shop-trigger"]
+    assert made["check"]["dependencies"] == ["warehouse-shop-trigger"]
+    assert found["d"]["task_groups"] == {"el": {"tooltip": "t"}}
+    assert found["e"]["tasks"]["check"]["dependencies"] == ["f1-trigger"]
+    assert sorted(found["f"]["tasks"]) == ["check", "warehouse-shop-trigger"]
+
+
+def test_what_is_wrong_below_default_has_its_line(tmp_path: Path, dbt: FakeDbt) -> None:
+    file = tmp_path / "dags.yml"
+    file.write_text("default:\n  tasks:\n    load:\n      poke: 1\nd: {}\n")
+    config = {"default": {"tasks": {"load": generator(dbt, poke=1)}}, "d": {}}
+
+    with pytest.raises(GeneratorError, match=r"dags\.yml:4: d\.tasks\.load\.poke: unk"):
+        expand_generators(config, file=file)
+
+
+def test_the_format_of_dbt_coves_is_told_in_one_sentence() -> None:
+    config = {
+        "description": "Loan Run",
+        "schedule": "@daily",
+        "nodes": {"load": {"generator": "AirbyteDbtGenerator", "type": "task_group"}},
+    }
+
+    with pytest.raises(
+        GeneratorError, match="nodes: Nodes are the format of dbt-coves"
+    ):
+        expand_generators(config)
 
 
 @pytest.mark.parametrize("key", ["connections_ids", "connection_ids"])
@@ -205,6 +457,48 @@ def test_unmatched_sources_may_be_passed_over(
     assert ("order_lines" in caplog.text) is warned
 
 
+@pytest.mark.parametrize("on_unmatched", ["error", "warn", "ignore"])
+def test_a_selection_that_names_nothing_is_unmatched(
+    dbt: FakeDbt, tmp_path: Path, on_unmatched: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "manifest.json").write_text(
+        '{"nodes": {}, "sources": {"source.p.shop.orders": {"source_name": "shop",'
+        ' "name": "orders", "database": "raw", "schema": "shop", "tags": ["daily"]}}}'
+    )
+    entry = generator(
+        dbt_project_path=None,
+        manifest_path="manifest.json",
+        dbt_list_args="--select tag:dialy tag:daily",
+        on_unmatched=on_unmatched,
+    )
+    if on_unmatched == "error":
+        with pytest.raises(GeneratorError, match=r"load: --select 'tag:dialy' names n"):
+            expand(entry)
+        return
+
+    assert list(expand(entry)) == ["warehouse-shop-trigger"]
+    assert ("tag:dialy" in caplog.text) is (on_unmatched == "warn")
+
+
+def test_a_long_list_of_misses_is_cut_and_nothing_is_compared_for_nobody(
+    dbt: FakeDbt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dbt.says(*(f"RAW.shop.missing_{number}" for number in range(300)))
+    compared: list[str] = []
+
+    def compare(wanted: str, *_args: object, **_kwargs: object) -> list[str]:
+        compared.append(wanted)
+        return []
+
+    monkeypatch.setattr("difflib.get_close_matches", compare)
+
+    assert expand(generator(dbt, on_unmatched="ignore")) == {}
+    assert compared == []
+    with pytest.raises(GeneratorError, match="and 250 more"):
+        expand(generator(dbt))
+    assert len(compared) == 3
+
+
 def test_tables_that_fivetran_writes_about_itself_are_passed_over(dbt: FakeDbt) -> None:
     dbt.says("RAW.shop.orders", "RAW.shop.fivetran_audit")
 
@@ -263,6 +557,7 @@ def test_the_given_configuration_is_left_as_it_is(dbt: FakeDbt) -> None:
         ({"wait_for_completion": "yes"}, "wait_for_completion: must be true or false"),
         ({"poke_interval": 0}, "poke_interval: must be a number of seconds"),
         ({"on_unmatched": "panic"}, "on_unmatched: must be one of error, warn, ignore"),
+        ({"task_id_from": "slug"}, "task_id_from: must be one of name, id, not 'slug'"),
         ({"dependencies": "x"}, "dependencies: must be a list of names"),
         ({"run_dbt_deps": 1}, "run_dbt_deps: must be true or false"),
         ({"manifest_path": "transform"}, "cannot be read"),
@@ -295,6 +590,12 @@ def test_a_list_of_arguments_is_taken_as_it_is(dbt: FakeDbt) -> None:
     expand(generator(dbt, dbt_list_args=["--select", "tag:a b"]))
 
     assert "tag:a b" in dbt.calls[0]
+
+
+def test_a_word_may_stand_in_a_list_twice(dbt: FakeDbt) -> None:
+    expand(generator(dbt, dbt_list_args=["--select", "a", "--exclude", "a"]))
+
+    assert dbt.calls[0].count("a") == 2
 
 
 def test_paths_are_found_below_the_repository_too(

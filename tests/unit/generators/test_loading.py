@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from async_triggers import example_dags
 from async_triggers.demo.scenarios import SCENARIOS
-from async_triggers.generators import load_yaml_dags
+from async_triggers.generators import load_yaml_dags, moved
 from async_triggers.generators.loading import BrokenFile, merge
 from tests.unit.generators.stage import FakeDbt, generator
 
@@ -295,6 +297,14 @@ def record(context: object, a: int, b: int = 0) -> None:
         ),
         ({"tasks": {"x": {"operator": "no.Such"}}}, "d.tasks.x.operator: 'no.Such'"),
         (
+            {
+                "tasks": {
+                    "x": {"operator": "airflow.operators.bash_operator.BashOperator"}
+                }
+            },
+            f"No module named 'airflow.operators.bash_operator'. Today it is {BASH}",
+        ),
+        (
             {"tasks": {"x": {"operator": EMPTY, "colour": 1}}},
             "dags.yml:5: d.tasks.x.colour: ",
         ),
@@ -339,6 +349,104 @@ def test_what_cannot_be_built_is_told_with_its_place(
     tmp_path: Path, config: Config, message: str
 ) -> None:
     assert message in trouble(tmp_path, **config)
+
+
+@pytest.mark.parametrize(
+    ("path", "present"),
+    [
+        ("operators.python_operator.PythonOperator", "standard.operators.python"),
+        ("operators.python_operator.BranchPythonOperator", "standard.operators.python"),
+        ("operators.dagrun_operator.TriggerDagRunOperator", "standard.operators.trig"),
+        (
+            "operators.latest_only_operator.LatestOnlyOperator",
+            "standard.operators.late",
+        ),
+        (
+            "sensors.external_task_sensor.ExternalTaskSensor",
+            "standard.sensors.external",
+        ),
+        ("contrib.sensors.file_sensor.FileSensor", "standard.sensors.filesystem"),
+        ("operators.email_operator.EmailOperator", "smtp.operators.smtp"),
+        ("operators.sql.SQLCheckOperator", "common.sql.operators.sql.SQLCheckOperator"),
+        ("operators.postgres_operator.PostgresOperator", "sql.SQLExecuteQueryOperator"),
+        ("operators.dummy.DummyOperator", "standard.operators.empty.EmptyOperator"),
+        ("operators.dummy_operator.DummyOperator", "standard.operators.empty.EmptyOp"),
+        (
+            "operators.http_operator.SimpleHttpOperator",
+            "http.operators.http.HttpOperator; install apache-airflow-providers-http",
+        ),
+        (
+            "contrib.operators.kubernetes_pod_operator.KubernetesPodOperator",
+            "install apache-airflow-providers-cncf-kubernetes",
+        ),
+        (
+            "sensors.s3_key_sensor.S3KeySensor",
+            "install apache-airflow-providers-amazon",
+        ),
+        ("operators.subdag_operator.SubDagOperator", "no sub-DAGs any more"),
+    ],
+)
+def test_the_present_path_of_a_class_is_told(
+    tmp_path: Path, path: str, present: str
+) -> None:
+    text = trouble(tmp_path, tasks={"x": {"operator": f"airflow.{path}"}})
+
+    assert "cannot be imported: ModuleNotFoundError" in text
+    assert present in text
+
+
+def test_the_present_paths_are_right_where_their_providers_are_installed() -> None:
+    tried = 0
+    for name in moved._PRESENT:
+        said = moved.advice(f"airflow.nowhere.{name}")
+        assert said.startswith("Today it is airflow.providers.")
+        if "; install " in said:
+            continue
+        module, _, attribute = said.removeprefix("Today it is ").rpartition(".")
+        with warnings.catch_warnings():
+            # Some modules of the providers warn of what they import themselves.
+            warnings.simplefilter("ignore")
+            assert hasattr(importlib.import_module(module), attribute), said
+        tried += 1
+    assert tried > 20
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("x.y.BashOperator", ""),
+        ("airflow.operators.x.Strange", ""),
+        (BASH, ""),
+        (
+            "airflow.providers.ssh.operators.ssh.SSHOperator",
+            "Install apache-airflow-providers-ssh",
+        ),
+    ],
+)
+def test_no_path_is_told_where_there_is_none(path: str, said: str) -> None:
+    assert moved.advice(path) == said
+
+
+def test_a_file_of_dbt_coves_is_one_error(tmp_path: Path) -> None:
+    text = "description: x\nschedule: '@daily'\nnodes:\n  load: {type: task_group}\n"
+
+    (broken,) = load(tmp_path, text).values()
+
+    (message,) = broken._messages
+    assert "dags.yml:3: nodes: Nodes are the format of dbt-coves" in message
+
+
+def test_tasks_and_groups_may_be_lists(tmp_path: Path) -> None:
+    dag = one(
+        tmp_path,
+        task_groups=[{"group_name": "g", "dependencies": ["first"]}],
+        tasks=[
+            {"task_id": "first", "operator": EMPTY},
+            {"task_id": "x", "operator": EMPTY, "task_group_name": "g"},
+        ],
+    )
+
+    assert dag.task_dict["g.x"].upstream_task_ids == {"first"}
 
 
 def test_a_dag_without_tasks_is_told(tmp_path: Path) -> None:

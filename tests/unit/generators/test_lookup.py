@@ -5,13 +5,15 @@ import logging
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from async_triggers.generators import dbt as module
 from async_triggers.generators import refreshing
 from async_triggers.generators.cache import Cache, Entry, default_cache
 from async_triggers.generators.dialect import DbtSelection
@@ -199,6 +201,111 @@ def test_a_first_parse_that_takes_too_long_says_what_to_do(
     assert len(dbt.calls) == 1
 
 
+def test_another_environment_is_another_question(
+    world: World,
+    dbt: FakeDbt,
+    selection: DbtSelection,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (project / "sources.yml").write_text("database: \"{{ env_var('RAW_DB') }}\"")
+    monkeypatch.setenv("RAW_DB", "RAW")
+    assert sources(world.parse(), selection) == ["RAW.shop.orders"]
+    monkeypatch.setenv("RAW_DB", "PROD")
+    dbt.says("PROD.shop.orders")
+
+    assert sources(world.parse(), selection) == ["PROD.shop.orders"]
+    # Two processes that differ do not push each other's answers out.
+    monkeypatch.setenv("RAW_DB", "RAW")
+    assert sources(world.parse(), selection) == ["RAW.shop.orders"]
+    assert len(dbt.calls) == 2
+
+
+def test_the_answer_for_one_environment_is_not_used_for_another(
+    world: World,
+    dbt: FakeDbt,
+    selection: DbtSelection,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (project / "sources.yml").write_text("database: \"{{ env_var('RAW_DB') }}\"")
+    monkeypatch.setenv("RAW_DB", "RAW")
+    sources(world.parse(), selection)
+    monkeypatch.setenv("RAW_DB", "PROD")
+    dbt.says(seconds=3600)
+
+    with pytest.raises(GeneratorError, match="did not finish"):
+        sources(world.parse(seconds=0.3), selection)
+
+
+def test_what_dbt_itself_writes_is_no_reason_to_ask_twice(
+    world: World, dbt: FakeDbt, selection: DbtSelection, project: Path
+) -> None:
+    sources(world.parse(), selection)
+    (project / ".user.yml").write_text("id: 1")
+
+    assert sources(world.parse(), selection) == ["RAW.shop.orders"]
+    assert len(dbt.calls) == 1
+
+
+def test_packages_that_dbt_installs_are_no_reason_to_ask_twice(
+    world: World,
+    dbt: FakeDbt,
+    selection: DbtSelection,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed = project / "dbt_packages" / "x" / "sources.yml"
+    install = module.install_packages
+
+    def install_and_write(*args: Any, **kwargs: Any) -> None:
+        install(*args, **kwargs)
+        installed.parent.mkdir(parents=True, exist_ok=True)
+        installed.write_text("sources: []")
+
+    monkeypatch.setattr(module, "install_packages", install_and_write)
+    wanted = replace(selection, run_deps=True)
+
+    for _ in range(3):
+        assert sources(world.parse(), wanted) == ["RAW.shop.orders"]
+
+    assert ["deps" in call for call in dbt.calls] == [True, False]
+
+
+@pytest.mark.parametrize("kind", ["dbt", "inventory"])
+def test_a_moment_in_the_future_counts_as_never(
+    world: World, dbt: FakeDbt, vendors: Simulator, selection: DbtSelection, kind: str
+) -> None:
+    """A clock that was a day ahead is right again."""
+
+    def find() -> list[str]:
+        if kind == "dbt":
+            return sources(world.parse(), selection)
+        return loaders(world.parse())
+
+    right = world.time
+    world.time += 86_400
+    dbt.says(out="Compilation Error", code=2)
+    vendors.fivetran.configure(api_secret="another")
+    with pytest.raises(GeneratorError):
+        find()
+    world.time = right
+    dbt.says("RAW.shop.orders")
+    vendors.fivetran.configure(api_secret="simulator-secret")
+
+    assert find()
+
+
+def test_an_answer_from_the_future_is_renewed(world: World, vendors: Simulator) -> None:
+    right = world.time
+    world.time += 86_400
+    loaders(world.parse())
+    world.time = right
+
+    assert loaders(world.parse()) == ["f1"]
+    assert [each.kind for each in world.spawned] == ["inventory"]
+
+
 def test_parses_at_the_same_time_run_dbt_once(
     world: World, dbt: FakeDbt, selection: DbtSelection
 ) -> None:
@@ -360,6 +467,22 @@ def test_a_write_that_fails_leaves_nothing_behind(cache: Cache) -> None:
 
     assert [each.name for each in cache.folder.iterdir()] == ["k.json"]
     assert cache.read("k").answer == [1]
+
+
+def test_what_nobody_has_asked_for_a_month_is_removed(cache: Cache) -> None:
+    for key in ("old", "new"):
+        cache.write(key, Entry(answer=[1]))
+        cache.scratch(key).mkdir()
+        (cache.scratch(key) / "manifest.json").write_text("{}")
+        with cache.lock(key, seconds=0):
+            pass
+    month_ago = time.time() - 31 * 86_400
+    os.utime(cache.folder / "old.json", (month_ago, month_ago))
+
+    cache.write("other", Entry(answer=[1]))
+
+    left = {each.name for each in cache.folder.iterdir()}
+    assert left == {"new.json", "new.dbt", "new.lock", "other.json"}
 
 
 def test_a_lock_is_held_by_one(cache: Cache) -> None:

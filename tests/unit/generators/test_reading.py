@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from async_triggers.generators.errors import GeneratorError
+from async_triggers.generators.dialect import names
+from async_triggers.generators.errors import GeneratorError, Place
+from async_triggers.generators.loading import merge
 from async_triggers.generators.reading import read_yaml
 
 
@@ -62,3 +64,71 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_file_has_no_dags(tmp_path: Path) -> None:
     assert read_yaml(write(tmp_path, "# nothing\n"))[0] == {}
+
+
+LAUGHS = "a0: &a0 {k: v, l: w}\n" + "".join(
+    f"a{n}: &a{n} {{k: *a{n - 1}, l: *a{n - 1}}}\n" for n in range(1, 60)
+)
+MERGES = "a0: &a0 {k: v}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}], k{n}: 1}}\n" for n in range(1, 60)
+)
+LISTS = "a0: &a0 [x]\n" + "".join(
+    f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60)
+)
+
+
+@pytest.mark.parametrize("text", [LAUGHS, MERGES, LISTS])
+def test_aliases_are_not_walked_once_for_each_way_that_leads_to_them(
+    tmp_path: Path, text: str
+) -> None:
+    """Two to the power of sixty ways."""
+    content, place = read_yaml(write(tmp_path, text))
+
+    assert len(content) == 60
+    assert place.at("a59").line == 60
+    if text is LAUGHS:
+        assert place.at("a59", "k", "l", "k").line == 58
+
+
+@pytest.mark.parametrize("text", [LAUGHS, MERGES, LISTS])
+def test_defaults_with_many_aliases_are_merged_and_told_in_brief(
+    tmp_path: Path, text: str
+) -> None:
+    path = write(
+        tmp_path,
+        text
+        + "default: {doc: *a59}\nd: {doc: *a59, tasks: {x: {dependencies: *a59}}}\n",
+    )
+    content, _ = read_yaml(path)
+
+    merged = merge(content["default"], content["d"])
+    with pytest.raises(GeneratorError) as told:
+        names({"deep": merged["doc"]}, Place("d"))
+
+    assert len(str(told.value)) < 2_000
+
+
+def test_a_key_twice_below_an_alias_is_told_once_with_its_line(tmp_path: Path) -> None:
+    text = "a: &a\n  b: 1\n  b: 2\nc: *a\n"
+
+    with pytest.raises(GeneratorError, match=r"some\.yml:2: a\.b: .*again in line 3"):
+        read_yaml(write(tmp_path, text))
+
+
+def test_items_of_lists_have_the_lines_of_their_names(tmp_path: Path) -> None:
+    text = "d:\n  tasks:\n    - task_id: x\n      a: 1\n    - task_id: y\n      b: 1\n"
+
+    _, place = read_yaml(write(tmp_path, text))
+
+    assert place.at("d", "tasks", "y", "b").line == 6
+    assert place.at("d", "tasks", 0, "a").line == 4
+
+
+def test_what_stands_below_default_has_its_line_there(tmp_path: Path) -> None:
+    text = "default:\n  tasks:\n    x:\n      a: 1\nd:\n  tasks:\n    x:\n      b: 1\n"
+
+    _, place = read_yaml(write(tmp_path, text))
+
+    assert place.at("d", "tasks", "x", "a").line == 4
+    assert place.at("d", "tasks", "x", "b").line == 8
+    assert place.at("d", "tasks", "x", "c").line == 7
