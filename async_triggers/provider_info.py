@@ -203,6 +203,22 @@ _FORMS: tuple[dict[str, Any], ...] = (
 )
 
 
+def field_label(connection_type: str, field: str) -> str:
+    """Return what to call a connection's field: as its form does and as Airflow does.
+
+    ``field`` is Airflow's name, such as ``host`` or ``extra.ca_bundle``.
+    """
+    form: dict[str, Any] = next(
+        (each for each in _FORMS if each["connection-type"] == connection_type), {}
+    )
+    label = form.get("ui-field-behaviour", {}).get("relabeling", {}).get(field)
+    if label is None:
+        of_extra = form.get("conn-fields", {}).get(field.removeprefix("extra."), {})
+        label = of_extra.get("label") if field.startswith("extra.") else None
+
+    return field if label is None else f"{label} ({field})"
+
+
 def _options(
     prefix: str, vendor: str, limit: str, polls: str, starts: str
 ) -> dict[str, Any]:

@@ -833,14 +833,16 @@ def _refuse_token(request: Request, reply: Reply, detail: str) -> EngineError:
     error = refuse_by_status(Airbyte.name, request, reply, detail)
     if isinstance(error, JobNotFound):
         return AccountMisconfigured(
-            "There is no token endpoint where the connection's schema says: set schema to"
-            " v1/applications/token, or to the endpoint's URL",
+            "Airbyte has no token endpoint where it was requested: set Token URL (schema)"
+            " to v1/applications/token or to the endpoint's URL, and check Server URL"
+            " (host)",
             status=reply.status,
         )
 
     if reply.status in {HTTP_BAD_REQUEST, HTTP_FORBIDDEN, HTTP_UNPROCESSABLE}:
         return CredentialsRejected(
-            f"Airbyte gives no access token for this login and password: {detail}",
+            "Airbyte gives no access token for this Client ID (login) and Client Secret"
+            f" (password): {detail}",
             status=reply.status,
         )
 

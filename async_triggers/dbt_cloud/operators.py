@@ -274,10 +274,10 @@ class DbtCloudRunJobOperator(JobOperator):
         """True where a retry runs what had failed."""
         return self.retry_from_failure
 
-    def failed_before(self, seen: Seen) -> None:
+    def failed_before(self, job_id: str) -> None:
         """Remember the run of the earlier attempt, which may be retried."""
         if self.retry_from_failure:
-            self._retry_of = seen.job.id
+            self._retry_of = job_id
 
     async def before_start(self, leased: LeasedAccount) -> Before:
         """Look at the job, which also tells the server's time."""

@@ -38,6 +38,8 @@ __all__ = [
     "TaskDeferralError",
     "TaskDeferralTimeout",
     "claim_left_behind",
+    "earlier_address",
+    "earlier_address_of",
     "earliest_event",
     "has_mapped_downstream",
     "has_own_xcom_backend",
@@ -77,12 +79,13 @@ OWNER_KEY = "async_triggers_owner"
 """XCom key of the token that says which attempt owns which job.
 
 Where the trigger makes the start, the token is also its claim: ``by`` names the trigger's
-run that wrote it, ``record`` is what a worker keeps in the state store.
+run that wrote it, ``record`` is what a worker keeps in the state store. ``address`` is a
+hash of where the vendor has answered this task, in this run or in an earlier one.
 """
 
 
 def push_owner_token(
-    context: Context, job_id: str, moment: float | None = None
+    context: Context, job_id: str, moment: float | None = None, *, address: str = ""
 ) -> None:
     """Write down that this attempt of the task waits for ``job_id``, or for a moment.
 
@@ -94,7 +97,36 @@ def push_owner_token(
     if moment is not None:
         token["moment"] = moment
 
+    if address:
+        token["address"] = address
+
     BaseXCom.set(OWNER_KEY, token, **_place_of(ti))
+
+
+def earlier_address(context: Context) -> str:
+    """Return, on a worker, where the vendor has last answered this task; else empty.
+
+    Airflow returns the token of this run if there is one, else that of the run before
+    (3.3.2: the newest by logical date that is not later than this run's). So a token that
+    is pushed before the vendor has answered must carry the address on.
+    """
+    value = BaseXCom.get_one(
+        key=OWNER_KEY, include_prior_dates=True, **_place_of(context["ti"])
+    )
+    return _address_in(value)
+
+
+async def earlier_address_of(ti: Any) -> str:
+    """Return the same from a trigger."""
+    value = await BaseXCom.aget_one(
+        key=OWNER_KEY, include_prior_dates=True, **_place_of(ti)
+    )
+    return _address_in(value)
+
+
+def _address_in(token: Any) -> str:
+    address = token.get("address") if isinstance(token, dict) else None
+    return address if isinstance(address, str) else ""
 
 
 async def is_waited_for(ti: Any, moment: float) -> bool:
@@ -126,9 +158,14 @@ async def read_claim(ti: Any) -> tuple[str, Any] | None:
     return _claim_in(value, ti.try_number)
 
 
-async def write_claim(ti: Any, by: str, job_id: str, record: Any) -> None:
+async def write_claim(
+    ti: Any, by: str, job_id: str, record: Any, *, address: str = ""
+) -> None:
     """Write a claim from a trigger, which is the owner token as well."""
     claim = {"try": ti.try_number, "job_id": job_id, "by": by, "record": record}
+    if address:
+        claim["address"] = address
+
     await BaseXCom.aset(OWNER_KEY, claim, **_place_of(ti))
 
 

@@ -10,7 +10,8 @@
        ├─ JobAlreadyRunning     somebody else's job runs, and if_running is "fail"
        ├─ TaskKilled            the task was stopped while it waited on a worker
        ├─ ConnectionUnusable    the connection is missing, malformed or not accepted
-       ├─ VendorRefused         the vendor rejected a request, or does not know the job
+       ├─ VendorRefused         the vendor rejected a request or does not know the job, or
+       │                        something in between refused every request
        ├─ VendorUnavailable     the vendor could not be asked until it was too late
        └─ EventUnusable         the trigger's event cannot be trusted
 
@@ -30,13 +31,19 @@ from async_triggers.engine.errors import (
     EngineError,
     TransientError,
 )
+from async_triggers.provider_info import field_label
 
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
 
 
 class AsyncTriggersException(AirflowException):
-    """Whatever a task of this package fails with."""
+    """Base class of all that a task of this package fails with.
+
+    ``cause`` is the engine's error where one led to it.
+    """
+
+    cause: EngineError | None = None
 
 
 class JobEnded(AsyncTriggersException):
@@ -72,7 +79,10 @@ class ConnectionUnusable(AsyncTriggersException):
 
 
 class VendorRefused(AsyncTriggersException):
-    """The vendor rejected a request, or does not know the job."""
+    """The vendor rejected a request or does not know the job.
+
+    Also where something between Airflow and the vendor refused every request.
+    """
 
 
 class VendorUnavailable(AsyncTriggersException):
@@ -83,21 +93,47 @@ class EventUnusable(AsyncTriggersException):
     """The event that resumed the task is malformed or from another version."""
 
 
-def translate(error: EngineError, conn_id: str) -> AsyncTriggersException:
+def explain(error: EngineError, conn_id: str, conn_type: str = "") -> str:
+    """Say what went wrong with which connection.
+
+    Where there is evidence of a wrong field, also which field that is, as the form of
+    ``conn_type`` and Airflow call it, and what to write instead.
+    """
+    told = f"{error.message} (connection {conn_id!r})"
+    suspect = error.suspect
+    if suspect is None:
+        return told
+
+    return f"{told}. {field_label(conn_type, suspect.field)}: {suspect.fix}"
+
+
+def requested(error: EngineError | None) -> str:
+    """Say what was requested, for the end of a message; empty where nothing was sent."""
+    return f". Requested: {error.url}" if error is not None and error.url else ""
+
+
+def translate(
+    error: EngineError, conn_id: str, conn_type: str = ""
+) -> AsyncTriggersException:
     """Turn an error of the engine into one of Airflow's."""
-    message = f"{error.message} (connection {conn_id!r})"
+    message = explain(error, conn_id, conn_type)
+    if error.suspect is not None or isinstance(error, AccountMisconfigured):
+        message += requested(error)
+
+    failure: AsyncTriggersException
     if isinstance(error, CredentialsRejected):
-        return ConnectionUnusable(
-            f"{message}. Check the connection's login and password, or its token"
+        login, password = (field_label(conn_type, f) for f in ("login", "password"))
+        failure = ConnectionUnusable(
+            f"{message}. Check the connection's {login} and {password}"
         )
+    elif isinstance(error, AccountMisconfigured):
+        failure = ConnectionUnusable(message)
+    elif isinstance(error, AlreadyRunning):
+        failure = JobAlreadyRunning(message)
+    elif isinstance(error, TransientError):
+        failure = VendorUnavailable(message)
+    else:
+        failure = VendorRefused(message)
 
-    if isinstance(error, AccountMisconfigured):
-        return ConnectionUnusable(message)
-
-    if isinstance(error, AlreadyRunning):
-        return JobAlreadyRunning(message)
-
-    if isinstance(error, TransientError):
-        return VendorUnavailable(message)
-
-    return VendorRefused(message)
+    failure.cause = error
+    return failure

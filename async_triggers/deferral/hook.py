@@ -27,7 +27,12 @@ from weakref import WeakKeyDictionary
 from airflow.sdk import BaseHook
 from airflow.sdk.configuration import conf
 
-from async_triggers.deferral.errors import AsyncTriggersException, translate
+from async_triggers.deferral.contact import Endpoint
+from async_triggers.deferral.errors import (
+    AsyncTriggersException,
+    requested,
+    translate,
+)
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
@@ -93,6 +98,7 @@ class VendorHook(BaseHook):
     """
 
     vendor: ClassVar[Vendor]
+    conn_type: ClassVar[str]
 
     def __init__(self, conn_id: str) -> None:
         super().__init__()
@@ -127,7 +133,7 @@ class VendorHook(BaseHook):
         try:
             return self._read_warily(connection)
         except EngineError as error:
-            failure = translate(error, self.conn_id)
+            failure = translate(error, self.conn_id, self.conn_type)
 
         raise failure
 
@@ -250,6 +256,15 @@ class VendorHook(BaseHook):
 
         return account
 
+    def endpoint(self, account: Account) -> Endpoint:
+        """Return whom the hook's connection leads to, in words for logs and errors."""
+        return Endpoint(
+            vendor=self.vendor.name,
+            conn_id=self.conn_id,
+            conn_type=self.conn_type,
+            account=account,
+        )
+
     def hold(self, account: Account) -> LeasedAccount:
         """Lease an account that was read before, until it is released."""
         # What speaks HTTP takes a tenth of a second to load. A task that only takes an
@@ -305,14 +320,15 @@ class VendorHook(BaseHook):
             with concurrent.futures.ThreadPoolExecutor(1) as pool:
                 return pool.submit(asyncio.run, leased_call()).result()
         except EngineError as error:
-            raise translate(error, self.conn_id) from None
+            raise translate(error, self.conn_id, self.conn_type) from None
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the vendor for something small, for the Test button of the connection."""
         try:
             return True, self.run(self.check)
         except AsyncTriggersException as error:
-            return False, str(error)
+            told, where = str(error), requested(error.cause)
+            return False, told if told.endswith(where) else f"{told}{where}"
 
     @abstractmethod
     async def check(self, leased: LeasedAccount) -> str:

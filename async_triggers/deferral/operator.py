@@ -36,6 +36,13 @@ from airflow.sdk import BaseOperator
 
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.arguments import constructor_arguments
+from async_triggers.deferral.contact import (
+    HASTE,
+    SHORTEST_WAIT,
+    Endpoint,
+    FirstContact,
+    with_fate,
+)
 from async_triggers.deferral.ending import (
     Ending,
     Then,
@@ -49,6 +56,8 @@ from async_triggers.deferral.errors import (
     JobTimedOut,
     TaskKilled,
     VendorUnavailable,
+    explain,
+    requested,
     translate,
 )
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
@@ -70,13 +79,13 @@ from async_triggers.deferral.record import (
 from async_triggers.deferral.start_later import StartLaterTrigger
 from async_triggers.deferral.start_trigger import StartTrigger
 from async_triggers.deferral.starting import (
-    SHORTEST_WAIT,
     SUPERSEDING,
     Behind,
     Later,
     Starting,
     at_once,
 )
+from async_triggers.engine.backoff import repeating_for
 from async_triggers.engine.errors import EngineError
 from async_triggers.engine.jobs import Job, JobState, Seen
 
@@ -134,6 +143,8 @@ class JobOperator(BaseOperator):
     _job_id: str | None = None
     _owned: bool = False
     _carried: Record | None = None
+    _address: str = ""
+    """Where the vendor has answered this task, in this run or in an earlier one."""
     _killed: bool = False
     _killing: threading.Thread | None = None
     _ti: Any = None
@@ -228,8 +239,12 @@ class JobOperator(BaseOperator):
         """True where a retry must know which job has failed before it."""
         return False
 
-    def failed_before(self, seen: Seen) -> None:
+    def failed_before(self, job_id: str) -> None:
         """Take note that this is a retry, and of the job that failed before it."""
+
+    def is_over(self, job: Job) -> bool:
+        """Tell whether a job that has failed is never taken up again by the vendor."""
+        return True
 
     def begin_attempt(self, ti: Any, max_tries: int) -> None:
         """Take note of whose attempt this is, before anything else is called."""
@@ -262,7 +277,7 @@ class JobOperator(BaseOperator):
                 type(self).__name__,
             )
 
-        return self._begin(context, self._new_deadline(), None)
+        return self._begin(context, self._new_deadline(), None, FirstContact())
 
     def _leave_to_trigger(self, context: Context, end_time: float | None) -> None:
         """Defer at once, and leave the start to the trigger."""
@@ -279,6 +294,8 @@ class JobOperator(BaseOperator):
         elif record is not None and step is Next.REATTACH:
             told = record.job_id or IDLE
 
+        # Behind the token that follows, the trigger could not see those of earlier runs.
+        self._address = self._earlier_address(context) or ""
         self._claim(context, told)
         execution_deadline = self._execution_deadline(context)
         ends = min(
@@ -315,6 +332,8 @@ class JobOperator(BaseOperator):
         waiting = waiting or {}
         ends = waiting.get("end_time", self._new_deadline())
         self._carried = read_record(waiting.get("record"))
+        contact = FirstContact.from_json(waiting.get("contact"))
+        self._address = contact.known or ""
         sought = waiting.get("sought")
         if sought is not None:
             # Whoever watches the task leaves it to the worker from here on.
@@ -326,16 +345,20 @@ class JobOperator(BaseOperator):
             if outcome.kind is Kind.DEADLINE:
                 raise JobTimedOut(outcome.message, job=outcome.job)
 
-        return self._begin(context, ends, waiting.get("superseded"))
+        return self._begin(context, ends, waiting.get("superseded"), contact)
 
     def _begin(
-        self, context: Context, end_time: float | None, superseded: str | None
+        self,
+        context: Context,
+        end_time: float | None,
+        superseded: str | None,
+        contact: FirstContact,
     ) -> Any:
         self.check_arguments()
         self._ti = context["ti"]
         with self._at_work():
             try:
-                return self._attempt(context, end_time, superseded)
+                return self._attempt(context, end_time, superseded, contact)
             except TaskKilled:
                 if self._killing is not None:
                     self._killing.join(KILL_JOIN)
@@ -346,7 +369,11 @@ class JobOperator(BaseOperator):
                 raise
 
     def _attempt(
-        self, context: Context, end_time: float | None, superseded: str | None
+        self,
+        context: Context,
+        end_time: float | None,
+        superseded: str | None,
+        contact: FirstContact,
     ) -> Any:
         """Do all that must be done until the task can wait."""
         ti = context["ti"]
@@ -356,16 +383,18 @@ class JobOperator(BaseOperator):
             desk=_WorkerDesk(self, context),
             max_tries=ti.max_tries,
             superseded=superseded,
+            contact=contact,
         )
         while True:
             try:
                 seen, owned = at_once(starting.get_job())
             except Later as later:
-                self._wait_for_time(context, later, end_time, starting.superseded)
+                self._wait_for_time(context, later, end_time, starting)
             except Behind as behind:
                 self._wait_behind(behind.seen, end_time, starting.superseded)
             else:
                 self._job_id, self._owned = seen.job.id, owned
+                self._address = starting.contact.known or ""
                 if self._killed:
                     # The kill came while the start was under way: there was no id yet.
                     self.on_kill()
@@ -395,6 +424,8 @@ class JobOperator(BaseOperator):
         job_id = seen.job.id
         self.job_url = seen.job.url
         self._push_start_xcoms(context, seen.job, self._carried)
+        # In every mode: a later run of the task must know that the connection works.
+        self._claim(context, job_id)
         if seen.job.state.is_terminal:
             return self._finish(context, self._complete(seen.job), attached=not owned)
 
@@ -402,7 +433,6 @@ class JobOperator(BaseOperator):
             return self.result(job_id, None)
 
         if self.deferrable:
-            self._claim(context, job_id)
             self._stop_if_killed()
             self._defer_for(context, seen, end_time, owned=owned)
 
@@ -459,6 +489,7 @@ class JobOperator(BaseOperator):
                     "owned": owned,
                     "end_time": end_time,
                     "url": self.job_url,
+                    "address": self._address,
                 }
             },
             timeout=self._backstop(ends),
@@ -536,29 +567,45 @@ class JobOperator(BaseOperator):
         context: Context,
         later: Later,
         end_time: float | None,
-        superseded: str | None,
+        starting: Starting,
     ) -> None:
-        """Wait until the start can be tried again."""
-        now = wall_clock()
+        """Wait until the start can be tried again; fail where that is of no use."""
+        now, error = wall_clock(), later.error
+        record = self._read_record(context)
+        fate = "" if record is None else record.fate
+        self._recall_address(context, starting)
+        contact, endpoint = starting.contact, self._endpoint()
+        failure = endpoint.verdict(contact, error, now=now, fate=fate)
+        if failure is not None:
+            raise failure
+
         seconds = later.within(None if end_time is None else end_time - now)
+        if error is not None and not later.is_told:
+            seconds = contact.wait(seconds, endpoint.account, now=now)
+
         if self.deferrable:
             seconds = max(seconds, compat.earliest_event())
 
         moment = now + seconds
         # The try itself takes some seconds where the vendor is in trouble.
         if end_time is not None and moment + SHORTEST_WAIT >= end_time:
-            msg = f"The start could not be made before the timeout: {later.reason}"
-            raise VendorUnavailable(msg)
+            told = later.reason
+            if error is not None:
+                told = explain(error, endpoint.conn_id, endpoint.conn_type)
+                told += requested(error)
 
-        self.log.warning(
-            "The start cannot be made now (%s); trying again in %.0f s",
-            later.reason,
-            seconds,
-        )
+            msg = f"The start could not be made before the timeout: {told}"
+            raise with_fate(VendorUnavailable(msg), fate)
+
+        self._report_delay(later, seconds, end_time, starting)
         if self.deferrable:
             trigger, sought = self._moment_trigger(context, moment)
             self._stop_if_killed()
-            waiting = {**self._carry(end_time, superseded), "sought": sought}
+            waiting = {
+                **self._carry(end_time, starting.superseded),
+                "sought": sought,
+                "contact": starting.contact.to_json(),
+            }
             self.defer(
                 trigger=trigger,
                 method_name="execute_start",
@@ -570,6 +617,51 @@ class JobOperator(BaseOperator):
             await asyncio.sleep(seconds)
 
         self._ask(pause)
+
+    def _report_delay(
+        self, later: Later, seconds: float, end_time: float | None, starting: Starting
+    ) -> None:
+        """Log that the start must wait: at first and now and then, else for debugging."""
+        error, now, contact = later.error, wall_clock(), starting.contact
+        told = f"{later.reason}. Trying again in {seconds:.0f} s"
+        if error is not None:
+            told = self._endpoint().report(contact, error, wait=seconds, ends=end_time)
+
+        if error is None or contact.must_report(error, now=now):
+            self.log.warning("The start cannot be made now: %s", told)
+            starting.contact = contact.reported(error, now=now)
+        else:
+            self.log.debug("The start cannot be made now: %s", told)
+
+    def _endpoint(self) -> Endpoint:
+        """Return whom the task talks to, in words."""
+        account, hook = self._account, self.make_hook()
+        assert account is not None  # noqa: S101 - inside _at_work
+        return hook.endpoint(account)
+
+    def _recall_address(self, context: Context, starting: Starting) -> None:
+        """Look up, once, where the vendor has answered an earlier run of the task."""
+        if starting.contact.known is None:
+            known = self._earlier_address(context)
+            starting.contact = replace(starting.contact, known=known)
+            self._address = known or ""
+
+        account, leased = self._account, self._leased
+        assert account is not None  # noqa: S101 - inside _at_work
+        assert leased is not None  # noqa: S101 - as above
+        if starting.contact.is_known(account):
+            leased.transport.trust.vouch()
+
+    def _earlier_address(self, context: Context) -> str | None:
+        """Return the address that worked for an earlier run; None if that is not known."""
+        try:
+            return compat.earlier_address(context)
+        except Exception:
+            self.log.warning(
+                "Airflow could not be asked whether the connection has worked before",
+                exc_info=True,
+            )
+            return None
 
     def _moment_trigger(
         self, context: Context, moment: float
@@ -600,7 +692,11 @@ class JobOperator(BaseOperator):
 
     def _is_ours(self, record: Record) -> bool:
         """Tell whether a record is of a job that we have started, or may have."""
-        return record.owned and record.fingerprint == self.fingerprint()
+        return (
+            record.owned
+            and not record.ended
+            and record.fingerprint == self.fingerprint()
+        )
 
     def _carry(self, end_time: float | None, superseded: str | None) -> dict[str, Any]:
         """Return what the task must know when it comes back to the start."""
@@ -628,6 +724,7 @@ class JobOperator(BaseOperator):
         own = waiting.get("job_id")
         owned = bool(waiting.get("owned", True))
         self._job_id, self._owned = own or outcome.job_id, owned
+        self._address = waiting.get("address") or ""
         self.job_url = waiting.get("url") or (outcome.job.url if outcome.job else "")
         if own is not None and not self.same_job(own, outcome):
             self.log.warning(
@@ -699,6 +796,7 @@ class JobOperator(BaseOperator):
             msg = "The trigger's event says that the job ended and does not show it"
             raise EventUnusable(msg)
 
+        self._note_end(context, job)
         match outcome.status:
             case Status.SUCCESS if outcome.kind is Kind.STARTED:
                 return self.result(outcome.job_id, None)
@@ -732,6 +830,7 @@ class JobOperator(BaseOperator):
     def _finish(self, context: Context, job: Job, *, attached: bool) -> Any:
         """Take the end of a job in: statistics, log, result or failure."""
         outcome = events.ended(job)
+        self._note_end(context, job)
         if outcome.status is Status.ERROR:
             self._publish(context, job, attached=attached)
             raise JobFailed(outcome.message, job=job)
@@ -748,6 +847,23 @@ class JobOperator(BaseOperator):
         self.log.info("%s%s", outcome.message, f" [{facts}]" if facts else "")
         self._publish(context, job, attached=attached)
         return self.result(job.id, job)
+
+    def _note_end(self, context: Context, job: Job | None) -> None:
+        """Write down that the job has failed: the next attempt need not look at it."""
+        has_failed = job is not None and job.state in {
+            JobState.FAILED,
+            JobState.CANCELLED,
+        }
+        if job is None or not has_failed or not self.is_over(job):
+            return
+
+        try:
+            record = self._read_record(context)
+            if record is not None and record.job_id == self._job_id:
+                self._write(context, replace(record, ended=job.word))
+        except Exception:
+            # The next attempt looks at the job, then.
+            self.log.warning("The end of the job could not be noted", exc_info=True)
 
     def _publish(self, context: Context, job: Job | None, *, attached: bool) -> None:
         """Push the job's statistics, and add them to the events of asset outlets."""
@@ -964,7 +1080,7 @@ class JobOperator(BaseOperator):
         self, context: Context, job_id: str, moment: float | None = None
     ) -> None:
         try:
-            compat.push_owner_token(context, job_id, moment)
+            compat.push_owner_token(context, job_id, moment, address=self._address)
         except Exception:
             self.log.warning(
                 "The owner token could not be pushed: a kill of the deferred task will"
@@ -990,7 +1106,7 @@ class JobOperator(BaseOperator):
                 )
                 yield
             except EngineError as error:
-                raise translate(error, hook.conn_id) from None
+                raise translate(error, hook.conn_id, hook.conn_type) from None
             finally:
                 self._leased = self._main = None
                 runner.run(stack.aclose())
@@ -1039,13 +1155,26 @@ class _WorkerDesk:
         self._context = context
         self._has_read = False
 
+    @property
+    def account(self) -> Account:
+        account = self._operator._account  # noqa: SLF001 - one module
+        assert account is not None  # noqa: S101 - inside _at_work
+        return account
+
     async def ask(
         self,
         question: Callable[[LeasedAccount], Awaitable[T]],
         *,
         whole: bool = False,
     ) -> T:
-        return self._operator._ask(question, interruptible=not whole)  # noqa: SLF001 - one module
+        # What sleeps for long does not do so in a slot.
+        wait = HASTE if self._operator.deferrable else None
+
+        async def in_haste(leased: LeasedAccount) -> T:
+            with repeating_for(wait):
+                return await question(leased)
+
+        return self._operator._ask(in_haste, interruptible=not whole)  # noqa: SLF001 - one module
 
     async def read(self) -> Record | None:
         # Nobody else writes while the attempt runs.

@@ -45,7 +45,9 @@ class Record:
 
     ``job_id`` is None while only the intent is known. ``owned`` is False for a job that
     the task attached to. ``killed`` tells that the attempt was stopped by a user while it
-    ran on a worker.
+    ran on a worker. ``ended`` is the vendor's word for how the job ended, where the task
+    failed with it. ``url`` shows the job. ``address`` is a hash of where the vendor
+    answered (:func:`.contact.address_of`).
     """
 
     fingerprint: str
@@ -53,6 +55,9 @@ class Record:
     job_id: str | None = None
     owned: bool = True
     killed: bool = False
+    ended: str = ""
+    url: str = ""
+    address: str = ""
     intent: Intent = field(default_factory=Intent)
 
     def to_json(self) -> dict[str, Any]:
@@ -64,6 +69,9 @@ class Record:
             "job_id": self.job_id,
             "owned": self.owned,
             "killed": self.killed,
+            "ended": self.ended,
+            "url": self.url,
+            "address": self.address,
             "intent": {
                 "at": self.intent.at,
                 "baseline": self.intent.baseline,
@@ -71,9 +79,23 @@ class Record:
             },
         }
 
-    def with_job(self, job_id: str, *, owned: bool) -> Record:
+    def with_job(self, job: Job, *, owned: bool) -> Record:
         """Complete an intent with the job that came of it."""
-        return replace(self, job_id=job_id, owned=owned)
+        return replace(self, job_id=job.id, owned=owned, url=job.url or self.url)
+
+    @property
+    def fate(self) -> str:
+        """Say what a task that gives up leaves behind; empty for nothing."""
+        if self.ended:
+            return ""
+
+        if self.job_id is None:
+            return (
+                "A start was not answered, a job may be running; a retry looks for it"
+            )
+
+        where = f": {self.url}" if self.url else ""
+        return f"Job {self.job_id} may still be running; a retry checks it again{where}"
 
 
 def read_record(value: object) -> Record | None:
@@ -89,6 +111,9 @@ def read_record(value: object) -> Record | None:
             job_id=None if value["job_id"] is None else str(value["job_id"]),
             owned=bool(value["owned"]),
             killed=bool(value["killed"]),
+            ended=str(value["ended"]),
+            url=str(value["url"]),
+            address=str(value["address"]),
             intent=Intent(**intent) if isinstance(intent, Mapping) else Intent(),
         )
     except (KeyError, TypeError, ValueError):
@@ -151,6 +176,7 @@ class Next(Enum):
     """What an attempt does first."""
 
     START = "start a job"
+    AFTER = "start a job, since that of the earlier attempt has failed"
     REATTACH = "look at the job of the earlier attempt, it may be taken over"
     FIND = "look for the job of the earlier attempt, whose start was not answered"
     SUPERSEDE = "end the job of the cleared attempt, then start a new one"
@@ -170,6 +196,9 @@ def decide(record: Record | None, *, fingerprint: str, max_tries: int) -> Next:
     same = record.fingerprint == fingerprint
     if record.job_id is None:
         return Next.FIND if same else Next.START
+
+    if record.ended:
+        return Next.AFTER if same and not cleared else Next.START
 
     if cleared:
         return Next.SUPERSEDE if record.owned else Next.START

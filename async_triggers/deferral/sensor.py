@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,18 +24,23 @@ from async_triggers.deferral.arguments import (
     constructor_arguments,
     needs_deferrable,
 )
+from async_triggers.deferral.contact import HASTE, FirstContact, address_of
 from async_triggers.deferral.ending import Ending, Then, why_on_worker
 from async_triggers.deferral.errors import (
     EventUnusable,
     JobCancelled,
     JobFailed,
     VendorUnavailable,
+    translate,
 )
 from async_triggers.deferral.events import Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, wall_clock
+from async_triggers.deferral.kill import IDLE
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.one_event import BACKSTOP
 from async_triggers.deferral.sensor_trigger import SensorTrigger
+from async_triggers.engine.backoff import repeating_for
+from async_triggers.engine.errors import Doubted, PermanentError, TransientError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -42,10 +48,13 @@ if TYPE_CHECKING:
     from async_triggers.deferral.trigger import JobTrigger
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
+    from async_triggers.engine.wire import Account
 
 
 LOOK_AGAIN = 60.0
 """Seconds until the next try of a first look that the vendor did not answer."""
+CONTACT_KEY = "async_triggers_contact"
+"""Key in the task state store of what a rescheduled sensor has met of its vendor."""
 
 
 class _StartTriggerArgs:
@@ -79,6 +88,12 @@ class JobSensor(BaseSensorOperator):
     end_from_trigger: bool
     _wanted_from_trigger: bool = False
     _not_from_trigger: str = ""
+
+    # What this process knows of the vendor; never templated, never serialized.
+    _account: Account | None = None
+    _contact: FirstContact | None = None
+    _has_looked: bool = False
+    _began: float | None = None
 
     # What a vendor adds -----------------------------------------------------------
 
@@ -207,19 +222,29 @@ class JobSensor(BaseSensorOperator):
     ) -> Any:
         """Come back to a first look that the vendor did not answer."""
         self.check_arguments()
-        ends = (waiting or {}).get("end_time", wall_clock() + self.timeout)
-        return self._look_and_defer(context, ends)
+        waiting = waiting or {}
+        self._contact = FirstContact.from_json(waiting.get("contact"))
+        return self._look_and_defer(
+            context, waiting.get("end_time", wall_clock() + self.timeout)
+        )
 
     def _look_and_defer(self, context: Context, end_time: float) -> Any:
+        seen: Seen | None = None
+        began = wall_clock()
         try:
-            seen: Seen | None = self.make_hook().run(self.look)
+            seen = self._look_on_worker()
         except VendorUnavailable as error:
-            self.log.warning("%s: waiting all the same", error)
-            seen = None
-            if not self.waits_unseen:
-                self._look_later(end_time, str(error))
+            contact = self._meet_trouble(context, error, began)
+            account = self._account
+            looks_wrong = account is not None and contact.wrong_at(account) is not None
+            if looks_wrong or not self.waits_unseen:
+                self._look_later(error, end_time)
+
+            self.log.warning("%s. Waiting all the same", error)
         except compat.AirflowException as error:
             self._skip_or_raise(error)
+        else:
+            self._note_answer(context)
 
         if seen is not None and seen.job.state.is_terminal:
             return self._end(events.ended(seen.job))
@@ -227,33 +252,146 @@ class JobSensor(BaseSensorOperator):
         self._defer(context, seen, end_time)
         return None
 
-    def _look_later(self, end_time: float, reason: str) -> None:
+    def _look_on_worker(self) -> Seen:
+        """Look once, and do not sleep for long in a slot that can be left."""
+        wait = HASTE if self.deferrable or self.reschedule else None
+
+        async def look(leased: LeasedAccount) -> Seen:
+            self._account = leased.account
+            with repeating_for(wait):
+                return await self.look(leased)
+
+        return self.make_hook().run(look)
+
+    def _meet_trouble(
+        self, context: Context, error: compat.AirflowException, began: float
+    ) -> FirstContact:
+        """Take in that a look begun at a time has failed; fail where that is of no use."""
+        contact, account = self._contact or FirstContact(), self._account
+        cause = getattr(error, "cause", None)
+        if account is None or cause is None:
+            return contact
+
+        now = wall_clock()
+        refusal = cause.refusal if isinstance(cause, Doubted) else cause
+        if isinstance(refusal, PermanentError):
+            contact = self._contact = contact.refused(since=began)
+            if contact.believes(account, now=now):
+                hook = self.make_hook()
+                self._skip_or_raise(translate(refusal, hook.conn_id, hook.conn_type))
+
+            return contact
+
+        assert isinstance(cause, TransientError)  # noqa: S101 - what is left
+        contact = contact.failed(cause, account, since=began, now=now)
+        if contact.known is None:
+            contact = replace(contact, known=self._earlier_address(context))
+
+        self._contact = contact
+        failure = self.make_hook().endpoint(account).verdict(contact, cause, now=now)
+        if failure is not None:
+            self._skip_or_raise(failure)
+
+        return contact
+
+    def _earlier_address(self, context: Context) -> str | None:
+        try:
+            return compat.earlier_address(context)
+        except Exception:
+            self.log.warning(
+                "Airflow did not show whether the connection has worked before",
+                exc_info=True,
+            )
+            return None
+
+    def _report_trouble(
+        self, error: compat.AirflowException, *, wait: float, ends: float | None
+    ) -> None:
+        """Log that a look has failed: at first and now and then, else for debugging."""
+        contact, account = self._contact or FirstContact(), self._account
+        cause = getattr(error, "cause", None)
+        told = f"{error}. Trying again in {wait:.0f} s"
+        if account is not None and cause is not None:
+            endpoint = self.make_hook().endpoint(account)
+            told = endpoint.report(contact, cause, wait=wait, ends=ends)
+
+        now = wall_clock()
+        if contact.must_report(cause, now=now):
+            self.log.warning("The job cannot be checked now: %s", told)
+            self._contact = contact.reported(cause, now=now)
+        else:
+            self.log.debug("The job cannot be checked now: %s", told)
+
+    def _note_answer(self, context: Context) -> None:
+        """Write down, once in a process, that the vendor answers there."""
+        account = self._account
+        if account is None:
+            return
+
+        self._contact = (self._contact or FirstContact()).answered(account).settled()
+        if not self._has_looked:
+            self._has_looked = True
+            self._remember_address(context, address_of(account))
+
+    def _remember_address(self, context: Context, address: str) -> None:
+        """Let later runs of the task know that this address works."""
+        try:
+            compat.push_owner_token(context, IDLE, address=address)
+        except Exception:
+            self.log.warning(
+                "It could not be written down that the connection works", exc_info=True
+            )
+
+    def _look_later(self, error: compat.AirflowException, end_time: float) -> None:
         """Leave the worker until the first look can be tried again."""
         now = wall_clock()
         # A short timeout leaves room for a look or two as well.
         wait = min(LOOK_AGAIN, max((end_time - now) / 2, compat.earliest_event()))
+        if self._account is not None and self._contact is not None:
+            wait = self._contact.wait(wait, self._account, now=now)
+            wait = max(wait, compat.earliest_event())
+
         moment = now + wait
         if moment >= end_time:
-            msg = f"The vendor could not be asked before the timeout: {reason}"
+            msg = f"The vendor could not be asked before the timeout: {error}"
             self._skip_or_raise(compat.AirflowSensorTimeout(msg))
 
+        self._report_trouble(error, wait=wait, ends=end_time)
+        contact = self._contact or FirstContact()
         self.defer(
             trigger=MomentTrigger(moment),
             method_name="execute_look",
-            kwargs={"waiting": {"end_time": end_time}},
+            kwargs={"waiting": {"end_time": end_time, "contact": contact.to_json()}},
             timeout=timedelta(seconds=end_time - wall_clock()) + BACKSTOP,
         )
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; True when the job has succeeded."""
+        self._recall_contact(context)
+        began = wall_clock()
+        if self._began is None:
+            self._began = began
+
         try:
-            seen = self.make_hook().run(self.look)
+            seen = self._look_on_worker()
         except VendorUnavailable as error:
-            self.log.warning("%s: looking again later", error)
+            self._meet_trouble(context, error, began)
+            self._poke_later(context, error)
             return PokeReturnValue(is_done=False)
         except compat.AirflowException as error:
-            self._skip_or_raise(error)
+            cause = getattr(error, "cause", None)
+            is_refusal = isinstance(cause, PermanentError) and cause.status is not None
+            if not (is_refusal and self._is_seen):
+                self._skip_or_raise(error)
 
+            # The vendor has shown this very job before.
+            self._meet_trouble(context, error, began)
+            self._poke_later(context, error)
+            return PokeReturnValue(is_done=False)
+
+        self._note_answer(context)
+        self._is_seen = True
+        self._keep_contact(context)
         job = seen.job
         if not job.state.is_terminal:
             self.log.info("%s is %s", job.title, job.word)
@@ -261,6 +399,46 @@ class JobSensor(BaseSensorOperator):
 
         result = self._end(events.ended(job))
         return PokeReturnValue(is_done=True, xcom_value=result)
+
+    # A rescheduled sensor is a new process at each look.
+
+    _is_seen: bool = False
+    _kept: Mapping[str, Any] | None = None
+
+    def _poke_later(self, context: Context, error: compat.AirflowException) -> None:
+        began = self._began or wall_clock()
+        self._report_trouble(error, wait=self.poke_interval, ends=began + self.timeout)
+        self._keep_contact(context)
+
+    def _recall_contact(self, context: Context) -> None:
+        """Take in what the looks before this one have met."""
+        store = context.get("task_state_store") if self.reschedule else None
+        if store is None or self._contact is not None:
+            return
+
+        kept = store.get(CONTACT_KEY)
+        if isinstance(kept, Mapping) and kept.get("try") == context["ti"].try_number:
+            self._kept = kept
+            self._contact = FirstContact.from_json(kept.get("contact"))
+            self._is_seen = kept.get("is_seen") is True
+            began = kept.get("began")
+            self._began = began if isinstance(began, float) else None
+
+    def _keep_contact(self, context: Context) -> None:
+        """Write down what the next look must know, where that is news."""
+        store = context.get("task_state_store") if self.reschedule else None
+        if store is None:
+            return
+
+        contact = self._contact or FirstContact()
+        kept: dict[str, Any] = {
+            "try": context["ti"].try_number,
+            "contact": contact.to_json(),
+            "is_seen": self._is_seen,
+            "began": self._began,
+        }
+        if kept != self._kept:
+            store.set(CONTACT_KEY, kept)
 
     def _defer(self, context: Context, seen: Seen | None, end_time: float) -> None:
         limit = self.execution_timeout
@@ -276,14 +454,30 @@ class JobSensor(BaseSensorOperator):
         )
         trigger.ending = self._ending()
         if trigger.ending is not None:
-            compat.push_owner_token(context, trigger.shown_id)
+            account = self._account
+            known = (
+                "" if account is None or not self._has_looked else address_of(account)
+            )
+            compat.push_owner_token(context, trigger.shown_id, address=known)
 
         self.defer(
             trigger=trigger,
             method_name="execute_complete",
-            kwargs={"waiting": {"end_time": end_time, "job_id": trigger.shown_id}},
+            kwargs={
+                "waiting": {
+                    "end_time": end_time,
+                    "job_id": trigger.shown_id,
+                    "address": self._address_to_note,
+                }
+            },
             timeout=timedelta(seconds=max(0.0, ends - wall_clock())) + BACKSTOP,
         )
+
+    @property
+    def _address_to_note(self) -> str:
+        """Return the address that works if the job is seen; empty where that is noted."""
+        account = self._account
+        return "" if account is None or self._has_looked else address_of(account)
 
     def _ending(self) -> dict[str, Any] | None:
         """Return how the trigger may end the task; None when it must be resumed."""
@@ -332,6 +526,10 @@ class JobSensor(BaseSensorOperator):
                 own,
             )
             self._defer(context, None, waiting["end_time"])
+
+        address = waiting.get("address") or (event or {}).get("address")
+        if address and outcome.kind is Kind.ENDED:
+            self._remember_address(context, address)
 
         return self._end(outcome)
 

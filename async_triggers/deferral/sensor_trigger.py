@@ -10,17 +10,25 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.contact import FirstContact, address_of
 from async_triggers.deferral.errors import translate
 from async_triggers.deferral.events import Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.one_event import BACKSTOP, OneEventTrigger, insist
-from async_triggers.engine.errors import EngineError, TransientError
+from async_triggers.engine.errors import (
+    Doubted,
+    EngineError,
+    PermanentError,
+    TransientError,
+)
 
 if TYPE_CHECKING:
     import jinja2
@@ -35,6 +43,20 @@ RENDERING = 60.0
 """Seconds in which templates are rendered: Airflow may leave a question unanswered."""
 LOOK_AGAIN = 15.0
 """Seconds until the next try of a first look that the vendor did not answer."""
+
+
+@dataclass(slots=True)
+class _Gate:
+    """The first look at an account, which all who need none of their own share."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    is_open: bool = False
+    """True once the account has answered."""
+    failures: int = 0
+    failure: TransientError | None = None
+
+
+_gates: WeakKeyDictionary[LeasedAccount, _Gate] = WeakKeyDictionary()
 
 
 class SensorTrigger(OneEventTrigger):
@@ -68,6 +90,8 @@ class SensorTrigger(OneEventTrigger):
         self._context: Context | None = None
         self._environment: jinja2.Environment | None = None
         self._inner: JobTrigger | None = None
+        self._address = ""
+        self._has_answered = False
 
     def earliest_event(self) -> float:
         """Return zero: there is no worker that must have ended before."""
@@ -145,19 +169,21 @@ class SensorTrigger(OneEventTrigger):
 
         end_time, execution_deadline = self._deadlines()
         ends = min(end_time, execution_deadline or end_time)
-        conn_id = ""
+        conn_id = conn_type = ""
         try:
             sensor = await self._make_sensor()
             hook = sensor.make_hook()
-            conn_id = hook.conn_id
+            conn_id, conn_type = hook.conn_id, hook.conn_type
             left = max(0.0, ends - wall_clock())
             account = await hook.known_account(patience=left)
+            self._address = address_of(account)
             async with hook.lease(account=account) as leased:
                 async with asyncio.timeout(max(0.0, ends - wall_clock())):
-                    seen = await self._first_look(sensor, leased)
+                    seen = await self._first_look(sensor, leased, ends)
                     inner = self._inner = sensor.make_trigger(
                         seen, end_time=end_time, execution_deadline=execution_deadline
                     )
+                    inner.task_instance = self.task_instance
                     await self._own(inner.shown_id, sensor.run_seen)
 
                 if seen is not None and seen.job.state.is_terminal:
@@ -172,7 +198,7 @@ class SensorTrigger(OneEventTrigger):
                 message="The vendor could not be asked before the sensor's timeout",
             )
         except EngineError as error:
-            return events.not_started(translate(error, conn_id))
+            return events.not_started(translate(error, conn_id, conn_type))
         except Exception as error:  # noqa: BLE001 - whatever was rendered
             return events.not_started(error)
 
@@ -194,9 +220,12 @@ class SensorTrigger(OneEventTrigger):
         return began + self.lasts, None if limit is None else began + limit
 
     async def _first_look(
-        self, sensor: JobSensor, leased: LeasedAccount
+        self, sensor: JobSensor, leased: LeasedAccount, ends: float
     ) -> Seen | None:
-        """Look for what must be known before the wait; None where nothing must."""
+        """Look for what must be known before the wait; None where nothing must.
+
+        It must be known that the connection works, which one look shows to all.
+        """
         ti = self.task_instance
         claim = None
         # Each question costs a triggerer with thousands of these: they wait in a line.
@@ -206,25 +235,111 @@ class SensorTrigger(OneEventTrigger):
         if claim is not None and isinstance(claim[1], str):
             sensor.recall_run(claim[1])
 
-        is_told = False
-        while not sensor.waits_unseen:
+        contact = FirstContact()
+        while True:
+            began = wall_clock()
             try:
-                return await sensor.look(leased)
+                if sensor.waits_unseen:
+                    seen = await self._shared_look(sensor, leased)
+                else:
+                    seen = await sensor.look(leased)
+
+                self._has_answered = True
+                return seen
+            except Doubted as error:
+                failure: TransientError = error
             except TransientError as error:
-                if not is_told:
-                    self.log.warning("%s: looking again", error.message)
+                failure = error
+                contact = contact.failed(
+                    error, leased.account, since=began, now=wall_clock()
+                )
 
-                is_told = True
-                await asyncio.sleep(LOOK_AGAIN)
+            contact = await self._judge_trouble(sensor, leased, contact, failure, ends)
+            if (
+                sensor.waits_unseen
+                and not isinstance(failure, Doubted)
+                and contact.wrong_at(leased.account) is None
+            ):
+                # An outage, which the shared poller waits out.
+                return None
 
-        return None
+            await asyncio.sleep(
+                contact.wait(LOOK_AGAIN, leased.account, now=wall_clock())
+            )
+
+    async def _shared_look(
+        self, sensor: JobSensor, leased: LeasedAccount
+    ) -> Seen | None:
+        """Look if no other sensor of the account has; raise what another has met."""
+        gate = _gates.setdefault(leased, _Gate())
+        failures = gate.failures
+        async with gate.lock:
+            if gate.is_open:
+                return None
+
+            if gate.failure is not None and gate.failures > failures:
+                raise gate.failure.again()
+
+            try:
+                seen = await sensor.look(leased)
+            except TransientError as error:
+                gate.failures += 1
+                gate.failure = cast("TransientError", error.again())
+                raise
+            except PermanentError:
+                # About this job, or for all: the vendor has spoken.
+                gate.is_open = True
+                raise
+
+            gate.is_open = True
+            return seen
+
+    async def _judge_trouble(
+        self,
+        sensor: JobSensor,
+        leased: LeasedAccount,
+        contact: FirstContact,
+        error: TransientError,
+        ends: float,
+    ) -> FirstContact:
+        """Log what was met; raise where it is of no use to go on."""
+        ti, now = self.task_instance, wall_clock()
+        if contact.known is None and contact.evidence_since is not None:
+            known = ""
+            if ti is not None:
+                known = await insist(lambda: compat.earlier_address_of(ti), self.log)
+
+            contact = replace(contact, known=known)
+
+        if contact.is_known(leased.account):
+            leased.transport.trust.vouch()
+
+        endpoint = sensor.make_hook().endpoint(leased.account)
+        failure = endpoint.verdict(contact, error, now=now)
+        if failure is not None:
+            raise failure
+
+        told = endpoint.report(contact, error, wait=LOOK_AGAIN, ends=ends)
+        if contact.must_report(error, now=now):
+            self.log.warning("The job cannot be checked now: %s", told)
+            return contact.reported(error, now=now)
+
+        self.log.debug("The job cannot be checked now: %s", told)
+        return contact
 
     async def _own(self, job_id: str, run: str) -> None:
         """Write down what this attempt waits for, whoever runs the trigger next."""
         ti = self.task_instance
         if ti is not None and (run or self.ending is not None):
             await insist(
-                lambda: compat.write_claim(ti, "sensor", job_id, run), self.log
+                lambda: compat.write_claim(
+                    ti,
+                    "sensor",
+                    job_id,
+                    run,
+                    address=self._address if self._has_answered else "",
+                ),
+                self.log,
             )
 
     # The event --------------------------------------------------------------------
@@ -236,7 +351,8 @@ class SensorTrigger(OneEventTrigger):
     def payload(self, outcome: Outcome) -> dict[str, Any]:
         """Write the payload of the vendor's event."""
         inner = self._inner
-        return super().payload(outcome) if inner is None else inner.payload(outcome)
+        payload = super().payload(outcome) if inner is None else inner.payload(outcome)
+        return {**payload, "address": self._address}
 
 
 class _Puller:

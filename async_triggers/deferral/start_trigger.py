@@ -26,6 +26,8 @@ from weakref import WeakKeyDictionary
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.errors import (
     AsyncTriggersException,
+    explain,
+    requested,
     translate,
 )
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from async_triggers.deferral.trigger import JobTrigger
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
+    from async_triggers.engine.wire import Account
 
 T = TypeVar("T")
 
@@ -138,6 +141,7 @@ class StartTrigger(OneEventTrigger):
         self._inner: JobTrigger | None = None
         self._owned = False
         self._waits_for = "its turn"
+        self._requested = ""
 
     # Starting ---------------------------------------------------------------------
 
@@ -151,7 +155,7 @@ class StartTrigger(OneEventTrigger):
         try:
             account = await hook.known_account(patience=self._seconds_left())
         except EngineError as error:
-            return events.not_started(translate(error, hook.conn_id))
+            return events.not_started(translate(error, hook.conn_id, hook.conn_type))
 
         async with hook.lease(account=account) as leased:
             self._desk = desk = _TriggerDesk(self, leased)
@@ -161,7 +165,9 @@ class StartTrigger(OneEventTrigger):
             except TimeoutError:
                 return await self._at_deadline(task, desk)
             except EngineError as error:
-                return events.not_started(translate(error, hook.conn_id))
+                return events.not_started(
+                    translate(error, hook.conn_id, hook.conn_type)
+                )
             except (AsyncTriggersException, compat.AirflowSkipException) as error:
                 return events.not_started(error)
 
@@ -186,16 +192,7 @@ class StartTrigger(OneEventTrigger):
             try:
                 return await starting.get_job()
             except Later as later:
-                wait = later.within(self._seconds_left())
-                if later.reason != self._waits_for:
-                    self.log.warning(
-                        "The start cannot be made now (%s); trying again in %.0f s",
-                        later.reason,
-                        wait,
-                    )
-
-                self._waits_for = later.reason
-                await asyncio.sleep(wait)
+                await asyncio.sleep(await self._wait_of(task, desk, later, starting))
             except Behind as behind:
                 self._waits_for = f"{behind.seen.job.title} was running"
                 trigger = task.make_trigger(
@@ -203,6 +200,61 @@ class StartTrigger(OneEventTrigger):
                 )
                 await trigger.wait_on(desk.leased)
                 await asyncio.sleep(BREATH)
+
+    async def _wait_of(
+        self, task: JobOperator, desk: _TriggerDesk, later: Later, starting: Starting
+    ) -> float:
+        """Return how long the start must wait; raise where that is of no use."""
+        now, error, left = wall_clock(), later.error, self._seconds_left()
+        endpoint = task.make_hook().endpoint(desk.account)
+        wait = later.within(left)
+        self._waits_for = later.reason
+        if error is None:
+            told = f"{later.reason}. Trying again in {wait:.0f} s"
+        else:
+            self._waits_for = explain(error, endpoint.conn_id, endpoint.conn_type)
+            self._requested = requested(error)
+            await self._recall(starting)
+            if starting.contact.is_known(desk.account):
+                desk.leased.transport.trust.vouch()
+
+            record = desk.record
+            fate = "" if record is None else record.fate
+            failure = endpoint.verdict(starting.contact, error, now=now, fate=fate)
+            if failure is not None:
+                raise failure
+
+            if not later.is_told:
+                wait = starting.contact.wait(wait, endpoint.account, now=now)
+
+            ends = None if left is None else now + left
+            told = endpoint.report(starting.contact, error, wait=wait, ends=ends)
+
+        if starting.contact.must_report(error, now=now):
+            self.log.warning("The start cannot be made now: %s", told)
+            starting.contact = starting.contact.reported(error, now=now)
+        else:
+            self.log.debug("The start cannot be made now: %s", told)
+
+        return wait
+
+    async def _recall(self, starting: Starting) -> None:
+        """Look up, once, which address has worked for an earlier run of the task."""
+        ti = self.task_instance
+        contact = starting.contact
+        if contact.known is not None or contact.evidence_since is None:
+            return
+
+        known: str | None = ""
+        if ti is not None:
+            try:
+                async with asyncio.timeout(KILL_LOOK):
+                    known = await compat.earlier_address_of(ti)
+            except Exception as error:  # noqa: BLE001 - whatever the supervisor makes of it
+                self.log.debug("The token of an earlier run was not shown: %s", error)
+                known = None
+
+        starting.contact = replace(contact, known=known)
 
     async def _wait_for(
         self, task: JobOperator, seen: Seen, leased: LeasedAccount
@@ -267,13 +319,14 @@ class StartTrigger(OneEventTrigger):
             await desk.start.settled(task, LAST_ANSWER)
             seen = desk.start.seen
             if seen is not None:
-                await desk.write(desk.start.record.with_job(seen.job.id, owned=True))
+                await desk.write(desk.start.record.with_job(seen.job, owned=True))
 
         record = desk.record
         if (
             record is None
             or record.job_id is None
             or not record.owned
+            or record.ended
             or record.fingerprint != task.fingerprint()
         ):
             return self._too_late()
@@ -299,7 +352,7 @@ class StartTrigger(OneEventTrigger):
             job_id="",
             message=(
                 "The job could not be started before the timeout of the task passed"
-                f" ({self._waits_for}){fate}"
+                f" ({self._waits_for}){fate}{self._requested}"
             ),
             cancel=Cancel.NONE,
         )
@@ -434,6 +487,8 @@ class _TriggerDesk:
     def __init__(self, trigger: StartTrigger, leased: LeasedAccount) -> None:
         self.leased = leased
         self.record: Record | None = None
+        self.address = ""
+        """Where the vendor has answered the task, for its claim."""
         self.start: _Start | None = None
         """The start that was sent last, until what came of it is written down."""
         self._trigger = trigger
@@ -441,6 +496,11 @@ class _TriggerDesk:
         self._is_known = False
         # Whose claim was seen last.
         self._seen: str | None = None
+
+    @property
+    def account(self) -> Account:
+        """The account as it was last read."""
+        return self.leased.account
 
     @property
     def is_in_doubt(self) -> bool:
@@ -508,6 +568,7 @@ class _TriggerDesk:
             await self._expect(self._seen)
 
         self.record = record
+        self.address = record.address or self.address
         await self._keep(record)
         self.start = None
 
@@ -516,6 +577,7 @@ class _TriggerDesk:
         if ti is None or record is None:
             return
 
+        self.address = record.address or self.address
         told = record.to_json()
         await insist(lambda: self._put(ti, SUPERSEDING, told), self._trigger.log)
 
@@ -546,7 +608,7 @@ class _TriggerDesk:
             self._trigger.log.warning("The id of job %s could not be kept", job_id)
 
     async def _put(self, ti: Any, job_id: str, told: object) -> None:
-        await compat.write_claim(ti, self._name, job_id, told)
+        await compat.write_claim(ti, self._name, job_id, told, address=self.address)
         self._seen = self._name
 
     @asynccontextmanager

@@ -10,16 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from async_triggers.deferral import compat
-from async_triggers.deferral.errors import JobAlreadyRunning
+from async_triggers.deferral.contact import (
+    SHORTEST_WAIT,
+    FirstContact,
+    address_of,
+    with_fate,
+)
+from async_triggers.deferral.errors import JobAlreadyRunning, translate
+from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.record import Next, Record, Unsettled, decide
 from async_triggers.engine.errors import (
     AlreadyRunning,
+    Doubted,
+    EngineError,
     JobNotFound,
     PermanentError,
+    Scope,
     TransientError,
     UnreadableReply,
 )
@@ -28,28 +38,40 @@ from async_triggers.engine.jobs import JobState, Seen
 if TYPE_CHECKING:
     from async_triggers.deferral.operator import JobOperator
     from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.wire import Account
 
 T = TypeVar("T")
+S = TypeVar("S", bound="Seen | None")
 
+LEFT_TO_TRIGGER = "A job that a cleared attempt has started may still be running"
+GONE = "gone"
+"""The end in the record of a job of which it need not be known how it ended."""
 SUPERSEDING = "superseding"
 """The job in the owner token of an attempt that ends an earlier one's job first."""
 TRY_AGAIN = 60.0
 """Seconds until the next try of a start that the vendor could not take."""
-SHORTEST_WAIT = 5.0
-"""Seconds between two tries, however near the deadline is."""
 
 
 class Later(Exception):
     """The start cannot be made now: come back after some seconds.
 
-    ``is_told`` says that they are the vendor's own; otherwise they are a guess.
+    ``is_told`` says that they are the vendor's own; otherwise they are a guess. ``error``
+    is the failure behind it, where it is one.
     """
 
-    def __init__(self, seconds: float, reason: str, *, is_told: bool = False) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        reason: str,
+        *,
+        is_told: bool = False,
+        error: EngineError | None = None,
+    ) -> None:
         super().__init__(reason)
         self.seconds = seconds
         self.reason = reason
         self.is_told = is_told
+        self.error = error
 
     def within(self, left: float | None) -> float:
         """Return the seconds to wait where so many are left until the deadline.
@@ -62,10 +84,14 @@ class Later(Exception):
         return min(self.seconds, max(left / 2, SHORTEST_WAIT))
 
 
+def _not_now(error: TransientError) -> Later:
+    return Later(TRY_AGAIN, error.message, error=error)
+
+
 def _refused_for_now(error: TransientError) -> Later:
     seconds = error.retry_after or TRY_AGAIN
     is_told = error.retry_after is not None and not error.is_guess
-    return Later(seconds, error.message, is_told=is_told)
+    return Later(seconds, error.message, is_told=is_told, error=error)
 
 
 class Behind(Exception):
@@ -78,6 +104,11 @@ class Behind(Exception):
 
 class Desk(Protocol):
     """Where an attempt asks the vendor, and keeps its record."""
+
+    @property
+    def account(self) -> Account:
+        """The account that is asked."""
+        ...
 
     async def ask(
         self,
@@ -128,6 +159,7 @@ class Starting:
 
     ``superseded`` is the job that must end first, because it is that of a cleared
     attempt; ``unsettled`` tells of starts by earlier attempts that nobody wrote down.
+    ``contact`` is what the attempt has met of the vendor so far.
     """
 
     operator: JobOperator
@@ -135,44 +167,31 @@ class Starting:
     max_tries: int
     superseded: str | None = None
     unsettled: Unsettled | None = None
+    contact: FirstContact = field(default_factory=FirstContact)
 
-    async def get_job(self) -> tuple[Seen, bool]:  # noqa: C901 - rows of a table
+    async def get_job(self) -> tuple[Seen, bool]:
         """Return the job to wait for and whether it is ours.
 
         Raise :class:`Later` or :class:`Behind` where that must be waited for, and what
         ``if_running`` says about a job of somebody else.
         """
         record = await self.desk.read()
+        address = address_of(self.desk.account)
+        if record is not None and record.address == address:
+            # An attempt before this one has had an answer from there.
+            self.contact = replace(self.contact, known=address)
+
         fingerprint = self.operator.fingerprint()
         step = decide(record, fingerprint=fingerprint, max_tries=self.max_tries)
         if record is not None and record.job_id is not None:
-            if step is Next.REATTACH:
-                found = await self._reattach(record, record.job_id)
-                if found is not None:
-                    return found, record.owned
-
-            elif step is Next.SUPERSEDE:
-                # From here on the old job is ours to end: its trigger may yet be killed.
-                await self.desk.announce()
-                found = await self._supersede(record.job_id)
-                if found is not None:
-                    new = replace(record, max_tries=self.max_tries, killed=False)
-                    await self.desk.write(new)
-                    return found, True
-
-                self.superseded = record.job_id
-
-            elif step is Next.LEAVE:
-                self.operator.log.warning(
-                    "An earlier attempt started job %s with other arguments; it is left"
-                    " alone and a new job is started",
-                    record.job_id,
-                )
+            known = await self._take_up(step, record, record.job_id)
+            if known is not None:
+                return known
 
         elif record is not None and step is Next.FIND:
             seen = await self._find_lost(record)
             if seen is not None:
-                record = record.with_job(seen.job.id, owned=True)
+                record = record.with_job(seen.job, owned=True)
                 await self.desk.write(record)
                 if record.max_tries == self.max_tries and not record.killed:
                     return seen, True
@@ -180,84 +199,205 @@ class Starting:
                 # The task was cleared since: it is the old job, and is superseded.
                 return await self.get_job()
 
+        new = Record(fingerprint=fingerprint, max_tries=self.max_tries, address=address)
         if self._was_cleared:
             found = await self._settle()
             if found is not None:
                 # Perhaps ours, and hence never to be cancelled.
-                new = Record(fingerprint=fingerprint, max_tries=self.max_tries)
-                await self.desk.write(new.with_job(found.job.id, owned=False))
+                await self.desk.write(new.with_job(found.job, owned=False))
                 return found, False
 
-        return await self._start_new(
-            Record(fingerprint=fingerprint, max_tries=self.max_tries)
+        return await self._start_new(new)
+
+    async def _take_up(
+        self, step: Next, record: Record, job_id: str
+    ) -> tuple[Seen, bool] | None:
+        """Do what must be done about a known job; None where a new one is needed."""
+        if step is Next.REATTACH:
+            found = await self._reattach(record, job_id)
+            return None if found is None else (found, record.owned)
+
+        if step is Next.SUPERSEDE:
+            # From here on the old job is ours to end: its trigger may yet be killed.
+            await self.desk.announce()
+            found = await self._supersede(job_id, record.fate)
+            if found is None:
+                self.superseded = job_id
+                # Should the start have to wait, the job need not be looked at again.
+                await self.desk.write(replace(record, ended=GONE))
+                return None
+
+            renewed = replace(record, max_tries=self.max_tries, killed=False)
+            await self.desk.write(renewed)
+            return found, True
+
+        if step is Next.AFTER:
+            self._start_after(job_id, record.ended)
+        elif step is Next.LEAVE:
+            self._leave(job_id)
+
+        return None
+
+    async def _ask(
+        self,
+        question: Callable[[LeasedAccount], Awaitable[T]],
+        *,
+        whole: bool = False,
+    ) -> T:
+        """Ask the vendor, and take note of how that went."""
+        began, account = wall_clock(), self.desk.account
+        try:
+            answer = await self.desk.ask(question, whole=whole)
+        except Doubted:
+            # Whoever asked decides what that stands for.
+            raise
+        except TransientError as error:
+            self.contact = self.contact.failed(
+                error, account, since=began, now=wall_clock()
+            )
+            raise
+
+        self.contact = self.contact.answered(account)
+        return answer
+
+    async def _check(
+        self, question: Callable[[LeasedAccount], Awaitable[T]], fate: str
+    ) -> T:
+        """Ask about the job of an earlier attempt, with which a mistake would be costly.
+
+        Raise Later until there is an answer, and until a refusal by the vendor is sure.
+        JobNotFound then says that there is no such job; any other refusal fails the task,
+        and ``fate`` says what it leaves behind.
+        """
+        began = wall_clock()
+        try:
+            answer = await self._ask(question)
+        except Doubted as error:
+            refusal = error.refusal
+        except TransientError as error:
+            raise _not_now(error) from None
+        except PermanentError as error:
+            refusal = error
+        else:
+            return answer
+
+        self._doubt(refusal, began)
+        if isinstance(refusal, JobNotFound):
+            self.contact = self.contact.settled()
+            raise refusal
+
+        hook = self.operator.make_hook()
+        raise with_fate(translate(refusal, hook.conn_id, hook.conn_type), fate)
+
+    def _doubt(self, refusal: PermanentError, since: float) -> None:
+        """Raise Later while a refusal is not sure yet."""
+        if refusal.status is None:
+            # Not the vendor's: we have found by ourselves that it cannot be asked.
+            return
+
+        self.contact = self.contact.refused(since=since)
+        if not self.contact.believes(self.desk.account, now=wall_clock()):
+            raise Later(TRY_AGAIN, refusal.message, error=refusal)
+
+    def _refuse_start(self, error: EngineError, since: float) -> None:
+        """Raise Later where a start that is refused may be made after all.
+
+        The vendor's refusal of a start is final, unless it has answered this attempt
+        before and that is in doubt.
+        """
+        if isinstance(error, Doubted):
+            self._doubt(error.refusal, since)
+            raise error.refusal
+
+        if isinstance(error, TransientError):
+            raise _refused_for_now(error)
+
+        if (
+            isinstance(error, PermanentError)
+            and error.scope is Scope.ACCOUNT
+            and self.contact.doubted_since is not None
+        ):
+            self._doubt(error, since)
+
+    def _leave(self, job_id: str) -> None:
+        """Take note of a job of the earlier attempt that is not ours to wait for."""
+        self.operator.log.warning(
+            "An earlier attempt started job %s with other arguments; it is left alone and"
+            " a new job is started",
+            job_id,
         )
+
+    def _start_after(self, job_id: str, word: str) -> None:
+        """Take note that the job of the earlier attempt has ended, and not well."""
+        self.operator.log.info(
+            "Job %s of the earlier attempt %s: starting a new one", job_id, word
+        )
+        self.operator.failed_before(job_id)
 
     async def _reattach(self, record: Record, job_id: str) -> Seen | None:
         """Look at the job of an earlier attempt; None when a new one is needed."""
         operator = self.operator
         try:
-            seen = await self.desk.ask(lambda leased: operator.look(leased, job_id))
+            seen = await self._check(
+                lambda leased: operator.look(leased, job_id), record.fate
+            )
         except JobNotFound as error:
             operator.log.warning("%s: starting a new job", error.message)
+            await self.desk.write(replace(record, ended=GONE))
             return None
-        except TransientError as error:
-            raise Later(TRY_AGAIN, error.message) from None
 
+        self.contact = self.contact.settled()
         if seen.job.state in {JobState.FAILED, JobState.CANCELLED}:
-            operator.log.info(
-                "Job %s of the earlier attempt %s: starting a new one",
-                job_id,
-                seen.job.word,
-            )
-            operator.failed_before(seen)
+            await self.desk.write(replace(record, ended=seen.job.word))
+            self._start_after(job_id, seen.job.word)
             return None
 
         whose = "the earlier attempt started" if record.owned else "it waited for"
         operator.log.info("Attaching to job %s, which %s", job_id, whose)
         return seen
 
-    async def _supersede(self, job_id: str) -> Seen | None:
+    async def _supersede(self, job_id: str, fate: str) -> Seen | None:
         """Cancel the job of a cleared attempt and see it end, before a new one starts.
 
         Return it where the vendor cannot cancel, so that it is attached to.
         """
         operator = self.operator
         try:
-            seen = await self.desk.ask(lambda leased: operator.look(leased, job_id))
+            seen = await self._check(lambda leased: operator.look(leased, job_id), fate)
+            if seen.job.state.is_terminal:
+                return self._settled(None)
+
+            if operator.attaches_when_cleared:
+                operator.log.info(
+                    "The task was cleared and its job %s cannot be cancelled: attaching"
+                    " to it",
+                    job_id,
+                )
+                return self._settled(seen)
+
+            self.superseded = job_id
+            if not operator.cancel_on_kill:
+                operator.log.info(
+                    "Waiting for job %s of the cleared attempt to end", job_id
+                )
+                raise Behind(self._settled(seen))
+
+            operator.log.info("The task was cleared: cancelling its job %s", job_id)
+            ending = await self._check(
+                lambda leased: operator.cancel_and_confirm(leased, job_id), fate
+            )
         except JobNotFound:
             return None
-        except TransientError as error:
-            raise Later(TRY_AGAIN, error.message) from None
-
-        if seen.job.state.is_terminal:
-            return None
-
-        if operator.attaches_when_cleared:
-            operator.log.info(
-                "The task was cleared and its job %s cannot be cancelled: attaching to it",
-                job_id,
-            )
-            return seen
-
-        self.superseded = job_id
-        if not operator.cancel_on_kill:
-            operator.log.info(
-                "Waiting for job %s of the cleared attempt to end", job_id
-            )
-            raise Behind(seen)
-
-        operator.log.info("The task was cleared: cancelling its job %s", job_id)
-        try:
-            ending = await self.desk.ask(
-                lambda leased: operator.cancel_and_confirm(leased, job_id)
-            )
-        except TransientError as error:
-            raise Later(TRY_AGAIN, error.message) from None
 
         if not ending.job.state.is_terminal:
-            raise Behind(ending)
+            raise Behind(self._settled(ending))
 
-        return None
+        return self._settled(None)
+
+    def _settled(self, seen: S) -> S:
+        """End the doubt about an earlier job: what had to be known is known."""
+        self.contact = self.contact.settled()
+        return seen
 
     async def _find_lost(self, record: Record) -> Seen | None:
         """Look for the job of a start that was not answered.
@@ -265,19 +405,25 @@ class Starting:
         None once it must have shown up and has not; until then come back later.
         """
         operator, intent = self.operator, record.intent
-        try:
-            seen = await self.desk.ask(
-                lambda leased: operator.find_started(leased, intent)
-            )
-            if seen is not None:
-                operator.log.info(
-                    "Found job %s, whose start was not answered", seen.job.id
-                )
-                return seen
 
-            now = (await self.desk.ask(operator.before_start)).intent.at
-        except TransientError as error:
-            raise Later(TRY_AGAIN, error.message) from None
+        async def find(leased: LeasedAccount) -> tuple[Seen | None, float | None]:
+            seen = await operator.find_started(leased, intent)
+            if seen is not None:
+                return seen, None
+
+            return None, (await operator.before_start(leased)).intent.at
+
+        try:
+            seen, now = await self._check(find, record.fate)
+        except JobNotFound as error:
+            hook = self.operator.make_hook()
+            failure = translate(error, hook.conn_id, hook.conn_type)
+            raise with_fate(failure, record.fate) from None
+
+        self.contact = self.contact.settled()
+        if seen is not None:
+            operator.log.info("Found job %s, whose start was not answered", seen.job.id)
+            return seen
 
         if now is None or intent.at is None or now >= intent.at + operator.start_grace:
             return None
@@ -299,27 +445,32 @@ class Starting:
         unsettled, operator = self.unsettled, self.operator
         assert unsettled is not None  # noqa: S101 - _was_cleared looked
         try:
-            seen = await self.desk.ask(
-                lambda leased: operator.find_unsettled(leased, unsettled)
+            seen = await self._check(
+                lambda leased: operator.find_unsettled(leased, unsettled),
+                LEFT_TO_TRIGGER,
             )
-        except TransientError as error:
-            raise Later(TRY_AGAIN, error.message) from None
+        except JobNotFound:
+            # Nothing can run of what is gone.
+            return None
 
-        return None if seen is None else await self._supersede(seen.job.id)
+        self.contact = self.contact.settled()
+        if seen is None:
+            return None
+
+        return await self._supersede(seen.job.id, LEFT_TO_TRIGGER)
 
     async def _start_new(self, record: Record) -> tuple[Seen, bool]:
         """Start a job of our own, or take the one that ``if_running`` allows."""
         async with self.desk.turn():
             return await self._start_in_turn(record)
 
-    async def _start_in_turn(  # noqa: C901 - the ways in which a start can go
-        self, record: Record
-    ) -> tuple[Seen, bool]:
-        operator, desk = self.operator, self.desk
+    async def _start_in_turn(self, record: Record) -> tuple[Seen, bool]:
+        operator, desk, began = self.operator, self.desk, wall_clock()
         try:
-            before = await desk.ask(operator.before_start)
-        except TransientError as error:
-            raise _refused_for_now(error) from None
+            before = await self._ask(operator.before_start)
+        except EngineError as error:
+            self._refuse_start(error, began)
+            raise
 
         if before.running is not None:
             attached = await self._meet(record, before.running)
@@ -329,30 +480,32 @@ class Starting:
         earlier = await desk.read()
         record = replace(record, intent=before.intent)
         await desk.write(record)
+        began = wall_clock()
         try:
-            seen = await desk.ask(
+            seen = await self._ask(
                 lambda leased: operator.start(leased, record.intent), whole=True
             )
         except AlreadyRunning as error:
             await self._take_back(earlier)
             return await self._after_conflict(record, error), False
-        except TransientError as error:
+        except EngineError as error:
             # An answer that cannot be read came from a start that may well have worked.
-            if not (error.ambiguous or isinstance(error, UnreadableReply)):
+            is_lost = isinstance(error, TransientError) and (
+                error.ambiguous or isinstance(error, UnreadableReply)
+            )
+            if not is_lost:
                 await self._take_back(earlier)
-                raise _refused_for_now(error) from None
+                self._refuse_start(error, began)
+                raise
 
             operator.log.warning(
                 "The start was not answered (%s): looking for the job", error.message
             )
             found = await self._find_lost(record)
             if found is None:
-                raise Later(1.0, error.message) from None
+                raise Later(1.0, error.message, error=error) from None
 
             seen = found
-        except PermanentError:
-            await self._take_back(earlier)
-            raise
 
         if operator.was_there_before(seen, before.intent):
             await self._take_back(earlier)
@@ -360,9 +513,9 @@ class Starting:
             if attached is not None:
                 return attached, False
 
-        await desk.write(record.with_job(seen.job.id, owned=True))
-        where = f" ({seen.job.url})" if seen.job.url else ""
-        operator.log.info("%s: started%s", seen.job.title, where)
+        await desk.write(record.with_job(seen.job, owned=True))
+        where = f": {seen.job.url}" if seen.job.url else ""
+        operator.log.info("%s started%s", seen.job.title, where)
         return seen, True
 
     async def _take_back(self, earlier: Record | None) -> None:
@@ -375,9 +528,9 @@ class Starting:
     async def _after_conflict(self, record: Record, error: AlreadyRunning) -> Seen:
         """The vendor says that a job runs already: see which."""
         try:
-            running = await self.desk.ask(self.operator.find_running)
+            running = await self._ask(self.operator.find_running)
         except TransientError as failure:
-            raise Later(TRY_AGAIN, failure.message) from None
+            raise _not_now(failure) from None
 
         if running is None:
             raise Later(10.0, error.message)
@@ -425,7 +578,7 @@ class Starting:
 
         if operator.if_running == "attach" and operator.may_attach(job):
             operator.log.info("%s: attaching to it", told)
-            await self.desk.write(record.with_job(job.id, owned=False))
+            await self.desk.write(record.with_job(job, owned=False))
             return running
 
         operator.log.info("%s: waiting for it to end, then starting our own", told)

@@ -16,13 +16,20 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from async_triggers.deferral import compat, events
-from async_triggers.deferral.errors import translate
+from async_triggers.deferral.contact import address_of
+from async_triggers.deferral.errors import explain, translate
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, wall_clock
 from async_triggers.deferral.kill import Verdict, judge_kill
-from async_triggers.deferral.one_event import OneEventTrigger, run_alone, see_through
+from async_triggers.deferral.one_event import (
+    OneEventTrigger,
+    insist,
+    run_alone,
+    see_through,
+)
 from async_triggers.engine import backoff
 from async_triggers.engine.errors import (
+    AccountMisconfigured,
     ConnectionChanged,
     EngineError,
     PermanentError,
@@ -210,6 +217,11 @@ class JobTrigger(OneEventTrigger):
                 except ConnectionChanged:
                     # The lease leads to another account from now on.
                     continue
+                except AccountMisconfigured as error:
+                    if await self._has_worked_before(leased, error):
+                        continue
+
+                    raise
 
                 if not job.state.is_terminal:
                     job = await self._attended(leased, job)
@@ -222,6 +234,32 @@ class JobTrigger(OneEventTrigger):
             return self._refused(error)
 
         return events.ended(job)
+
+    async def _has_worked_before(
+        self, leased: LeasedAccount, error: AccountMisconfigured
+    ) -> bool:
+        """Return True if an address that looks wrong has worked for this task before.
+
+        This process has had no answer yet, but the worker, or an earlier run of the task,
+        may have had one.
+        """
+        ti, trust = self.task_instance, leased.transport.trust
+        if ti is None or error.suspect is None or trust.has_worked:
+            return False
+
+        async with asyncio.timeout(self._seconds_left()):
+            known = await insist(lambda: compat.earlier_address_of(ti), self.log)
+
+        if known != address_of(leased.account):
+            return False
+
+        self.log.warning(
+            "%s. This address has answered before, so it counts as an outage: still"
+            " waiting",
+            explain(error, self.conn_id, self.hook_class.conn_type),
+        )
+        trust.vouch()
+        return True
 
     # No coroutine of its own, which would be kept for each of thousands that wait.
     def _joined(self, leased: LeasedAccount) -> Awaitable[Job]:
@@ -426,7 +464,7 @@ class JobTrigger(OneEventTrigger):
         )
 
     def _refused(self, error: EngineError) -> Outcome:
-        message = str(translate(error, self.conn_id))
+        message = str(translate(error, self.conn_id, self.hook_class.conn_type))
         if isinstance(error, PermanentError) and error.scope is Scope.ACCOUNT:
             message = f"{message.rstrip('.')}. {self._what_goes_on()}"
 

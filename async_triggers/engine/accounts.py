@@ -31,7 +31,6 @@ from tenacity import (
     AsyncRetrying,
     RetryCallState,
     retry_if_exception,
-    stop_after_attempt,
 )
 
 from async_triggers.engine import backoff
@@ -346,8 +345,13 @@ class LeasedAccount:
 
         At most ``attempts`` times; a wait longer than ``patience`` seconds is not waited
         for, also where an earlier answer asked for it. Without ``ambiguous`` the work is
-        not repeated when it may have taken effect.
+        not repeated when it may have taken effect. See also
+        :func:`.backoff.repeating_for`.
         """
+        loop = asyncio.get_running_loop()
+        most = backoff.repeats_for()
+        ends = loop.time() + most
+        patience = min(patience, most)
 
         def may_repeat(error: BaseException) -> bool:
             if not isinstance(error, TransientError):
@@ -363,6 +367,10 @@ class LeasedAccount:
             error = outcome.exception() if outcome is not None else None
             asked = error.retry_after if isinstance(error, TransientError) else None
             return backoff.delay(state.attempt_number, retry_after=asked)
+
+        def is_enough(state: RetryCallState) -> bool:
+            is_last = state.attempt_number >= attempts
+            return is_last or loop.time() + state.upcoming_sleep > ends
 
         async def once() -> T:
             left = self.limiter.paused_for
@@ -388,7 +396,7 @@ class LeasedAccount:
         retrying = AsyncRetrying(
             retry=retry_if_exception(may_repeat),
             wait=pause,
-            stop=stop_after_attempt(attempts),
+            stop=is_enough,
             reraise=True,
         )
         return await retrying(once)

@@ -1,12 +1,36 @@
-"""How long to wait after an error: pure arithmetic."""
+"""How long to wait after an error, and for how long to repeat what has failed."""
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 FIRST = 1.0
 LONGEST = 60.0
 FACTOR = 2.0
+
+_repeats_for: ContextVar[float] = ContextVar("repeats_for", default=math.inf)
+
+
+@contextmanager
+def repeating_for(seconds: float | None) -> Iterator[None]:
+    """Repeat no request within the block after so many seconds; None for no bound.
+
+    For a caller that has a better place to wait in than where it is.
+    """
+    token = _repeats_for.set(math.inf if seconds is None else seconds)
+    try:
+        yield
+    finally:
+        _repeats_for.reset(token)
+
+
+def repeats_for() -> float:
+    """Return the seconds after which the running block repeats no request."""
+    return _repeats_for.get()
 
 
 def delay(

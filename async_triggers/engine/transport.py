@@ -223,6 +223,10 @@ class Transport:
                     or not attempts
                 ):
                     raise
+
+                if request.lane is Lane.START and isinstance(error, InBetween):
+                    # It may have got through, and is looked for before it is sent again.
+                    raise
             else:
                 if proof == self._proof:
                     self._untried = False
@@ -313,6 +317,10 @@ class Transport:
         masked = self._masked(reply, proof)
         error = classify(self.vendor, request, reply, masked=masked)
         error.url = reply.url
+        if not self.account.host_is_typed:
+            # The vendor's own host is right, whatever answers there.
+            error.suspect = None
+
         if isinstance(error, RateLimited) and error.retry_after is None:
             error.retry_after = self.account.budget.cooldown
             error.is_guess = True

@@ -399,6 +399,10 @@ class FivetranOperator(JobOperator):
         )
         self._stopped = True
 
+    def is_over(self, job: Job) -> bool:
+        """Tell that from a sync: a re-sync goes on after a failure, with the next sync."""
+        return not self.resync
+
     async def complete(self, leased: LeasedAccount, job: Job) -> Job:
         """Add what the sync history tells."""
         return await self.make_hook().settle(leased, job, now=self._now)

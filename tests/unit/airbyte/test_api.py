@@ -395,7 +395,7 @@ def test_a_429_names_no_time_unless_it_does() -> None:
 def test_a_missing_token_endpoint_says_what_to_set() -> None:
     error = AIRBYTE.refuse(TOKEN, reply("resource_not_found_404"))
 
-    assert "set schema to v1/applications/token" in error.message
+    assert "set Token URL (schema) to v1/applications/token" in error.message
 
 
 def test_a_gateways_page_is_a_refusal_by_its_status() -> None:

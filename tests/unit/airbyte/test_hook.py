@@ -324,9 +324,9 @@ def test_the_connection_of_a_server_without_authentication(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"password": "psst"}, "Check the connection's login and password"),
+        ({"password": "psst"}, "Client ID (login) and Client Secret (password)"),
         ({"host": ""}, "host is empty"),
-        ({"schema": "v1/nowhere"}, "set schema to v1/applications/token"),
+        ({"schema": "v1/nowhere"}, "set Token URL (schema) to v1/applications/token"),
         ({"host": "http://127.0.0.1:9"}, "cannot be reached"),
     ],
 )

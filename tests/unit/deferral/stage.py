@@ -31,7 +31,7 @@ from async_triggers.deferral import compat, hook
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.engine.errors import Unreachable
 from async_triggers.engine.transport import Transport
-from async_triggers.engine.wire import Reply, Request
+from async_triggers.engine.wire import Reply, Request, without_secrets
 from async_triggers.simulator import AirbyteSimulator
 from async_triggers.simulator.exchange import SimRequest
 from tests.clock import VirtualClockLoop
@@ -80,6 +80,7 @@ class World:
         self.on_request: list[Callable[[SimRequest], None]] = []
         self.signals: list[tuple[float, Callable[[], None]]] = []
         self.xcoms: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
+        self.earlier_xcoms: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
         self.states: dict[tuple[str, int], str | Exception | None] = {}
         self.connect("airbyte_default", host="http://localhost:8000")
 
@@ -167,7 +168,8 @@ class World:
             raise Unreachable("The connection broke", ambiguous=True)
 
         headers = {name.lower(): value for name, value in reply.headers.items()}
-        return Reply(reply.status, headers, reply.body)
+        url = without_secrets(str(transport._url(request)))
+        return Reply(reply.status, headers, reply.body, url)
 
     # What the tests ask about
 
@@ -199,14 +201,22 @@ class XCom:
     def set(self, key: str, value: Any, **place: Any) -> None:
         self._world.xcoms[place["task_id"], place["map_index"]][key] = _crossed(value)
 
-    def get_one(self, *, key: str, **place: Any) -> Any:
-        return self._world.xcoms[place["task_id"], place["map_index"]].get(key)
+    def get_one(
+        self, *, key: str, include_prior_dates: bool = False, **place: Any
+    ) -> Any:
+        where = place["task_id"], place["map_index"]
+        own = self._world.xcoms[where].get(key)
+        # As the server does: this run's comes first, and hides that of the run before.
+        if own is None and include_prior_dates:
+            return self._world.earlier_xcoms[where].get(key)
+
+        return own
 
     async def aset(self, key: str, value: Any, **place: Any) -> None:
         self.set(key, value, **place)
 
-    async def aget_one(self, *, key: str, **place: Any) -> Any:
-        return self._world.xcoms[place["task_id"], place["map_index"]].get(key)
+    async def aget_one(self, **what: Any) -> Any:
+        return self.get_one(**what)
 
 
 def make_world(monkeypatch: pytest.MonkeyPatch) -> World:
@@ -436,6 +446,15 @@ class Task:
         self.started = self.world.now()
         self.first_reschedule = None
         self.xcoms.clear()
+
+    def run_again(self) -> None:
+        """Begin the task of the next run of its DAG."""
+        self.world.earlier_xcoms["sync", -1] = dict(self.xcoms)
+        self.xcoms.clear()
+        self.store = StateStore()
+        self.try_number, self.max_tries = 1, self.retries
+        self.started = self.world.now()
+        self.first_reschedule = None
 
     def clear(self) -> None:
         """Begin the next attempt because a user cleared the task."""

@@ -127,8 +127,8 @@ def test_after_the_start_and_before_the_deferral_the_task_does_not_defer(
     task.make = sync(deferrable=True)
     push = compat.push_owner_token
 
-    def stopped(context: Any, job_id: str, moment: float | None = None) -> None:
-        push(context, job_id, moment)
+    def stopped(*told: Any, **more: Any) -> None:
+        push(*told, **more)
         task.operator.on_kill()
 
     monkeypatch.setattr(compat, "push_owner_token", stopped)

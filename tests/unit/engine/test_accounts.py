@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from async_triggers.engine import accounts
+from async_triggers.engine import accounts, backoff
 from async_triggers.engine.accounts import LeasedAccount, hold, lease, shared_accounts
 from async_triggers.engine.errors import (
     EngineError,
@@ -231,6 +231,19 @@ class TestCall:
                 await leased.call(ASK, attempts=3)
 
             assert len(script.asked) == 3
+
+    @pytest.mark.parametrize(("seconds", "attempts"), [(0.0, 1), (3.0, 3), (None, 4)])
+    @virtual
+    async def test_a_caller_that_can_wait_elsewhere_bounds_the_time(
+        self, seconds: float | None, attempts: int
+    ) -> None:
+        async with lease(VENDOR, an_account()) as leased:
+            script = follow(leased, *[Unreachable(str(n)) for n in range(9)])
+            with pytest.raises(Unreachable), backoff.repeating_for(seconds):
+                await leased.call(ASK)
+
+            assert len(script.asked) == attempts
+            assert now() <= (8.0 if seconds is None else seconds)
 
     @virtual
     async def test_a_start_that_may_have_worked_is_not_repeated(self) -> None:
