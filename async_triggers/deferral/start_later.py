@@ -22,7 +22,7 @@ from async_triggers.deferral import compat
 from async_triggers.deferral.kill import GOES_ON
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.one_event import run_alone, see_through
-from async_triggers.deferral.record import Record, read_record
+from async_triggers.deferral.record import Intent, Record, read_record
 from async_triggers.deferral.trigger import CANCEL_PATIENCE
 from async_triggers.engine import backoff
 from async_triggers.engine.errors import EngineError, TransientError
@@ -202,7 +202,7 @@ async def settle_lost(
     whenever it is on a worker.
     """
     try:
-        seen = await _search(task, leased, record)
+        seen = await _search(task, leased, record.intent)
     except EngineError as error:
         told = (
             f"The job of a start that was not answered could not be looked for: {error}"
@@ -214,7 +214,9 @@ async def settle_lost(
         return NOTHING
 
     job = seen.job
-    if not job.state.is_terminal and not await _is_own(task, leased, seen, record):
+    if not job.state.is_terminal and not await _is_own(
+        task, leased, seen, record.intent
+    ):
         told = (
             f"{job.title}: left alone: the start that was not answered may have made it,"
             " but so may somebody else"
@@ -255,7 +257,7 @@ async def settle_job(
 
 
 async def _search(
-    task: JobOperator, leased: LeasedAccount, record: Record
+    task: JobOperator, leased: LeasedAccount, intent: Intent
 ) -> Seen | None:
     """Look for the job by its intent; None when it must have shown up and has not."""
     loop = asyncio.get_running_loop()
@@ -265,7 +267,7 @@ async def _search(
     while True:
         pause = PAUSE
         try:
-            seen = await task.find_started(leased, record.intent)
+            seen = await task.find_started(leased, intent)
         except TransientError:
             failures += 1
             pause = max(PAUSE, backoff.delay(failures))
@@ -279,9 +281,35 @@ async def _search(
 
 
 async def _is_own(
-    task: JobOperator, leased: LeasedAccount, seen: Seen, record: Record
+    task: JobOperator, leased: LeasedAccount, seen: Seen, intent: Intent
 ) -> bool:
-    try:
-        return await task.is_own_start(leased, seen, record.intent)
-    except EngineError:
-        return False
+    """Return whether a job was made by a start of ours; False where that stays unknown."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + CANCEL_PATIENCE
+    failures = 0
+    while True:
+        try:
+            return await task.is_own_start(leased, seen, intent)
+        except TransientError:
+            failures += 1
+            pause = backoff.delay(failures)
+            if loop.time() + pause >= ends:
+                return False
+
+            await asyncio.sleep(pause)
+        except EngineError:
+            return False
+
+
+async def find_own(
+    task: JobOperator, leased: LeasedAccount, intent: Intent
+) -> Seen | None:
+    """Look for the job of a start that was not answered; None where it is not ours.
+
+    Raise EngineError where it cannot be looked for.
+    """
+    seen = await _search(task, leased, intent)
+    if seen is None or seen.job.state.is_terminal:
+        return seen
+
+    return seen if await _is_own(task, leased, seen, intent) else None

@@ -35,6 +35,7 @@ from async_triggers.engine.jobs import Job, JobState
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from async_triggers.deferral.alarm import Alarm
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.waiters import Notice
 
@@ -77,6 +78,8 @@ class JobTrigger(OneEventTrigger):
     """The job as the poller last had news of it."""
     job_url: str = ""
     """Where the vendor shows the job, where that is known from the start."""
+    _alarm: Alarm | None = None
+    """Airflow's, where the wait is on a worker."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Reject a subclass without a hook, where it is written."""
@@ -278,8 +281,33 @@ class JobTrigger(OneEventTrigger):
     def _may_cancel(self) -> bool:
         return self.owned and self.cancel_on_timeout
 
+    async def wait_on_worker(self, leased: LeasedAccount, alarm: Alarm) -> Outcome:
+        """Wait as on the triggerer; Airflow's alarm is the end of execution_timeout too."""
+        self._alarm = alarm
+        bound: asyncio.Timeout | None = None
+        try:
+            async with alarm.timeout() as bound:
+                return await self.wait_on(leased)
+        except TimeoutError:
+            if bound is None or not bound.expired():
+                raise
+
+        return await self.time_out(leased)
+
+    async def time_out(self, leased: LeasedAccount) -> Outcome:
+        """End the wait now, because execution_timeout has passed."""
+        ends, now = self._deadline, wall_clock()
+        if ends is None or ends > now:
+            self.execution_deadline = now
+
+        return await self._at_deadline(leased)
+
     async def _at_deadline(self, leased: LeasedAccount) -> Outcome:
         """Look once more, cancel what is ours, and confirm it."""
+        if self._alarm is not None:
+            # It would say what is being done already.
+            self._alarm.disarm()
+
         job = await self._last_look(leased)
         if job is not None and job.state.is_terminal:
             return events.ended(job)

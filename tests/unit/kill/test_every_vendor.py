@@ -8,11 +8,15 @@ job runs by now.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.sdk.execution_time.timeout import timeout as airflow_timeout
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
@@ -713,3 +717,301 @@ class TestOnAWorker:
         assert deferred(again.execute()).method == "execute_complete"
         assert world.starts == 1
         assert world.running == [job]
+
+
+# execution_timeout on a worker -----------------------------------------------------------
+
+
+@pytest.fixture
+def airflow_alarm() -> Iterator[None]:
+    """Airflow's own handler of the signal, in the place of that of the tests."""
+    handler = airflow_timeout(1, "Timeout").handle_timeout
+    before = signal.signal(signal.SIGALRM, handler)
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
+def ring() -> None:
+    signal.raise_signal(signal.SIGALRM)
+
+
+def at_the_limit(world: KillWorld, how: str, seconds: float = 100.0) -> timedelta:
+    """Let execution_timeout pass, as our clock or Airflow's alarm says, and return it."""
+    if how == "clock":
+        return timedelta(seconds=seconds)
+
+    def in_a_callback() -> None:
+        asyncio.get_running_loop().call_soon_threadsafe(ring)
+
+    world.signals.append((seconds, ring if how == "select" else in_a_callback))
+    # The alarm alone knows, as where Airflow's clock and ours disagree.
+    return timedelta(days=1)
+
+
+every_way = pytest.mark.parametrize("how", ["clock", "select", "callback"])
+LATE = "was still running when the execution_timeout of the task passed"
+
+
+@pytest.mark.usefixtures("airflow_alarm")
+class TestExecutionTimeout:
+    """A task on its worker ends at its ``execution_timeout``, and so does its job.
+
+    Airflow raises in a signal handler, wherever the event loop is.
+    """
+
+    @pytest.fixture
+    def _no_blocking_calls(self) -> None:
+        """Let a signal handler log, as Airflow's does."""
+
+    @every_vendor
+    @every_way
+    @pytest.mark.parametrize("slow", [False, True], ids=["quick", "slow"])
+    def test_while_polling(
+        self, case: Case, world: KillWorld, how: str, *, slow: bool
+    ) -> None:
+        limit = at_the_limit(world, how)
+        task = a_task(world, deferrable=False, execution_timeout=limit)
+        if slow:
+            world.airbyte.configure(**case.slow_cancel)
+
+        with pytest.raises(JobTimedOut, match=f"{LATE}; it was cancelled"):
+            task.execute()
+
+        assert world.running == []
+        assert world.cancels == 1
+        assert 99 < world.elapsed() < 130
+
+    @every_vendor
+    def test_its_message_is_that_of_a_deferred_task(
+        self, case: Case, world: KillWorld
+    ) -> None:
+        said: list[str] = []
+        for deferrable in (False, True):
+            task = a_task(
+                world,
+                deferrable=deferrable,
+                execution_timeout=timedelta(seconds=100),
+            )
+            with pytest.raises(JobTimedOut) as raised:
+                task.run()
+
+            said.append(re.sub(r"\d+|\S+Z", "…", str(raised.value)))
+            world.pass_time(3600.0)
+            if case.name == "fivetran":
+                simulator: Any = world.airbyte
+                simulator.change("c", paused=False)
+
+        assert said[0] == said[1]
+
+    @every_vendor
+    @every_way
+    def test_before_the_start(self, case: Case, world: KillWorld, how: str) -> None:
+        """A look that hangs, and the sleep before the next one."""
+        limit = at_the_limit(world, how)
+        task = a_task(world, deferrable=False, execution_timeout=limit)
+        away = Fault(kind="status", method="*", status=503, times=None)
+        world.airbyte.faults.add(away)
+
+        with pytest.raises(JobTimedOut, match=r"could not be started before the exec"):
+            task.execute()
+
+        assert world.starts == 0
+        assert 99 < world.elapsed() < 102
+
+    @every_vendor
+    @pytest.mark.parametrize("how", ["select", "callback"])
+    def test_during_a_look(self, case: Case, world: KillWorld, how: str) -> None:
+        task = a_task(
+            world,
+            deferrable=False,
+            execution_timeout=at_the_limit(world, how, 3.0),
+        )
+        world.airbyte.faults.add(Fault(kind="hang", method="GET", times=None))
+
+        with pytest.raises(JobTimedOut, match=r"could not be started before the exec"):
+            task.execute()
+
+        assert world.starts == 0
+        assert 2.9 < world.elapsed() < 4
+
+    @every_vendor
+    @every_way
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_behind_another_job(
+        self, case: Case, world: KillWorld, how: str, *, deferrable: bool
+    ) -> None:
+        if deferrable and how != "clock":
+            pytest.skip("no alarm is heard on the triggerer")
+
+        if case.name == "dbt_cloud":
+            pytest.skip("runs of a job do not stand in each other's way")
+
+        limit = at_the_limit(world, how)
+        task = a_task(world, deferrable=deferrable, execution_timeout=limit)
+        world.run_another()
+
+        with pytest.raises(JobTimedOut, match=f"{LATE}; it is left running"):
+            task.run()
+
+        assert len(world.running) == 1
+        assert (world.starts, world.cancels) == (0, 0)
+        assert 99 < world.elapsed() < 120
+
+    @every_vendor
+    @pytest.mark.parametrize("slow", [False, True], ids=["quick", "slow"])
+    def test_during_the_start(
+        self, case: Case, world: KillWorld, *, slow: bool
+    ) -> None:
+        """The answer of the start is waited for: it says what to cancel."""
+        task = a_task(world, deferrable=False, execution_timeout=timedelta(days=1))
+        if slow:
+            world.airbyte.configure(latency=5.0)
+
+        at_the_start(world, ring)
+
+        with pytest.raises(JobTimedOut, match=f"{LATE}; it was cancelled"):
+            task.execute()
+
+        assert world.starts == 1
+        assert world.running == []
+        assert world.elapsed() < 60
+
+    @every_vendor
+    def test_while_a_start_is_lost(self, case: Case, world: KillWorld) -> None:
+        """Its job is looked for, and is cancelled."""
+        task = a_task(world, deferrable=False, execution_timeout=timedelta(days=1))
+        path = f"*{STARTS[case.name]}"
+        world.airbyte.faults.add(
+            Fault(kind="reset", method="POST", path=path, takes_effect=True)
+        )
+        away = Fault(kind="status", method="GET", status=502, times=None, lasts=30)
+        at_the_start(world, lambda: world.airbyte.faults.add(away))
+        world.signals.append((20.0, ring))
+
+        with pytest.raises(JobTimedOut, match=f"{LATE}; it was cancelled"):
+            task.execute()
+
+        assert world.starts == 1
+        assert world.running == []
+
+    @every_vendor
+    def test_while_a_start_is_lost_that_took_no_effect(
+        self, case: Case, world: KillWorld
+    ) -> None:
+        task = a_task(world, deferrable=False, execution_timeout=timedelta(days=1))
+        path = f"*{STARTS[case.name]}"
+        world.airbyte.faults.add(Fault(kind="reset", method="POST", path=path))
+        world.signals.append((20.0, ring))
+
+        with pytest.raises(JobTimedOut, match="a start was not answered"):
+            task.execute()
+
+        assert (world.starts, world.cancels) == (0, 0)
+        assert world.elapsed() < 200
+
+    @every_vendor
+    @every_way
+    def test_a_retry_that_could_not_look_at_its_job_yet(
+        self, case: Case, world: KillWorld, how: str
+    ) -> None:
+        task = a_task(world, deferrable=True)
+        deferred(task.execute())
+        task.retry()
+        began = world.elapsed()
+        away = Fault(kind="status", method="GET", status=502, times=None, lasts=98)
+        world.airbyte.faults.add(away)
+        limit = at_the_limit(world, how, began + 100.0)
+        task.make = a_task(world, deferrable=False, execution_timeout=limit).make
+
+        with pytest.raises(JobTimedOut, match=f"{LATE}; it was cancelled"):
+            task.execute()
+
+        assert world.starts == 1
+        assert world.running == []
+
+    @every_vendor
+    @every_way
+    def test_a_job_that_ends_by_itself_right_then(
+        self, case: Case, world: KillWorld, how: str
+    ) -> None:
+        limit = at_the_limit(world, how)
+        task = a_task(world, deferrable=False, execution_timeout=limit)
+        world.signals.append((99.9, world.finish_all))
+
+        task.execute()
+
+        assert world.cancels == 0
+
+    @every_vendor
+    def test_an_alarm_while_the_cancel_is_confirmed(
+        self, case: Case, world: KillWorld
+    ) -> None:
+        """Airflow's clock started later than ours."""
+        task = a_task(world, deferrable=False, execution_timeout=timedelta(seconds=100))
+        world.airbyte.configure(**case.slow_cancel)
+        world.signals.append((104.0, ring))
+
+        with pytest.raises(JobTimedOut, match=f"{LATE}; it was cancelled"):
+            task.execute()
+
+        assert world.running == []
+        assert world.cancels == 1
+
+    @every_vendor
+    @every_way
+    def test_what_may_not_be_cancelled_runs_on(
+        self, case: Case, world: KillWorld, how: str
+    ) -> None:
+        task = a_task(
+            world,
+            deferrable=False,
+            cancel_on_timeout=False,
+            execution_timeout=at_the_limit(world, how),
+        )
+
+        with pytest.raises(JobTimedOut, match=f"{LATE}; it is left running"):
+            task.execute()
+
+        assert len(world.running) == 1
+        assert world.cancels == 0
+
+    @every_vendor
+    def test_a_moment_that_is_too_short_starts_nothing(
+        self, case: Case, world: KillWorld
+    ) -> None:
+        task = a_task(world, deferrable=False, execution_timeout=timedelta(seconds=0.3))
+        world.airbyte.configure(latency=0.2)
+
+        with pytest.raises(JobTimedOut):
+            task.execute()
+
+        assert world.running == []
+        assert world.starts == world.cancels
+
+    @every_vendor
+    @pytest.mark.parametrize("state", ["failed", "running"])
+    def test_a_stop_while_the_cancel_is_confirmed(
+        self, case: Case, world: KillWorld, state: str
+    ) -> None:
+        task = a_task(world, deferrable=False, execution_timeout=timedelta(seconds=100))
+        world.states["sync", -1] = state
+        world.airbyte.configure(**case.slow_cancel)
+        stop_after(task, 104.0)
+
+        with pytest.raises(TaskKilled):
+            task.execute()
+
+        world.pass_time(60.0)
+        assert world.running == []
+
+
+def at_the_start(world: KillWorld, act: Callable[[], object]) -> None:
+    """Do something while the request is under way that starts a job."""
+    start = STARTS[world.case.name]
+
+    def listen(asked: SimRequest) -> None:
+        if asked.method == "POST" and asked.path.endswith(start):
+            world.on_request.remove(listen)
+            act()
+
+    world.on_request.append(listen)
