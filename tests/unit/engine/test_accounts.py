@@ -319,7 +319,7 @@ class TestErrand:
         self, *, is_urgent: bool
     ) -> None:
         async with lease(VENDOR, an_account(), linger=0.0) as leased:
-            leased.shared.transport = Script(leased)  # type: ignore[assignment]
+            leased.shared.transport = Script(leased)
             leased.limiter.pause(3600.0)
             if is_urgent:
                 with urgent():

@@ -89,7 +89,9 @@ CASES = [
         "airbyte",
         _airbyte,
         lambda **given: AirbyteTriggerSyncOperator(
-            task_id="sync", connection_id="c", airbyte_conn_id="conn", **given
+            task_id="sync",
+            airbyte_conn_id="conn",
+            **{"connection_id": "c", **given},
         ),
         {
             "host": "http://localhost:8000",
@@ -104,9 +106,13 @@ CASES = [
         _fivetran,
         lambda **given: FivetranOperator(
             task_id="sync",
-            connector_id="c",
             fivetran_conn_id="conn",
-            **{"cancel_on_kill": True, "cancel_on_timeout": True, **given},
+            **{
+                "connector_id": "c",
+                "cancel_on_kill": True,
+                "cancel_on_timeout": True,
+                **given,
+            },
         ),
         {
             "host": "http://localhost:8001",
@@ -120,7 +126,9 @@ CASES = [
         "dbt_cloud",
         _dbt_cloud,
         lambda **given: DbtCloudRunJobOperator(
-            task_id="sync", job_id=JOB, dbt_cloud_conn_id="conn", **given
+            task_id="sync",
+            dbt_cloud_conn_id="conn",
+            **{"job_id": JOB, **given},
         ),
         {
             "host": "http://localhost:8002",
@@ -475,6 +483,326 @@ def test_a_new_attempt_says_that_the_old_job_is_its_own_to_end(
 
     assert tokens
     assert all(token["try"] == 2 for token in tokens)
+
+
+# A pause of the account ------------------------------------------------------------------
+
+
+HOUR = 3600
+KILLS = 100
+
+
+async def stop_all(
+    world: World,
+    triggers: list[Any],
+    *,
+    after: float,
+    state: str | Exception = "failed",
+) -> None:
+    """Let triggers wait for a while, and do what the triggerer does to stopped tasks."""
+
+    async def run(trigger: Any) -> None:
+        try:
+            async for _ in trigger.run():
+                pass
+        except asyncio.CancelledError:
+            await trigger.on_kill()
+            raise
+
+    waiting = {asyncio.create_task(run(each)) for each in triggers}
+    await asyncio.sleep(after)
+    world.states["sync", -1] = state
+    while waiting:
+        for each in waiting:
+            each.cancel()
+
+        # Airflow says it again every second, which cuts on_kill short.
+        _, waiting = await asyncio.wait(waiting, timeout=1.0)
+
+
+def many_tasks(world: KillWorld, task: Task) -> list[Any]:
+    """Start as many jobs as tasks, each with a trigger of its own."""
+    simulator: Any = world.airbyte
+    triggers = []
+    make: dict[str, Any]
+    for number in range(KILLS):
+        world.xcoms["sync", -1].clear()
+        if world.case.name == "airbyte":
+            simulator.add_connection(f"c{number}", lives=["running"])
+            make = {"connection_id": f"c{number}"}
+        elif world.case.name == "fivetran":
+            simulator.add_connection(
+                f"c{number}", lives=["syncing"], schedule_type="manual"
+            )
+            make = {"connector_id": f"c{number}"}
+        else:
+            simulator.add_job(JOB + 1 + number, lives=["running"])
+            make = {"job_id": JOB + 1 + number}
+
+        one = a_task(world, **make)
+        trigger = one.trigger(deferred(one.execute()))
+        triggers.append(trigger)
+
+    return triggers
+
+
+@every_vendor
+@pytest.mark.parametrize("refuses", ["polls", "everything"])
+def test_no_cancel_is_lost_while_the_account_is_paused(
+    case: Case,
+    world: KillWorld,
+    task: Task,
+    refuses: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A poll is refused for an hour, and a hundred users stop their tasks."""
+    triggers = many_tasks(world, task)
+    assert len(world.running) == KILLS
+    running: list[int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def refuse() -> None:
+            world.airbyte.faults.add(
+                Fault(
+                    kind="status",
+                    method="*",
+                    status=429,
+                    retry_after=HOUR,
+                    times=1 if refuses == "polls" else None,
+                    lasts=None if refuses == "polls" else HOUR,
+                )
+            )
+
+        loop.call_later(60.0, refuse)
+        # Fivetran's rounds are a quarter of a minute apart and longer.
+        await stop_all(world, triggers, after=180.0)
+        running.append(len(world.running))
+        await asyncio.sleep(60.0)
+        running.append(len(world.running))
+        await asyncio.sleep(2 * HOUR)
+        running.append(len(world.running))
+
+    asyncio.run(main())
+
+    assert running[-1] == 0
+    assert world.cancels == KILLS
+    assert "still running" not in caplog.text
+    if refuses == "polls":
+        assert running[1] == 0
+    else:
+        assert running[1] == KILLS
+
+
+@every_vendor
+def test_a_refused_attempt_waits_for_as_long_as_the_vendor_says(
+    case: Case, world: KillWorld, task: Task
+) -> None:
+    """Hours of it, of which none counts against the patience with an outage."""
+    deferral = deferred(task.execute())
+    asked: list[float] = []
+
+    def listen(request: SimRequest) -> None:
+        asked.append(world.elapsed())
+
+    def refuse() -> None:
+        world.airbyte.faults.add(
+            Fault(
+                kind="status", status=429, retry_after=HOUR, times=None, lasts=5 * HOUR
+            )
+        )
+        world.on_request.append(listen)
+
+    kill(task, deferral, meanwhile=refuse, lives_on=8 * HOUR)
+
+    assert world.running == []
+    assert world.cancels == 1
+    # At once, and then no sooner than was asked for.
+    late = [moment for moment in asked if moment > asked[0] + 120.0]
+    assert late
+    assert late[0] - asked[0] >= HOUR - 1
+    assert len(asked) < 60
+
+
+@every_vendor
+def test_a_cancel_that_is_given_up_says_that_the_job_goes_on_and_where(
+    case: Case, world: KillWorld, task: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    deferral = deferred(task.execute())
+
+    def away() -> None:
+        world.airbyte.faults.add(
+            Fault(kind="status", method="*", status=503, times=None)
+        )
+
+    kill(task, deferral, meanwhile=away, lives_on=2 * HOUR)
+
+    assert len(world.running) == 1
+    (line,) = {
+        record.getMessage()
+        for record in caplog.records
+        if "It is still running: http" in record.getMessage()
+    }
+    assert "could not be cancelled" in line
+
+
+@every_vendor
+@pytest.mark.parametrize("at", ["check", "cancel"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 404, "kind": "html"},
+        {"status": 404, "body": "404 page not found"},
+        {"status": 403, "body": "{}"},
+        {"status": 401, "kind": "status"},
+        {"status": 404, "kind": "status"},
+        {"status": 400, "kind": "status"},
+    ],
+    ids=lambda answer: "-".join(map(str, answer.values())),
+)
+def test_one_doubtful_answer_is_not_the_end_of_a_cancel(
+    case: Case, world: KillWorld, task: Task, at: str, answer: dict[str, Any]
+) -> None:
+    """A gateway's page, or the vendor's own refusal of what it has just allowed."""
+    deferral = deferred(task.execute())
+    method, path = case.cancel if at == "cancel" else ("GET", "*")
+
+    def refuse() -> None:
+        world.airbyte.faults.add(
+            Fault(**{"kind": "status", **answer}, method=method, path=path, times=4)
+        )
+
+    kill(task, deferral, meanwhile=refuse, lives_on=900.0)
+
+    assert world.running == []
+    assert world.cancels == 1
+
+
+@every_vendor
+def test_a_delayed_cancel_leaves_the_job_that_came_after(
+    case: Case, world: KillWorld, task: Task
+) -> None:
+    deferral = deferred(task.execute())
+
+    def refuse() -> None:
+        world.airbyte.faults.add(
+            Fault(
+                kind="status",
+                method="*",
+                status=429,
+                retry_after=600,
+                times=None,
+                lasts=500.0,
+            )
+        )
+
+    def another() -> None:
+        world.finish_all()
+        world.run_another()
+
+    world.signals.append((400.0, another))
+    kill(task, deferral, meanwhile=refuse, lives_on=HOUR)
+
+    assert len(world.running) == 1
+    assert world.cancels == 0
+
+
+# The end of the triggerer ----------------------------------------------------------------
+
+
+def stop_the_triggerer(
+    task: Task,
+    deferral: Deferral,
+    *,
+    meanwhile: Callable[[], None],
+    then: Callable[[], None] = lambda: None,
+) -> float:
+    """Let a kill be pending when the process is told to end; return how long that takes."""
+    trigger = task.trigger(deferral)
+    ends: list[float] = []
+
+    async def main() -> None:
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        loop.call_later(40.0, meanwhile)
+        await stop_all(task.world, [trigger], after=40.0)
+        await asyncio.sleep(5.0)
+        then()
+        ends.append(loop.time())
+
+    asyncio.run(main())
+    return task.world.elapsed() - ends[0]
+
+
+@every_vendor
+def test_a_pending_cancel_is_tried_once_more_when_the_triggerer_ends(
+    case: Case, world: KillWorld, task: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It passes the pause that it had waited for."""
+    deferral = deferred(task.execute())
+
+    def refuse() -> None:
+        world.airbyte.faults.add(
+            Fault(kind="status", method="*", status=429, retry_after=HOUR, times=None)
+        )
+
+    took = stop_the_triggerer(
+        task, deferral, meanwhile=refuse, then=world.airbyte.faults.clear
+    )
+
+    assert world.running == []
+    assert world.cancels == 1
+    assert "was cancelled before this process ends" in caplog.text
+    assert took < 10.0
+
+
+@every_vendor
+@pytest.mark.parametrize("kind", ["status", "hang", "reset"])
+def test_a_cancel_that_is_lost_with_the_triggerer_is_logged(
+    case: Case,
+    world: KillWorld,
+    task: Task,
+    kind: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    deferral = deferred(task.execute())
+    job = deferral.kwargs["waiting"]["job_id"]
+
+    def refuse() -> None:
+        world.airbyte.faults.add(Fault(kind=kind, status=503, method="*", times=None))
+
+    took = stop_the_triggerer(task, deferral, meanwhile=refuse)
+
+    assert len(world.running) == 1
+    assert took <= 10.0
+    (line,) = [
+        record.getMessage()
+        for record in caplog.records
+        if "before this process ends" in record.getMessage()
+    ]
+    assert line.rpartition(": ")[2].startswith("http")
+    assert "It is still running" in line
+    assert job in line or case.name == "fivetran"
+
+
+@every_vendor
+def test_what_nobody_is_known_to_have_stopped_is_not_cancelled_at_the_end(
+    case: Case, world: KillWorld, task: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Airflow could not be asked: it may as well be a takeover."""
+    deferral = deferred(task.execute())
+    trigger = task.trigger(deferral)
+
+    async def main() -> None:
+        await stop_all(world, [trigger], after=40.0, state=RuntimeError("?"))
+        await asyncio.sleep(5.0)
+
+    asyncio.run(main())
+
+    assert len(world.running) == 1
+    assert world.cancels == 0
+    assert "It is still running: http" in caplog.text
 
 
 # A deadline ------------------------------------------------------------------------------
