@@ -50,8 +50,9 @@ CONFIRM_CANCEL = 60.0
 """Seconds in which a cancelled job should have stopped."""
 CHECK_TIMEOUT = 60.0
 """Seconds for the check of a job that is to be cancelled."""
-LAST_ATTEMPT = 5.0
-"""Seconds for the last attempt of a cancel that is pending when its process ends."""
+LAST_ATTEMPT = 8.0
+"""Seconds for the last attempt of a cancel that is pending when its process ends: Airflow's
+supervisor sends a triggerer's runner SIGINT, and SIGKILL twenty seconds later."""
 LAST_PAUSE = 0.5
 """Seconds between two tries within these."""
 LAST_LOOK = 15.0
@@ -504,35 +505,26 @@ class JobTrigger(OneEventTrigger):
         reason = "it is not known whether a user has stopped its task"
         is_settled = False
         try:
-            if pending.verdict is not Verdict.CANCEL:
-                return
-
-            reason = "the vendor did not answer in time"
-            if pending.failure is not None:
-                reason = pending.failure.message
-
-            async with asyncio.timeout(LAST_ATTEMPT):
-                with urgent():
-                    while not is_settled:
-
-                        async def check() -> tuple[Verdict, Job | Exception]:
-                            job = await self._check(leased)
-                            return _judge_late(job), job
-
-                        is_settled = await self._try_to_cancel(leased, check, pending)
-                        if pending.failure is not None:
-                            reason = pending.failure.message
-                            await asyncio.sleep(LAST_PAUSE)
+            if pending.verdict is Verdict.CANCEL:
+                reason = "there was no time for it"
+                async with asyncio.timeout(LAST_ATTEMPT):
+                    with urgent():
+                        while not is_settled:
+                            try:
+                                # Which checks first that it is this job that runs.
+                                await self.cancel(leased)
+                                is_settled = True
+                            except Exception as error:  # noqa: BLE001 - as above
+                                reason = _as_failure(error).message
+                                await asyncio.sleep(LAST_PAUSE)
         except TimeoutError:
             pass
         finally:
             if is_settled:
-                done = (
-                    "was cancelled"
-                    if pending.verdict is Verdict.CANCEL
-                    else "has ended"
+                self.log.info(
+                    "%s: cancelled, unless it had ended, before this process ends",
+                    self.title,
                 )
-                self.log.info("%s %s before this process ends", self.title, done)
             else:
                 self.log.warning(
                     "%s was not cancelled before this process ends (%s)%s",
