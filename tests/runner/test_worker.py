@@ -181,7 +181,7 @@ def test_before_the_start(worker: Worker, simulator: Simulator, vendor: str) -> 
     part = prepare(simulator, vendor)
     part.faults.add(Fault(kind="status", status=503, times=None))
 
-    told = run(worker, vendor, when=lambda: part.record.total >= 4)
+    told = run(worker, vendor, when=lambda: part.record.total >= 1)
 
     assert told["error"] == "JobTimedOut"
     assert "could not be started before the execution_timeout" in told["message"]
