@@ -27,6 +27,7 @@ from weakref import WeakKeyDictionary
 from airflow.sdk import BaseHook
 from airflow.sdk.configuration import conf
 
+from async_triggers.deferral.alarm import Alarm
 from async_triggers.deferral.contact import Endpoint
 from async_triggers.deferral.errors import (
     AsyncTriggersException,
@@ -303,22 +304,28 @@ class VendorHook(BaseHook):
         """Do ``call`` with the leased account and return its result (blocking).
 
         Works with and without a running event loop in this thread. The connections to
-        the vendor are closed before it returns.
+        the vendor are closed before it returns. An alarm of the main thread, such as that
+        of ``execution_timeout``, ends the call, and what its handler raises is raised here.
         """
         account = self.account()
+        alarm = Alarm()
 
         async def leased_call() -> T:
-            async with self.lease(account=account, linger=0) as leased:
+            async with (
+                alarm.timeout(),
+                self.lease(account=account, linger=0) as leased,
+            ):
                 return await call(leased)
 
         try:
-            try:
-                asyncio.get_running_loop()
-            except RuntimeError:
-                return asyncio.run(leased_call())
+            with alarm:
+                try:
+                    asyncio.get_running_loop()
+                except RuntimeError:
+                    return asyncio.run(leased_call())
 
-            with concurrent.futures.ThreadPoolExecutor(1) as pool:
-                return pool.submit(asyncio.run, leased_call()).result()
+                with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                    return pool.submit(asyncio.run, leased_call()).result()
         except EngineError as error:
             raise translate(error, self.conn_id, self.conn_type) from None
 

@@ -1,4 +1,4 @@
-"""Whether a killed trigger or task cancels its job: pure decisions.
+"""Whether a killed trigger or task cancels its job, and how long it tries: pure decisions.
 
 Airflow 3.3 calls ``on_kill`` for a user's action and for a takeover alike, and a cleared
 task may have begun its next attempt before. What tells these apart is the task's state
@@ -9,7 +9,21 @@ from __future__ import annotations
 
 from enum import Enum
 
+from async_triggers.engine import backoff
+from async_triggers.engine.doubt import Doubt
+from async_triggers.engine.errors import (
+    Doubted,
+    EngineError,
+    PermanentError,
+    TransientError,
+)
 from async_triggers.engine.jobs import Job
+
+CANCEL_PATIENCE = 900.0
+"""Seconds for which a cancel is tried while the vendor, or Airflow with what must be known
+for it, cannot be reached. What the vendor asks to wait does not count."""
+CANCEL_LONGEST = 86_400.0
+"""Seconds for which a cancel is pending at most, however long the vendor asks to wait."""
 
 
 class Verdict(Enum):
@@ -119,3 +133,46 @@ def judge_stop(state: str | Exception | None) -> Verdict:
         return Verdict.UNKNOWN
 
     return Verdict.AGAIN if state in GOES_ON else Verdict.CANCEL
+
+
+class Patience:
+    """How long a cancel is tried again. Times are those of the event loop, in seconds.
+
+    A refusal is believed like any other of what has worked before: when it has lasted
+    ``doubt`` seconds, over at least three checks.
+    """
+
+    def __init__(self, now: float, *, doubt: float) -> None:
+        self.tries = 0
+        self._began = now
+        self._asked = 0.0
+        self._lasts = doubt
+        self._doubt: Doubt | None = None
+
+    def wait_after(self, failure: EngineError | None, now: float) -> float | None:
+        """Return the seconds until the next try, None to give up.
+
+        ``failure`` is None where it was not the vendor who did not answer.
+        """
+        self.tries += 1
+        if isinstance(failure, PermanentError) and self._is_believed(failure, now):
+            return None
+
+        wait, told = backoff.delay(self.tries), 0.0
+        if isinstance(failure, TransientError) and failure.retry_after is not None:
+            wait = max(wait, failure.retry_after)
+            told = 0.0 if isinstance(failure, Doubted) else failure.retry_after
+
+        self._asked += told
+        passed = now + wait - self._began
+        if passed >= CANCEL_LONGEST or passed - self._asked >= CANCEL_PATIENCE:
+            return None
+
+        return wait
+
+    def _is_believed(self, refusal: PermanentError, now: float) -> bool:
+        if self._doubt is None:
+            self._doubt = Doubt(refusal, now, lasts=self._lasts)
+            return False
+
+        return self._doubt.refused(refusal, now)

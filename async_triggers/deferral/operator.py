@@ -24,17 +24,19 @@ import contextlib
 import hashlib
 import sys
 import threading
+import time
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 import orjson
 from airflow.sdk import BaseOperator
 
 from async_triggers.deferral import compat, events
+from async_triggers.deferral.alarm import Alarm
 from async_triggers.deferral.arguments import constructor_arguments
 from async_triggers.deferral.contact import (
     HASTE,
@@ -76,7 +78,7 @@ from async_triggers.deferral.record import (
     read_record,
     read_unsettled,
 )
-from async_triggers.deferral.start_later import StartLaterTrigger
+from async_triggers.deferral.start_later import PAUSE, StartLaterTrigger, find_own
 from async_triggers.deferral.start_trigger import StartTrigger
 from async_triggers.deferral.starting import (
     SUPERSEDING,
@@ -86,8 +88,9 @@ from async_triggers.deferral.starting import (
     at_once,
 )
 from async_triggers.engine.backoff import repeating_for
-from async_triggers.engine.errors import EngineError
+from async_triggers.engine.errors import EngineError, TransientError
 from async_triggers.engine.jobs import Job, JobState, Seen
+from async_triggers.engine.limiter import urgent
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -101,8 +104,14 @@ T = TypeVar("T")
 IF_RUNNING = ("wait", "attach", "fail", "skip")
 KILL_JOIN = 4.0
 """Seconds that on_kill may take: Airflow sends SIGKILL five seconds after SIGTERM."""
+KILL_TRY = 3.5
+"""Seconds of these for the vendor: what came of it must be logged within the rest."""
+KILL_PAUSE = 0.5
+"""Seconds between two tries within these."""
 CONFIRM_CANCEL = 30.0
 """Seconds in which a cancelled job is seen to stop before it is waited for instead."""
+FIND_PATIENCE = 60.0
+"""Seconds more than a start takes to show up in which it is looked for at a deadline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +160,9 @@ class JobOperator(BaseOperator):
     _verdict: Verdict | None = None
     _main: asyncio.Task[Any] | None = None
     _interruptible: bool = False
+    _alarm: Alarm | None = None
+    _ends: float | None = None
+    """When execution_timeout has passed, in epoch seconds, for a task on its worker."""
 
     # What a vendor adds -----------------------------------------------------------
 
@@ -403,15 +415,28 @@ class JobOperator(BaseOperator):
                 return self._wait_for_job(context, seen, end_time, owned=owned)
 
     async def cancel_and_confirm(self, leased: LeasedAccount, job_id: str) -> Seen:
-        """Cancel a job, and look until it has ended or half a minute has passed."""
+        """Cancel a job that has not ended; return it once it has, or after half a minute.
+
+        Raise a transient error while the vendor does not show the job.
+        """
+        seen = await self.look(leased, job_id)
+        if seen.job.state.is_terminal:
+            return seen
+
         await self.cancel(leased, job_id)
         loop = asyncio.get_running_loop()
         ends = loop.time() + CONFIRM_CANCEL
         pause = 0.5
         while True:
-            seen = await self.look(leased, job_id)
-            if seen.job.state.is_terminal or loop.time() >= ends:
-                return seen
+            try:
+                seen = await self.look(leased, job_id)
+            except TransientError:
+                # Whether it has stopped is seen later.
+                if loop.time() >= ends:
+                    raise
+            else:
+                if seen.job.state.is_terminal or loop.time() >= ends:
+                    return seen
 
             await asyncio.sleep(pause)
             pause = min(5.0, pause * 2)
@@ -534,18 +559,27 @@ class JobOperator(BaseOperator):
         self, context: Context, seen: Seen, end_time: float | None, *, owned: bool
     ) -> Any:
         trigger = self.make_trigger(
-            seen, owned=owned, end_time=end_time, execution_deadline=None
+            seen, owned=owned, end_time=end_time, execution_deadline=self._ends
         )
-        return self._conclude(context, self._ask(trigger.wait_on), owned=owned)
+        outcome = self._wait_on(trigger)
+        alarm = self._alarm
+        assert alarm is not None  # noqa: S101 - inside _at_work
+        # From here on the task ends as the trigger says, which keeps the deadline.
+        alarm.is_met = True
+        return self._conclude(context, outcome, owned=owned)
 
     def _wait_behind(
         self, seen: Seen, end_time: float | None, superseded: str | None
     ) -> None:
         """Wait until another job has ended, then come back to the start."""
         trigger = self.make_trigger(
-            seen, owned=False, end_time=end_time, execution_deadline=None
+            seen, owned=False, end_time=end_time, execution_deadline=self._ends
         )
         if self.deferrable:
+            ends = min(
+                (each for each in (end_time, self._ends) if each is not None),
+                default=None,
+            )
             self.defer(
                 trigger=trigger,
                 method_name="execute_start",
@@ -555,12 +589,20 @@ class JobOperator(BaseOperator):
                         **self._carry(end_time, superseded),
                     }
                 },
-                timeout=self._backstop(end_time),
+                timeout=self._backstop(ends),
             )
 
-        outcome = self._ask(trigger.wait_on)
+        outcome = self._wait_on(trigger)
         if outcome.kind is Kind.DEADLINE:
             raise JobTimedOut(outcome.message, job=outcome.job)
+
+    def _wait_on(self, trigger: JobTrigger) -> Outcome:
+        """Wait as the trigger does, which keeps the deadlines by itself."""
+        alarm = self._alarm
+        assert alarm is not None  # noqa: S101 - inside _at_work
+        return self._ask(
+            lambda leased: trigger.wait_on_worker(leased, alarm), keeps_deadline=True
+        )
 
     def _wait_for_time(
         self,
@@ -820,8 +862,11 @@ class JobOperator(BaseOperator):
                 raise JobFailed(outcome.message, job=job)
 
     def _complete(self, job: Job) -> Job:
-        """Add what an ended job's row does not say."""
-        return self._ask(lambda leased: self.complete(leased, job))
+        """Add what an ended job's row does not say, if there is time for it."""
+        try:
+            return self._ask(lambda leased: self.complete(leased, job))
+        except JobTimedOut:
+            return job
 
     async def complete(self, leased: LeasedAccount, job: Job) -> Job:
         """Add what the row of an ended job does not say; by default nothing."""
@@ -901,19 +946,20 @@ class JobOperator(BaseOperator):
         """Cancel the job that this attempt waits for on the worker.
 
         Called on top of the running ``execute``, in a signal handler: the cancel runs on
-        a loop of its own in a thread, and is given up after four seconds. A worker is
-        told to stop its task by users and by accidents alike, so the thread asks Airflow
-        for the task's state first, its one question. ``execute`` ends by itself
-        afterwards.
+        a loop of its own in a thread, and is given up after four seconds, since Airflow
+        kills the process then. Users and accidents stop a task alike, so the thread first
+        requests the task's state from Airflow. ``execute`` ends by itself afterwards.
         """
         self._killed = True
+        may_cancel = self.cancel_on_kill
         if isinstance(sys.exception(), compat.AirflowTaskTimeout):
             # Airflow calls it while it handles the end of execution_timeout.
             self._verdict = Verdict.CANCEL
+            may_cancel = self.cancel_on_timeout
 
         account, main = self._account, self._main
         wanted = self._job_to_stop()
-        if account is not None and wanted is not None and self.cancel_on_kill:
+        if account is not None and wanted is not None and may_cancel:
             self._killing = threading.Thread(
                 target=self._settle_from_thread, args=(account, wanted), daemon=True
             )
@@ -951,6 +997,8 @@ class JobOperator(BaseOperator):
         return record.job_id or record.intent
 
     def _settle_from_thread(self, account: Account, wanted: str | Intent) -> None:
+        """Cancel while there is time for it, and log what came of it."""
+        began = time.monotonic()
         is_lost = isinstance(wanted, Intent)
         name = (
             "The job of a start that was not answered" if is_lost else f"Job {wanted}"
@@ -961,48 +1009,90 @@ class JobOperator(BaseOperator):
             return
 
         hook = self.make_hook()
+        failure: Exception | None = None
 
-        async def cancel() -> bool:
+        async def settle() -> str:
+            nonlocal failure
+            left = KILL_TRY - (time.monotonic() - began)
             async with (
-                asyncio.timeout(KILL_JOIN),
+                asyncio.timeout(left),
                 hook.lease(account=account, linger=0) as leased,
             ):
-                if not isinstance(wanted, Intent):
-                    await self.cancel(leased, wanted)
-                    return True
-
-                seen = await self.find_started(leased, wanted)
-                if seen is None or not await self.is_own_start(leased, seen, wanted):
-                    return False
-
-                await self.cancel(leased, seen.job.id)
-                return True
+                with urgent():
+                    while True:
+                        try:
+                            return await self._stop_once(leased, wanted)
+                        except TransientError as error:
+                            failure = error
+                            await asyncio.sleep(KILL_PAUSE)
 
         try:
-            is_cancelled = asyncio.run(cancel())
-        except (EngineError, TimeoutError) as error:
-            self.log.warning("%s could not be cancelled: %s", name, error)
+            told = asyncio.run(settle())
+        except EngineError as error:
+            failure = error
+        except TimeoutError:
+            pass
+        else:
+            self.log.info("%s %s", name, told)
             return
 
-        if is_cancelled:
-            self.log.info("%s was cancelled, because the task was stopped", name)
+        self.log.warning(
+            "%s could not be cancelled before its worker ends (%s). %s%s",
+            name,
+            failure or "the vendor did not answer in time",
+            "It may still be running" if is_lost else "It is still running",
+            f": {self.job_url}" if self.job_url else "",
+        )
+
+    async def _stop_once(self, leased: LeasedAccount, wanted: str | Intent) -> str:
+        """Check a job, or look for it, and cancel it; return what was done."""
+        if not isinstance(wanted, Intent):
+            seen = await self.look(leased, wanted)
         else:
-            self.log.warning("%s was not found, or is perhaps somebody else's", name)
+            found = await self.find_started(leased, wanted)
+            if found is None or not await self.is_own_start(leased, found, wanted):
+                return "was not found, or may belong to others: it is not cancelled"
+
+            seen = found
+
+        self.job_url = seen.job.url or self.job_url
+        if seen.job.state.is_terminal:
+            return "had ended already"
+
+        await self.cancel(leased, seen.job.id)
+        return "was cancelled, because the task was stopped"
 
     def _cancel_late(self, job_id: str) -> None:
-        """Cancel after a deadline, on the worker, when nobody confirmed it before."""
+        """Cancel after a deadline, on the worker, what was not seen to stop before."""
         if not self.cancel_on_timeout:
             return
 
+        async def cancel(leased: LeasedAccount) -> Seen:
+            with urgent():
+                return await self.cancel_and_confirm(leased, job_id)
+
+        where = f": {self.job_url}" if self.job_url else ""
         try:
-            ending = self.make_hook().run(
-                lambda leased: self.cancel_and_confirm(leased, job_id)
-            )
+            job = self.make_hook().run(cancel).job
         except compat.AirflowException as error:
-            self.log.warning("Job %s could not be cancelled: %s", job_id, error)
+            self.log.warning(
+                "Job %s could not be cancelled (%s). It is still running%s",
+                job_id,
+                error,
+                where,
+            )
             return
 
-        self.log.info("Job %s: %s", job_id, ending.job.word)
+        if job.state.is_terminal:
+            self.log.info("Job %s: %s", job_id, job.word)
+            return
+
+        where = f": {job.url}" if job.url else where
+        self.log.warning(
+            "Job %s was cancelled and has not stopped yet. It is still running%s",
+            job_id,
+            where,
+        )
 
     def _mark_killed(self, context: Context) -> None:
         """Write down that a user stopped the task: the next attempt is no retry."""
@@ -1093,53 +1183,171 @@ class JobOperator(BaseOperator):
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
-        """Keep an event loop and the account for the length of the block."""
+        """Keep an event loop and the account for the length of the block.
+
+        Airflow's alarm is held back meanwhile. It is met by whatever ends the block with
+        an exception: the task fails, or its trigger keeps the deadline.
+        """
         hook = self.make_hook()
-        # Blocking, hence before there is a loop.
-        self._account = account = hook.account()
-        with asyncio.Runner() as runner:
-            self._runner = runner
-            stack = contextlib.AsyncExitStack()
-            try:
-                self._leased = runner.run(
-                    stack.enter_async_context(hook.lease(account=account, linger=0))
-                )
-                yield
-            except EngineError as error:
-                raise translate(error, hook.conn_id, hook.conn_type) from None
-            finally:
-                self._leased = self._main = None
-                runner.run(stack.aclose())
-                self._runner = None
+        self._ends = self._deadline_here()
+        with Alarm() as alarm:
+            self._alarm = alarm
+            # Blocking, hence before there is a loop.
+            self._account = account = hook.account()
+            with asyncio.Runner() as runner:
+                self._runner = runner
+                stack = contextlib.AsyncExitStack()
+                try:
+                    self._leased = runner.run(
+                        stack.enter_async_context(hook.lease(account=account, linger=0))
+                    )
+                    yield
+                except EngineError as error:
+                    alarm.is_met = True
+                    raise translate(error, hook.conn_id, hook.conn_type) from None
+                except BaseException:
+                    alarm.is_met = True
+                    raise
+                finally:
+                    self._leased = self._main = None
+                    runner.run(stack.aclose())
+                    self._runner = None
+
+    def _deadline_here(self) -> float | None:
+        """Return when ``execution_timeout`` has passed for this segment of the task.
+
+        A task that waits on its worker has as long as Airflow gives it, from now on. One
+        that defers had begun to wait when its first segment started.
+        """
+        if self.deferrable:
+            return self._execution_deadline({"ti": self._ti})
+
+        limit = self.execution_timeout
+        return None if limit is None else wall_clock() + limit.total_seconds()
 
     def _ask(
         self,
         question: Callable[[LeasedAccount], Awaitable[T]],
         *,
         interruptible: bool = True,
+        keeps_deadline: bool = False,
     ) -> T:
-        """Ask the vendor on the worker's loop; raise TaskKilled when killed meanwhile."""
-        runner, leased = self._runner, self._leased
+        """Request something of the vendor on the worker's loop.
+
+        Raise TaskKilled when the task is stopped meanwhile, JobTimedOut when its
+        ``execution_timeout`` passes, unless the question keeps that deadline itself.
+        What is not interruptible is answered first: a start.
+        """
+        runner, leased, alarm = self._runner, self._leased, self._alarm
         assert runner is not None  # noqa: S101 - inside _at_work
         assert leased is not None  # noqa: S101 - as above
+        assert alarm is not None  # noqa: S101 - as above
+        is_late = False
 
         async def ask() -> T:
+            nonlocal is_late
             self._main = asyncio.current_task()
             self._interruptible = interruptible
-            return await question(leased)
+            if keeps_deadline or not interruptible:
+                return await question(leased)
+
+            bound: asyncio.Timeout | None = None
+            try:
+                async with alarm.timeout(self._seconds_left()) as bound:
+                    return await question(leased)
+            except TimeoutError:
+                is_late = bound is not None and bound.expired()
+                raise
 
         self._stop_if_killed()
+        if not keeps_deadline and (alarm.has_come or self._seconds_left() == 0.0):
+            self._time_out(is_sent=interruptible)
+
         try:
             answer = runner.run(ask())
         except asyncio.CancelledError:
             self._stop_if_killed()
             raise
+        except TimeoutError:
+            if not is_late:
+                raise
+
+            self._stop_if_killed()
+            self._time_out()
 
         self._interruptible = False
         if interruptible:
             self._stop_if_killed()
 
         return answer
+
+    def _seconds_left(self) -> float | None:
+        return None if self._ends is None else max(0.0, self._ends - wall_clock())
+
+    def _time_out(self, *, is_sent: bool = True) -> NoReturn:
+        """Fail at the end of ``execution_timeout``; stop a job that is ours, or may be.
+
+        ``is_sent`` is False right before a start: what was written down for it is not
+        there yet.
+        """
+        runner, leased, alarm = self._runner, self._leased, self._alarm
+        assert runner is not None  # noqa: S101 - inside _at_work
+        assert leased is not None  # noqa: S101 - as above
+        assert alarm is not None  # noqa: S101 - as above
+        alarm.is_met = True
+        late = (
+            "The job could not be started before the execution_timeout of the task"
+            " passed"
+        )
+        wanted = self._job_to_stop()
+        if wanted is None or (isinstance(wanted, Intent) and not is_sent):
+            raise JobTimedOut(late)
+
+        async def stop() -> Outcome | None:
+            self._main = asyncio.current_task()
+            self._interruptible = False
+            return await self._stop_at_deadline(leased, wanted)
+
+        outcome = runner.run(stop())
+        self._stop_if_killed()
+        if outcome is None:
+            msg = f"{late}; a start was not answered, a job may be running"
+            raise JobTimedOut(msg)
+
+        if outcome.kind is not Kind.DEADLINE:
+            msg = f"The execution_timeout of the task passed. {outcome.message}"
+            raise JobTimedOut(msg, job=outcome.job)
+
+        if outcome.cancel is Cancel.UNCONFIRMED:
+            self._cancel_late(outcome.job_id)
+
+        raise JobTimedOut(outcome.message, job=outcome.job)
+
+    async def _stop_at_deadline(
+        self, leased: LeasedAccount, wanted: str | Intent
+    ) -> Outcome | None:
+        """Stop a job of ours as a trigger does; None for a lost one that is not found."""
+        seen: Seen | str | None = None
+        if isinstance(wanted, Intent):
+            patience = self.start_grace + PAUSE + FIND_PATIENCE
+            try:
+                async with asyncio.timeout(patience):
+                    seen = await find_own(self, leased, wanted)
+            except (EngineError, TimeoutError) as error:
+                self.log.warning(
+                    "The job of a start that was not answered could not be looked for: %s",
+                    error,
+                )
+        else:
+            seen = wanted
+
+        if seen is None:
+            return None
+
+        trigger = self.make_trigger(
+            seen, owned=True, end_time=None, execution_deadline=self._ends
+        )
+        return await trigger.time_out(leased)
 
     def _stop_if_killed(self) -> None:
         if self._killed:

@@ -15,17 +15,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral import compat
-from async_triggers.deferral.kill import GOES_ON
+from async_triggers.deferral.kill import GOES_ON, Patience
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.one_event import run_alone, see_through
-from async_triggers.deferral.record import Record, read_record
-from async_triggers.deferral.trigger import CANCEL_PATIENCE
-from async_triggers.engine import backoff
-from async_triggers.engine.errors import EngineError, TransientError
+from async_triggers.deferral.record import Intent, Record, read_record
+from async_triggers.engine.errors import EngineError
+from async_triggers.engine.limiter import urgent
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -143,8 +143,8 @@ class StartLaterTrigger(MomentTrigger):
 
             return await settle_record(task, record, ti, is_found_again=True)
         except Exception as error:  # noqa: BLE001 - whatever a release may have changed
-            told = f"What was started could not be cancelled: {error}"
-            self.log.warning("%s", told)
+            told = f"{_named(record)} could not be cancelled: {error}"
+            self.log.warning("%s. It may still be running", told)
             return told
 
     def _make_task(self) -> JobOperator:
@@ -167,6 +167,21 @@ def build_operator(
     return task
 
 
+def _named(record: Record | None) -> str:
+    if record is None or record.job_id is None:
+        return "The job of a start that was not answered"
+
+    return f"Job {record.job_id}"
+
+
+def _log_unsettled(task: JobOperator, record: Record) -> None:
+    """Log what is left behind when the process ends before a job could be checked."""
+    task.log.warning(
+        "%s was not cancelled before this process ends. It may still be running",
+        _named(record),
+    )
+
+
 async def settle_record(
     task: JobOperator, record: Record, ti: Any, *, is_found_again: bool = False
 ) -> str:
@@ -176,7 +191,12 @@ async def settle_record(
     :func:`.kill.judge_kill`.
     """
     hook = task.make_hook()
-    account = await hook.known_account(patience=None)
+    try:
+        account = await hook.known_account(patience=None)
+    except asyncio.CancelledError:
+        _log_unsettled(task, record)
+        raise
+
     async with hook.lease(account=account) as leased:
         if record.job_id is None:
             return await settle_lost(
@@ -202,19 +222,24 @@ async def settle_lost(
     whenever it is on a worker.
     """
     try:
-        seen = await _search(task, leased, record)
+        seen = await _search(task, leased, record.intent)
     except EngineError as error:
         told = (
             f"The job of a start that was not answered could not be looked for: {error}"
         )
-        task.log.warning("%s", told)
+        task.log.warning("%s. It may be running", told)
         return told
+    except asyncio.CancelledError:
+        _log_unsettled(task, record)
+        raise
 
     if seen is None:
         return NOTHING
 
     job = seen.job
-    if not job.state.is_terminal and not await _is_own(task, leased, seen, record):
+    if not job.state.is_terminal and not await _is_own(
+        task, leased, seen, record.intent
+    ):
         told = (
             f"{job.title}: left alone: the start that was not answered may have made it,"
             " but so may somebody else"
@@ -255,22 +280,23 @@ async def settle_job(
 
 
 async def _search(
-    task: JobOperator, leased: LeasedAccount, record: Record
+    task: JobOperator, leased: LeasedAccount, intent: Intent
 ) -> Seen | None:
     """Look for the job by its intent; None when it must have shown up and has not."""
     loop = asyncio.get_running_loop()
     shows = loop.time() + task.start_grace + PAUSE
-    ends = loop.time() + CANCEL_PATIENCE
-    failures = 0
+    patience = Patience(loop.time(), doubt=leased.account.belief.doubt)
     while True:
         pause = PAUSE
         try:
-            seen = await task.find_started(leased, record.intent)
-        except TransientError:
-            failures += 1
-            pause = max(PAUSE, backoff.delay(failures))
-            if loop.time() + pause >= ends:
+            with nullcontext() if patience.tries else urgent():
+                seen = await task.find_started(leased, intent)
+        except EngineError as error:
+            wait = patience.wait_after(error, loop.time())
+            if wait is None:
                 raise
+
+            pause = max(PAUSE, wait)
         else:
             if seen is not None or loop.time() >= shows:
                 return seen
@@ -279,9 +305,32 @@ async def _search(
 
 
 async def _is_own(
-    task: JobOperator, leased: LeasedAccount, seen: Seen, record: Record
+    task: JobOperator, leased: LeasedAccount, seen: Seen, intent: Intent
 ) -> bool:
-    try:
-        return await task.is_own_start(leased, seen, record.intent)
-    except EngineError:
-        return False
+    """Return whether a job was made by a start of ours; False where that stays unknown."""
+    loop = asyncio.get_running_loop()
+    patience = Patience(loop.time(), doubt=leased.account.belief.doubt)
+    while True:
+        try:
+            with nullcontext() if patience.tries else urgent():
+                return await task.is_own_start(leased, seen, intent)
+        except EngineError as error:
+            pause = patience.wait_after(error, loop.time())
+            if pause is None:
+                return False
+
+            await asyncio.sleep(pause)
+
+
+async def find_own(
+    task: JobOperator, leased: LeasedAccount, intent: Intent
+) -> Seen | None:
+    """Look for the job of a start that was not answered; None where it is not ours.
+
+    Raise EngineError where it cannot be looked for.
+    """
+    seen = await _search(task, leased, intent)
+    if seen is None or seen.job.state.is_terminal:
+        return seen
+
+    return seen if await _is_own(task, leased, seen, intent) else None

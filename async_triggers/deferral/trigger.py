@@ -13,6 +13,8 @@ import inspect
 import math
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from async_triggers.deferral import compat, events
@@ -20,14 +22,13 @@ from async_triggers.deferral.contact import address_of
 from async_triggers.deferral.errors import explain, translate
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, wall_clock
-from async_triggers.deferral.kill import Verdict, judge_kill
+from async_triggers.deferral.kill import Patience, Verdict, judge_kill
 from async_triggers.deferral.one_event import (
     OneEventTrigger,
     insist,
     run_alone,
     see_through,
 )
-from async_triggers.engine import backoff
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     ConnectionChanged,
@@ -35,13 +36,16 @@ from async_triggers.engine.errors import (
     PermanentError,
     RequestRejected,
     Scope,
-    TransientError,
+    Unreachable,
+    VendorBroken,
 )
 from async_triggers.engine.jobs import Job, JobState
+from async_triggers.engine.limiter import urgent
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from async_triggers.deferral.alarm import Alarm
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.waiters import Notice
 
@@ -51,9 +55,13 @@ KILL_LOOK = 6.0
 """Seconds in which the facts for a kill must be known."""
 CONFIRM_CANCEL = 60.0
 """Seconds in which a cancelled job should have stopped."""
-CANCEL_PATIENCE = 900.0
-"""Seconds for which a job that is to be cancelled is tried to be, if the vendor, or Airflow
-with what must be known for it, cannot be reached."""
+CHECK_TIMEOUT = 60.0
+"""Seconds for the check of a job that is to be cancelled."""
+LAST_ATTEMPT = 8.0
+"""Seconds for the last attempt of a cancel that is pending when its process ends: Airflow's
+supervisor sends a triggerer's runner SIGINT, and SIGKILL twenty seconds later."""
+LAST_PAUSE = 0.5
+"""Seconds between two tries within these."""
 LAST_LOOK = 15.0
 """Seconds for the last look at a job when its deadline has come."""
 
@@ -84,6 +92,8 @@ class JobTrigger(OneEventTrigger):
     """The job as the poller last had news of it."""
     job_url: str = ""
     """Where the vendor shows the job, where that is known from the start."""
+    _alarm: Alarm | None = None
+    """Airflow's, where the wait is on a worker."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Reject a subclass without a hook, where it is written."""
@@ -316,9 +326,36 @@ class JobTrigger(OneEventTrigger):
     def _may_cancel(self) -> bool:
         return self.owned and self.cancel_on_timeout
 
+    async def wait_on_worker(self, leased: LeasedAccount, alarm: Alarm) -> Outcome:
+        """Wait as on the triggerer; Airflow's alarm is the end of execution_timeout too."""
+        self._alarm = alarm
+        bound: asyncio.Timeout | None = None
+        try:
+            async with alarm.timeout() as bound:
+                return await self.wait_on(leased)
+        except TimeoutError:
+            if bound is None or not bound.expired():
+                raise
+
+        return await self.time_out(leased)
+
+    async def time_out(self, leased: LeasedAccount) -> Outcome:
+        """End the wait now, because execution_timeout has passed."""
+        ends, now = self._deadline, wall_clock()
+        if ends is None or ends > now:
+            self.execution_deadline = now
+
+        return await self._at_deadline(leased)
+
     async def _at_deadline(self, leased: LeasedAccount) -> Outcome:
         """Look once more, cancel what is ours, and confirm it."""
-        job = await self._last_look(leased)
+        if self._alarm is not None:
+            # It would say what is being done already.
+            self._alarm.disarm()
+
+        with urgent():
+            job = await self._last_look(leased)
+
         if job is not None and job.state.is_terminal:
             return events.ended(job)
 
@@ -329,7 +366,7 @@ class JobTrigger(OneEventTrigger):
             "%s: the %s has passed, cancelling it", self.title, self._which_deadline
         )
         try:
-            ending = await self._cancel_and_confirm(leased)
+            ending = await self._cancel_and_confirm(leased, job)
         except (EngineError, TimeoutError) as error:
             self.log.warning("%s could not be cancelled: %s", self.title, error)
             return self._late(Cancel.UNCONFIRMED, job)
@@ -351,17 +388,29 @@ class JobTrigger(OneEventTrigger):
         except (EngineError, TimeoutError):
             return None
 
-    async def _cancel_and_confirm(self, leased: LeasedAccount) -> Job | None:
-        """Cancel, and return the job once it has ended; None when it would not end."""
-        work = leased.run_errand(self._cancel_late(leased), f"cancel {self.shown_id}")
+    async def _cancel_and_confirm(
+        self, leased: LeasedAccount, shown: Job | None
+    ) -> Job | None:
+        """Cancel, and return the job once it has ended; None when it would not end.
+
+        ``shown`` is the job as it was checked right before.
+        """
+        work = leased.run_errand(
+            self._cancel_late(leased, shown), f"cancel {self.shown_id}"
+        )
         loop = asyncio.get_running_loop()
         ends = loop.time() + CONFIRM_CANCEL
+        is_confirmed = False
         while loop.time() < ends:
             await asyncio.wait({work}, timeout=2.0)
             if work.done() and work.exception() is not None:
                 work.result()
 
-            job = await self._last_look(leased)
+            # What was cancelled in a pause of the account is seen to stop in it, once.
+            with nullcontext() if is_confirmed or not work.done() else urgent():
+                job = await self._last_look(leased)
+
+            is_confirmed = work.done()
             if job is not None and job.state.is_terminal:
                 # On a worker nothing goes on without us: let the cancel clean up.
                 await asyncio.wait({work}, timeout=max(0.0, ends - loop.time()))
@@ -373,71 +422,167 @@ class JobTrigger(OneEventTrigger):
         if self.task_instance is None:
             # A worker does not stay for it.
             work.cancel()
+            await asyncio.wait({work}, timeout=LAST_ATTEMPT + 1.0)
 
         return None
 
-    async def _cancel_late(self, leased: LeasedAccount) -> None:
+    async def _cancel_late(self, leased: LeasedAccount, shown: Job | None) -> None:
         """Cancel after a deadline, however long it takes until the vendor can be reached.
 
         Once the task has gone on with the event, a retry of it may wait for the job again.
         """
+        known = [] if shown is None else [shown]
 
-        async def judge() -> Verdict:
+        async def judge() -> tuple[Verdict, Job | Exception]:
             if not self._fired:
-                return Verdict.CANCEL
+                job = known.pop() if known else await self._check(leased)
+                return _judge_late(job), job
 
-            verdict = await self._judge(leased)
+            verdict, job = await self._judge(leased)
             # So it also looks while Airflow has not taken the event in.
-            return Verdict.UNKNOWN if verdict is Verdict.TAKEN_OVER else verdict
+            is_early = verdict is Verdict.TAKEN_OVER
+            return Verdict.UNKNOWN if is_early else verdict, job
 
         try:
-            await self._cancel_as_judged(leased, judge)
+            await self._cancel_as_judged(
+                leased, judge, _Pending(verdict=Verdict.CANCEL)
+            )
         except EngineError as error:
             if self._fired:
-                # Nobody waits for this any more.
-                self.log.warning("%s could not be cancelled: %s", self.title, error)
+                # The task has its event, and waits for this no more.
+                self.log.warning("%s", self._given_up(error))
 
             raise
 
     async def _cancel_as_judged(
-        self, leased: LeasedAccount, judge: Callable[[], Awaitable[Verdict]]
+        self,
+        leased: LeasedAccount,
+        judge: Callable[[], Awaitable[tuple[Verdict, Job | Exception]]],
+        pending: _Pending,
     ) -> Verdict:
         """Cancel the job if that is the verdict, which is returned.
 
-        While Airflow or the vendor cannot be reached it is tried again, and judged anew:
-        a user who stops a task during an outage means it as well. Raise what the vendor
-        has said last where it could not be cancelled.
+        While Airflow or the vendor cannot be reached it is tried again, and judged again:
+        a user who stops a task during an outage means it as well. The first attempt passes
+        a pause of the account, later ones wait as long as the vendor says. When the
+        process ends meanwhile there is one last attempt. Raise what the vendor has said
+        last where it could not be cancelled.
         """
         loop = asyncio.get_running_loop()
-        ends = loop.time() + CANCEL_PATIENCE
-        tries = 0
-        while True:
-            verdict = await judge()
-            told, again = verdict.value, verdict is Verdict.UNKNOWN
-            failure: EngineError | None = None
-            if verdict is Verdict.CANCEL:
-                # No await between the look and the cancel.
-                try:
-                    await self.cancel(leased)
-                except EngineError as error:
-                    failure, told = error, f"could not be cancelled: {error.message}"
-                    again = isinstance(error, TransientError)
+        patience = Patience(loop.time(), doubt=leased.account.belief.doubt)
+        try:
+            while True:
+                with nullcontext() if patience.tries else urgent():
+                    is_settled = await self._try_to_cancel(leased, judge, pending)
 
-            tries += 1
-            wait = backoff.delay(tries)
-            if not again or loop.time() + wait >= ends:
-                if failure is not None:
-                    raise failure
+                verdict, failure = pending.verdict, pending.failure
+                wait = None if is_settled else patience.wait_after(failure, loop.time())
+                if wait is None:
+                    if failure is not None:
+                        raise failure
 
-                if verdict.is_doubtful:
-                    self.log.warning("%s: %s", self.title, told)
+                    if verdict.is_doubtful:
+                        self.log.warning(
+                            "%s: %s%s", self.title, verdict.value, self._goes_on(". ")
+                        )
 
-                return verdict
+                    return verdict
 
-            if tries == 1:
-                self.log.warning("%s: %s; trying again", self.title, told)
+                if patience.tries == 1:
+                    told = (
+                        verdict.value
+                        if failure is None
+                        else f"could not be cancelled: {failure.message}"
+                    )
+                    self.log.warning(
+                        "%s: %s; trying again in %.0f s", self.title, told, wait
+                    )
 
-            await asyncio.sleep(wait)
+                await asyncio.sleep(wait)
+        except asyncio.CancelledError:
+            await self._cancel_at_last(leased, pending)
+            raise
+
+    async def _try_to_cancel(
+        self,
+        leased: LeasedAccount,
+        judge: Callable[[], Awaitable[tuple[Verdict, Job | Exception]]],
+        pending: _Pending,
+    ) -> bool:
+        """Check the task and the job, and cancel it; return False to try again.
+
+        Never without a check that has shown this very job under way: some vendors' cancel
+        acts on whatever runs.
+        """
+        verdict, job = await judge()
+        pending.verdict, pending.failure = verdict, None
+        if isinstance(job, Job):
+            self._last_job = job
+
+        if verdict is not Verdict.CANCEL:
+            return verdict is not Verdict.UNKNOWN
+
+        if isinstance(job, Exception):
+            pending.failure = _as_failure(job)
+            return False
+
+        try:
+            # No await between the check and the cancel.
+            await self.cancel(leased)
+        except Exception as error:  # noqa: BLE001 - none of them proves a cancel
+            pending.failure = _as_failure(error)
+            return False
+
+        return True
+
+    async def _cancel_at_last(self, leased: LeasedAccount, pending: _Pending) -> None:
+        """Make the last attempt of a pending cancel, and log what became of the job.
+
+        Airflow cannot be asked any more then; what it said last holds.
+        """
+        reason = "it is not known whether a user has stopped its task"
+        is_settled = False
+        try:
+            if pending.verdict is Verdict.CANCEL:
+                reason = "there was no time for it"
+                async with asyncio.timeout(LAST_ATTEMPT):
+                    with urgent():
+                        while not is_settled:
+                            try:
+                                # Which checks first that it is this job that runs.
+                                await self.cancel(leased)
+                                is_settled = True
+                            except Exception as error:  # noqa: BLE001 - as above
+                                reason = _as_failure(error).message
+                                await asyncio.sleep(LAST_PAUSE)
+        except TimeoutError:
+            pass
+        finally:
+            if is_settled:
+                self.log.info(
+                    "%s: cancelled, unless it had ended, before this process ends",
+                    self.title,
+                )
+            else:
+                self.log.warning(
+                    "%s was not cancelled before this process ends (%s)%s",
+                    self.title,
+                    reason,
+                    self._goes_on(". "),
+                )
+
+    async def _check(self, leased: LeasedAccount) -> Job | Exception:
+        """Return the job as the vendor shows it, or why it does not."""
+        return await _in_time(self.look(leased), CHECK_TIMEOUT)
+
+    def _given_up(self, error: EngineError) -> str:
+        """Say that a cancel is tried no more, and that the job goes on, and where."""
+        reason = error.message.rstrip(".")
+        return f"{self.title} could not be cancelled: {reason}{self._goes_on('. ')}"
+
+    def _goes_on(self, before: str) -> str:
+        url = self.job_url or (self._last_job.url if self._last_job is not None else "")
+        return f"{before}It is still running{f': {url}' if url else ''}"
 
     @property
     def _which_deadline(self) -> str:
@@ -517,12 +662,20 @@ class JobTrigger(OneEventTrigger):
         hook = self.make_hook()
         try:
             account = await hook.known_account(patience=None)
-            async with hook.lease(account=account) as leased:
-                return await self.settle_kill(leased)
         except EngineError as error:
-            told = f"{self.title} could not be cancelled: {error.message}"
+            told = self._given_up(error)
             self.log.warning("%s", told)
             return told
+        except asyncio.CancelledError:
+            self.log.warning(
+                "%s was not cancelled before this process ends%s",
+                self.title,
+                self._goes_on(". "),
+            )
+            raise
+
+        async with hook.lease(account=account) as leased:
+            return await self.settle_kill(leased)
 
     async def settle_kill(
         self,
@@ -541,9 +694,10 @@ class JobTrigger(OneEventTrigger):
                 lambda: self._judge(
                     leased, sought=sought, is_found_again=is_found_again
                 ),
+                _Pending(),
             )
         except EngineError as error:
-            told = f"{self.title}: could not be cancelled: {error.message}"
+            told = self._given_up(error)
             self.log.warning("%s", told)
             return told
 
@@ -555,16 +709,16 @@ class JobTrigger(OneEventTrigger):
         *,
         sought: str | None = None,
         is_found_again: bool = False,
-    ) -> Verdict:
-        """Learn what happened to the task, and what follows for its job."""
+    ) -> tuple[Verdict, Job | Exception]:
+        """Learn what happened to the task, and what follows for its job, as it is now."""
         ti = self.task_instance
         assert ti is not None  # noqa: S101 - the callers looked
         state, token, job = await asyncio.gather(
-            _in_time(compat.task_state(ti)),
-            _in_time(compat.owner_token(ti)),
-            _in_time(self.look(leased)),
+            _in_time(compat.task_state(ti), KILL_LOOK),
+            _in_time(compat.owner_token(ti), KILL_LOOK),
+            self._check(leased),
         )
-        return judge_kill(
+        verdict = judge_kill(
             state=state,
             token=token,
             job=job,
@@ -574,6 +728,32 @@ class JobTrigger(OneEventTrigger):
             is_found_again=is_found_again,
             stops_whatever_runs=self.stops_whatever_runs,
         )
+        return verdict, job
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A cancel that has not been made: what was judged last, and what stood in its way."""
+
+    verdict: Verdict = Verdict.UNKNOWN
+    failure: EngineError | None = None
+
+
+def _judge_late(job: Job | Exception) -> Verdict:
+    """Decide after a deadline, which alone is reason enough."""
+    is_over = isinstance(job, Job) and job.state.is_terminal
+    return Verdict.ENDED if is_over else Verdict.CANCEL
+
+
+def _as_failure(error: Exception) -> EngineError:
+    """Return an error as one of the engine's, for which a try is worth repeating."""
+    if isinstance(error, EngineError):
+        return error
+
+    if isinstance(error, TimeoutError):
+        return Unreachable("the vendor did not answer in time", ambiguous=True)
+
+    return VendorBroken(f"{type(error).__name__}: {error}")
 
 
 def _is_seconds(value: object) -> bool:
@@ -583,10 +763,10 @@ def _is_seconds(value: object) -> bool:
     return math.isfinite(value)
 
 
-async def _in_time(question: Awaitable[T]) -> T | Exception:
+async def _in_time(question: Awaitable[T], seconds: float) -> T | Exception:
     """Return the answer, or the exception that there was instead of one."""
     try:
-        async with asyncio.timeout(KILL_LOOK):
+        async with asyncio.timeout(seconds):
             return await question
     except Exception as error:  # noqa: BLE001 - any failure means "not known"
         return error

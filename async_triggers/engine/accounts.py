@@ -23,7 +23,7 @@ import contextvars
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -59,6 +59,8 @@ T = TypeVar("T")
 
 LINGER = 30.0
 """Seconds for which an account that nobody leases is kept open."""
+LAST_LEASES = 10.0
+"""Seconds for which leases may outlive the account's task when the loop shuts down."""
 
 REREAD_AGAIN = 4.0
 """Seconds for which connections that were read again are not read once more."""
@@ -169,6 +171,7 @@ class SharedAccount:
                     await self._stirred.wait()
         except BaseException:
             self.poller.disband()
+            await self._let_go()
             raise
         finally:
             self._keeper = None
@@ -177,6 +180,18 @@ class SharedAccount:
                 await self.transport.close()
             finally:
                 self._settled.set()
+
+    async def _let_go(self) -> None:
+        """Wait for those who lease the account while the loop shuts down.
+
+        They were cancelled too; a cancel that is pending makes its last attempt then, for
+        which it needs the connections.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_LEASES):
+                while self._members:
+                    self._stirred.clear()
+                    await self._stirred.wait()
 
     async def _wanted_again(self) -> bool:
         """Linger; True when the account was leased meanwhile."""

@@ -132,6 +132,19 @@ def test_the_execution_timeout_cancels(stage: AirbyteStage) -> None:
     assert (sync.starts, sync.cancels) == (1, 1)
 
 
+@together(lasts=30)
+def test_the_execution_timeout_cancels_on_a_worker(stage: AirbyteStage) -> None:
+    sync = stage.sync(RUNNING).begin("lifecycle_synchronous_limit")
+
+    assert sync.end() == "failed"
+
+    log = sync.log()
+    assert "when the execution_timeout of the task passed; it was cancelled" in log
+    assert "JobTimedOut" in log
+    assert sync.states == ["cancelled"]
+    assert (sync.starts, sync.cancels) == (1, 1)
+
+
 # What users do
 
 

@@ -86,6 +86,9 @@ with DAG("lifecycle_held", schedule=None, max_active_runs=MANY):
 with DAG("lifecycle_synchronous", schedule=None, max_active_runs=MANY):
     sync(deferrable=False, **RETRIED)
 
+with DAG("lifecycle_synchronous_limit", schedule=None, max_active_runs=MANY):
+    sync(deferrable=False, execution_timeout=timedelta(seconds=20))
+
 for choice in ("attach", "fail", "skip"):
     with DAG(f"lifecycle_if_running_{choice}", schedule=None, max_active_runs=MANY):
         sync(if_running=choice)

@@ -55,12 +55,18 @@ class SharedClockLoop(VirtualClockLoop):
         """Set the clock."""
         self._virtual.now = moment
 
-    def interrupt(self, check: Callable[[], None]) -> None:
-        """Call ``check`` whenever the loop waits, as a signal handler is called."""
+    def interrupt(self, check: Callable[[], float | None]) -> None:
+        """Call ``check`` whenever the loop waits, as a signal handler is called.
+
+        It returns the seconds until it is to be called again.
+        """
         select = self._virtual.select
 
         def interrupted(timeout: float | None = None) -> Any:
-            check()
+            left = check()
+            if left is not None:
+                timeout = left if timeout is None else min(timeout, left)
+
             return select(timeout)
 
         self._virtual.select = interrupted  # type: ignore[method-assign]
@@ -108,11 +114,14 @@ class World:
         self._loops.append(loop)
         return loop
 
-    def _deliver(self) -> None:
+    def _deliver(self) -> float | None:
         due = [each for each in self.signals if each[0] <= self.elapsed()]
         self.signals = [each for each in self.signals if each not in due]
         for _, handler in due:
             handler()
+
+        moments = [moment for moment, _ in self.signals]
+        return min(moments) - self.elapsed() if moments else None
 
     # Airflow's connections
 

@@ -5,8 +5,22 @@ from typing import Any
 
 import pytest
 
-from async_triggers.deferral.kill import Verdict, judge_kill
-from async_triggers.engine.errors import Unreachable
+from async_triggers.deferral.kill import (
+    CANCEL_LONGEST,
+    CANCEL_PATIENCE,
+    Patience,
+    Verdict,
+    judge_kill,
+)
+from async_triggers.engine.errors import (
+    Doubted,
+    EngineError,
+    JobNotFound,
+    RateLimited,
+    RequestRejected,
+    Unreachable,
+    VendorBroken,
+)
 from async_triggers.engine.jobs import Job, JobState
 
 RUNNING = Job(id="1", state=JobState.RUNNING, word="running")
@@ -161,3 +175,46 @@ def test_only_verdicts_against_a_users_possible_wish_are_doubtful() -> None:
     doubtful = {verdict for verdict in Verdict if verdict.is_doubtful}
 
     assert doubtful == {Verdict.NO_TOKEN, Verdict.UNKNOWN}
+
+
+class TestPatience:
+    """How long a cancel is tried again."""
+
+    def test_an_outage_is_waited_out_for_a_quarter_of_an_hour(self) -> None:
+        assert ends_after(VendorBroken("503")) == pytest.approx(
+            CANCEL_PATIENCE, abs=60.0
+        )
+        assert ends_after(None) == pytest.approx(CANCEL_PATIENCE, abs=60.0)
+
+    def test_what_the_vendor_asks_to_wait_does_not_count(self) -> None:
+        refusal = RateLimited("429", retry_after=3600.0)
+
+        assert ends_after(refusal) == pytest.approx(CANCEL_LONGEST, abs=3700.0)
+
+    def test_more_than_a_day_is_not_waited_for(self) -> None:
+        assert ends_after(RateLimited("429", retry_after=CANCEL_LONGEST)) == 0.0
+
+    def test_what_is_in_doubt_counts(self) -> None:
+        doubt = Doubted("401", refusal=RequestRejected("401"), retry_after=60.0)
+
+        assert ends_after(doubt) == pytest.approx(CANCEL_PATIENCE, abs=60.0)
+
+    def test_a_refusal_is_believed_when_it_has_lasted(self) -> None:
+        assert 300.0 <= ends_after(JobNotFound("404")) < 400.0
+
+    def test_a_refusal_is_believed_after_three_checks_at_least(self) -> None:
+        patience = Patience(0.0, doubt=0.0)
+
+        assert patience.wait_after(JobNotFound("404"), 0.0) is not None
+        assert patience.wait_after(VendorBroken("503"), 500.0) is not None
+        assert patience.wait_after(JobNotFound("404"), 501.0) is not None
+        assert patience.wait_after(JobNotFound("404"), 502.0) is None
+
+
+def ends_after(failure: EngineError | None) -> float:
+    """Return the seconds after which a cancel is given up that always fails so."""
+    patience, now = Patience(0.0, doubt=300.0), 0.0
+    while (wait := patience.wait_after(failure, now)) is not None:
+        now += wait
+
+    return now

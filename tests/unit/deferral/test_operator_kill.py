@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.execution_time.timeout import timeout as airflow_timeout
 
 from async_triggers.deferral import compat
-from async_triggers.deferral.errors import TaskKilled
+from async_triggers.deferral.errors import JobTimedOut, TaskKilled
 from async_triggers.simulator import Fault
 from async_triggers.simulator.lives import as_life
 from tests.unit.deferral.stage import TARGET, Task, World, deferred, methods, sync
@@ -189,23 +193,81 @@ def test_a_vendor_that_does_not_answer_holds_the_kill_up_for_four_seconds(
     assert "Job 1 could not be cancelled" in caplog.text
 
 
-def test_execution_timeout_on_the_worker_cancels_the_job(task: Task) -> None:
-    # Airflow raises in a signal handler, and calls on_kill where it catches that.
-    def expire() -> None:
-        raise AirflowTaskTimeout("Timeout")
+@pytest.fixture
+def airflow_alarm() -> Iterator[None]:
+    """Airflow's own handler of the signal, in the place of that of the tests."""
+    before = signal.signal(signal.SIGALRM, airflow_timeout(1, "Timeout").handle_timeout)
+    yield
+    signal.signal(signal.SIGALRM, before)
 
-    def execute() -> None:
-        try:
-            task.execute()
-        except AirflowTaskTimeout:
-            task.operator.on_kill()
-            raise
 
-    task.world.signals.append((100.0, expire))
+def execute_as_airflow_does(task: Task) -> Any:
+    """Call on_kill where Airflow does so: for its own exception alone."""
+    try:
+        return task.execute()
+    except AirflowTaskTimeout:
+        task.operator.on_kill()
+        raise
+
+
+@pytest.mark.usefixtures("airflow_alarm")
+@pytest.mark.parametrize("cancels", [True, False])
+def test_a_task_that_waits_for_nothing_times_out_as_airflow_says(
+    task: Task, *, cancels: bool
+) -> None:
+    """Its start is answered first, and then there is a job to cancel."""
+    task.make = sync(asynchronous=True, cancel_on_timeout=cancels)
     task.world.states["sync", -1] = "running"
 
+    def ring(request: SimRequest) -> None:
+        if request.method == "POST" and request.path.endswith("/jobs"):
+            signal.raise_signal(signal.SIGALRM)
+
+    task.world.on_request.append(ring)
+
     with pytest.raises(AirflowTaskTimeout):
-        execute()
+        execute_as_airflow_does(task)
+
+    assert task.world.state_of(1) == ("cancelled" if cancels else "pending")
+
+
+@pytest.mark.usefixtures("airflow_alarm")
+def test_an_alarm_outside_of_the_loop_ends_the_task_as_well(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the connection is looked up, and while the state store is written."""
+    write = task.store.set
+
+    def ringing(key: str, value: Any) -> None:
+        write(key, value)
+        if value["job_id"] is not None:
+            signal.raise_signal(signal.SIGALRM)
+
+    monkeypatch.setattr(task.store, "set", ringing)
+
+    with pytest.raises(JobTimedOut, match="it was cancelled"):
+        execute_as_airflow_does(task)
+
+    assert task.world.state_of(1) == "cancelled"
+
+
+@pytest.mark.usefixtures("airflow_alarm")
+def test_a_deferral_keeps_the_deadline_for_the_worker(task: Task) -> None:
+    """An alarm right before it is nothing that the trigger does not know."""
+    task.make = sync(deferrable=True, execution_timeout=timedelta(seconds=20))
+    task.world.airbyte.configure(latency=3.0)
+
+    def ring(request: SimRequest) -> None:
+        if request.method == "POST" and request.path.endswith("/jobs"):
+            task.world.signals.append((task.world.elapsed() + 2.0, alarm))
+
+    def alarm() -> None:
+        signal.raise_signal(signal.SIGALRM)
+
+    task.world.on_request.append(ring)
+
+    with pytest.raises(JobTimedOut, match="execution_timeout of the task passed"):
+        task.go_on(execute_as_airflow_does(task))
 
     assert task.world.state_of(1) == "cancelled"
 

@@ -428,7 +428,7 @@ def test_a_connection_that_is_lost_is_told(
 
     here.kill(deferral)
 
-    assert "What was started could not be cancelled" in caplog.text
+    assert "that was not answered could not be cancelled" in caplog.text
 
 
 def test_an_operator_that_cannot_be_built_is_told(
@@ -440,7 +440,7 @@ def test_an_operator_that_cannot_be_built_is_told(
 
     here.kill(deferral)
 
-    assert "What was started could not be cancelled" in caplog.text
+    assert "that was not answered could not be cancelled" in caplog.text
 
 
 def test_a_wait_for_nothing_but_time_does_nothing_when_it_is_killed() -> None:

@@ -21,6 +21,7 @@ from async_triggers.engine.errors import (
     VendorBroken,
 )
 from async_triggers.engine.jobs import JobState
+from async_triggers.engine.limiter import urgent
 from async_triggers.engine.wire import (
     Account,
     CredentialKind,
@@ -326,6 +327,23 @@ class TestErrand:
         assert shared_accounts() == []
 
     @virtual
+    @pytest.mark.parametrize("is_urgent", [True, False])
+    async def test_a_pause_is_passed_by_what_is_urgent_alone(
+        self, *, is_urgent: bool
+    ) -> None:
+        async with lease(VENDOR, an_account(), linger=0.0) as leased:
+            leased.shared.transport = Script(leased)
+            leased.limiter.pause(3600.0)
+            if is_urgent:
+                with urgent():
+                    await leased.call(CANCEL)
+            else:
+                with pytest.raises(RateLimited):
+                    await leased.call(CANCEL)
+
+            assert now() == 0.0
+
+    @virtual
     async def test_an_error_that_nobody_looks_at_makes_no_noise(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -396,6 +414,40 @@ class TestShutdown:
         assert ends == ["cancelled"] * 20
         assert "never retrieved" not in caplog.text
         assert "Unclosed" not in caplog.text
+
+    @pytest.mark.parametrize("takes", [3.0, 3600.0])
+    def test_the_connections_stay_open_for_a_last_request(self, takes: float) -> None:
+        """Though not for long: Airflow kills what does not end."""
+        events: list[tuple[str, float]] = []
+
+        async def main() -> None:
+            leased = hold(VENDOR, an_account())
+            close = leased.transport.close
+
+            async def closing() -> None:
+                events.append(("closed", now()))
+                await close()
+
+            async def work() -> None:
+                try:
+                    await asyncio.get_running_loop().create_future()
+                except asyncio.CancelledError:
+                    await asyncio.sleep(takes)
+                    events.append(("done", now()))
+                    raise
+
+            leased.transport.close = closing  # type: ignore[method-assign]
+            leased.run_errand(work(), "errand")
+            leased.release()
+            await asyncio.sleep(1.0)
+
+        with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+            runner.run(main())
+
+        if takes < accounts.LAST_LEASES:
+            assert events == [("done", 4.0), ("closed", 4.0)]
+        else:
+            assert events == [("closed", 11.0), ("done", 3601.0)]
 
     @pytest.mark.parametrize("first", ["keeper", "waiter"])
     @virtual

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from async_triggers.engine.limiter import SLOWEST, Limiter
+from async_triggers.engine.limiter import SLOWEST, Limiter, is_urgent, urgent
 from async_triggers.engine.wire import Budget, Lane
 from tests.clock import run_virtually
 from tests.examples import examples
@@ -229,6 +229,34 @@ async def test_pause_holds_all_lanes() -> None:
         pytest.approx(30, abs=0.1)
     ] * len(Lane)
     assert limiter.paused_for == 0.0
+
+
+@virtual
+async def test_what_is_urgent_passes_a_pause_and_takes_its_token() -> None:
+    limiter = a_limiter(requests=60, cancels=1)
+    callers = Callers(limiter)
+    limiter.pause(100.0)
+    callers.call(Lane.CANCEL)
+    with urgent():
+        assert is_urgent()
+        for _ in range(8):  # six at once, the others one a second
+            callers.call(Lane.POLL)
+
+        callers.call(Lane.CANCEL, takes=10.0)
+        callers.call(Lane.CANCEL)
+
+    assert not is_urgent()
+    await callers.done()
+
+    polls = [when for when, lane, _ in callers.admitted if lane is Lane.POLL]
+    cancels = [when for when, lane, _ in callers.admitted if lane is Lane.CANCEL]
+    assert polls == sorted(polls)
+    assert sum(when == 0.0 for when, _, _ in callers.admitted) == 6
+    assert max(polls) < 5.0
+    # One after the other, as there is room for one; who is not urgent comes last.
+    assert cancels[1] - cancels[0] >= 10.0
+    assert cancels[1] < 20.0
+    assert cancels[2] == pytest.approx(100.0, abs=0.1)
 
 
 @virtual

@@ -8,11 +8,15 @@ job runs by now.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.sdk.execution_time.timeout import timeout as airflow_timeout
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
@@ -85,7 +89,9 @@ CASES = [
         "airbyte",
         _airbyte,
         lambda **given: AirbyteTriggerSyncOperator(
-            task_id="sync", connection_id="c", airbyte_conn_id="conn", **given
+            task_id="sync",
+            airbyte_conn_id="conn",
+            **{"connection_id": "c", **given},
         ),
         {
             "host": "http://localhost:8000",
@@ -100,9 +106,13 @@ CASES = [
         _fivetran,
         lambda **given: FivetranOperator(
             task_id="sync",
-            connector_id="c",
             fivetran_conn_id="conn",
-            **{"cancel_on_kill": True, "cancel_on_timeout": True, **given},
+            **{
+                "connector_id": "c",
+                "cancel_on_kill": True,
+                "cancel_on_timeout": True,
+                **given,
+            },
         ),
         {
             "host": "http://localhost:8001",
@@ -116,7 +126,9 @@ CASES = [
         "dbt_cloud",
         _dbt_cloud,
         lambda **given: DbtCloudRunJobOperator(
-            task_id="sync", job_id=JOB, dbt_cloud_conn_id="conn", **given
+            task_id="sync",
+            dbt_cloud_conn_id="conn",
+            **{"job_id": JOB, **given},
         ),
         {
             "host": "http://localhost:8002",
@@ -473,6 +485,326 @@ def test_a_new_attempt_says_that_the_old_job_is_its_own_to_end(
     assert all(token["try"] == 2 for token in tokens)
 
 
+# A pause of the account ------------------------------------------------------------------
+
+
+HOUR = 3600
+KILLS = 100
+
+
+async def stop_all(
+    world: World,
+    triggers: list[Any],
+    *,
+    after: float,
+    state: str | Exception = "failed",
+) -> None:
+    """Let triggers wait for a while, and do what the triggerer does to stopped tasks."""
+
+    async def run(trigger: Any) -> None:
+        try:
+            async for _ in trigger.run():
+                pass
+        except asyncio.CancelledError:
+            await trigger.on_kill()
+            raise
+
+    waiting = {asyncio.create_task(run(each)) for each in triggers}
+    await asyncio.sleep(after)
+    world.states["sync", -1] = state
+    while waiting:
+        for each in waiting:
+            each.cancel()
+
+        # Airflow says it again every second, which cuts on_kill short.
+        _, waiting = await asyncio.wait(waiting, timeout=1.0)
+
+
+def many_tasks(world: KillWorld, task: Task) -> list[Any]:
+    """Start as many jobs as tasks, each with a trigger of its own."""
+    simulator: Any = world.airbyte
+    triggers = []
+    make: dict[str, Any]
+    for number in range(KILLS):
+        world.xcoms["sync", -1].clear()
+        if world.case.name == "airbyte":
+            simulator.add_connection(f"c{number}", lives=["running"])
+            make = {"connection_id": f"c{number}"}
+        elif world.case.name == "fivetran":
+            simulator.add_connection(
+                f"c{number}", lives=["syncing"], schedule_type="manual"
+            )
+            make = {"connector_id": f"c{number}"}
+        else:
+            simulator.add_job(JOB + 1 + number, lives=["running"])
+            make = {"job_id": JOB + 1 + number}
+
+        one = a_task(world, **make)
+        trigger = one.trigger(deferred(one.execute()))
+        triggers.append(trigger)
+
+    return triggers
+
+
+@every_vendor
+@pytest.mark.parametrize("refuses", ["polls", "everything"])
+def test_no_cancel_is_lost_while_the_account_is_paused(
+    case: Case,
+    world: KillWorld,
+    task: Task,
+    refuses: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A poll is refused for an hour, and a hundred users stop their tasks."""
+    triggers = many_tasks(world, task)
+    assert len(world.running) == KILLS
+    running: list[int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def refuse() -> None:
+            world.airbyte.faults.add(
+                Fault(
+                    kind="status",
+                    method="*",
+                    status=429,
+                    retry_after=HOUR,
+                    times=1 if refuses == "polls" else None,
+                    lasts=None if refuses == "polls" else HOUR,
+                )
+            )
+
+        loop.call_later(60.0, refuse)
+        # Fivetran's rounds are a quarter of a minute apart and longer.
+        await stop_all(world, triggers, after=180.0)
+        running.append(len(world.running))
+        await asyncio.sleep(60.0)
+        running.append(len(world.running))
+        await asyncio.sleep(2 * HOUR)
+        running.append(len(world.running))
+
+    asyncio.run(main())
+
+    assert running[-1] == 0
+    assert world.cancels == KILLS
+    assert "still running" not in caplog.text
+    if refuses == "polls":
+        assert running[1] == 0
+    else:
+        assert running[1] == KILLS
+
+
+@every_vendor
+def test_a_refused_attempt_waits_for_as_long_as_the_vendor_says(
+    case: Case, world: KillWorld, task: Task
+) -> None:
+    """Hours of it, of which none counts against the patience with an outage."""
+    deferral = deferred(task.execute())
+    asked: list[float] = []
+
+    def listen(request: SimRequest) -> None:
+        asked.append(world.elapsed())
+
+    def refuse() -> None:
+        world.airbyte.faults.add(
+            Fault(
+                kind="status", status=429, retry_after=HOUR, times=None, lasts=5 * HOUR
+            )
+        )
+        world.on_request.append(listen)
+
+    kill(task, deferral, meanwhile=refuse, lives_on=8 * HOUR)
+
+    assert world.running == []
+    assert world.cancels == 1
+    # At once, and then no sooner than was asked for.
+    late = [moment for moment in asked if moment > asked[0] + 120.0]
+    assert late
+    assert late[0] - asked[0] >= HOUR - 1
+    assert len(asked) < 60
+
+
+@every_vendor
+def test_a_cancel_that_is_given_up_says_that_the_job_goes_on_and_where(
+    case: Case, world: KillWorld, task: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    deferral = deferred(task.execute())
+
+    def away() -> None:
+        world.airbyte.faults.add(
+            Fault(kind="status", method="*", status=503, times=None)
+        )
+
+    kill(task, deferral, meanwhile=away, lives_on=2 * HOUR)
+
+    assert len(world.running) == 1
+    (line,) = {
+        record.getMessage()
+        for record in caplog.records
+        if "It is still running: http" in record.getMessage()
+    }
+    assert "could not be cancelled" in line
+
+
+@every_vendor
+@pytest.mark.parametrize("at", ["check", "cancel"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 404, "kind": "html"},
+        {"status": 404, "body": "404 page not found"},
+        {"status": 403, "body": "{}"},
+        {"status": 401, "kind": "status"},
+        {"status": 404, "kind": "status"},
+        {"status": 400, "kind": "status"},
+    ],
+    ids=lambda answer: "-".join(map(str, answer.values())),
+)
+def test_one_doubtful_answer_is_not_the_end_of_a_cancel(
+    case: Case, world: KillWorld, task: Task, at: str, answer: dict[str, Any]
+) -> None:
+    """A gateway's page, or the vendor's own refusal of what it has just allowed."""
+    deferral = deferred(task.execute())
+    method, path = case.cancel if at == "cancel" else ("GET", "*")
+
+    def refuse() -> None:
+        world.airbyte.faults.add(
+            Fault(**{"kind": "status", **answer}, method=method, path=path, times=4)
+        )
+
+    kill(task, deferral, meanwhile=refuse, lives_on=900.0)
+
+    assert world.running == []
+    assert world.cancels == 1
+
+
+@every_vendor
+def test_a_delayed_cancel_leaves_the_job_that_came_after(
+    case: Case, world: KillWorld, task: Task
+) -> None:
+    deferral = deferred(task.execute())
+
+    def refuse() -> None:
+        world.airbyte.faults.add(
+            Fault(
+                kind="status",
+                method="*",
+                status=429,
+                retry_after=600,
+                times=None,
+                lasts=500.0,
+            )
+        )
+
+    def another() -> None:
+        world.finish_all()
+        world.run_another()
+
+    world.signals.append((400.0, another))
+    kill(task, deferral, meanwhile=refuse, lives_on=HOUR)
+
+    assert len(world.running) == 1
+    assert world.cancels == 0
+
+
+# The end of the triggerer ----------------------------------------------------------------
+
+
+def stop_the_triggerer(
+    task: Task,
+    deferral: Deferral,
+    *,
+    meanwhile: Callable[[], None],
+    then: Callable[[], None] = lambda: None,
+) -> float:
+    """Let a kill be pending when the process is told to end; return how long that takes."""
+    trigger = task.trigger(deferral)
+    ends: list[float] = []
+
+    async def main() -> None:
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        loop.call_later(40.0, meanwhile)
+        await stop_all(task.world, [trigger], after=40.0)
+        await asyncio.sleep(5.0)
+        then()
+        ends.append(loop.time())
+
+    asyncio.run(main())
+    return task.world.elapsed() - ends[0]
+
+
+@every_vendor
+def test_a_pending_cancel_is_tried_once_more_when_the_triggerer_ends(
+    case: Case, world: KillWorld, task: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It passes the pause that it had waited for."""
+    deferral = deferred(task.execute())
+
+    def refuse() -> None:
+        world.airbyte.faults.add(
+            Fault(kind="status", method="*", status=429, retry_after=HOUR, times=None)
+        )
+
+    took = stop_the_triggerer(
+        task, deferral, meanwhile=refuse, then=world.airbyte.faults.clear
+    )
+
+    assert world.running == []
+    assert world.cancels == 1
+    assert "cancelled, unless it had ended, before this process ends" in caplog.text
+    assert took < 10.0
+
+
+@every_vendor
+@pytest.mark.parametrize("kind", ["status", "hang", "reset"])
+def test_a_cancel_that_is_lost_with_the_triggerer_is_logged(
+    case: Case,
+    world: KillWorld,
+    task: Task,
+    kind: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    deferral = deferred(task.execute())
+    job = deferral.kwargs["waiting"]["job_id"]
+
+    def refuse() -> None:
+        world.airbyte.faults.add(Fault(kind=kind, status=503, method="*", times=None))
+
+    took = stop_the_triggerer(task, deferral, meanwhile=refuse)
+
+    assert len(world.running) == 1
+    assert took <= 12.0
+    (line,) = [
+        record.getMessage()
+        for record in caplog.records
+        if "before this process ends" in record.getMessage()
+    ]
+    assert line.rpartition(": ")[2].startswith("http")
+    assert "It is still running" in line
+    assert job in line or case.name == "fivetran"
+
+
+@every_vendor
+def test_what_nobody_is_known_to_have_stopped_is_not_cancelled_at_the_end(
+    case: Case, world: KillWorld, task: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Airflow could not be asked: it may as well be a takeover."""
+    deferral = deferred(task.execute())
+    trigger = task.trigger(deferral)
+
+    async def main() -> None:
+        await stop_all(world, [trigger], after=40.0, state=RuntimeError("?"))
+        await asyncio.sleep(5.0)
+
+    asyncio.run(main())
+
+    assert len(world.running) == 1
+    assert world.cancels == 0
+    assert "It is still running: http" in caplog.text
+
+
 # A deadline ------------------------------------------------------------------------------
 
 
@@ -713,3 +1045,301 @@ class TestOnAWorker:
         assert deferred(again.execute()).method == "execute_complete"
         assert world.starts == 1
         assert world.running == [job]
+
+
+# execution_timeout on a worker -----------------------------------------------------------
+
+
+@pytest.fixture
+def airflow_alarm() -> Iterator[None]:
+    """Airflow's own handler of the signal, in the place of that of the tests."""
+    handler = airflow_timeout(1, "Timeout").handle_timeout
+    before = signal.signal(signal.SIGALRM, handler)
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
+def ring() -> None:
+    signal.raise_signal(signal.SIGALRM)
+
+
+def at_the_limit(world: KillWorld, how: str, seconds: float = 100.0) -> timedelta:
+    """Let execution_timeout pass, as our clock or Airflow's alarm says, and return it."""
+    if how == "clock":
+        return timedelta(seconds=seconds)
+
+    def in_a_callback() -> None:
+        asyncio.get_running_loop().call_soon_threadsafe(ring)
+
+    world.signals.append((seconds, ring if how == "select" else in_a_callback))
+    # The alarm alone knows, as where Airflow's clock and ours disagree.
+    return timedelta(days=1)
+
+
+every_way = pytest.mark.parametrize("how", ["clock", "select", "callback"])
+LATE = "was still running when the execution_timeout of the task passed"
+
+
+@pytest.mark.usefixtures("airflow_alarm")
+class TestExecutionTimeout:
+    """A task on its worker ends at its ``execution_timeout``, and so does its job.
+
+    Airflow raises in a signal handler, wherever the event loop is.
+    """
+
+    @pytest.fixture
+    def _no_blocking_calls(self) -> None:
+        """Let a signal handler log, as Airflow's does."""
+
+    @every_vendor
+    @every_way
+    @pytest.mark.parametrize("slow", [False, True], ids=["quick", "slow"])
+    def test_while_polling(
+        self, case: Case, world: KillWorld, how: str, *, slow: bool
+    ) -> None:
+        limit = at_the_limit(world, how)
+        task = a_task(world, deferrable=False, execution_timeout=limit)
+        if slow:
+            world.airbyte.configure(**case.slow_cancel)
+
+        with pytest.raises(JobTimedOut, match=f"{LATE}; it was cancelled"):
+            task.execute()
+
+        assert world.running == []
+        assert world.cancels == 1
+        assert 99 < world.elapsed() < 130
+
+    @every_vendor
+    def test_its_message_is_that_of_a_deferred_task(
+        self, case: Case, world: KillWorld
+    ) -> None:
+        said: list[str] = []
+        for deferrable in (False, True):
+            task = a_task(
+                world,
+                deferrable=deferrable,
+                execution_timeout=timedelta(seconds=100),
+            )
+            with pytest.raises(JobTimedOut) as raised:
+                task.run()
+
+            said.append(re.sub(r"\d+|\S+Z", "…", str(raised.value)))
+            world.pass_time(3600.0)
+            if case.name == "fivetran":
+                simulator: Any = world.airbyte
+                simulator.change("c", paused=False)
+
+        assert said[0] == said[1]
+
+    @every_vendor
+    @every_way
+    def test_before_the_start(self, case: Case, world: KillWorld, how: str) -> None:
+        """A look that hangs, and the sleep before the next one."""
+        limit = at_the_limit(world, how)
+        task = a_task(world, deferrable=False, execution_timeout=limit)
+        away = Fault(kind="status", method="*", status=503, times=None)
+        world.airbyte.faults.add(away)
+
+        with pytest.raises(JobTimedOut, match=r"could not be started before the exec"):
+            task.execute()
+
+        assert world.starts == 0
+        assert 99 < world.elapsed() < 102
+
+    @every_vendor
+    @pytest.mark.parametrize("how", ["select", "callback"])
+    def test_during_a_look(self, case: Case, world: KillWorld, how: str) -> None:
+        task = a_task(
+            world,
+            deferrable=False,
+            execution_timeout=at_the_limit(world, how, 3.0),
+        )
+        world.airbyte.faults.add(Fault(kind="hang", method="GET", times=None))
+
+        with pytest.raises(JobTimedOut, match=r"could not be started before the exec"):
+            task.execute()
+
+        assert world.starts == 0
+        assert 2.9 < world.elapsed() < 4
+
+    @every_vendor
+    @every_way
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_behind_another_job(
+        self, case: Case, world: KillWorld, how: str, *, deferrable: bool
+    ) -> None:
+        if deferrable and how != "clock":
+            pytest.skip("no alarm is heard on the triggerer")
+
+        if case.name == "dbt_cloud":
+            pytest.skip("runs of a job do not stand in each other's way")
+
+        limit = at_the_limit(world, how)
+        task = a_task(world, deferrable=deferrable, execution_timeout=limit)
+        world.run_another()
+
+        with pytest.raises(JobTimedOut, match=f"{LATE}; it is left running"):
+            task.run()
+
+        assert len(world.running) == 1
+        assert (world.starts, world.cancels) == (0, 0)
+        assert 99 < world.elapsed() < 120
+
+    @every_vendor
+    @pytest.mark.parametrize("slow", [False, True], ids=["quick", "slow"])
+    def test_during_the_start(
+        self, case: Case, world: KillWorld, *, slow: bool
+    ) -> None:
+        """The answer of the start is waited for: it says what to cancel."""
+        task = a_task(world, deferrable=False, execution_timeout=timedelta(days=1))
+        if slow:
+            world.airbyte.configure(latency=5.0)
+
+        at_the_start(world, ring)
+
+        with pytest.raises(JobTimedOut, match=f"{LATE}; it was cancelled"):
+            task.execute()
+
+        assert world.starts == 1
+        assert world.running == []
+        assert world.elapsed() < 60
+
+    @every_vendor
+    def test_while_a_start_is_lost(self, case: Case, world: KillWorld) -> None:
+        """Its job is looked for, and is cancelled."""
+        task = a_task(world, deferrable=False, execution_timeout=timedelta(days=1))
+        path = f"*{STARTS[case.name]}"
+        world.airbyte.faults.add(
+            Fault(kind="reset", method="POST", path=path, takes_effect=True)
+        )
+        away = Fault(kind="status", method="GET", status=502, times=None, lasts=30)
+        at_the_start(world, lambda: world.airbyte.faults.add(away))
+        world.signals.append((20.0, ring))
+
+        with pytest.raises(JobTimedOut, match=f"{LATE}; it was cancelled"):
+            task.execute()
+
+        assert world.starts == 1
+        assert world.running == []
+
+    @every_vendor
+    def test_while_a_start_is_lost_that_took_no_effect(
+        self, case: Case, world: KillWorld
+    ) -> None:
+        task = a_task(world, deferrable=False, execution_timeout=timedelta(days=1))
+        path = f"*{STARTS[case.name]}"
+        world.airbyte.faults.add(Fault(kind="reset", method="POST", path=path))
+        world.signals.append((20.0, ring))
+
+        with pytest.raises(JobTimedOut, match="a start was not answered"):
+            task.execute()
+
+        assert (world.starts, world.cancels) == (0, 0)
+        assert world.elapsed() < 200
+
+    @every_vendor
+    @every_way
+    def test_a_retry_that_could_not_look_at_its_job_yet(
+        self, case: Case, world: KillWorld, how: str
+    ) -> None:
+        task = a_task(world, deferrable=True)
+        deferred(task.execute())
+        task.retry()
+        began = world.elapsed()
+        away = Fault(kind="status", method="GET", status=502, times=None, lasts=98)
+        world.airbyte.faults.add(away)
+        limit = at_the_limit(world, how, began + 100.0)
+        task.make = a_task(world, deferrable=False, execution_timeout=limit).make
+
+        with pytest.raises(JobTimedOut, match=f"{LATE}; it was cancelled"):
+            task.execute()
+
+        assert world.starts == 1
+        assert world.running == []
+
+    @every_vendor
+    @every_way
+    def test_a_job_that_ends_by_itself_right_then(
+        self, case: Case, world: KillWorld, how: str
+    ) -> None:
+        limit = at_the_limit(world, how)
+        task = a_task(world, deferrable=False, execution_timeout=limit)
+        world.signals.append((99.9, world.finish_all))
+
+        task.execute()
+
+        assert world.cancels == 0
+
+    @every_vendor
+    def test_an_alarm_while_the_cancel_is_confirmed(
+        self, case: Case, world: KillWorld
+    ) -> None:
+        """Airflow's clock started later than ours."""
+        task = a_task(world, deferrable=False, execution_timeout=timedelta(seconds=100))
+        world.airbyte.configure(**case.slow_cancel)
+        world.signals.append((104.0, ring))
+
+        with pytest.raises(JobTimedOut, match=f"{LATE}; it was cancelled"):
+            task.execute()
+
+        assert world.running == []
+        assert world.cancels == 1
+
+    @every_vendor
+    @every_way
+    def test_what_may_not_be_cancelled_runs_on(
+        self, case: Case, world: KillWorld, how: str
+    ) -> None:
+        task = a_task(
+            world,
+            deferrable=False,
+            cancel_on_timeout=False,
+            execution_timeout=at_the_limit(world, how),
+        )
+
+        with pytest.raises(JobTimedOut, match=f"{LATE}; it is left running"):
+            task.execute()
+
+        assert len(world.running) == 1
+        assert world.cancels == 0
+
+    @every_vendor
+    def test_a_moment_that_is_too_short_starts_nothing(
+        self, case: Case, world: KillWorld
+    ) -> None:
+        task = a_task(world, deferrable=False, execution_timeout=timedelta(seconds=0.3))
+        world.airbyte.configure(latency=0.2)
+
+        with pytest.raises(JobTimedOut):
+            task.execute()
+
+        assert world.running == []
+        assert world.starts == world.cancels
+
+    @every_vendor
+    @pytest.mark.parametrize("state", ["failed", "running"])
+    def test_a_stop_while_the_cancel_is_confirmed(
+        self, case: Case, world: KillWorld, state: str
+    ) -> None:
+        task = a_task(world, deferrable=False, execution_timeout=timedelta(seconds=100))
+        world.states["sync", -1] = state
+        world.airbyte.configure(**case.slow_cancel)
+        stop_after(task, 104.0)
+
+        with pytest.raises(TaskKilled):
+            task.execute()
+
+        world.pass_time(60.0)
+        assert world.running == []
+
+
+def at_the_start(world: KillWorld, act: Callable[[], object]) -> None:
+    """Do something while the request is under way that starts a job."""
+    start = STARTS[world.case.name]
+
+    def listen(asked: SimRequest) -> None:
+        if asked.method == "POST" and asked.path.endswith(start):
+            world.on_request.remove(listen)
+            act()
+
+    world.on_request.append(listen)

@@ -1,0 +1,144 @@
+"""A worker's process: one task in Airflow's own task runner, its supervisor played.
+
+Reads what to run from its arguments, and writes how the task ended as its last line.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import (
+    DeleteTaskStateStore,
+    ErrorResponse,
+    GetTaskStates,
+    GetTaskStateStore,
+    OKResponse,
+    SetTaskStateStore,
+    TaskStatesResult,
+    TaskStateStoreResult,
+)
+
+from async_triggers.airbyte.api import Airbyte
+from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
+from async_triggers.airbyte.sensors import AirbyteJobSensor
+from async_triggers.dbt_cloud.api import DbtCloud
+from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
+from async_triggers.dbt_cloud.sensors import DbtCloudJobRunSensor
+from async_triggers.fivetran.api import Fivetran
+from async_triggers.fivetran.operators import FivetranOperator
+from async_triggers.fivetran.sensors import FivetranSensor
+
+CLASSES = {
+    cls.__name__: cls
+    for cls in (
+        AirbyteTriggerSyncOperator,
+        AirbyteJobSensor,
+        DbtCloudRunJobOperator,
+        DbtCloudJobRunSensor,
+        FivetranOperator,
+        FivetranSensor,
+    )
+}
+
+
+class Supervisor:
+    """The other end of the task's pipe."""
+
+    def __init__(self) -> None:
+        self._store: dict[str, Any] = {}
+
+    def send(self, msg: Any) -> Any:
+        """Answer as Airflow's supervisor does."""
+        if isinstance(msg, GetTaskStates):
+            return TaskStatesResult(task_states={})
+
+        if isinstance(msg, SetTaskStateStore):
+            self._store[msg.key] = msg.value
+        elif isinstance(msg, DeleteTaskStateStore):
+            self._store.pop(msg.key, None)
+        elif isinstance(msg, GetTaskStateStore):
+            if msg.key in self._store:
+                return TaskStateStoreResult(value=self._store[msg.key])
+
+            return ErrorResponse(error=ErrorType.TASK_STORE_NOT_FOUND)
+
+        return OKResponse(ok=True)
+
+
+class Bundle:
+    """The place that the DAG's file came from."""
+
+    name, version, path = "bundle", None, Path()
+
+
+def run(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Run the task, and return how it ended."""
+    for vendor in (Airbyte, Fivetran, DbtCloud):
+        vendor.grid_floor = 0.3
+
+    rings_after = wanted["rings_after"]
+    with DAG("dag", schedule=None):
+        task = CLASSES[wanted["class"]](
+            task_id="task",
+            execution_timeout=timedelta(seconds=wanted["execution_timeout"]),
+            **wanted["arguments"],
+        )
+
+    comms: Any = Supervisor()
+    task_runner.SUPERVISOR_COMMS = comms
+    ti: Any = task_runner.RuntimeTaskInstance.model_construct(
+        id=uuid4(),
+        task_id="task",
+        dag_id="dag",
+        run_id="run",
+        try_number=1,
+        map_index=-1,
+        dag_version_id=uuid4(),
+        max_tries=0,
+        start_date=datetime.now(tz=UTC),
+        task=task,
+        bundle_instance=Bundle(),
+    )
+    context = ti.get_template_context()
+    log: Any = structlog.get_logger("task")
+    if rings_after is not None:
+        ring_when_seen(Path(rings_after))
+
+    began = time.monotonic()
+    state, _, error = task_runner.run(ti, context, log)
+    return {
+        "state": state.value,
+        "error": type(error).__name__,
+        "message": str(error),
+        "took": time.monotonic() - began,
+        "timer": signal.getitimer(signal.ITIMER_REAL)[0],
+    }
+
+
+def ring_when_seen(path: Path) -> None:
+    """Bring Airflow's alarm forward to the moment when a file is there."""
+
+    def watch() -> None:
+        while not path.exists():
+            threading.Event().wait(0.02)
+
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    told = run(json.loads(sys.argv[1]))
+    sys.stdout.write(f"\n{json.dumps(told)}\n")
