@@ -43,6 +43,7 @@ class Verdict(Enum):
         "left alone: the task is still deferred and pushed no owner token, so a takeover"  # noqa: S105
         " cannot be told from a clear; call claim() before defer()"
     )
+    REMOVED = "not cancelled: a parse has removed its task from the DAG, and no user"
     UNKNOWN = "left alone: the state of its task could not be learnt"
 
     @property
@@ -85,6 +86,9 @@ def judge_kill(  # noqa: PLR0911 - the rows of a table
     if isinstance(state, Exception):
         return Verdict.UNKNOWN
 
+    if state == REMOVED_STATE:
+        return Verdict.REMOVED
+
     if state == "deferred":
         if isinstance(token, tuple) and token[0] == attempt:
             return Verdict.TAKEN_OVER
@@ -102,6 +106,9 @@ IDLE = ""
 
 NO_STATUS = "no_status"
 """The state of a task that Airflow has put back and not scheduled again yet."""
+
+REMOVED_STATE = "removed"
+"""The state of a task that is no longer in its DAG, say because it was renamed."""
 
 GOES_ON = frozenset(
     {
@@ -131,6 +138,9 @@ def judge_stop(state: str | Exception | None) -> Verdict:
     """
     if isinstance(state, Exception):
         return Verdict.UNKNOWN
+
+    if state == REMOVED_STATE:
+        return Verdict.REMOVED
 
     return Verdict.AGAIN if state in GOES_ON else Verdict.CANCEL
 

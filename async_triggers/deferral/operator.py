@@ -621,7 +621,12 @@ class JobOperator(BaseOperator):
         if failure is not None:
             raise failure
 
-        seconds = later.within(None if end_time is None else end_time - now)
+        # On a worker that waits, execution_timeout is kept where it sleeps.
+        limit = self._execution_deadline(context) if self.deferrable else None
+        ends = min(
+            (each for each in (end_time, limit) if each is not None), default=None
+        )
+        seconds = later.within(None if ends is None else ends - now)
         if error is not None and not later.is_told:
             seconds = contact.wait(seconds, endpoint.account, now=now)
 
@@ -630,7 +635,7 @@ class JobOperator(BaseOperator):
 
         moment = now + seconds
         # The try itself takes some seconds where the vendor is in trouble.
-        if end_time is not None and moment + SHORTEST_WAIT >= end_time:
+        if ends is not None and moment + SHORTEST_WAIT >= ends:
             told = later.reason
             if error is not None:
                 told = explain(error, endpoint.conn_id, endpoint.conn_type)
@@ -639,7 +644,7 @@ class JobOperator(BaseOperator):
             msg = f"The start could not be made before the timeout: {told}"
             raise with_fate(VendorUnavailable(msg), fate)
 
-        self._report_delay(later, seconds, end_time, starting)
+        self._report_delay(later, seconds, ends, starting)
         if self.deferrable:
             trigger, sought = self._moment_trigger(context, moment)
             self._stop_if_killed()
@@ -652,7 +657,7 @@ class JobOperator(BaseOperator):
                 trigger=trigger,
                 method_name="execute_start",
                 kwargs={"waiting": waiting},
-                timeout=self._backstop(end_time),
+                timeout=self._backstop(ends),
             )
 
         async def pause(_: LeasedAccount) -> None:

@@ -31,7 +31,6 @@ OTHER_STATES: tuple[Any, ...] = (
     "failed",
     "success",
     "skipped",
-    "removed",
     "scheduled",
     "queued",
     "running",
@@ -45,7 +44,9 @@ def judge(state: Any, token: Any, job: Job | Exception = RUNNING) -> Verdict:
     return judge_kill(state=state, token=token, job=job, job_id="1", attempt=2)
 
 
-@pytest.mark.parametrize("state", [*OTHER_STATES, "deferred", "up_for_retry", UNKNOWN])
+@pytest.mark.parametrize(
+    "state", [*OTHER_STATES, "deferred", "up_for_retry", "removed", UNKNOWN]
+)
 @pytest.mark.parametrize("token", TOKENS)
 @pytest.mark.parametrize(
     "end", [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]
@@ -149,6 +150,9 @@ def test_a_cancel_that_names_no_job_is_left_to_the_newer_attempt(
         ("deferred", (1, "1"), Verdict.NO_TOKEN),
         ("deferred", UNKNOWN, Verdict.NO_TOKEN),
         ("up_for_retry", MINE, Verdict.RETRY),
+        ("removed", MINE, Verdict.REMOVED),
+        ("removed", None, Verdict.REMOVED),
+        ("removed", (1, "1"), Verdict.REMOVED),
         (UNKNOWN, MINE, Verdict.UNKNOWN),
         (UNKNOWN, None, Verdict.UNKNOWN),
         (UNKNOWN, UNKNOWN, Verdict.UNKNOWN),
