@@ -460,7 +460,7 @@ def test_credentials_that_are_rotated_while_it_waits(stage: AirbyteStage) -> Non
     [
         pytest.param(
             {"password": "not-the-secret"},
-            "Check the connection's login and password",
+            "Client ID (login) and Client Secret (password)",
             id="credentials",
         ),
         pytest.param(

@@ -389,7 +389,7 @@ def test_wrong_credentials_are_an_error_that_names_the_place(
     asked = vendors.fivetran.record
 
     for _ in range(3):
-        with pytest.raises(GeneratorError, match="login and password"):
+        with pytest.raises(GeneratorError, match=r"API Secret \(password\)"):
             loaders(world.parse())
 
     assert asked.unauthorized <= 2
