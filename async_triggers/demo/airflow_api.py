@@ -227,7 +227,7 @@ class AirflowApi:
             if self._interrupted.wait(every):
                 raise KeyboardInterrupt
 
-    def wait_for_dag(self, dag_id: str, *, timeout: float = 150) -> None:
+    def wait_for_dag(self, dag_id: str, *, timeout: float = 600) -> None:
         """Wait until Airflow has parsed the DAG; if not, raise its import errors."""
         self.wait_until(
             lambda: self._dag_is_there(dag_id),

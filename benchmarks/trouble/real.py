@@ -123,6 +123,14 @@ class Worker:
         self._log.close()
 
 
+TRIES = 3
+"""How often a cell is played at most until its fault has hit a request."""
+
+
+class Missed(RuntimeError):
+    """No request came while the fault was there, as on a machine that is too busy."""
+
+
 async def play(
     cell: Cell, *, stage: Stage, number: int, worker: Worker, timing: Timing
 ) -> Result:
@@ -185,9 +193,7 @@ async def play(
     # Where something is arranged besides, that alone may have been the end of it.
     missed = case.fault and not hits and not case.arrange
     if missed or (fare.status == "success" and too_early):
-        raise RuntimeError(
-            f"{cell.name}: the fault hit nothing: {fare}: {worker.said()}"
-        )
+        raise Missed(f"{cell.name}: the fault hit nothing: {fare}: {worker.said()}")
 
     put_off = cell.case.word.get(cell.vendor) == RESCHEDULED
     return Result(
@@ -223,13 +229,22 @@ async def play_all(
                     # Ours waits for company; a peer looks at once.
                     first = min(GATHER, interval) if cell.side == "ours" else 0.0
                     timing = Timing(interval=interval, first=first, floor=floor)
-                    result = await play(
-                        cell,
-                        stage=stage,
-                        number=number,
-                        worker=workers[cell.side],
-                        timing=timing,
-                    )
+                    for tries_left in reversed(range(TRIES)):
+                        try:
+                            result = await play(
+                                cell,
+                                stage=stage,
+                                number=number,
+                                worker=workers[cell.side],
+                                timing=timing,
+                            )
+                            break
+                        except Missed as missed:
+                            if not tries_left:
+                                raise
+
+                            print(f"Again: {missed}"[:200], flush=True)
+
                 finally:
                     free.put_nowait(number)
 

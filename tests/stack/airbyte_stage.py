@@ -34,7 +34,7 @@ RUNNING = "running"
 """The life of a job that ends when the test says so."""
 PACE = 1.0
 """Seconds between two questions to Airflow: it has better to do on two cores."""
-PATIENCE = 150.0
+PATIENCE = 600.0
 """Seconds for anything to happen; dozens of tasks share four workers meanwhile."""
 
 

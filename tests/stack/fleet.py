@@ -29,7 +29,7 @@ T = TypeVar("T")
 VENDORS = ("airbyte", "fivetran", "dbt_cloud")
 WELL = {"airbyte": "succeeded", "fivetran": "succeeded", "dbt_cloud": "success"}
 BADLY = {"airbyte": "failed", "fivetran": "failed", "dbt_cloud": "error"}
-PATIENCE = 150.0
+PATIENCE = 600.0
 PACE = 0.5
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from async_triggers.demo.deployment import Deployment
 
 # The first test waits until Airflow runs; each waits until its own scenario is over.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 DEFERRED = "Pausing task as DEFERRED"
 THREADS = 40

@@ -12,7 +12,7 @@ from benchmarks import end_to_end, scale_out, storm
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(1500)]
 
 
 def test_tasks_are_counted_from_their_start_to_their_end(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ SEED = 389
 
 
 @pytest.mark.postgres
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_nothing_is_lost_and_nothing_starts_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -99,12 +99,12 @@ def test_a_dag_that_cannot_be_built_takes_no_other_with_it(
     api.wait_until(
         lambda: any(file.endswith(YAML) for file in api.import_errors()),
         what="the import error of the YAML file",
-        timeout=150,
+        timeout=600,
     )
     api.wait_until(
         lambda: "poke_intervall" in api.import_errors().get(YAML, ""),
         what="the error to name the key alone, once the connections are known",
-        timeout=150,
+        timeout=600,
         told=lambda: str(api.import_errors()),
     )
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from async_triggers.demo.airflow_api import Run
 
 # The first test waits until the jobs are under way.
-pytestmark = [pytest.mark.timeout(600), pytest.mark.postgres]
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.postgres]
 
 DAGS = Path(__file__).parent / "dags"
 MOMENTS = ("unwritten", "undeferred", "uncompleted")

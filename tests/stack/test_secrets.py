@@ -234,7 +234,7 @@ def _stop(deployment: Deployment, run: Run, vendors: Simulator, dump: Dump) -> N
 
         return not waiting
 
-    api.wait_until(are_stopped, what="the jobs that are to be stopped", timeout=150)
+    api.wait_until(are_stopped, what="the jobs that are to be stopped", timeout=600)
 
 
 def _targets(vendors: Simulator, vendor: str) -> set[str]:
@@ -242,7 +242,7 @@ def _targets(vendors: Simulator, vendor: str) -> set[str]:
     return {view.target for view in getattr(vendors, vendor).jobs()}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1500)
 def test_nothing_that_airflow_keeps_holds_a_secret(
     deployment: Deployment, dump: Dump, vendors: Simulator
 ) -> None:
@@ -255,7 +255,7 @@ def test_nothing_that_airflow_keeps_holds_a_secret(
         dump.take()
         return all(each.end_date for each in api.task_instances(run))
 
-    api.wait_until(has_ended, what="the end of all tasks", timeout=150)
+    api.wait_until(has_ended, what="the end of all tasks", timeout=600)
     states = {each.task_id: each.state for each in api.task_instances(run)}
     assert {task for task, state in states.items() if state == "success"} == SUCCEED
     assert set(states.values()) == {"success", "failed"}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from async_triggers.demo.airflow_api import Run
     from async_triggers.demo.deployment import Deployment
 
-PATIENCE = 150
+PATIENCE = 600
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def _starts(vendors: Simulator, number: int) -> tuple[int, int, int]:
     )
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(1500)
 def test_a_cleared_dbt_task_reruns_just_itself(
     sqlite_deployment: Deployment, vendors: Simulator
 ) -> None:

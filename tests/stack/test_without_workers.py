@@ -152,7 +152,7 @@ def test_tasks_are_started_and_ended_by_their_triggers(
         returned = scene.api.xcom(scene.run, task)
         assert isinstance(returned, str if task == "fivetran" else int)
         log = scene.api.log(scene.run, task)
-        assert "started (" in log
+        assert "started: http" in log
         assert "execute_complete" not in log
     statistics = scene.api.xcom(scene.run, "airbyte", "airbyte_job")
     assert statistics["status"] == "succeeded"
