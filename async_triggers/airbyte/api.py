@@ -26,6 +26,7 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import (
+    LONGEST_HEAD,
     Account,
     CredentialKind,
     Lane,
@@ -103,6 +104,9 @@ _OWN_PROBLEM = re.compile(
     r"https://reference\.airbyte\.com/reference/errors(#|$)"
     r"|https://docs\.airbyte\.com/"
     r"|error:[a-z-]+(/[a-z-]+)*$"
+)
+_OWN_ANSWER = re.compile(
+    rb'\s*\{.*"(jobId|data|connectionId|workspaceId|sourceId|destinationId)"', re.DOTALL
 )
 _OAUTH_ERRORS = frozenset(
     {
@@ -462,6 +466,10 @@ def row_id(row: Row) -> str:
 def read_connection(request: Request, reply: Reply) -> Connection:
     """Read a connection."""
     body = reply.object(request.about)
+    if not _text(body.get("connectionId")):
+        msg = f"The answer about {request.about} is no connection of Airbyte"
+        raise UnreadableReply(msg, status=reply.status)
+
     schedule = body.get("schedule")
     kind = schedule.get("scheduleType") if isinstance(schedule, dict) else ""
     return Connection(
@@ -632,9 +640,13 @@ class Airbyte:
 
         return (
             request.note == "token"
-            and body.get("error") in _OAUTH_ERRORS
+            and body.get("error") in (*_OAUTH_ERRORS,)
             and isinstance(body.get("error_description"), str)
         )
+
+    def is_own_answer(self, request: Request, reply: Reply) -> bool:
+        """Return True for an object with one of the fields that all of Airbyte's have."""
+        return _OWN_ANSWER.match(reply.body, 0, LONGEST_HEAD) is not None
 
     def refuse(self, request: Request, reply: Reply) -> EngineError:
         """Map a refusal to an error.

@@ -81,7 +81,8 @@ class AirbyteSyncTrigger(JobTrigger):
 
     def check_id(self) -> str | None:
         """Say why the id cannot be one, None where it may be."""
-        if self.subject.strip().isdecimal():
+        subject = self.subject.strip()
+        if subject.isascii() and subject.isdecimal():
             return None
 
         return f"job_id is {self.job_id!r}: give the number of the job"

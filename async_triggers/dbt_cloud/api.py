@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import (
+    LONGEST_HEAD,
     LONGEST_MESSAGE,
     Account,
     Lane,
@@ -85,6 +87,9 @@ FEED = Source(
     ends_only=True,
 )
 LIVE = Source(name="unfinished runs", kind=SourceKind.LIVE, page=PAGE)
+
+
+_OWN_ANSWER = re.compile(rb'\s*\{.*"(is_success|data)"', re.DOTALL)
 
 
 class DbtCloudJobRunStatus(IntEnum):
@@ -691,6 +696,13 @@ class DbtCloud:
             and status.get("is_success") is False
             and isinstance(status.get("user_message"), str)
         )
+
+    def is_own_answer(self, request: Request, reply: Reply) -> bool:
+        """Return True for an envelope; an artifact of a run has none."""
+        if "/artifacts/" in request.path:
+            return reply.body[:1] in {b"{", b"["}
+
+        return _OWN_ANSWER.match(reply.body, 0, LONGEST_HEAD) is not None
 
     def refuse(self, request: Request, reply: Reply) -> EngineError:
         """Map a refusal to an error. The envelope's status explains it."""

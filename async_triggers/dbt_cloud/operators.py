@@ -470,6 +470,7 @@ class DbtCloudRunJobOperator(JobOperator):
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_timeout=self.cancel_on_timeout,
             seen_at=None if isinstance(seen, str) else seen.at,
+            job_url=self.job_url if isinstance(seen, str) else seen.job.url,
         )
 
     async def complete(self, leased: LeasedAccount, job: Job) -> Job:

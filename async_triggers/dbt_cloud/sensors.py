@@ -116,6 +116,7 @@ class DbtCloudJobRunSensor(JobSensor):
             read_hook_params(self.hook_params).to_json(),
             execution_deadline,
             seen_at=None if seen is None else seen.at,
+            job_url="" if seen is None else seen.job.url,
         )
 
     def result(self, job: Job) -> int:

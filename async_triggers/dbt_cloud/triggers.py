@@ -38,6 +38,7 @@ class DbtCloudRunJobTrigger(JobTrigger):
         the token of :meth:`claim`
     :param cancel_on_timeout: cancel an owned run when a deadline passes
     :param seen_at: the server's time of the last look at the run, in epoch seconds
+    :param job_url: where dbt Cloud shows the run
     :param ending: how the trigger ends its task, see
         :class:`async_triggers.deferral.ending.Ending`; None to resume it
     """
@@ -58,6 +59,7 @@ class DbtCloudRunJobTrigger(JobTrigger):
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         seen_at: float | None = None,
+        job_url: str = "",
         ending: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -72,6 +74,7 @@ class DbtCloudRunJobTrigger(JobTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.seen_at = seen_at
+        self.job_url = job_url
         self.ending = ending
 
     @property
@@ -81,7 +84,8 @@ class DbtCloudRunJobTrigger(JobTrigger):
 
     def check_id(self) -> str | None:
         """Say why the id cannot be one, None where it may be."""
-        if self.subject.strip().isdecimal():
+        subject = self.subject.strip()
+        if subject.isascii() and subject.isdecimal():
             return None
 
         return f"run_id is {self.run_id!r}: give the number of the run"

@@ -67,6 +67,7 @@ class FirstContact:
     in_between_at: float | None = None
     doubted_since: float | None = None
     checks: int = 0
+    is_of_account: bool = False
     said_at: float | None = None
     said_of: str = ""
     known: str | None = None
@@ -87,7 +88,13 @@ class FirstContact:
     # What was met -------------------------------------------------------------------
 
     def answered(self, account: Account) -> FirstContact:
-        """Take in a good answer: the address works. A doubt is settled by its own."""
+        """Take in a good answer: the address works, and the account is accepted.
+
+        The doubt about a job is settled by an answer about that job alone.
+        """
+        if self.is_of_account:
+            return FirstContact(known=address_of(account))
+
         return FirstContact(
             known=address_of(account),
             doubted_since=self.doubted_since,
@@ -96,7 +103,7 @@ class FirstContact:
 
     def settled(self) -> FirstContact:
         """End the doubt about the job of an earlier attempt."""
-        return replace(self, doubted_since=None, checks=0)
+        return replace(self, doubted_since=None, checks=0, is_of_account=False)
 
     def failed(
         self, error: TransientError, account: Account, *, since: float, now: float
@@ -118,8 +125,11 @@ class FirstContact:
             in_between_at=now,
         )
 
-    def refused(self, *, since: float) -> FirstContact:
-        """Take in one more refusal by the vendor itself, by a check begun at ``since``."""
+    def refused(self, *, since: float, is_of_account: bool) -> FirstContact:
+        """Take in one more refusal by the vendor itself, by a check begun at ``since``.
+
+        ``is_of_account`` says that it concerns all that the account may ask for.
+        """
         began = self.doubted_since
         return replace(
             self,
@@ -128,6 +138,7 @@ class FirstContact:
             in_between_at=None,
             doubted_since=since if began is None else began,
             checks=self.checks + 1,
+            is_of_account=is_of_account,
         )
 
     def reported(self, error: EngineError | None, *, now: float) -> FirstContact:

@@ -1195,10 +1195,10 @@ class JobOperator(BaseOperator):
         """
         hook = self.make_hook()
         self._ends = self._deadline_here()
+        # Blocking, hence before there is a loop, and where Airflow's alarm is heard.
+        self._account = account = hook.account()
         with Alarm() as alarm:
             self._alarm = alarm
-            # Blocking, hence before there is a loop.
-            self._account = account = hook.account()
             with asyncio.Runner() as runner:
                 self._runner = runner
                 stack = contextlib.AsyncExitStack()

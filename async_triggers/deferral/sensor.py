@@ -40,7 +40,7 @@ from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.one_event import BACKSTOP
 from async_triggers.deferral.sensor_trigger import SensorTrigger
 from async_triggers.engine.backoff import repeating_for
-from async_triggers.engine.errors import Doubted, PermanentError, TransientError
+from async_triggers.engine.errors import Doubted, PermanentError, Scope, TransientError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -275,7 +275,9 @@ class JobSensor(BaseSensorOperator):
         now = wall_clock()
         refusal = cause.refusal if isinstance(cause, Doubted) else cause
         if isinstance(refusal, PermanentError):
-            contact = self._contact = contact.refused(since=began)
+            contact = self._contact = contact.refused(
+                since=began, is_of_account=refusal.scope is Scope.ACCOUNT
+            )
             if contact.believes(account, now=now):
                 hook = self.make_hook()
                 self._skip_or_raise(translate(refusal, hook.conn_id, hook.conn_type))

@@ -295,7 +295,9 @@ class Starting:
             # Not the vendor's: we have found by ourselves that it cannot be asked.
             return
 
-        self.contact = self.contact.refused(since=since)
+        self.contact = self.contact.refused(
+            since=since, is_of_account=refusal.scope is Scope.ACCOUNT
+        )
         if not self.contact.believes(self.desk.account, now=wall_clock()):
             raise Later(TRY_AGAIN, refusal.message, error=refusal)
 

@@ -34,6 +34,7 @@ from async_triggers.engine.errors import (
     ConnectionChanged,
     EngineError,
     PermanentError,
+    RateLimited,
     RequestRejected,
     Scope,
     Unreachable,
@@ -523,14 +524,14 @@ class JobTrigger(OneEventTrigger):
             return verdict is not Verdict.UNKNOWN
 
         if isinstance(job, Exception):
-            pending.failure = _as_failure(job)
+            pending.failure = _as_failure(job, leased)
             return False
 
         try:
             # No await between the check and the cancel.
             await self.cancel(leased)
         except Exception as error:  # noqa: BLE001 - none of them proves a cancel
-            pending.failure = _as_failure(error)
+            pending.failure = _as_failure(error, leased)
             return False
 
         return True
@@ -553,7 +554,7 @@ class JobTrigger(OneEventTrigger):
                                 await self.cancel(leased)
                                 is_settled = True
                             except Exception as error:  # noqa: BLE001 - as above
-                                reason = _as_failure(error).message
+                                reason = _as_failure(error, leased).message
                                 await asyncio.sleep(LAST_PAUSE)
         except TimeoutError:
             pass
@@ -745,10 +746,15 @@ def _judge_late(job: Job | Exception) -> Verdict:
     return Verdict.ENDED if is_over else Verdict.CANCEL
 
 
-def _as_failure(error: Exception) -> EngineError:
+def _as_failure(error: Exception, leased: LeasedAccount) -> EngineError:
     """Return an error as one of the engine's, for which a try is worth repeating."""
     if isinstance(error, EngineError):
         return error
+
+    paused = leased.limiter.paused_for
+    if isinstance(error, TimeoutError) and paused:
+        # It has waited for the end of a pause that the vendor has asked another for.
+        return RateLimited("the account is paused", retry_after=paused)
 
     if isinstance(error, TimeoutError):
         return Unreachable("the vendor did not answer in time", ambiguous=True)
@@ -760,7 +766,10 @@ def _is_seconds(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
 
-    return math.isfinite(value)
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 async def _in_time(question: Awaitable[T], seconds: float) -> T | Exception:

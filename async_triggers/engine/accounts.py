@@ -40,7 +40,6 @@ from async_triggers.engine.errors import (
     Doubted,
     EngineError,
     InBetween,
-    PermanentError,
     RateLimited,
     TransientError,
 )
@@ -148,16 +147,8 @@ class SharedAccount:
             if loop.time() < self._read_at + REREAD_AGAIN:
                 return
 
-            failure: TransientError | None = None
             for leased in self.leases:
-                try:
-                    await leased.follow()
-                except TransientError as error:
-                    failure = error
-
-            if failure is not None:
-                # Nothing is believed while it is not known what the connection says.
-                raise failure
+                await leased.follow()
 
             self._read_at = loop.time()
 
@@ -307,17 +298,17 @@ class LeasedAccount:
     async def follow(self) -> None:
         """Read the connection again, and move where it leads to another account now.
 
-        A connection that cannot be used any more leads where it did. Raise TransientError
-        where it could not be read now.
+        One that cannot be read now, or not be used any more, leads where it did: a doubt
+        outlasts the one, and others that share the account have no part in either.
         """
         if self._reload is None:
             return
 
         try:
             account = await self._reload()
-        except PermanentError as failure:
+        except EngineError as failure:
             log.warning(
-                "%s was refused, and its connection cannot be used any more: %s",
+                "%s was refused, and one of its connections could not be read again: %s",
                 self.account,
                 failure.message,
             )

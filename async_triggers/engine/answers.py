@@ -9,6 +9,7 @@ a proxy is only a late answer.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
@@ -36,6 +37,10 @@ from async_triggers.engine.wire import (
 if TYPE_CHECKING:
     from async_triggers.engine.errors import EngineError
     from async_triggers.engine.wire import Reply, Request, Vendor
+
+_LOCKED = re.compile(
+    rb"invalid_client|\b(is|are|been|was|temporarily|account) locked\b"
+)
 
 LONGEST_EXCERPT = 100
 """Characters of a foreign answer that a message repeats."""
@@ -75,7 +80,7 @@ def classify(
 def _is_locked(reply: Reply) -> bool:
     """Return True if a refusal says that further tries will be held against us."""
     body = reply.body[:10_000].lower()
-    return reply.status == HTTP_LOCKED or b"invalid_client" in body or b"locked" in body
+    return reply.status == HTTP_LOCKED or _LOCKED.search(body) is not None
 
 
 def _in_between(vendor: Vendor, request: Request, reply: Reply) -> InBetween:

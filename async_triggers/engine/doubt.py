@@ -9,6 +9,7 @@ have shown. Times are those of the event loop, in seconds.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from async_triggers.engine.errors import (
@@ -67,6 +68,13 @@ class Doubt:
         enough = self.is_halted or self.refusals >= FEWEST_CHECKS
         return enough and now >= self.ends
 
+    def of_one(self, now: float, *, lasts: float) -> Doubt:
+        """Return the same doubt for one job alone."""
+        doubt = Doubt(self.refusal, self.since, lasts=lasts)
+        doubt.refusals = self.refusals
+        doubt.put_off(now)
+        return doubt
+
     def halt(self) -> None:
         """Check no more until the doubt ends: each check would count against us."""
         self.is_halted = True
@@ -97,11 +105,14 @@ class Trust:
         self.has_worked = False
         """The vendor has answered these credentials before."""
         self.doubt: Doubt | None = None
+        self.on_doubt: Callable[[Doubt], None] | None = None
+        """Called with a doubt when it begins."""
         self._is_checking = False
         self.between: InBetween | None = None
         """The last answer of something in between, until the vendor answers."""
         self.between_since = 0.0
         self._between_seconds = 0.0
+        self._between_count = 0
         self._between_at: float | None = None
         self._suspected: tuple[float, TransientError] | None = None
         self._believed: PermanentError | None = None
@@ -150,6 +161,7 @@ class Trust:
         self._believed = None
         self.between = None
         self._between_seconds = 0.0
+        self._between_count = 0
         self._between_at = None
         self._suspected = None
 
@@ -198,6 +210,9 @@ class Trust:
                 return refusal
 
             doubt = self.doubt = Doubt(refusal, now, lasts=self._belief.doubt)
+            if self.on_doubt is not None:
+                self.on_doubt(doubt)
+
         elif is_check and doubt.refused(refusal, now):
             self.doubt = None
             # From here on it has not worked: what comes next is believed at once.
@@ -222,10 +237,12 @@ class Trust:
             self._between_seconds += now - self._between_at
 
         self._between_at = now
+        self._between_count += 1
         self.between = error
         self._suspect(error, now)
         limit = self._belief.in_between
-        if not limit or self._between_seconds < limit:
+        is_rare = self._between_count < FEWEST_CHECKS
+        if not limit or is_rare or self._between_seconds < limit:
             return error
 
         excerpt = f", {error.excerpt}" if error.excerpt else ""
@@ -241,13 +258,6 @@ class Trust:
         """Take note of a 429: a client that is in doubt must not go on knocking."""
         if self.doubt is not None:
             self.doubt.halt()
-
-    def renew(self, now: float) -> None:
-        """Check at once: the connection has changed."""
-        self._believed = None
-        if self.doubt is not None:
-            self.doubt.is_halted = False
-            self.doubt.next_check = now
 
     # ----------------------------------------------------------------------------------
 

@@ -124,6 +124,14 @@ class JobDoubts:
             self._most = None
             self._refused.clear()
 
+        if self._most is not None and waiting < FEWEST_FOR_MOST:
+            # The others have left: one or two jobs are believed by the plain rule.
+            for subject in self._refused:
+                self._doubts[subject] = self._most.of_one(now, lasts=self._lasts)
+
+            self._most = None
+            self._refused.clear()
+
         refused = len({*self._doubts, *self._refused, *refusals})
         if not is_sound and (
             self._most is not None

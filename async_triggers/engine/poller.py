@@ -71,6 +71,7 @@ from async_triggers.engine.wire import (
 )
 
 if TYPE_CHECKING:
+    from async_triggers.engine.doubt import Doubt
     from async_triggers.engine.jobs import Job
     from async_triggers.engine.transport import Transport
 
@@ -90,6 +91,9 @@ NEWS_INTERVAL = 600.0
 """Seconds between two pieces of news of one job whose state has not changed."""
 NEWS_PER_SECOND = 10
 """Pieces of news an account may give in a second: a log line costs a millisecond."""
+READ_FIRST = 15.0
+READ_EVERY = 60.0
+"""Seconds at most between two reads of the connections of an account that is in doubt."""
 NOTICE_AFTER = 60.0
 """Seconds of an outage after which those who wait hear of it; of a doubt at once."""
 
@@ -138,6 +142,7 @@ class Poller:
         self._planner = Planner()
         self._sweep = sweep
         self._gather = gather
+        transport.trust.on_doubt = self._hurry
         self._watched: dict[str, Watched] = {}
         self._waiters = 0
         self._changed = asyncio.Event()
@@ -356,6 +361,9 @@ class Poller:
             watched.thinned = True
 
         if not self._watched:
+            if self._notifying is not None:
+                self._notifying.cancel()
+
             self._grid = self._next_round = math.inf
             self._changed.set()
             self._set_alarm(math.inf)
@@ -454,7 +462,9 @@ class Poller:
         doubt = self._transport.trust.doubt
         if doubt is not None:
             # Until it ends, one request at a time is let through, and not before then.
-            self._next_round = max(doubt.next_check, now + 1.0)
+            # A connection that has changed meanwhile is followed without one.
+            read = now + (READ_FIRST if now < doubt.since + READ_EVERY else READ_EVERY)
+            self._next_round = max(min(doubt.next_check, read), now + 1.0)
             return
 
         steps = max(1, math.ceil((now - planned) / pace))
@@ -528,12 +538,23 @@ class Poller:
         self.distrust(plan.source, "it fails while single jobs can be asked for")
         return True
 
+    def _hurry(self, doubt: Doubt) -> None:
+        """Hold the next round when a doubt that has just begun is to be checked."""
+        if self._watched and doubt.next_check < self._next_round:
+            self._next_round = doubt.next_check
+            self._changed.set()
+
     async def _round_through(self) -> None:
+        doubt = self._transport.trust.doubt
+        if doubt is not None and asyncio.get_running_loop().time() < doubt.next_check:
+            await self._transport.read_connections_again()
+            return
+
+        self._answers = 0
         due = self._due()
         if not due:
             return
 
-        self._answers = 0
         self._owed.update(due)
         self._round_began = None
         self._covered.clear()
@@ -652,6 +673,7 @@ class Poller:
         """
         reply = await self._transport.send(request, lane=lane)
         page = self._vendor.read(request, reply)
+        self._transport.trust.answered()
         self._answers += 1
         date = reply.date
         if date is None:
@@ -931,8 +953,10 @@ class Poller:
                 waiter.future.set_exception(error.again())
 
     async def _check_doubtful(self) -> None:
-        """Ask again for jobs whose refusal is not believed yet."""
-        self._answers = 0
+        """Ask again for jobs whose refusal is not believed yet.
+
+        What the last round has shown of others still holds: they answer, or they do not.
+        """
         due = self._doubts.due(asyncio.get_running_loop().time())
         await self._singly(due)
         await self._weigh_refusals()
@@ -1277,6 +1301,9 @@ class Poller:
 
         self._trouble = error
         self._trouble_since = asyncio.get_running_loop().time()
+        if self._notifying is None:
+            self._notify_later(NOTICE_AFTER)
+
         log.warning(
             "%s: polling failed (%d tasks still waiting, retrying): %s",
             self._transport.account,
@@ -1308,7 +1335,9 @@ class Poller:
 
         now = asyncio.get_running_loop().time()
         general = self._general_notice(now)
-        if general is None and not self._doubts and not self._noticed:
+        if not self._watched or (
+            self._trouble is None and not self._doubts and not self._noticed
+        ):
             return
 
         for subject, watched in self._watched.items():
@@ -1321,13 +1350,20 @@ class Poller:
                     continue
 
                 if not self._may_give_news(now):
-                    loop = asyncio.get_running_loop()
-                    self._notifying = loop.call_later(
-                        1.0, self._notify, context=contextvars.Context()
-                    )
+                    self._notify_later(1.0)
                     return
 
                 self._give_notice(waiter, notice, now)
+
+        if self._trouble is not None:
+            # A round may wait for an hour until it may request anything.
+            self._notify_later(NOTICE_AFTER)
+
+    def _notify_later(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._notifying = loop.call_later(
+            seconds, self._notify, context=contextvars.Context()
+        )
 
     def _general_notice(self, now: float) -> Notice | None:
         error = self._trouble
@@ -1446,11 +1482,13 @@ def _check_wait(subject: object, interval: object, seen_at: object) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    )
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _place_of(error: BaseException) -> str:

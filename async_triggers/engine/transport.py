@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import html
 import json
 import logging
 import math
 import os
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
@@ -48,7 +50,6 @@ from async_triggers.engine.wire import (
     HTTP_UNAUTHORIZED,
     Lane,
     Reply,
-    is_web_page,
     without_secrets,
 )
 
@@ -166,7 +167,7 @@ class Transport:
         except EngineError as error:
             failure = await self._weigh(error, is_check=is_check)
         else:
-            if not is_web_page(reply):
+            if self.vendor.is_own_answer(request, reply):
                 self.trust.answered()
 
             return reply
@@ -181,7 +182,7 @@ class Transport:
         trust, loop = self.trust, asyncio.get_running_loop()
         if isinstance(error, InBetween):
             if error.status in {HTTP_UNAUTHORIZED, HTTP_FORBIDDEN}:
-                await self._refused_somehow()
+                await self.read_connections_again()
 
             return trust.refused_in_between(error, loop.time(), self.vendor.name)
 
@@ -193,7 +194,7 @@ class Transport:
             # The request could not even be made: that needs no second opinion.
             return error
         elif isinstance(error, PermanentError) and error.scope is Scope.ACCOUNT:
-            await self._refused_somehow()
+            await self.read_connections_again()
             return trust.refused(error, loop.time(), is_check=is_check)
         else:
             # The refusal of one job is an answer to who may ask for it.
@@ -201,7 +202,8 @@ class Transport:
 
         return error
 
-    async def _refused_somehow(self) -> None:
+    async def read_connections_again(self) -> None:
+        """Read the Airflow connections again: they may lead elsewhere by now."""
         if self._on_refusal is not None:
             await self._on_refusal()
 
@@ -343,7 +345,7 @@ class Transport:
             if len(secret) < SHORTEST_SECRET:
                 continue
 
-            for form in {secret, quote(secret, safe=""), json.dumps(secret)[1:-1]}:
+            for form in _forms(secret):
                 body = body.replace(form.encode(), b"***")
                 headers = {
                     name: value.replace(form, "***") for name, value in headers.items()
@@ -588,6 +590,25 @@ class Transport:
             raise AccountMisconfigured(msg) from None
 
         return trust
+
+
+def _forms(secret: str) -> set[str]:
+    """Return the ways in which a page may repeat a secret."""
+    quoted = quote(secret, safe="")
+    escaped = json.dumps(secret)[1:-1]
+    return {
+        secret,
+        quoted,
+        quoted.lower(),
+        quote(secret),
+        quote_plus(secret),
+        escaped,
+        escaped.replace("/", "\\/"),
+        html.escape(secret),
+        html.escape(secret, quote=False),
+        html.escape(secret).replace("&#x27;", "&#39;"),
+        b64encode(secret.encode()).decode().rstrip("="),
+    }
 
 
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})

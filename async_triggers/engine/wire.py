@@ -45,6 +45,9 @@ LONGEST_DETAIL = 400
 LONGEST_MESSAGE = 2000
 """Characters of what a vendor says about a job's end that are kept."""
 
+LONGEST_HEAD = 8192
+"""Bytes of a reply by which it is told whose it is."""
+
 HTTP_MULTIPLE_CHOICES = 300
 HTTP_BAD_REQUEST = 400
 HTTP_UNAUTHORIZED = 401
@@ -388,6 +391,13 @@ class Vendor(Protocol):
 
         The body alone decides. What looks like an answer of the vendor and is not would
         end waiting for good; what is not recognised is only waited out.
+        """
+
+    def is_own_answer(self, request: Request, reply: Reply) -> bool:
+        """Return True if a success looks like the vendor's, from its first kilobytes.
+
+        Proxies answer 200 as well. One that is not recognised proves nothing by itself;
+        what :meth:`read` has read does.
         """
 
     def refuse(self, request: Request, reply: Reply) -> EngineError:

@@ -22,6 +22,7 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.jobs import Job, JobState, Scalar
 from async_triggers.engine.wire import (
+    LONGEST_HEAD,
     LONGEST_MESSAGE,
     Account,
     CredentialKind,
@@ -100,6 +101,8 @@ _OWN_CODE = re.compile(
     r"|NotAcceptable|UnsupportedMediaType|UnsupportedOperation|OperationNotPermitted"
     r"|TooManyRequests)(_[A-Za-z]+)*$"
 )
+
+_OWN_ANSWER = re.compile(rb'\s*\{.*"code"\s*:\s*"Success', re.DOTALL)
 
 _FLAGS = {
     "r": "resync",
@@ -865,6 +868,10 @@ class Fivetran:
             and _OWN_CODE.match(code) is not None
             and isinstance(body.get("message"), str)
         )
+
+    def is_own_answer(self, request: Request, reply: Reply) -> bool:
+        """Return True for an object with the code of a success."""
+        return _OWN_ANSWER.match(reply.body, 0, LONGEST_HEAD) is not None
 
     def refuse(self, request: Request, reply: Reply) -> EngineError:
         """Map a refusal to an error.

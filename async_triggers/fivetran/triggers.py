@@ -126,6 +126,11 @@ class FivetranTrigger(JobTrigger):
         self.ending = ending
 
     @property
+    def job_url(self) -> str:  # type: ignore[override]
+        """Where Fivetran shows the connection."""
+        return api.dashboard_url(self.connector_id)
+
+    @property
     def run_waited_for(self) -> api.Run:
         """The run, as its connection showed itself before the start."""
         mark = self._first_seen if self.baseline is None else self.baseline

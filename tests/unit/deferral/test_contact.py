@@ -146,8 +146,13 @@ def test_the_end_of_foreign_answers_is_told_in_their_words() -> None:
 
 
 def test_a_refusal_is_believed_after_its_time_and_three_checks() -> None:
-    once = FRESH.refused(since=0)
-    twice, thrice = once.refused(since=200), once.refused(since=1).refused(since=2)
+    once = FRESH.refused(since=0, is_of_account=False)
+    twice, thrice = (
+        once.refused(since=200, is_of_account=False),
+        once.refused(since=1, is_of_account=False).refused(
+            since=2, is_of_account=False
+        ),
+    )
 
     assert not once.believes(ACCOUNT, now=1000)
     assert not twice.believes(ACCOUNT, now=1000)
@@ -162,7 +167,7 @@ def test_the_waits_leave_time_for_three_checks_and_end_in_time(doubt: float) -> 
     account = replace(ACCOUNT, belief=Belief(doubt=doubt))
     contact, now = FRESH, 0.0
     while True:
-        contact = contact.refused(since=now)
+        contact = contact.refused(since=now, is_of_account=False)
         if contact.believes(account, now=now):
             break
 
@@ -190,7 +195,7 @@ def test_the_log_says_it_at_first_and_every_ten_minutes() -> None:
 
 def test_it_crosses_a_deferral_as_json() -> None:
     contact = after((0, foreign()), (60, evidence())).reported(OUTAGE, now=2)
-    contact = contact.refused(since=1)
+    contact = contact.refused(since=1, is_of_account=False)
 
     assert FirstContact.from_json(json.loads(json.dumps(contact.to_json()))) == contact
 

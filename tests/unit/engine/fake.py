@@ -240,6 +240,9 @@ class FakeVendor:
     def is_own_refusal(self, request: Request, reply: Reply) -> bool:
         return True
 
+    def is_own_answer(self, request: Request, reply: Reply) -> bool:
+        return True
+
     def refuse(self, request: Request, reply: Reply) -> EngineError:
         return refuse_by_status(self.name, request, reply)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -157,6 +158,14 @@ FOREIGN: list[tuple[str, int, object, dict[str, str] | None]] = [
     ("an envelope of another status", 404, envelope(200), None),
     ("an envelope that says success", 404, envelope(404, is_success=True), None),
     ("an envelope with a text", 401, {"status": "error", "message": "denied"}, None),
+    (
+        "Google",
+        401,
+        {"error": {"code": 401, "message": "No.", "status": "UNAUTHENTICATED"}},
+        None,
+    ),
+    ("a list of errors", 403, {"error": ["denied"], "error_description": "x"}, None),
+    ("an OAuth error without words", 401, {"error": "invalid_client"}, None),
     ("a list", 404, [{"type": f"{ERRORS}#forbidden"}], None),
     ("cut JSON", 404, '{"type": "https://reference.airbyte.com/ref', JSON),
     ("a timeout", 408, {"message": "Request Timeout"}, None),
@@ -206,6 +215,63 @@ def test_a_5xx_is_an_outage_whoever_sent_it(vendor: Vendor, status: int) -> None
     error = classify(vendor, POLL, answer(status, "<html>Bad Gateway</html>", HTML))
     assert type(error) is VendorBroken
     assert error.suspect is None
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("airbyte", {"jobId": 1, "status": "running"}),
+        ("airbyte", {"previous": "", "next": "", "data": []}),
+        ("airbyte", {"name": "x", "connectionId": "y", "status": "active"}),
+        ("fivetran", {"code": "Success", "data": {"id": "x"}}),
+        ("fivetran", {"data": {"items": []}, "code": "Success"}),
+        ("dbt_cloud", {"status": {"code": 200, "is_success": True}, "data": []}),
+        ("dbt_cloud", {"data": {"id": 1}, "status": {"code": 200}}),
+    ],
+)
+def test_the_vendors_own_successes(name: str, body: object) -> None:
+    assert VENDORS[name].is_own_answer(POLL, answer(200, body))
+
+
+@pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
+@pytest.mark.parametrize(
+    "body",
+    [
+        "OK",
+        "",
+        "[]",
+        "null",
+        "<html>Log in</html>",
+        {"status": "ok"},
+        {"message": "up"},
+    ],
+)
+def test_a_success_of_something_else_proves_nothing(
+    vendor: Vendor, body: object
+) -> None:
+    assert not vendor.is_own_answer(POLL, answer(200, body))
+
+
+def test_an_artifact_has_no_envelope() -> None:
+    asked = replace(POLL, path="/accounts/1/runs/5/artifacts/manifest.json")
+    assert DBT_CLOUD.is_own_answer(asked, answer(200, {"nodes": {}}))
+    assert not DBT_CLOUD.is_own_answer(asked, answer(200, "<html>"))
+
+
+@pytest.mark.parametrize(
+    ("body", "is_locked"),
+    [
+        ({"error": "invalid_client", "error_description": "x"}, True),
+        ({"error": "invalid_grant", "error_description": "Account locked"}, True),
+        ({"error": "invalid_grant", "error_description": "The user is locked"}, True),
+        ({"error": "invalid_grant", "error_description": "Your IP is blocked"}, False),
+        ({"error": "invalid_grant", "error_description": "unlocked"}, False),
+    ],
+)
+def test_a_locked_client(body: object, *, is_locked: bool) -> None:
+    error = classify(AIRBYTE, TOKEN, answer(401, body))
+    assert isinstance(error, CredentialsRejected)
+    assert error.is_locked is is_locked
 
 
 @pytest.mark.parametrize("name", VENDORS)

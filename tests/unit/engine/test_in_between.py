@@ -16,12 +16,14 @@ from async_triggers.engine.errors import (
     AccountMisconfigured,
     ConnectionChanged,
     CredentialsRejected,
+    Doubted,
     EngineError,
     InBetween,
     JobNotFound,
     RefusedInBetween,
     RequestRejected,
     Suspect,
+    Unreachable,
     VendorBroken,
 )
 from async_triggers.engine.jobs import Job, JobState
@@ -178,6 +180,23 @@ class TestDoubtedAccount:
             assert world.server.counts["fault"] == 2
 
     @virtual
+    async def test_a_doubt_that_begins_between_two_rounds_is_checked(self) -> None:
+        async with a_world() as world:
+            world.server.start("a", lasts=math.inf)
+            world.join("a", interval=3600.0)
+            await asyncio.sleep(100.0)
+            look = Request(
+                method="GET", path="/", about="a", note={"kind": "single", "id": "a"}
+            )
+            world.server.fault = lambda _: rejected()
+            with pytest.raises(Doubted):
+                await world.transport.send(look)
+
+            world.server.fault = lambda _: None
+            await asyncio.sleep(20.0)
+            assert world.transport.trust.doubt is None
+
+    @virtual
     async def test_a_trigger_that_goes_on_elsewhere_is_in_doubt_from_the_first(
         self,
     ) -> None:
@@ -266,6 +285,30 @@ class TestDoubtedJobs:
             world.server.refusals.clear()
             assert len(await world.all_told()) == 20
             assert now() <= 700.0 + 60.0 + 60.0
+
+    @EVERY_SOURCE
+    @pytest.mark.parametrize(("count", "gone"), [(3, 2), (4, 3), (5, 3), (100, 60)])
+    @virtual
+    async def test_most_that_are_gone_while_others_answer_are_believed(
+        self, sources: Any, count: int, gone: int
+    ) -> None:
+        async with a_world(*sources) as world:
+            world.start_and_join(jobs(count), lasts=math.inf)
+            await asyncio.sleep(100.0)
+            before = len(world.server.requests)
+            for job in jobs(gone):
+                world.server.refusals[job] = 404
+
+            world.server.hidden = set(jobs(gone))
+            done = await asyncio.gather(
+                *(world.waits[job] for job in jobs(gone)), return_exceptions=True
+            )
+            assert {type(error) for error in done} == {JobNotFound}
+            # Found by the sweep at the latest, then in doubt, a few at a time.
+            assert now() <= 100.0 + 300.0 + 60.0 + 300.0 + 360.0
+            assert world.poller.statistics().jobs == count - gone
+            healthy = count * (now() - 100.0) / 30.0
+            assert len(world.server.requests) - before <= healthy + gone * 12
 
     @virtual
     async def test_one_of_many_is_gone_after_five_minutes(self) -> None:
@@ -577,8 +620,13 @@ class Vault:
     def __init__(self, **secrets: str) -> None:
         self.secrets = secrets
         self.reads: dict[str, int] = {}
+        self.gone: set[str] = set()
 
     def account(self, name: str) -> Account:
+        if name in self.gone:
+            msg = "the connection could not be looked up"
+            raise Unreachable(msg)
+
         self.reads[name] = self.reads.get(name, 0) + 1
         return an_account(
             credentials=Credentials(
@@ -599,7 +647,7 @@ class Vault:
         )
 
 
-def serve(server: Server, accepts: set[str]) -> None:
+def serve(server: Server, accepts: set[str], *, is_locked: bool = False) -> None:
     """Answer the accounts in use from one server, which accepts some keys."""
     for shared in shared_accounts():
         if isinstance(shared.transport, FakeTransport):
@@ -616,7 +664,10 @@ def serve(server: Server, accepts: set[str]) -> None:
             real: Any = send,
         ) -> Any:
             if secret not in accepts:
-                raise rejected()
+                server.requests.append((now(), "refused", ""))
+                error = rejected()
+                error.is_locked = is_locked
+                raise error
 
             return await real(*given)
 
@@ -695,9 +746,63 @@ class TestConnections:
 
         assert (await task).state is JobState.SUCCEEDED
         assert now() <= 200.0 + 70.0
-        assert reads <= 6
+        assert reads <= 9
         leased.release(0.0)
         await leased.shared.wait_closed()
+
+    @pytest.mark.parametrize("is_locked", [False, True])
+    @virtual
+    async def test_a_changed_connection_is_tried_at_once(
+        self, *, is_locked: bool
+    ) -> None:
+        vault, server, accepts = Vault(a="old"), Server(), {"old"}
+        leased = vault.hold("a")
+        serve(server, accepts, is_locked=is_locked)
+        server.start("mine", lasts=100.0)
+
+        async def wait() -> Job:
+            while True:
+                try:
+                    return await leased.wait("mine", interval=5.0, known=True)
+                except ConnectionChanged:
+                    serve(server, accepts)
+
+        task = asyncio.get_running_loop().create_task(wait())
+        await asyncio.sleep(50.0)
+        accepts.clear()
+        accepts.add("new")
+        await asyncio.sleep(70.0)
+        refused = server.counts["refused"]
+        vault.secrets["a"] = "new"
+
+        assert (await task).state is JobState.SUCCEEDED
+        assert now() <= 120.0 + 60.0 + 10.0
+        assert refused <= (1 if is_locked else 5)
+        leased.release(0.0)
+        await leased.shared.wait_closed()
+
+    @virtual
+    async def test_a_connection_that_is_gone_keeps_none_from_being_believed(
+        self,
+    ) -> None:
+        vault, server, accepts = Vault(a="old", b="old"), Server(), {"old"}
+        one, two = vault.hold("a"), vault.hold("b")
+        serve(server, accepts)
+        server.start("mine", lasts=math.inf)
+        waiting = asyncio.get_running_loop().create_task(
+            one.wait("mine", interval=5.0, known=True)
+        )
+        await asyncio.sleep(50.0)
+        accepts.clear()
+        vault.gone.add("b")
+        with pytest.raises(CredentialsRejected):
+            await waiting
+
+        assert now() <= 50.0 + 330.0
+        for each in (one, two):
+            each.release(0.0)
+
+        await one.shared.wait_closed()
 
     @virtual
     async def test_a_call_goes_on_where_its_connection_leads_now(self) -> None:

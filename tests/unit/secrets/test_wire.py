@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import html
 import json
 import logging
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 import trustme
@@ -400,6 +403,37 @@ async def test_a_word_that_is_too_short_to_be_a_secret_masks_nothing(
             error = await fails(transport, search)
 
     assert "a clear explanation" in error.message
+
+
+@pytest.mark.parametrize(
+    "repeat",
+    [
+        html.escape,
+        lambda secret: html.escape(secret).replace("&#x27;", "&#39;"),
+        lambda secret: json.dumps(secret)[1:-1].replace("/", "\\/"),
+        quote,
+        quote_plus,
+        lambda secret: quote(secret, safe="").lower(),
+        lambda secret: b64encode(secret.encode()).decode(),
+    ],
+    ids=["html", "html 39", "json", "url", "form", "lower", "base64"],
+)
+@pytest.mark.asyncio
+async def test_a_secret_is_masked_however_a_page_repeats_it(
+    repeat: Callable[[str], str], search: Search
+) -> None:
+    secret = "s3cr3t/<marked>&'so' \"it\" is"
+    told = repeat(secret)
+    async with a_stranger(http("403 No", f"You sent {told}.".encode())) as host:
+        account = replace(
+            an_account(host.url, CredentialKind.BEARER),
+            credentials=Credentials(kind=CredentialKind.BEARER, secret=secret),
+        )
+        async with a_transport(account) as transport:
+            error = await fails(transport, search)
+
+    assert told not in error.message
+    assert "You sent ***" in error.message
 
 
 @pytest.mark.parametrize("before", range(60, 110, 3))
