@@ -80,6 +80,7 @@ def test_what_is_stored_of_a_trigger() -> None:
             "cancel_on_kill": True,
             "cancel_on_timeout": True,
             "seen_at": None,
+            "job_url": "",
             "ending": None,
         },
     )

@@ -316,7 +316,7 @@ def test_when_airflow_lost_sight_of_the_task_the_next_attempt_attaches(
     assert task.world.starts == 1
 
 
-@pytest.mark.parametrize("state", ["restarting", "failed", "success", "removed", None])
+@pytest.mark.parametrize("state", ["restarting", "failed", "success", None])
 def test_when_a_user_stopped_the_task_the_job_is_cancelled(
     task: Task, state: str | None
 ) -> None:
@@ -329,6 +329,17 @@ def test_when_a_user_stopped_the_task_the_job_is_cancelled(
 
     assert task.world.state_of(1) == "cancelled"
     assert task.store.values["async_triggers"]["killed"] is True
+
+
+def test_when_a_parse_removed_the_task_its_job_runs_on(task: Task) -> None:
+    task.world.states["sync", -1] = "removed"
+    kill_after(task, 100.0)
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.world.state_of(1) == "running"
+    assert task.world.cancels == 0
 
 
 def test_when_the_state_cannot_be_learnt_the_job_is_left_alone(
