@@ -86,6 +86,33 @@ def _parser() -> argparse.ArgumentParser:
         help="ask dbt and the vendors anew, and store the answers for Airflow's parses",
     )
     generate.set_defaults(run=_generate)
+    migrate = commands.add_parser(
+        "migrate",
+        help="move DAGs over from the other Airbyte, Fivetran and dbt Cloud providers",
+        description=(
+            "Show as a diff how the imports of other providers become imports of this "
+            "package, and report what will behave differently. The exit code is 0 if "
+            "nothing is left to change, 1 if differences are shown, 2 after an error."
+        ),
+    )
+    migrate.add_argument(
+        "paths",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="a Python file, or a directory of them",
+    )
+    migrate.add_argument(
+        "--write",
+        action="store_true",
+        help="change the files; refused where git has changes that are not committed",
+    )
+    migrate.add_argument(
+        "--allow-dirty",
+        action="store_true",
+        help="write where git could not undo these changes alone",
+    )
+    migrate.set_defaults(run=_migrate)
     return parser
 
 
@@ -194,6 +221,23 @@ def _generate(chosen: argparse.Namespace) -> int:
     from async_triggers.generators.command import generate
 
     return generate(chosen.file, dry_run=chosen.dry_run, refresh=chosen.refresh)
+
+
+def _migrate(chosen: argparse.Namespace) -> int:
+    try:
+        from async_triggers.migrate.command import migrate
+    except ModuleNotFoundError as error:
+        if error.name != "libcst":
+            raise
+
+        print(
+            "async-triggers migrate: libcst is not installed; install it with"
+            " pip install 'async-triggers[migrate]'",
+            file=sys.stderr,
+        )
+        return 2
+
+    return migrate(chosen.paths, write=chosen.write, allow_dirty=chosen.allow_dirty)
 
 
 async def _serve(simulator: Simulator) -> None:

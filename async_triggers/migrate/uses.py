@@ -1,0 +1,189 @@
+"""Finds what a file does with the classes that move, and what is different about that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import libcst as cst
+
+from async_triggers.migrate.differences import ANY_OTHER, differences
+from async_triggers.migrate.modules import COUNTERPARTS, package_of
+from async_triggers.migrate.offered import find_class
+from async_triggers.migrate.tree import Reader, Remark, last_name, literal
+
+_Moved = Mapping[tuple[str, str], int]
+
+_MAPPING = {"expand", "expand_kwargs", "partial"}
+_NOT_OURS = {
+    # What a hook has from Airflow, and an enumeration from Python.
+    *("get_connection", "get_connections", "get_hook", "log", "test_connection"),
+    *("get_connection_form_widgets", "get_ui_field_behaviour"),
+    *("name", "value"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """A class of another provider, and where it is used."""
+
+    module: str
+    name: str
+    line: int
+    # The attribute that is read of it, or of an object of it.
+    member: str = ""
+    arguments: frozenset[str] = frozenset()
+
+    @property
+    def package(self) -> str:
+        return package_of(self.module) or ""
+
+
+class UseReader(Reader):
+    """Collects calls, attributes and subclasses, and compares them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: list[_Use] = []
+        self._members: list[_Use] = []
+        self._subclasses: list[_Use] = []
+        # The keys of what is called default_args, with their lines.
+        self._defaults: list[tuple[str, int]] = []
+
+    def visit_Call(self, node: cst.Call) -> None:
+        """Collect the arguments of a class, mapped or not."""
+        called: cst.CSTNode = node.func
+        is_part = _last_attribute(called) in _MAPPING
+        if is_part and isinstance(called, cst.Attribute):
+            # Class.partial(…), and Class.partial(…).expand(…)
+            called = called.value
+            if isinstance(called, cst.Call) and isinstance(called.func, cst.Attribute):
+                called = called.func.value
+
+        found = self.origin_of(called)
+        if found is None or "." in found[1]:
+            return
+
+        arguments = {each.keyword.value for each in node.args if each.keyword}
+        if is_part or any(each.star == "**" for each in node.args):
+            arguments.add(ANY_OTHER)
+
+        line = self.line(node)
+        self._calls.append(_Use(*found, line, arguments=frozenset(arguments)))
+        self._read_of(node, found)
+
+    def visit_Attribute(self, node: cst.Attribute) -> None:
+        """Collect an attribute that is read of a class."""
+        found = self.origin_of(node)
+        if found is not None:
+            name, _, member = found[1].partition(".")
+            if member and "." not in member:
+                self._members.append(_Use(found[0], name, self.line(node), member))
+
+    def visit_ClassDef(self, node: cst.ClassDef) -> None:
+        """Collect a subclass."""
+        for base in node.bases:
+            found = self.origin_of(base.value)
+            if found is not None:
+                self._subclasses.append(_Use(*found, self.line(node.name)))
+
+    def visit_Assign(self, node: cst.Assign) -> None:
+        """Collect what is done with an object that gets a name."""
+        for each in node.targets:
+            self._assigned(each.target, node.value)
+
+    def visit_AnnAssign(self, node: cst.AnnAssign) -> None:
+        """Collect what is done with an object that gets a name."""
+        if node.value is not None:
+            self._assigned(node.target, node.value)
+
+    def visit_Arg(self, node: cst.Arg) -> None:
+        """Collect default arguments."""
+        if node.keyword is not None and node.keyword.value == "default_args":
+            self._defaults.extend(self._keys(node.value))
+
+    def _assigned(self, target: cst.BaseExpression, value: cst.BaseExpression) -> None:
+        if last_name(target) == "default_args":
+            self._defaults.extend(self._keys(value))
+
+        found = self.origin_of(value.func) if isinstance(value, cst.Call) else None
+        if found is not None and isinstance(target, cst.Name):
+            for binding in self.bindings(target.value, target):
+                for access in getattr(binding, "references", ()):
+                    self._read_of(access.node, found)
+
+    def _read_of(self, node: cst.CSTNode, found: tuple[str, str]) -> None:
+        """Collect the attribute that is read of an object of a class, if any."""
+        member = self.member_of(node)
+        if member is not None:
+            self._members.append(_Use(*found, self.line(node), member))
+
+    def _keys(self, value: cst.BaseExpression) -> Iterator[tuple[str, int]]:
+        if isinstance(value, cst.Dict):
+            for element in value.elements:
+                key = (
+                    literal(element.key)
+                    if isinstance(element, cst.DictElement)
+                    else None
+                )
+                if key is not None:
+                    yield key, self.line(element)
+        elif isinstance(value, cst.Call) and last_name(value.func) == "dict":
+            for argument in value.args:
+                if argument.keyword is not None:
+                    yield argument.keyword.value, self.line(argument)
+
+    # Comparing --------------------------------------------------------------------
+
+    def compare(self, moved: _Moved) -> Iterator[Remark]:
+        """Yield what is different about the classes that move."""
+        for (module, name), line in moved.items():
+            for each in differences(name, package_of(module) or ""):
+                yield Remark(line, f"{name}: {each.says}")
+
+        for call in _of(moved, self._calls):
+            yield from self._compare_call(call)
+
+        for use in _of(moved, self._members):
+            if ".hooks" in use.module:
+                yield from _compare_member(use)
+
+        for use in _of(moved, self._subclasses):
+            text = "a subclass of it: check what it overrides and what it reaches into"
+            yield Remark(use.line, f"{use.name}: {text}")
+
+    def _compare_call(self, call: _Use) -> Iterator[Remark]:
+        defaults = {key for key, _ in self._defaults}
+        for each in differences(call.name, call.package, call.arguments, defaults):
+            yield Remark(call.line, f"{call.name}{each.place}: {each.says}")
+
+        for key, line in self._defaults:
+            for each in differences(call.name, call.package, {key, ANY_OTHER}):
+                label = f"{call.name}{each.place} by default_args"
+                yield Remark(line, f"{label}: {each.says}")
+
+        found = find_class(COUNTERPARTS[call.module], call.name)
+        for argument in sorted(call.arguments - {ANY_OTHER}):
+            if found is not None and not found.accepts(argument):
+                label = f"{call.name}({argument}=)"
+                yield Remark(call.line, f"{label}: there is no such argument here")
+
+
+def _of(moved: _Moved, uses: Iterable[_Use]) -> Iterator[_Use]:
+    return (each for each in uses if (each.module, each.name) in moved)
+
+
+def _compare_member(use: _Use) -> Iterator[Remark]:
+    target = COUNTERPARTS[use.module]
+    found = find_class(target, use.name)
+    if use.member[:1] == "_" or use.member in _NOT_OURS or found is None:
+        return
+
+    if not found.offers(use.member):
+        text = f"{target}.{use.name} has no such call; see Calls made by hand"
+        yield Remark(use.line, f"{use.name}.{use.member}: {text}")
+
+
+def _last_attribute(node: cst.CSTNode) -> str:
+    """Return the attribute that an expression reads last, of anything."""
+    return node.attr.value if isinstance(node, cst.Attribute) else ""
