@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from async_triggers.migrate.files import (
     WorkTreeError,
     check_work_trees,
-    is_concerned,
     python_files,
 )
+from async_triggers.migrate.modules import may_name
 from async_triggers.migrate.rewriting import CannotRewriteError, Rewritten, rewrite
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def migrate(paths: Sequence[Path], *, write: bool, allow_dirty: bool) -> int:
 
 def _read(path: Path) -> Iterator[_File]:
     source = path.read_bytes()
-    if is_concerned(source):
+    if may_name(source):
         yield _File(path, source, rewrite(source))
 
 
@@ -102,7 +102,7 @@ def _write(files: Sequence[_File]) -> int:
 
 def _report(file: _File, change: str) -> None:
     rewritten = file.rewritten
-    lines = [*_lines("differs", rewritten.differs), *_lines("stays", rewritten.left)]
+    lines = [*_lines("differs", rewritten.differs), *_lines("left", rewritten.left)]
     if lines or file.changes:
         said = change if file.changes else "unchanged"
         _say("\n".join([f"{file.path}: {said}", *lines]))

@@ -7,8 +7,6 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from async_triggers.migrate.modules import WORDS
-
 _NEXT = "Nothing is written: commit or stash first, or add --allow-dirty"
 _SKIPPED = {"__pycache__", "node_modules", "site-packages"}
 
@@ -54,11 +52,6 @@ def _below(directory: Path) -> Iterator[Path]:
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-def is_concerned(source: bytes) -> bool:
-    """Return whether a file can import what is to be migrated at all."""
-    return any(word in source for word in WORDS)
 
 
 class WorkTreeError(Exception):

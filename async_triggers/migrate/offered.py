@@ -6,8 +6,8 @@ An import would give the same answer, and would start Airflow for it.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 
@@ -25,11 +25,11 @@ class Module:
     imports: dict[str, tuple[str, str]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Class:
     """A class together with those bases of it that this package defines."""
 
-    members: dict[str, ast.AST] = field(default_factory=dict)
+    members: Mapping[str, ast.AST]
 
     def offers(self, member: str) -> bool:
         """Return whether callers can use a member as they could elsewhere.
@@ -65,13 +65,14 @@ def offers(module: str, name: str) -> bool:
     return found is not None and name in found.names
 
 
+@cache
 def find_class(module: str, name: str) -> Class | None:
     """Return a class that a module of this package defines or re-exports."""
-    found = Class()
+    members: dict[str, ast.AST] = {}
     for each in reversed(list(_definitions(module, name))):
-        found.members.update(_members(each))
+        members.update(_members(each))
 
-    return found if found.members else None
+    return Class(members) if members else None
 
 
 @cache

@@ -1,0 +1,607 @@
+"""What becomes of the source of one file."""
+
+from __future__ import annotations
+
+import ast
+import io
+import tokenize
+from textwrap import dedent
+
+import pytest
+from airflow.sdk import DAG
+from hypothesis import given
+from hypothesis import strategies as st
+
+from async_triggers.migrate.rewriting import CannotRewriteError, Rewritten, rewrite
+from tests.examples import examples
+
+AIRBYTE = "airflow.providers.airbyte"
+DBT = "airflow.providers.dbt.cloud"
+
+
+def rewritten(source: str) -> Rewritten:
+    found = rewrite(dedent(source).encode())
+    again = rewrite(found.source)
+
+    assert again.source == found.source, "a second run changes something"
+    assert again.left == () or len(again.left) <= len(found.left)
+    ast.parse(found.source)
+    return found
+
+
+def moved(source: str) -> str:
+    return rewritten(source).source.decode()
+
+
+def left(source: str) -> str:
+    return "\n".join(f"{each.line}: {each.text}" for each in rewritten(source).left)
+
+
+def differs(source: str) -> str:
+    return "\n".join(f"{each.line}: {each.text}" for each in rewritten(source).differs)
+
+
+IMPORTS = [
+    (
+        f"from {AIRBYTE}.operators.airbyte import AirbyteTriggerSyncOperator",
+        "from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator",
+    ),
+    (
+        f"from {DBT}.triggers.dbt import DbtCloudRunJobTrigger as Trigger",
+        "from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger as Trigger",
+    ),
+    (
+        "from fivetran_provider.operators.fivetran import FivetranOperator",
+        "from async_triggers.fivetran.operators import FivetranOperator",
+    ),
+    (
+        "from fivetran_provider_async.sensors import (FivetranSensor,)",
+        "from async_triggers.fivetran.sensors import (FivetranSensor,)",
+    ),
+    (
+        f"import {AIRBYTE}.hooks.airbyte as ab; ab.AirbyteHook()",
+        "import async_triggers.airbyte.hooks as ab; ab.AirbyteHook()",
+    ),
+    (
+        "import fivetran_provider_async.hooks; fivetran_provider_async.hooks.FivetranHook",
+        "import async_triggers.fivetran.hooks; async_triggers.fivetran.hooks.FivetranHook",
+    ),
+    (
+        "from fivetran_provider_async import hooks; hooks.FivetranHook",
+        "from async_triggers.fivetran import hooks; hooks.FivetranHook",
+    ),
+    (
+        f"from {DBT}.sensors import dbt; dbt.DbtCloudJobRunSensor",
+        "from async_triggers.dbt_cloud import sensors as dbt; dbt.DbtCloudJobRunSensor",
+    ),
+    (
+        f"from {DBT}.sensors import dbt as d; d.DbtCloudJobRunSensor",
+        "from async_triggers.dbt_cloud import sensors as d; d.DbtCloudJobRunSensor",
+    ),
+    (
+        "import os; from fivetran_provider_async.hooks import FivetranHook; os.environ",
+        "import os; from async_triggers.fivetran.hooks import FivetranHook; os.environ",
+    ),
+    (
+        "from fivetran_provider_async.hooks import \\\n    FivetranHook",
+        "from async_triggers.fivetran.hooks import \\\n    FivetranHook",
+    ),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), IMPORTS)
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "{}\n",
+        "try:\n    {}\nexcept ImportError:\n    raise\n",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    {}  # types\n",
+        "def task():\n    '''Task.'''\n    {}\n",
+        "async def task():\n    with open('x'):\n        {}\n",
+    ],
+    ids=["module", "try", "types", "function", "nested"],
+)
+def test_an_import_moves_wherever_it_stands(
+    before: str, after: str, frame: str
+) -> None:
+    assert moved(frame.format(before)) == frame.format(after)
+
+
+UNTOUCHED = [
+    "from .airflow.providers.airbyte.hooks.airbyte import AirbyteHook\n",
+    "from . import fivetran_provider_async\n",
+    "from airflow.providers.http.hooks.http import HttpHook\n",
+    "from airflow.providers.airbyte_custom.hooks.airbyte import AirbyteHook\n",
+    "from my.fivetran_provider_async.hooks import FivetranHook\n",
+    "import fivetran_provider_async_own.hooks\n",
+    "fivetran_provider_async = object()\nfivetran_provider_async.hooks.FivetranHook\n",
+    "from async_triggers.fivetran.hooks import FivetranHook\n",
+    '"""See airflow.providers.airbyte.hooks.airbyte for more."""\n',
+    "# from fivetran_provider_async.hooks import FivetranHook\n",
+    "",
+]
+
+
+@pytest.mark.parametrize("source", UNTOUCHED)
+def test_what_is_no_import_of_another_provider_stays_without_a_word(
+    source: str,
+) -> None:
+    assert rewritten(source) == Rewritten(source.encode())
+
+
+def test_only_the_names_that_this_package_offers_move() -> None:
+    source = "from fivetran_provider_async.hooks import FivetranHook, Absent as A\n"
+
+    assert moved(source) == (
+        "from fivetran_provider_async.hooks import Absent as A\n"
+        "from async_triggers.fivetran.hooks import FivetranHook\n"
+    )
+    assert left(source) == (
+        "1: Absent stays with fivetran_provider_async.hooks:"
+        " async_triggers.fivetran.hooks does not offer it"
+    )
+
+
+def test_a_line_of_several_statements_stays_one_line() -> None:
+    source = (
+        "x = 1; from fivetran_provider_async.hooks import Absent, FivetranHook; y = 2\n"
+    )
+
+    assert moved(source) == (
+        "x = 1; from fivetran_provider_async.hooks import Absent;"
+        " from async_triggers.fivetran.hooks import FivetranHook; y = 2\n"
+    )
+
+
+def test_comments_go_with_the_names_they_are_about() -> None:
+    assert moved(
+        """\
+        from airflow.providers.dbt.cloud.hooks.dbt import (  # the first
+            # above the hook
+            DbtCloudHook,  # the hook
+
+            # above what is absent
+            Absent,  # absent
+            DbtCloudJobRunStatus as Status,  # the status
+            # the end
+        )  # behind
+        """
+    ) == dedent(
+        """\
+        from airflow.providers.dbt.cloud.hooks.dbt import (
+
+            # above what is absent
+            Absent,  # absent
+        )  # behind
+        from async_triggers.dbt_cloud.hooks import (  # the first
+            # above the hook
+            DbtCloudHook,  # the hook
+            DbtCloudJobRunStatus as Status,  # the status
+            # the end
+        )
+        """
+    )
+
+
+OFFERED = ["DbtCloudHook", "DbtCloudJobRunStatus"]
+ABSENT = ["AbsentOne", "AbsentTwo"]
+
+
+@st.composite
+def import_statements(draw: st.DrawFn) -> str:
+    names = draw(
+        st.lists(st.sampled_from(OFFERED + ABSENT), min_size=1, max_size=5, unique=True)
+    )
+    comments = iter(range(20))
+
+    def gap(least: str) -> str:
+        kind = draw(
+            st.sampled_from(["same line", "break", "comment", "above", "blank"])
+        )
+        return {
+            "same line": least,
+            "break": "\n    ",
+            "comment": f"  # {next(comments)}\n    ",
+            "above": f"\n    # {next(comments)}\n  ",
+            "blank": f"  # {next(comments)}\n\n    # {next(comments)}\n",
+        }[kind]
+
+    text = "(" + gap("")
+    for each in names:
+        alias = draw(st.sampled_from(["", f" as {each}_"]))
+        is_last = each == names[-1]
+        comma = draw(st.sampled_from([",", ""])) if is_last else ","
+        text += f"{each}{alias}{comma}{gap('' if is_last else ' ')}"
+
+    ending = draw(st.sampled_from(["\n", "\r\n"]))
+    source = f"from {DBT}.hooks.dbt import {text})  # behind\nx = 1\n"
+    return source.replace("\n", ending)
+
+
+def bound_names(source: str) -> list[tuple[str, str | None]]:
+    return sorted(
+        (each.name, each.asname)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom)
+        for each in node.names
+    )
+
+
+def comments_in(source: str) -> list[str]:
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return sorted(
+        each.string.strip() for each in tokens if each.type == tokenize.COMMENT
+    )
+
+
+@given(source=import_statements())
+@examples(40)
+def test_names_and_comments_are_kept_however_they_are_laid_out(source: str) -> None:
+    after = moved(source)
+
+    assert bound_names(after) == bound_names(source)
+    assert comments_in(after) == comments_in(source)
+    for node in ast.walk(ast.parse(after)):
+        if isinstance(node, ast.ImportFrom):
+            is_moved = {each.name for each in node.names} <= set(OFFERED)
+            assert str(node.module).startswith("async_triggers") == is_moved
+    assert after.count("\r\n") == (after.count("\n") if "\r\n" in source else 0)
+
+
+def test_comments_before_commas_leave_the_import_alone() -> None:
+    source = """\
+        from fivetran_provider_async.hooks import (
+            FivetranHook  # the hook
+            , Absent
+        )
+        """
+
+    assert moved(source) == dedent(source)
+    assert "put its comments behind the commas" in left(source)
+
+
+STAYING = [
+    (f"from {AIRBYTE}.hooks.airbyte import *", "import * stays"),
+    (f"from {AIRBYTE} import hooks", f"{AIRBYTE}.hooks stays: there is no such module"),
+    (f"import {DBT}.utils.openlineage", "there is no such module here"),
+    (f"import {AIRBYTE}.hooks.airbyte as ab", "what others read of it is not known"),
+    (f"import {AIRBYTE}.hooks.airbyte as ab\nuse(ab)", "2: "),
+    (f"import {AIRBYTE}.hooks.airbyte as ab\nab.Absent, ab.AirbyteHook", "2: Absent"),
+    (
+        f"import {AIRBYTE}.hooks.airbyte as ab\ndef f(x: 'ab.AirbyteHook'): ...",
+        "another use than ab.name",
+    ),
+    ("from fivetran_provider_async import hooks\ngetattr(hooks, name)", "2: "),
+    (
+        (
+            f"import {AIRBYTE}.hooks.airbyte\n{AIRBYTE}.hooks.airbyte.AirbyteHook\n"
+            "airflow.models.DAG"
+        ),
+        "3: this rests on import",
+    ),
+    ("importlib.import_module('fivetran_provider_async.hooks')", "change it by hand"),
+    (
+        "patch(f'fivetran_provider_async.hooks.{name}')",
+        '"fivetran_provider_async.hooks."',
+    ),
+    (
+        "x = f()  # type: fivetran_provider_async.hooks.FivetranHook",
+        "fivetran_provider_async.hooks.FivetranHook stays in a type comment",
+    ),
+    (
+        "trigger_cls = 'fivetran_provider_async.triggers' '.FivetranTrigger'",
+        '"fivetran_provider_async.triggers.FivetranTrigger" stays',
+    ),
+    (
+        "call(trigger_cls='fivetran_provider_async.triggers.Absent')",
+        '"fivetran_provider_async.triggers.Absent" stays',
+    ),
+    (
+        (
+            "try:\n    from async_triggers.fivetran.hooks import FivetranHook\n"
+            "except ImportError:\n"
+            "    from fivetran_provider_async.hooks import FivetranHook"
+        ),
+        "4: fivetran_provider_async.hooks stays as the fallback",
+    ),
+]
+
+
+@pytest.mark.parametrize(("source", "reason"), STAYING)
+def test_what_cannot_move_stays_and_is_reported(source: str, reason: str) -> None:
+    assert moved(source) == source
+    assert reason in left(source)
+
+
+def test_both_branches_of_a_conditional_import_move() -> None:
+    assert (
+        moved(
+            """\
+        try:
+            from fivetran_provider_async.operators import FivetranOperator
+        except ImportError:
+            from fivetran_provider.operators.fivetran import FivetranOperator
+        """
+        ).count("from async_triggers.fivetran.operators import FivetranOperator")
+        == 2
+    )
+
+
+def test_uses_of_a_dotted_import_move_with_it() -> None:
+    assert moved(
+        f"""\
+        import airflow
+        import {AIRBYTE}.hooks.airbyte, os
+
+        class Mine(({AIRBYTE}.hooks.airbyte.AirbyteHook)):
+            hook = {AIRBYTE}.hooks.airbyte.AirbyteHook("x")
+
+        airflow.models.DAG
+        """
+    ) == dedent(
+        """\
+        import airflow
+        import async_triggers.airbyte.hooks, os
+
+        class Mine((async_triggers.airbyte.hooks.AirbyteHook)):
+            hook = async_triggers.airbyte.hooks.AirbyteHook("x")
+
+        airflow.models.DAG
+        """
+    )
+
+
+def test_a_dotted_import_stays_beside_for_what_is_not_offered() -> None:
+    assert moved(
+        """\
+        import fivetran_provider_async.hooks  # both
+        fivetran_provider_async.hooks.FivetranHook
+        fivetran_provider_async.hooks.Absent
+        """
+    ) == dedent(
+        """\
+        import fivetran_provider_async.hooks  # both
+        import async_triggers.fivetran.hooks
+        async_triggers.fivetran.hooks.FivetranHook
+        fivetran_provider_async.hooks.Absent
+        """
+    )
+
+
+def test_airflow_itself_is_still_imported_where_it_is_used() -> None:
+    assert moved(
+        f"""\
+        def dag():
+            import {AIRBYTE}.hooks.airbyte
+            {AIRBYTE}.hooks.airbyte.AirbyteHook
+            return airflow.DAG
+        """
+    ) == dedent(
+        """\
+        def dag():
+            import airflow
+            import async_triggers.airbyte.hooks
+            async_triggers.airbyte.hooks.AirbyteHook
+            return airflow.DAG
+        """
+    )
+
+
+def test_a_name_that_is_imported_twice_moves_twice() -> None:
+    source = "from fivetran_provider_async.hooks import FivetranHook\n"
+
+    assert moved(source * 2 + f"def f():\n    {source}").count("async_triggers") == 3
+
+
+def test_what_a_module_hands_on_keeps_its_name() -> None:
+    after = moved(
+        """\
+        from fivetran_provider_async.hooks import FivetranHook
+        __all__ = ["FivetranHook", 'Other']
+        """
+    )
+
+    assert after.endswith("__all__ = [\"FivetranHook\", 'Other']\n")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "StartTriggerArgs(trigger_cls={}, next_method='x')",
+        "base.StartTriggerArgs({}, {{}})",
+        "replace(start, trigger_cls={})",
+        "trigger_cls = {}",
+        "class S:\n    trigger_cls: str = {}",
+    ],
+)
+@pytest.mark.parametrize("quotes", ['"{}"', "'{}'", 'r"""{}"""'])
+def test_the_path_of_a_trigger_moves(frame: str, quotes: str) -> None:
+    before = quotes.format(
+        "airflow.providers.dbt.cloud.triggers.dbt.DbtCloudRunJobTrigger"
+    )
+    after = quotes.format("async_triggers.dbt_cloud.triggers.DbtCloudRunJobTrigger")
+
+    assert moved(frame.format(before)) == frame.format(after)
+    assert left(frame.format(before)) == ""
+
+
+ENCODINGS = [
+    b"from fivetran_provider_async.hooks import FivetranHook\r\nx = 1\r\n",
+    b"x = 1\r\nfrom fivetran_provider_async.hooks import FivetranHook\n",
+    b"\xef\xbb\xbffrom fivetran_provider_async.hooks import FivetranHook\n# \xc3\xa9",
+    (
+        b"# coding: latin-1\nfrom fivetran_provider_async.hooks import FivetranHook\n"
+        b'x = "\xe9"\n'
+    ),
+    b"if x:\n\tfrom fivetran_provider_async.hooks import FivetranHook\n\x0c\ny = 1",
+    b"from fivetran_provider_async.hooks import FivetranHook # \xe2\x80\xa8 \xc3\xa9",
+    (
+        b"from fivetran_provider_async.hooks import FivetranHook\n"
+        b'type A[T] = list[T]\nmatch A:\n    case _: print(f"{\'a\' if "b" else 1}")\n'
+    ),
+]
+
+
+@pytest.mark.parametrize("source", ENCODINGS)
+def test_every_other_byte_is_kept(source: bytes) -> None:
+    after = source.replace(b"fivetran_provider_async", b"async_triggers.fivetran")
+
+    assert rewrite(source).source == after
+
+
+def test_lines_that_are_added_end_as_the_file_does() -> None:
+    source = b"from fivetran_provider_async.hooks import FivetranHook, Absent\r\nx = 1"
+
+    assert rewrite(source).source == (
+        b"from fivetran_provider_async.hooks import Absent\r\n"
+        b"from async_triggers.fivetran.hooks import FivetranHook\r\nx = 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (b"x = 1\nprint 'airbyte'\n", "line 2 does not parse"),
+        (b"def airbyte(:\n", "line 1 does not parse"),
+        (b"# coding: absent\nairbyte = 1\n", "encoding"),
+        (b"airbyte = '\xff'\n", "encoding"),
+        (b"airbyte = 1\rx = 2\r", "byte by byte"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(source: bytes, reason: str) -> None:
+    with pytest.raises(CannotRewriteError, match=reason):
+        rewrite(source)
+
+
+# What is different ----------------------------------------------------------------------
+
+
+def test_a_class_that_moves_is_described() -> None:
+    said = differs(
+        f"from {AIRBYTE}.operators.airbyte import AirbyteTriggerSyncOperator"
+    )
+
+    assert "1: AirbyteTriggerSyncOperator: a task that is stopped" in said
+    assert "wait_seconds" not in said
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "AirbyteTriggerSyncOperator(wait_seconds=5)",
+        "AirbyteTriggerSyncOperator.partial(wait_seconds=5)",
+        "AirbyteTriggerSyncOperator.partial(a=1).expand(wait_seconds=[5])",
+        "AirbyteTriggerSyncOperator(**{}); default_args = {'wait_seconds': 5}",
+        "AirbyteTriggerSyncOperator(); DAG('d', default_args=dict(wait_seconds=5))",
+    ],
+)
+def test_an_argument_that_means_something_else_is_described(call: str) -> None:
+    said = differs(
+        f"from {AIRBYTE}.operators.airbyte import AirbyteTriggerSyncOperator\n{call}"
+    )
+
+    assert "2: AirbyteTriggerSyncOperator(wait_seconds=)" in said
+
+
+@pytest.mark.parametrize(
+    ("call", "shows"),
+    [
+        ("FivetranOperator()", True),
+        ("FivetranOperator(fivetran_conn_id='x')", False),
+        ("FivetranOperator(**more)", False),
+        ("FivetranOperator.partial().expand()", False),
+        ("FivetranOperator(); default_args = {'fivetran_conn_id': 'x'}", False),
+    ],
+)
+def test_a_default_that_has_changed_is_described(call: str, *, shows: bool) -> None:
+    module = "fivetran_provider.operators.fivetran"
+    said = differs(f"from {module} import FivetranOperator\n{call}")
+
+    assert ('it was "fivetran"' in said) == shows
+
+
+def test_a_default_that_has_not_changed_is_not_described() -> None:
+    said = differs(
+        "from fivetran_provider_async.operators import FivetranOperator\n"
+        "FivetranOperator()"
+    )
+
+    assert 'it was "fivetran"' not in said
+
+
+@pytest.mark.parametrize(
+    ("use", "shows"),
+    [
+        ("hook = AirbyteHook()\nhook.absent(1)", True),
+        ("hook: AirbyteHook = AirbyteHook()\ndef f():\n    return hook.absent", True),
+        ("AirbyteHook('x').absent(1)", True),
+        ("AirbyteHook.absent", True),
+        ("hook = AirbyteHook()\nhook.get_job(1)", True),
+        ("hook = AirbyteHook()\nhook.run(f)", False),
+        ("AirbyteHook.get_connection('x')", False),
+        ("hook = Other()\nhook.absent(1)", False),
+    ],
+)
+def test_a_call_that_a_hook_does_not_have_is_described(
+    use: str, *, shows: bool
+) -> None:
+    said = differs(f"from {AIRBYTE}.hooks.airbyte import AirbyteHook\n{use}")
+
+    assert ("has no such call" in said) == shows
+
+
+def test_an_argument_that_is_not_there_is_described() -> None:
+    said = differs(
+        f"from {DBT}.hooks.dbt import DbtCloudHook\nDbtCloudHook('x', absent=1)"
+    )
+
+    assert said == "2: DbtCloudHook(absent=): there is no such argument here"
+
+
+def test_a_subclass_is_described() -> None:
+    said = differs(
+        f"from {DBT}.hooks.dbt import DbtCloudHook\nclass Mine(DbtCloudHook): ..."
+    )
+
+    assert "2: DbtCloudHook: a subclass of it" in said
+
+
+def test_nothing_is_said_of_a_class_that_stays() -> None:
+    assert (
+        differs(
+            f"import {AIRBYTE}.operators.airbyte as ab\n"
+            "ab.AirbyteTriggerSyncOperator(wait_seconds=5), ab.Absent"
+        )
+        == ""
+    )
+
+
+WHOLE = """
+from airflow.sdk import DAG
+from airflow.providers.airbyte.operators.airbyte import AirbyteTriggerSyncOperator
+from airflow.providers.airbyte.sensors import airbyte
+import airflow.providers.dbt.cloud.operators.dbt
+import fivetran_provider_async.operators as fivetran
+
+with DAG("moved", schedule=None) as dag:
+    synced = AirbyteTriggerSyncOperator(
+        task_id="sync", connection_id="c", asynchronous=True
+    )
+    airbyte.AirbyteJobSensor(task_id="wait", airbyte_job_id=synced.output)
+    airflow.providers.dbt.cloud.operators.dbt.DbtCloudRunJobOperator(
+        task_id="dbt", job_id=1
+    )
+    fivetran.FivetranOperator(task_id="fivetran", connector_id="f")
+"""
+
+
+def test_a_dag_that_has_moved_loads() -> None:
+    scope: dict[str, object] = {}
+    exec(moved(WHOLE), scope)
+    dag = scope["dag"]
+
+    assert isinstance(dag, DAG)
+    assert sorted(dag.task_ids) == ["dbt", "fivetran", "sync", "wait"]
+    assert all(
+        type(each).__module__.startswith("async_triggers.") for each in dag.tasks
+    )
