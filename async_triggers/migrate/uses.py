@@ -12,6 +12,9 @@ from async_triggers.migrate.modules import COUNTERPARTS, package_of
 from async_triggers.migrate.offered import find_class
 from async_triggers.migrate.tree import Reader, Remark, last_name, literal
 
+SECTION = "Calls made by hand"
+"""The section of the documentation on what to call in the place of what."""
+
 _Moved = Mapping[tuple[str, str], int]
 
 _MAPPING = {"expand", "expand_kwargs", "partial"}
@@ -180,7 +183,7 @@ def _compare_member(use: _Use) -> Iterator[Remark]:
         return
 
     if not found.offers(use.member):
-        text = f"{target}.{use.name} has no such call; see Calls made by hand"
+        text = f"{target}.{use.name} does not offer it; see {SECTION}"
         yield Remark(use.line, f"{use.name}.{use.member}: {text}")
 
 

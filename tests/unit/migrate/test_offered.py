@@ -15,6 +15,7 @@ import pytest
 from async_triggers.migrate.differences import _ALL, Difference
 from async_triggers.migrate.modules import COUNTERPARTS, PACKAGES
 from async_triggers.migrate.offered import find_class, offers, read_module
+from async_triggers.migrate.uses import SECTION
 
 HERE = sorted(set(COUNTERPARTS.values()))
 MOVING_OVER = Path(__file__).parents[3] / "docs" / "how-to" / "moving-over.md"
@@ -60,7 +61,10 @@ def public_classes() -> list[tuple[str, str]]:
         (name, key)
         for name in HERE
         for key, value in vars(importlib.import_module(name)).items()
-        if isclass(value) and value.__module__ == name and key[0] != "_"
+        if isclass(value)
+        and value.__module__ == name
+        and key[0] != "_"
+        and not issubclass(value, BaseException)
     ]
 
 
@@ -103,6 +107,10 @@ def test_the_documentation_lists_the_modules_that_move() -> None:
     row = re.compile(r"^\| `([\w.]+)` \| `(async_triggers[\w.]+)` \|$", re.MULTILINE)
 
     assert dict(row.findall(MOVING_OVER.read_text())) == COUNTERPARTS
+
+
+def test_the_section_that_reports_refer_to_exists() -> None:
+    assert f"## {SECTION}\n" in MOVING_OVER.read_text()
 
 
 def test_each_module_that_moves_belongs_to_a_package_of_another_provider() -> None:
