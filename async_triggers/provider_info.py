@@ -203,14 +203,28 @@ _FORMS: tuple[dict[str, Any], ...] = (
 )
 
 
+def ui_field_behaviour(connection_type: str) -> dict[str, Any]:
+    """Return what differs in a connection's form, in the words of Airflow's hooks."""
+    form = _form(connection_type).get("ui-field-behaviour", {})
+    return {
+        "hidden_fields": form.get("hidden-fields", []),
+        "relabeling": form.get("relabeling", {}),
+        "placeholders": form.get("placeholders", {}),
+    }
+
+
+def _form(connection_type: str) -> dict[str, Any]:
+    return next(
+        (each for each in _FORMS if each["connection-type"] == connection_type), {}
+    )
+
+
 def field_label(connection_type: str, field: str) -> str:
     """Return what to call a connection's field: as its form does and as Airflow does.
 
     ``field`` is Airflow's name, such as ``host`` or ``extra.ca_bundle``.
     """
-    form: dict[str, Any] = next(
-        (each for each in _FORMS if each["connection-type"] == connection_type), {}
-    )
+    form = _form(connection_type)
     label = form.get("ui-field-behaviour", {}).get("relabeling", {}).get(field)
     if label is None:
         of_extra = form.get("conn-fields", {}).get(field.removeprefix("extra."), {})

@@ -483,7 +483,7 @@ def dbt_cloud(*, count: int, hours: float, interval: float) -> Report:
                     async with AsyncExitStack() as worker:
                         process = f"worker {next(numbers)}"
                         ours = await lease(worker, "dbt Cloud", process)
-                        await hook.get_job(ours, JOB)
+                        await hook.get_job_definition(ours, JOB)
                         seen = await hook.start_run(ours, JOB, "a test")
 
                     return DbtCloudRunJobTrigger(

@@ -11,6 +11,7 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -228,6 +229,38 @@ def job_url(ui: str, workspace_id: str, connection_id: str, job_id: str) -> str:
 
 
 # Models -------------------------------------------------------------------------------
+
+
+class JobStatusEnum(StrEnum):
+    """The statuses of a job: https://reference.airbyte.com/reference/getjob."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+    SUCCEEDED = "succeeded"
+    CANCELLED = "cancelled"
+    QUEUED = "queued"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResponse:
+    """A job, in the words of Airbyte's API.
+
+    ``status`` is a :class:`JobStatusEnum`, a plain text where Airbyte has a status that is
+    not among these. The times are in ISO 8601; ``last_updated_at`` is None while the job
+    runs.
+    """
+
+    job_id: int
+    status: str
+    job_type: str
+    start_time: str
+    connection_id: str
+    bytes_synced: int | None = None
+    duration: str | None = None
+    last_updated_at: str | None = None
+    rows_synced: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -448,6 +481,27 @@ def read_job(row: Row) -> Job:
             "bytes_synced": _count(row.get("bytesSynced")),
             "duration": short_text(row.get("duration")),
         },
+    )
+
+
+def describe_job(job: Job) -> JobResponse:
+    """Return a job in the words of Airbyte's API."""
+    known: Mapping[str, Any] = job.statistics
+    try:
+        status: str = JobStatusEnum(job.word)
+    except ValueError:
+        status = job.word
+
+    return JobResponse(
+        job_id=int(job.id),
+        status=status,
+        job_type=known["job_type"] or "",
+        start_time=job.started_at or "",
+        connection_id=known["connection_id"] or "",
+        bytes_synced=known["bytes_synced"],
+        duration=known["duration"],
+        last_updated_at=None if job.ended_at is None else format_time(job.ended_at),
+        rows_synced=known["rows_synced"],
     )
 
 

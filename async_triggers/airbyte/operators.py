@@ -24,6 +24,8 @@ from async_triggers.deferral.record import Intent
 from async_triggers.engine.errors import JobNotFound, RequestRejected
 from async_triggers.engine.wire import parse_time
 
+__all__ = ["AirbyteHook", "AirbyteSyncTrigger", "AirbyteTriggerSyncOperator"]
+
 if TYPE_CHECKING:
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
@@ -100,6 +102,16 @@ class AirbyteTriggerSyncOperator(JobOperator):
         self.start_in_trigger = needs_deferrable(
             "start_in_trigger", start_in_trigger, deferrable=deferrable
         )
+
+    @property
+    def hook(self) -> AirbyteHook:
+        """The hook of the operator's connection, for calls made by hand."""
+        return self.make_hook()
+
+    @property
+    def job_id(self) -> int | None:
+        """The id of the job, as soon as the task knows it; for callbacks."""
+        return int(self._job_id) if self._job_id else None
 
     @property
     def waits(self) -> bool:
@@ -218,7 +230,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
 
     async def cancel(self, leased: LeasedAccount, job_id: str) -> None:
         """Cancel a job, if it is still that job which runs."""
-        await self.make_hook().cancel_job(leased, job_id)
+        await self.make_hook().stop_job(leased, job_id)
 
     def may_attach(self, job: Job) -> bool:
         """Attach to a sync only: a reset leaves no data behind."""

@@ -12,6 +12,8 @@ from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.deferral.arguments import text, whole_number
 from async_triggers.deferral.sensor import JobSensor
 
+__all__ = ["AirbyteHook", "AirbyteJobSensor", "AirbyteSyncTrigger"]
+
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
 
@@ -65,6 +67,11 @@ class AirbyteJobSensor(JobSensor):
     @property
     def _job_id(self) -> int:
         return whole_number("airbyte_job_id", self.airbyte_job_id)
+
+    @property
+    def hook(self) -> AirbyteHook:
+        """The hook of the sensor's connection, for calls made by hand."""
+        return self.make_hook()
 
     def make_hook(self) -> AirbyteHook:
         """Return the hook of the sensor's connection."""

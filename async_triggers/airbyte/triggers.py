@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.deferral.trigger import JobTrigger
 
+__all__ = ["AirbyteHook", "AirbyteSyncTrigger"]
+
 if TYPE_CHECKING:
     from async_triggers.deferral.events import Outcome
     from async_triggers.engine.accounts import LeasedAccount
@@ -96,9 +98,14 @@ class AirbyteSyncTrigger(JobTrigger):
         seen = await self.make_hook().get_job(leased, self.subject)
         return replace(seen.job, url=self.job_url)
 
+    async def is_still_running(self, hook: AirbyteHook) -> bool:
+        """Check with a hook, once, whether the job has not ended."""
+        seen = await hook.run_async(lambda leased: hook.get_job(leased, self.subject))
+        return not seen.job.state.is_terminal
+
     async def cancel(self, leased: LeasedAccount) -> None:
         """Cancel the job, if it is still this one that runs."""
-        await self.make_hook().cancel_job(leased, self.subject)
+        await self.make_hook().stop_job(leased, self.subject)
 
     async def complete(self, leased: LeasedAccount, job: Job) -> Job:
         """Add the job's address, which its row does not hold."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from async_triggers.engine.address import read_address
@@ -93,7 +93,10 @@ _OWN_ANSWER = re.compile(rb'\s*\{.*"(is_success|data)"', re.DOTALL)
 
 
 class DbtCloudJobRunStatus(IntEnum):
-    """The states of a run: https://docs.getdbt.com/dbt-cloud/api-v2."""
+    """The states of a run: https://docs.getdbt.com/dbt-cloud/api-v2.
+
+    The ``value`` of the last two is a tuple of the numbers of those before them.
+    """
 
     QUEUED = 1
     STARTING = 2
@@ -101,6 +104,30 @@ class DbtCloudJobRunStatus(IntEnum):
     SUCCESS = 10
     ERROR = 20
     CANCELLED = 30
+    NON_TERMINAL_STATUSES = (QUEUED, STARTING, RUNNING)
+    TERMINAL_STATUSES = (SUCCESS, ERROR, CANCELLED)
+
+    def __new__(cls, *numbers: int) -> Self:
+        """Make one status, or a group of some, which no number is equal to."""
+        is_one = len(numbers) == 1
+        status = int.__new__(cls, numbers[0] if is_one else -sum(numbers))
+        status._value_ = numbers[0] if is_one else numbers  # type: ignore[assignment]
+        return status
+
+    def __repr__(self) -> str:
+        """Name the status and its value, which is no number for a group."""
+        return f"<{type(self).__name__}.{self.name}: {self.value!r}>"
+
+    @classmethod
+    def check_is_valid(cls, statuses: int | Sequence[int] | set[int]) -> None:
+        """Raise ValueError for a number that is no status, or for one among some."""
+        for status in (statuses,) if isinstance(statuses, int) else statuses:
+            cls(status)
+
+    @classmethod
+    def is_terminal(cls, status: int) -> bool:
+        """Tell whether a run with this status has ended; ValueError if it is none."""
+        return _STATES[cls(status)].is_terminal
 
 
 UNFINISHED = (
@@ -229,6 +256,21 @@ def retry_run(account: Account, run_id: int | str) -> Request:
     )
 
 
+def rerun_job(account: Account, job_id: int | str) -> Request:
+    """Retry the latest run of a job from where it failed.
+
+    https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Rerun%20Job. Where it has not
+    failed, a run of the whole job is started.
+    """
+    return Request(
+        method="POST",
+        path=f"{_root(account)}/jobs/{segment(job_id, 'job_id')}/rerun/",
+        about=f"the retry of job {job_id}",
+        lane=Lane.START,
+        timeout=START_TIMEOUT,
+    )
+
+
 def get_run(
     account: Account, run_id: int | str, *, include_related: Sequence[str] = ()
 ) -> Request:
@@ -280,6 +322,24 @@ def list_runs(
     return _listing(f"{_root(account)}/runs/", "the list of runs", params, limit=limit)
 
 
+def query_runs(account: Account, query: Mapping[str, object]) -> Request:
+    """Ask for one page of runs with a query of the caller's own."""
+    params: list[tuple[str, str]] = []
+    for name, value in query.items():
+        if name == "include_related" and isinstance(value, list | tuple):
+            params += _related([str(each) for each in value])
+        elif value is not None:
+            many = value if isinstance(value, list | tuple) else [value]
+            params += [(name, str(each)) for each in many]
+
+    return Request(
+        method="GET",
+        path=f"{_root(account)}/runs/",
+        about="the list of runs",
+        params=tuple(params),
+    )
+
+
 def get_job(account: Account, job_id: int | str) -> Request:
     """Ask for a job: https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Retrieve%20Job."""
     return Request(
@@ -311,6 +371,28 @@ def list_jobs(
     return _listing(f"{_root(account)}/jobs/", "the list of jobs", params)
 
 
+def get_project(account: Account, project_id: int | str) -> Request:
+    """Ask for a project: https://docs.getdbt.com/dbt-cloud/api-v3."""
+    return Request(
+        method="GET",
+        path=f"{_root(account, 3)}/projects/{segment(project_id, 'project_id')}/",
+        about=f"project {project_id}",
+    )
+
+
+def get_environment(
+    account: Account, project_id: int | str, environment_id: int | str
+) -> Request:
+    """Ask for an environment: https://docs.getdbt.com/dbt-cloud/api-v3."""
+    project = segment(project_id, "project_id")
+    environment = segment(environment_id, "environment_id")
+    return Request(
+        method="GET",
+        path=f"{_root(account, 3)}/projects/{project}/environments/{environment}/",
+        about=f"environment {environment_id}",
+    )
+
+
 def list_projects(account: Account, *, name_contains: str | None = None) -> Request:
     """Ask for projects: https://docs.getdbt.com/dbt-cloud/api-v3."""
     return _listing(
@@ -327,6 +409,11 @@ def list_environments(
         f"the list of environments of project {project_id}",
         _named(name_contains),
     )
+
+
+def list_accounts() -> Request:
+    """Ask for the accounts of the token: https://docs.getdbt.com/dbt-cloud/api-v2."""
+    return Request(method="GET", path="/api/v2/accounts/", about="the accounts")
 
 
 def get_account(account: Account) -> Request:

@@ -6,19 +6,20 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import urlsplit
 
 from async_triggers.dbt_cloud import api
 from async_triggers.dbt_cloud.api import DBT_CLOUD, DbtCloudJobRunStatus
+from async_triggers.dbt_cloud.by_hand import CallsByHand, Response
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
     positive,
     text,
     whole_number,
 )
+from async_triggers.deferral.errors import EventUnusable, JobEnded, VendorRefused
 from async_triggers.deferral.hook import (
-    VendorHook,
     list_pages,
     read_belief,
     read_budget,
@@ -49,12 +50,53 @@ if TYPE_CHECKING:
     from async_triggers.engine.wire import Reply, Request, Row
 
 __all__ = [
+    "DBT_CAUSE_MAX_LENGTH",
+    "TRIGGER_EVENT_STATUSES",
     "DbtCloudHook",
+    "DbtCloudJobRunException",
     "DbtCloudJobRunStatus",
+    "DbtCloudResourceLookupError",
+    "DbtCloudTriggerEventException",
     "HookParams",
+    "JobRunInfo",
+    "Response",
     "optional_id",
     "read_hook_params",
+    "validate_execute_complete_event",
 ]
+
+# The official provider's names of what this package raises.
+DbtCloudJobRunException = JobEnded
+DbtCloudResourceLookupError = VendorRefused
+DbtCloudTriggerEventException = EventUnusable
+
+DBT_CAUSE_MAX_LENGTH = api.LONGEST_CAUSE
+TRIGGER_EVENT_STATUSES = frozenset({"success", "cancelled", "error", "timeout"})
+
+
+class JobRunInfo(TypedDict):
+    """Which run of which account."""
+
+    account_id: int | None
+    run_id: int
+
+
+def validate_execute_complete_event(
+    event: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return a trigger's event; raise EventUnusable if it does not say how a run ended."""
+    if event is None:
+        msg = "The trigger sent no event: clear the task"
+        raise EventUnusable(msg)
+
+    status = event.get("status")
+    if status not in TRIGGER_EVENT_STATUSES:
+        known = ", ".join(sorted(TRIGGER_EVENT_STATUSES))
+        msg = f"The trigger's event has the status {status!r}, which is not of {known}"
+        raise EventUnusable(msg)
+
+    return event
+
 
 # https://docs.getdbt.com/docs/dbt-apis/rate-limits: 5,000 requests a minute for an
 # account. Who exceeds them is refused for five minutes, and not told so by any header.
@@ -71,13 +113,17 @@ EXPLAIN_AGAIN = 2.0
 _warned_hosts: set[str] = set()
 
 
-class DbtCloudHook(VendorHook):
+class DbtCloudHook(CallsByHand):
     """dbt Cloud's Admin API.
 
     :param dbt_cloud_conn_id: the Airflow connection
     :param timeout_seconds: seconds for one request; else ``timeout`` in the connection's
         extra, else 60
-    :param retry_limit: how often one call is tried while only trouble answers
+    :param retry_limit: how often one call is tried while only trouble answers; tasks try
+        four times where their ``hook_params`` say nothing
+    :param retry_delay: accepted as the official provider does; the waits between tries
+        follow the vendor's word and double from one second
+    :param retry_args: likewise
     :param account_id: the account; else the connection's login
     """
 
@@ -92,13 +138,22 @@ class DbtCloudHook(VendorHook):
         self,
         dbt_cloud_conn_id: str = default_conn_name,
         timeout_seconds: float | None = None,
-        retry_limit: int = ATTEMPTS,
+        retry_limit: int = 1,
+        retry_delay: float = 1.0,
+        retry_args: dict[Any, Any] | None = None,
         *,
         account_id: int | str | None = None,
     ) -> None:
         super().__init__(dbt_cloud_conn_id)
+        if retry_limit < 1:
+            msg = f"retry_limit must be at least 1, not {retry_limit!r}"
+            raise ArgumentUnusable(msg)
+
+        self.dbt_cloud_conn_id = dbt_cloud_conn_id
         self.timeout_seconds = timeout_seconds
         self.retry_limit = retry_limit
+        self.retry_delay = retry_delay
+        self.retry_args = retry_args
         self.account_id = account_id
 
     @classmethod
@@ -222,7 +277,7 @@ class DbtCloudHook(VendorHook):
     ) -> Row:
         """Return a run as dbt Cloud shows it, with what is related to it."""
         request = api.get_run(leased.account, run_id, include_related=include_related)
-        return api.read_row(request, await self._call(leased, request))
+        return api.read_row(request, await self.ask(leased, request))
 
     async def cancel_run(self, leased: LeasedAccount, run_id: int | str) -> Job:
         """Cancel a run if it has not ended; return what dbt Cloud last showed of it."""
@@ -256,7 +311,7 @@ class DbtCloudHook(VendorHook):
             statuses=statuses,
         )
         found: list[Row] = []
-        async with aclosing(self._pages(leased, first)) as pages:
+        async with aclosing(self._walk(leased, first)) as pages:
             async for rows in pages:
                 # The server may ignore a filter that it does not understand.
                 found += [
@@ -278,19 +333,19 @@ class DbtCloudHook(VendorHook):
             include_related=("trigger",),
             limit=api.NEWEST,
         )
-        reply = await self._call(leased, request)
+        reply = await self.ask(leased, request)
         rows, _ = api.read_rows(request, reply)
         return [(self._read(leased, row, reply), row) for row in rows]
 
-    async def get_job(
+    async def get_job_definition(
         self, leased: LeasedAccount, job_id: int | str
     ) -> tuple[Row, float | None]:
         """Return a job of dbt Cloud, and the server's time of the answer."""
         request = api.get_job(leased.account, job_id)
-        reply = await self._call(leased, request)
+        reply = await self.ask(leased, request)
         return api.read_row(request, reply), reply.date
 
-    async def list_jobs(
+    async def list_job_definitions(
         self,
         leased: LeasedAccount,
         *,
@@ -352,7 +407,7 @@ class DbtCloudHook(VendorHook):
     ) -> list[str]:
         """Return the paths of a run's artifacts, of its last step if none is named."""
         request = api.list_artifacts(leased.account, run_id, step=step)
-        return api.read_paths(request, await self._call(leased, request))
+        return api.read_paths(request, await self.ask(leased, request))
 
     async def get_artifact(
         self,
@@ -364,7 +419,7 @@ class DbtCloudHook(VendorHook):
     ) -> bytes:
         """Return one artifact as it is, of the run's last step if none is named."""
         request = api.get_artifact(leased.account, run_id, path, step=step)
-        return (await self._call(leased, request)).body
+        return (await self.ask(leased, request)).body
 
     async def check(self, leased: LeasedAccount) -> str:
         """Ask for the account, which any token of it may see."""
@@ -430,7 +485,7 @@ class DbtCloudHook(VendorHook):
             step=None if step is None else step.index,
         )
         try:
-            reply = await self._call(leased, request)
+            reply = await self.ask(leased, request)
         except PermanentError:
             # A step that failed before dbt ran has none.
             return []
@@ -439,15 +494,16 @@ class DbtCloudHook(VendorHook):
 
     # Asking -----------------------------------------------------------------------
 
-    async def _call(
+    async def ask(
         self, leased: LeasedAccount, request: Request, *, patience: float = 20.0
     ) -> Reply:
+        """Send a request, as often as the hook says."""
         return await leased.call(request, attempts=self.retry_limit, patience=patience)
 
     async def _seen(
         self, leased: LeasedAccount, request: Request, *, patience: float = 20.0
     ) -> Seen:
-        reply = await self._call(leased, request, patience=patience)
+        reply = await self.ask(leased, request, patience=patience)
         return self._read(leased, api.read_row(request, reply), reply)
 
     def _read(self, leased: LeasedAccount, row: Row, reply: Reply) -> Seen:
@@ -457,13 +513,13 @@ class DbtCloudHook(VendorHook):
         )
 
     async def _all(self, leased: LeasedAccount, first: Request) -> list[Row]:
-        return [row async for rows in self._pages(leased, first) for row in rows]
+        return [row async for rows in self._walk(leased, first) for row in rows]
 
-    def _pages(
+    def _walk(
         self, leased: LeasedAccount, first: Request
     ) -> AsyncGenerator[list[Row], None]:
         return list_pages(
-            first, lambda request: self._call(leased, request), api.read_rows
+            first, lambda request: self.ask(leased, request), api.read_rows
         )
 
     async def _one_named(

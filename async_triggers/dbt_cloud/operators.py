@@ -13,9 +13,13 @@ from airflow.sdk.configuration import conf
 from async_triggers.dbt_cloud import api
 from async_triggers.dbt_cloud.hooks import (
     DbtCloudHook,
+    DbtCloudJobRunException,
+    DbtCloudJobRunStatus,
     HookParams,
+    JobRunInfo,
     optional_id,
     read_hook_params,
+    validate_execute_complete_event,
 )
 from async_triggers.dbt_cloud.links import DbtCloudRunJobOperatorLink
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
@@ -30,6 +34,20 @@ from async_triggers.deferral.operator import Before, JobOperator
 from async_triggers.deferral.record import Intent, Unsettled
 from async_triggers.engine.errors import JobNotFound, PermanentError, RequestRejected
 from async_triggers.engine.wire import parse_time
+
+__all__ = [
+    "DbtCloudGetJobRunArtifactOperator",
+    "DbtCloudHook",
+    "DbtCloudJobRunException",
+    "DbtCloudJobRunStatus",
+    "DbtCloudListJobRunsOperator",
+    "DbtCloudListJobsOperator",
+    "DbtCloudRunJobOperator",
+    "DbtCloudRunJobOperatorLink",
+    "DbtCloudRunJobTrigger",
+    "JobRunInfo",
+    "validate_execute_complete_event",
+]
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -172,6 +190,16 @@ class DbtCloudRunJobOperator(JobOperator):
     _retry_of: str = ""
 
     @property
+    def hook(self) -> DbtCloudHook:
+        """The hook of the operator's connection, for calls made by hand."""
+        return self.make_hook()
+
+    @property
+    def run_id(self) -> int | None:
+        """The id of the run, as soon as the task knows it; for callbacks."""
+        return int(self._job_id) if self._job_id else None
+
+    @property
     def waits(self) -> bool:
         """False when the task hands back the id and does not wait."""
         return self.wait_for_termination
@@ -284,7 +312,7 @@ class DbtCloudRunJobOperator(JobOperator):
         hook = self.make_hook()
         job_id = await self._resolve(leased)
         try:
-            _, now = await hook.get_job(leased, job_id)
+            _, now = await hook.get_job_definition(leased, job_id)
         except JobNotFound as error:
             msg = f"{error.message}: check job_id and account_id"
             raise RequestRejected(msg, status=error.status) from None
@@ -588,7 +616,7 @@ class DbtCloudListJobsOperator(BaseOperator):
             hook_params=self.hook_params,
         )
         rows = hook.run(
-            lambda leased: hook.list_jobs(
+            lambda leased: hook.list_job_definitions(
                 leased, project_id=project, order_by=self.order_by
             )
         )
@@ -679,7 +707,8 @@ class DbtCloudListJobRunsOperator(BaseOperator):
             return []
 
         statuses = [given] if isinstance(given, int) else list(given)
-        known = [status.value for status in api.DbtCloudJobRunStatus]
+        # The groups are less than nothing.
+        known = [status.value for status in DbtCloudJobRunStatus if status > 0]
         for status in statuses:
             if status not in known:
                 msg = f"status_filter must be of {known}, not {status!r}"

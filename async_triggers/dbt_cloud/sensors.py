@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
 
-from async_triggers.dbt_cloud.hooks import DbtCloudHook, optional_id, read_hook_params
+from async_triggers.dbt_cloud.hooks import (
+    DbtCloudHook,
+    DbtCloudJobRunException,
+    DbtCloudJobRunStatus,
+    optional_id,
+    read_hook_params,
+    validate_execute_complete_event,
+)
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.deferral.arguments import whole_number
 from async_triggers.deferral.sensor import JobSensor
@@ -18,6 +25,15 @@ if TYPE_CHECKING:
 
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
+
+__all__ = [
+    "DbtCloudHook",
+    "DbtCloudJobRunException",
+    "DbtCloudJobRunSensor",
+    "DbtCloudJobRunStatus",
+    "DbtCloudRunJobTrigger",
+    "validate_execute_complete_event",
+]
 
 DEFERRABLE_POKE_INTERVAL = 5.0
 """How often a deferrable sensor looks, in seconds, where its task does not say."""
@@ -84,6 +100,11 @@ class DbtCloudJobRunSensor(JobSensor):
     @property
     def _run_id(self) -> int:
         return whole_number("run_id", self.run_id)
+
+    @property
+    def hook(self) -> DbtCloudHook:
+        """The hook of the sensor's connection, for calls made by hand."""
+        return self.make_hook()
 
     def make_hook(self) -> DbtCloudHook:
         """Return the hook of the sensor's connection."""

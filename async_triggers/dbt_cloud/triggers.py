@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from async_triggers.dbt_cloud.hooks import DbtCloudHook
+from async_triggers.dbt_cloud.hooks import DbtCloudHook, DbtCloudJobRunStatus
 from async_triggers.deferral.trigger import JobTrigger
+
+__all__ = ["DbtCloudHook", "DbtCloudJobRunStatus", "DbtCloudRunJobTrigger"]
 
 if TYPE_CHECKING:
     from async_triggers.deferral.events import Outcome
@@ -99,6 +101,11 @@ class DbtCloudRunJobTrigger(JobTrigger):
     async def look(self, leased: LeasedAccount) -> Job:
         """Ask for the run once."""
         return (await self.make_hook().get_run(leased, self.subject)).job
+
+    async def is_still_running(self, hook: DbtCloudHook) -> bool:
+        """Check with a hook, once, whether the run has not ended."""
+        seen = await hook.run_async(lambda leased: hook.get_run(leased, self.subject))
+        return not seen.job.state.is_terminal
 
     async def cancel(self, leased: LeasedAccount) -> None:
         """Cancel the run."""

@@ -52,6 +52,7 @@ from async_triggers.engine.wire import (
     Row,
     Vendor,
 )
+from async_triggers.provider_info import ui_field_behaviour
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -118,7 +119,17 @@ class VendorHook(BaseHook):
         and the next step.
         """
 
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return how the form of such connections differs from Airflow's plain one."""
+        return ui_field_behaviour(cls.conn_type)
+
     # Getting at the account -----------------------------------------------------
+
+    def look_up(self) -> Connection:
+        """Return the Airflow connection (blocking)."""
+        connection: Connection = self.get_connection(self.conn_id)
+        return connection
 
     def get_conn(self) -> Account:
         """Read the connection and return the account (blocking)."""
@@ -130,7 +141,7 @@ class VendorHook(BaseHook):
         Raise :class:`~async_triggers.deferral.errors.ConnectionUnusable` when a field is
         missing or malformed, Airflow's own error when there is no such connection.
         """
-        connection = self.get_connection(self.conn_id)
+        connection = self.look_up()
         try:
             return self._read_warily(connection)
         except EngineError as error:
@@ -225,8 +236,7 @@ class VendorHook(BaseHook):
         """Look the connection up, and load what asks the vendor (blocking)."""
         import async_triggers.engine.accounts  # noqa: F401, PLC0415 - not on the loop
 
-        connection: Connection = self.get_connection(self.conn_id)
-        return connection
+        return self.look_up()
 
     def _read_warily(self, connection: Connection) -> Account:
         """Read a connection, and warn of one that gives its credentials away."""
@@ -326,6 +336,17 @@ class VendorHook(BaseHook):
 
                 with concurrent.futures.ThreadPoolExecutor(1) as pool:
                     return pool.submit(asyncio.run, leased_call()).result()
+        except EngineError as error:
+            raise translate(error, self.conn_id, self.conn_type) from None
+
+    async def run_async(self, call: Callable[[LeasedAccount], Awaitable[T]]) -> T:
+        """Do ``call`` with the leased account from a running loop, such as a trigger's.
+
+        The connections to the vendor are shared and kept for a while.
+        """
+        try:
+            async with self.lease() as leased:
+                return await call(leased)
         except EngineError as error:
             raise translate(error, self.conn_id, self.conn_type) from None
 

@@ -18,6 +18,8 @@ class JobLink(BaseOperatorLink):
     it: it is there while the task is deferred.
     """
 
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+    def get_link(
+        self, operator: BaseOperator, *, ti_key: TaskInstanceKey | None = None
+    ) -> str:
         """Return the job's address, empty while there is no job."""
         return str(getattr(operator, "job_url", ""))

@@ -828,12 +828,11 @@ class JobOperator(BaseOperator):
         except compat.TaskDeferralTimeout:
             self._carry_claim(context)
             record = self._read_record(context)
-            if (
-                record is not None
-                and record.job_id is not None
-                and self._is_ours(record)
-            ):
-                self._cancel_late(record.job_id)
+            if record is not None and record.job_id is not None:
+                # Callbacks want to know it as well.
+                self._job_id, self._owned = record.job_id, self._is_ours(record)
+                if self._owned:
+                    self._cancel_late(record.job_id)
 
             raise
 

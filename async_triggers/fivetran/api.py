@@ -18,6 +18,7 @@ from typing import Any
 from async_triggers.engine.errors import (
     AlreadyRunning,
     EngineError,
+    RequestRejected,
     UnreadableReply,
 )
 from async_triggers.engine.jobs import Job, JobState, Scalar
@@ -79,6 +80,7 @@ RESCHEDULED = "rescheduled"
 PAUSED = "paused"
 MANUAL = "manual"
 CONNECTED = "connected"
+SCHEDULE_TYPES = (MANUAL, "auto")
 
 _HISTORY_STATES = {
     # https://fivetran.com/docs/rest-api/api-reference/connections/connection-sync-history
@@ -320,6 +322,48 @@ def list_groups() -> Request:
     return _page(_Walk(path="/v1/groups"))
 
 
+def get_group(group_id: str) -> Request:
+    """Ask for a group.
+
+    https://fivetran.com/docs/rest-api/api-reference/groups/group-details
+    """
+    return Request(
+        method="GET",
+        path=f"/v1/groups/{segment(group_id, 'group id')}",
+        about=f"group {group_id}",
+        headers=HEADERS,
+    )
+
+
+def get_metadata(connection_id: str, what: str) -> Request:
+    """Ask what is known of the ``tables`` or ``columns`` of a connection.
+
+    https://fivetran.com/docs/rest-api/api-reference/metadata
+    """
+    place = segment(connection_id, "connector_id")
+    return Request(
+        method="GET",
+        path=f"/v1/metadata/connectors/{place}/{segment(what, 'metadata')}",
+        about=f"the {what} of connection {connection_id}",
+        headers=HEADERS,
+    )
+
+
+def run_setup_tests(connection_id: str) -> Request:
+    """Run the setup tests of a connection, which may make a broken one work again.
+
+    https://fivetran.com/docs/rest-api/api-reference/connections/run-setup-tests
+    """
+    return Request(
+        method="POST",
+        path=f"/v1/connections/{segment(connection_id, 'connector_id')}/test",
+        about=f"the setup tests of connection {connection_id}",
+        json={},
+        headers=HEADERS,
+        timeout=START_TIMEOUT,
+    )
+
+
 def get_destination(group_id: str) -> Request:
     """Ask for the destination of a group, whose id it has.
 
@@ -553,6 +597,26 @@ def read_connection(row: Row) -> Connection:
         warnings=_messages(status.get("warnings")),
         created_at=short_text(row.get("created_at")),
     )
+
+
+def is_set_up(connection: Connection) -> bool:
+    """Tell whether the setup of a connection is complete."""
+    return connection.setup_state in {"", CONNECTED}
+
+
+def refuse_unless_set_up(connection: Connection) -> None:
+    """Raise :class:`RequestRejected` for a connection whose setup is not complete."""
+    if is_set_up(connection):
+        return
+
+    told = "; ".join(connection.tasks)
+    msg = (
+        f"The Fivetran connection {connection.id} is {connection.setup_state}"
+        f"{f' ({told})' if told else ''}: complete its setup at"
+        f" {dashboard_url(connection.id)},"
+        " nothing was started"
+    )
+    raise RequestRejected(msg)
 
 
 # https://fivetran.com/docs/rest-api/api-reference/destinations/create-destination: what

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral.hook import (
-    VendorHook,
     list_rows,
     read_belief,
     read_budget,
@@ -37,15 +36,15 @@ from async_triggers.engine.wire import (
 )
 from async_triggers.fivetran import api
 from async_triggers.fivetran.api import FIVETRAN
+from async_triggers.fivetran.by_hand import AsyncCallsByHand, CallsByHand
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection
+    from airflow.sdk import Connection as AirflowConnection
 
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job
-    from async_triggers.engine.wire import Row
+    from async_triggers.engine.wire import Reply, Row
 
-API = "https://api.fivetran.com"
 STOP_WAIT = 60.0
 """Seconds that a paused connection may take to stop its sync."""
 HISTORY_WAIT = 30.0
@@ -61,12 +60,13 @@ BUDGET = Budget(
 TRIAL_REQUESTS = 500
 
 
-class FivetranHook(VendorHook):
+class FivetranHook(CallsByHand):
     """Fivetran's REST API.
 
     :param fivetran_conn_id: the Airflow connection
-    :param timeout_seconds: seconds for one request; else ``timeout`` in the connection's
-        extra, else 60
+    :param fivetran_conn: the connection itself, where it need not be looked up
+    :param timeout_seconds: seconds for one request at most; ``timeout`` in the
+        connection's extra (60 if it is empty) may set fewer
     :param retry_limit: how often a single call is tried
     :param retry_delay: accepted as the peers do; the waits between tries follow the
         vendor's word and double from one second
@@ -82,11 +82,13 @@ class FivetranHook(VendorHook):
     def __init__(
         self,
         fivetran_conn_id: str = default_conn_name,
-        timeout_seconds: float | None = None,
+        fivetran_conn: AirflowConnection | None = None,
+        timeout_seconds: float = 180,
         retry_limit: int = 3,
         retry_delay: float = 1.0,
     ) -> None:
         super().__init__(fivetran_conn_id)
+        self.fivetran_conn = fivetran_conn
         self.timeout_seconds = timeout_seconds
         self.retry_limit = retry_limit
         self.retry_delay = retry_delay
@@ -94,14 +96,20 @@ class FivetranHook(VendorHook):
     @property
     def key(self) -> tuple[object, ...]:
         """What tells two hooks apart that would read the same connection differently."""
-        return (*super().key, self.timeout_seconds)
+        given = self.fivetran_conn
+        fields = () if given is None else (hash(given.get_uri()),)
+        return (*super().key, self.timeout_seconds, *fields)
+
+    def look_up(self) -> AirflowConnection:
+        """Return the Airflow connection (blocking)."""
+        return self.fivetran_conn or super().look_up()
 
     @property
     def attempts(self) -> int:
         """How often a single call is tried: at least once."""
         return max(1, int(self.retry_limit))
 
-    def read(self, connection: Connection) -> Account:
+    def read(self, connection: AirflowConnection) -> Account:
         """Turn a connection into an account.
 
         ``login`` and ``password`` are the API key and its secret; one of them alone is
@@ -115,27 +123,33 @@ class FivetranHook(VendorHook):
         - ``doubt_seconds``, ``in_between_seconds``, ``first_contact_seconds``
         """
         extra = read_extra(connection)
-        if self.timeout_seconds is not None:
-            extra = {**extra, "timeout": self.timeout_seconds}
+        own = f"{self.api_protocol}://{self.api_host}"
+        route = read_route(extra, total=60.0)
+        if self.timeout_seconds < route.total:
+            route = read_route({**extra, "timeout": self.timeout_seconds}, total=60.0)
 
         budget = read_budget(extra, BUDGET, "fivetran")
         if _is_trial(extra) and "requests_per_minute" not in extra:
             # Whatever the section says of accounts in general.
             budget = replace(budget, requests=min(budget.requests, TRIAL_REQUESTS))
 
-        base = _base_url(connection.host or "", connection.port)
+        base = _base_url(connection.host or "", connection.port) or own
         return Account(
             vendor=FIVETRAN.name,
             base_url=base,
-            host_is_typed=base != API,
+            host_is_typed=base != own,
             credentials=_credentials(connection.login or "", connection.password or ""),
             belief=read_belief(extra),
-            route=read_route(extra, total=60.0),
+            route=route,
             budget=budget,
         )
 
     # Calls ------------------------------------------------------------------------
     # Each is a coroutine over a leased account; run() makes any of them blocking.
+
+    async def ask(self, leased: LeasedAccount, request: Request) -> Reply:
+        """Send a request, as often as the hook says."""
+        return await leased.call(request, attempts=self.attempts)
 
     async def get_fivetran_connection(
         self, leased: LeasedAccount, connector_id: str
@@ -150,19 +164,17 @@ class FivetranHook(VendorHook):
         self, leased: LeasedAccount, group_id: str = "", *, name: str = ""
     ) -> list[api.Connection]:
         """Return the connections of the account or of a group, or those of one name."""
-        rows = await self._list(leased, api.list_connections(group_id, schema=name))
+        rows = await self._rows(leased, api.list_connections(group_id, schema=name))
         return [api.read_connection(row) for row in rows]
 
     async def list_groups(self, leased: LeasedAccount) -> dict[str, str]:
         """Return the names of all groups by their ids."""
-        rows = await self._list(leased, api.list_groups())
+        rows = await self._rows(leased, api.list_groups())
         return {api.row_id(row): words_of(row.get("name")) for row in rows}
 
-    async def _list(self, leased: LeasedAccount, first: Request) -> list[Row]:
+    async def _rows(self, leased: LeasedAccount, first: Request) -> list[Row]:
         return await list_rows(
-            first,
-            lambda request: leased.call(request, attempts=self.attempts),
-            api.read_items,
+            first, lambda request: self.ask(leased, request), api.read_items
         )
 
     async def get_destination(
@@ -193,7 +205,7 @@ class FivetranHook(VendorHook):
         Raise :class:`~async_triggers.engine.errors.RequestRejected` unless there is
         exactly one.
         """
-        rows = await self._list(leased, api.list_groups())
+        rows = await self._rows(leased, api.list_groups())
         names = [words_of(row.get("name")) for row in rows]
         groups = [
             api.row_id(row) for row in rows if row.get("name") == destination_name
@@ -296,17 +308,22 @@ class FivetranHook(VendorHook):
         if unpause:
             await self.set_paused(leased, connector_id, paused=False)
 
-    async def set_schedule_type(
+    async def change_schedule_type(
         self, leased: LeasedAccount, connector_id: str, schedule_type: str
-    ) -> None:
-        """Say what starts a connection's syncs: ``auto`` (its schedule) or ``manual``."""
+    ) -> dict[str, Any]:
+        """Set what starts a connection's syncs: ``auto`` (its schedule) or ``manual``.
+
+        Return Fivetran's answer.
+        """
         request = api.modify_connection(connector_id, schedule_type=schedule_type)
 
-        async def change() -> None:
-            api.read_accepted(request, await leased.transport.send(request))
+        async def change() -> dict[str, Any]:
+            reply = await leased.transport.send(request)
+            api.read_accepted(request, reply)
+            return reply.object(request.about)
 
         # Doing it twice does no harm.
-        await leased.persist(change, attempts=self.attempts)
+        return await leased.persist(change, attempts=self.attempts)
 
     async def look(self, leased: LeasedAccount, run: api.Run) -> Seen:
         """Ask how a run is doing."""
@@ -395,6 +412,13 @@ class FivetranHook(VendorHook):
         return f"Fivetran knows these credentials as {name}"
 
 
+class FivetranHookAsync(AsyncCallsByHand, FivetranHook):
+    """The same, with the other provider's calls for a running loop."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+
 class PeersFivetranHook(FivetranHook):
     """The same for connections of the type that the peers' provider declares.
 
@@ -405,9 +429,10 @@ class PeersFivetranHook(FivetranHook):
 
 
 def _base_url(host: str, port: int | None) -> str:
+    """Return where a connection says that the API is; empty where it does not."""
     text = host.strip().rstrip("/")
     if not text:
-        return API
+        return ""
 
     address = read_address(
         text,

@@ -33,7 +33,17 @@ from async_triggers.fivetran.triggers import FivetranTrigger, stopped_job
 if TYPE_CHECKING:
     from async_triggers.engine.accounts import LeasedAccount
 
-SCHEDULE_TYPES = ("manual", "auto")
+__all__ = [
+    "FivetranHook",
+    "FivetranOperator",
+    "FivetranResyncOperator",
+    "FivetranTrigger",
+    "RegistryLink",
+]
+
+RegistryLink = FivetranConnectionLink
+"""The other provider's name of the link: here it opens the connection in Fivetran."""
+
 OLD_SCHEDULE_KEY = "fivetran_schedule_type_before"
 """XCom key of the schedule type that a connection had before it was changed."""
 
@@ -77,11 +87,12 @@ class FivetranOperator(JobOperator):
     :param start_in_trigger: leave the start to the triggerer as well; needs ``deferrable``
     """
 
-    template_fields: Sequence[str] = (
+    # A list, as subclasses and mixins of users add lists to it.
+    template_fields: list[str] = [  # noqa: RUF012
         "connector_id",
         "connector_name",
         "destination_name",
-    )
+    ]
     ui_color = "#D5E8FF"
     operator_extra_links = (FivetranConnectionLink(),)
 
@@ -133,7 +144,7 @@ class FivetranOperator(JobOperator):
         self.fivetran_retry_delay = fivetran_retry_delay
         self.poll_frequency = positive("poll_frequency", poll_frequency)
         if schedule_type is not None:
-            one_of("schedule_type", schedule_type, SCHEDULE_TYPES)
+            one_of("schedule_type", schedule_type, api.SCHEDULE_TYPES)
 
         self.schedule_type = schedule_type
         self.reschedule_wait_time = not_negative(
@@ -159,6 +170,11 @@ class FivetranOperator(JobOperator):
     _stopped = False
     # The server's time of the last look.
     _now: float | None = None
+
+    @property
+    def hook(self) -> FivetranHook:
+        """The hook of the operator's connection, for calls made by hand."""
+        return self.make_hook()
 
     @property
     def waits(self) -> bool:
@@ -211,7 +227,7 @@ class FivetranOperator(JobOperator):
             raise RequestRejected(msg, status=error.status) from None
 
         self._connection, self._now = connection, now
-        refuse_unless_set_up(connection)
+        api.refuse_unless_set_up(connection)
         run = connection.run(at=now, resync=self.resync)
         running = None
         if connection.sync_state == api.SYNCING:
@@ -274,7 +290,7 @@ class FivetranOperator(JobOperator):
                 connection.schedule_type,
                 wanted,
             )
-            await hook.set_schedule_type(leased, connector_id, wanted)
+            await hook.change_schedule_type(leased, connector_id, wanted)
 
         if connection.paused:
             self.log.info("Connection %s is paused: un-pausing it", connector_id)
@@ -491,21 +507,6 @@ def check_connector(
     elif not (connector_name and destination_name):
         msg = "Give connector_id, or both connector_name and destination_name"
         raise ArgumentUnusable(msg)
-
-
-def refuse_unless_set_up(connection: api.Connection) -> None:
-    """Raise :class:`RequestRejected` for a connection whose setup is not complete."""
-    if connection.setup_state in {"", api.CONNECTED}:
-        return
-
-    told = "; ".join(connection.tasks)
-    msg = (
-        f"The Fivetran connection {connection.id} is {connection.setup_state}"
-        f"{f' ({told})' if told else ''}: complete its setup at"
-        f" {api.dashboard_url(connection.id)},"
-        " nothing was started"
-    )
-    raise RequestRejected(msg)
 
 
 def not_negative(name: str, value: object) -> float:

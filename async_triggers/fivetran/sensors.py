@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral.arguments import ArgumentUnusable
@@ -23,6 +23,8 @@ from async_triggers.fivetran.operators import (
     not_negative,
 )
 from async_triggers.fivetran.triggers import FivetranTrigger
+
+__all__ = ["FivetranHook", "FivetranSensor", "FivetranTrigger"]
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -68,7 +70,11 @@ class FivetranSensor(JobSensor):
         ``deferrable``. A mapped sensor begins on a worker all the same
     """
 
-    template_fields: Sequence[str] = ("connector_id", "completed_after_time")
+    # A list, as subclasses and mixins of users add lists to it.
+    template_fields: list[str] = [  # noqa: RUF012
+        "connector_id",
+        "completed_after_time",
+    ]
     ui_color = "#D5E8FF"
 
     returns = True
@@ -150,6 +156,29 @@ class FivetranSensor(JobSensor):
             raise ArgumentUnusable(msg)
 
         return value.strip()
+
+    @property
+    def hook(self) -> FivetranHook:
+        """The hook of the sensor's connection, for calls made by hand."""
+        return self.make_hook()
+
+    @property
+    def xcom(self) -> str | datetime | None:
+        """The older name of ``completed_after_time``."""
+        deprecated("xcom", "completed_after_time")
+        return self.completed_after_time
+
+    @xcom.setter
+    def xcom(self, value: str | datetime | None) -> None:
+        deprecated("xcom", "completed_after_time")
+        self.completed_after_time = value
+        self.has_baseline = value is not None
+
+    @property
+    def previous_completed_at(self) -> datetime | None:
+        """The time after which a sync counts, once the sensor has looked."""
+        moment = parse_time(None if self._run is None else self._run.before)
+        return None if moment is None else datetime.fromtimestamp(moment, tz=UTC)
 
     def make_hook(self) -> FivetranHook:
         """Return the hook of the sensor's connection."""

@@ -21,11 +21,13 @@ from async_triggers.engine.errors import (
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import parse_time
 from async_triggers.fivetran import api
-from async_triggers.fivetran.hooks import FivetranHook
+from async_triggers.fivetran.hooks import FivetranHook, FivetranHookAsync
 
 if TYPE_CHECKING:
     from async_triggers.deferral.events import Outcome
     from async_triggers.engine.accounts import LeasedAccount
+
+__all__ = ["FivetranHookAsync", "FivetranTrigger", "stopped_job"]
 
 RESTART_PAUSE = 60.0
 """Seconds between two starts of a sync that Fivetran has put off."""

@@ -357,7 +357,7 @@ def test_calls_made_by_hand(connect: Callable[..., None], simulator: Simulator) 
         seen = await hook.get_job(leased, 1)
         assert seen.job.id == started.job.id == "1"
         assert [each.job.id for each in await hook.list_jobs(leased, "c")] == ["1"]
-        await hook.cancel_job(leased, 1)
+        await hook.stop_job(leased, 1)
         ended = await hook.get_job(leased, "1")
         assert ended.job.state is JobState.CANCELLED
 
@@ -374,7 +374,7 @@ def test_a_cancel_looks_first(
     running = simulator.airbyte.add_job("c", "running")
     hook = AirbyteHook()
 
-    job = hook.run(lambda leased: hook.cancel_job(leased, ended))
+    job = hook.run(lambda leased: hook.stop_job(leased, ended))
 
     assert job.state is JobState.SUCCEEDED
     assert [view.job for view in simulator.airbyte.jobs()] == [str(running)]
@@ -390,7 +390,7 @@ def test_a_cancel_looks_again_before_it_tries_again(
     )
     hook = AirbyteHook()
 
-    job = hook.run(lambda leased: hook.cancel_job(leased, job_id))
+    job = hook.run(lambda leased: hook.stop_job(leased, job_id))
 
     assert job.state is JobState.CANCELLED
     assert simulator.airbyte.record.count("DELETE", "/jobs/{job_id}") == 1

@@ -166,7 +166,7 @@ def test_a_job_is_found_by_name(hook: DbtCloudHook, served: Simulator) -> None:
 
     assert found == JOB
     jobs = hook.run(
-        lambda leased: hook.list_jobs(
+        lambda leased: hook.list_job_definitions(
             leased, project_id=DEFAULT_PROJECT, environment_id=DEFAULT_ENVIRONMENT
         )
     )

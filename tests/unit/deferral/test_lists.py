@@ -89,7 +89,7 @@ LISTS = [
                     leased, statuses=[20], latest_only=True
                 ),
             ),
-            ("jobs", lambda hook, leased: hook.list_jobs(leased)),
+            ("jobs", lambda hook, leased: hook.list_job_definitions(leased)),
             (
                 "a job by name",
                 lambda hook, leased: hook.find_job(
