@@ -30,7 +30,7 @@ from async_triggers.engine.errors import TransientError
 from async_triggers.engine.jobs import JobState
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection
+    from airflow.sdk import Connection as AirflowConnection
 
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job
@@ -578,7 +578,7 @@ class CallsByHand(VendorHook):
     # The connection ---------------------------------------------------------------
 
     @cached_property
-    def connection(self) -> Connection:
+    def connection(self) -> AirflowConnection:
         """The Airflow connection, looked up once (blocking)."""
         connection = self.look_up()
         if not connection.password:

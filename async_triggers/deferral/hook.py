@@ -55,7 +55,7 @@ from async_triggers.engine.wire import (
 from async_triggers.provider_info import ui_field_behaviour
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection
+    from airflow.sdk import Connection as AirflowConnection
 
     from async_triggers.engine.accounts import LeasedAccount
 
@@ -112,7 +112,7 @@ class VendorHook(BaseHook):
         return (type(self), self.conn_id)
 
     @abstractmethod
-    def read(self, connection: Connection) -> Account:
+    def read(self, connection: AirflowConnection) -> Account:
         """Turn a connection into an account.
 
         Raise :class:`~async_triggers.engine.errors.AccountMisconfigured`, naming the field
@@ -126,9 +126,9 @@ class VendorHook(BaseHook):
 
     # Getting at the account -----------------------------------------------------
 
-    def look_up(self) -> Connection:
+    def look_up(self) -> AirflowConnection:
         """Return the Airflow connection (blocking)."""
-        connection: Connection = self.get_connection(self.conn_id)
+        connection: AirflowConnection = self.get_connection(self.conn_id)
         return connection
 
     def get_conn(self) -> Account:
@@ -232,13 +232,13 @@ class VendorHook(BaseHook):
 
         raise Unreachable(msg)
 
-    def _get_ready(self) -> Connection:
+    def _get_ready(self) -> AirflowConnection:
         """Look the connection up, and load what asks the vendor (blocking)."""
         import async_triggers.engine.accounts  # noqa: F401, PLC0415 - not on the loop
 
         return self.look_up()
 
-    def _read_warily(self, connection: Connection) -> Account:
+    def _read_warily(self, connection: AirflowConnection) -> Account:
         """Read a connection, and warn of one that gives its credentials away."""
         account = self.read(connection)
         if account.credentials.kind is CredentialKind.NONE:
@@ -366,7 +366,7 @@ class VendorHook(BaseHook):
 # Reading a connection: what every vendor's fields have in common -----------------
 
 
-def read_extra(connection: Connection) -> dict[str, Any]:
+def read_extra(connection: AirflowConnection) -> dict[str, Any]:
     """Return the connection's extra as a dict, without asking Airflow for anything."""
     text = connection.extra
     if not text:
