@@ -4,27 +4,53 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import shlex
 import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from async_triggers.simulator.server import Simulator
+
+_HIGHEST_PORT: Final = 65535
+_WHOLE_PACKAGE: Final = "async-triggers"
+
+
+class _MissingError(Exception):
+    """A command cannot be had, because a package that it needs is not installed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
     try:
+        chosen = _parser().parse_args(arguments)
         return int(chosen.run(chosen))
-    except OSError as error:
+    except (OSError, _MissingError) as error:
         print(f"async-triggers: {error}", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _needs(distribution: str) -> Iterator[None]:
+    """Import what a command needs, or say what to install.
+
+    The simulator runs without Airflow, so the rest of the package may lack its own
+    requirements.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("async_triggers"):
+            raise
+        raise _MissingError(
+            f"this command needs {error.name}, which is not installed; "
+            f"run: pip install {distribution}"
+        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,7 +146,7 @@ def _add_simulate_options(parser: argparse.ArgumentParser) -> None:
     for vendor, port in (("airbyte", 8000), ("fivetran", 8001), ("dbt", 8002)):
         parser.add_argument(
             f"--{vendor}-port",
-            type=int,
+            type=_port,
             default=port,
             metavar="PORT",
             help="its port; 0 for any free one (%(default)s)",
@@ -134,7 +160,7 @@ def _add_simulate_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--skew",
-        type=float,
+        type=_skew,
         default=0.0,
         metavar="SECONDS",
         help="by how much the servers' clocks are ahead (%(default)s)",
@@ -148,7 +174,7 @@ def _add_simulate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict",
         action="store_true",
-        help="refuse connections and jobs that were not arranged before",
+        help="refuse accounts, connections and jobs that were not arranged before",
     )
     parser.add_argument(
         "--legacy-paths",
@@ -170,7 +196,8 @@ def _add_simulate_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _life(text: str) -> str:
-    from async_triggers.simulator.lives import Life
+    with _needs("aiohttp"):
+        from async_triggers.simulator.lives import Life
 
     try:
         return str(Life.parse(text))
@@ -178,24 +205,44 @@ def _life(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= _HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no port; use 1 to {_HIGHEST_PORT}, or 0 for any free one"
+        )
+    return value
+
+
 def _seconds(text: str) -> float:
     value = float(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative; use seconds >= 0")
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value
+
+
+def _skew(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
     return value
 
 
 def _demo(chosen: argparse.Namespace) -> int:
-    from async_triggers.demo.run import run
+    with _needs(_WHOLE_PACKAGE):
+        from async_triggers.demo.run import run
 
     return run(home=chosen.home.resolve(), keep=chosen.keep)
 
 
 def _simulate(chosen: argparse.Namespace) -> int:
-    from async_triggers.simulator.airbyte import AirbyteSettings
-    from async_triggers.simulator.dbt_cloud import DbtCloudSettings
-    from async_triggers.simulator.fivetran import FivetranSettings
-    from async_triggers.simulator.server import Simulator
+    with _needs("aiohttp"):
+        from async_triggers.simulator.airbyte import AirbyteSettings
+        from async_triggers.simulator.dbt_cloud import DbtCloudSettings
+        from async_triggers.simulator.fivetran import FivetranSettings
+        from async_triggers.simulator.server import CannotListenError, Simulator
 
     shared = {
         "latency": chosen.latency,
@@ -213,12 +260,18 @@ def _simulate(chosen: argparse.Namespace) -> int:
         dbt_cloud=DbtCloudSettings(life=chosen.dbt_life, **shared),
         seed=chosen.seed,
     )
-    asyncio.run(_serve(simulator))
+    try:
+        asyncio.run(_serve(simulator))
+    except CannotListenError as error:
+        option = f"--{error.vendor.removesuffix('_cloud')}-port"
+        print(f"async-triggers: {error.advise(option)}", file=sys.stderr)
+        return 1
     return 0
 
 
 def _generate(chosen: argparse.Namespace) -> int:
-    from async_triggers.generators.command import generate
+    with _needs(_WHOLE_PACKAGE):
+        from async_triggers.generators.command import generate
 
     return generate(chosen.file, dry_run=chosen.dry_run, refresh=chosen.refresh)
 

@@ -14,13 +14,18 @@ from async_triggers.simulator.fivetran import FivetranSettings, FivetranSimulato
 from async_triggers.simulator.lives import Life
 from async_triggers.simulator.proxies import PROXY_ANSWERS, PROXY_REFUSALS
 from async_triggers.simulator.record import Exchange, Record, Start
-from async_triggers.simulator.server import Simulator, SimulatorThread
+from async_triggers.simulator.server import (
+    CannotListenError,
+    Simulator,
+    SimulatorThread,
+)
 
 __all__ = [
     "PROXY_ANSWERS",
     "PROXY_REFUSALS",
     "AirbyteSettings",
     "AirbyteSimulator",
+    "CannotListenError",
     "DbtCloudSettings",
     "DbtCloudSimulator",
     "Exchange",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
-
-import orjson
 
 WireFault = Literal["reset", "close", "hang", "slow", "truncate"]
 """What the server does to the connection instead of sending an answer properly."""
@@ -46,7 +45,7 @@ class SimRequest:
         parts = urlsplit(url)
         sent = dict(headers or {})
         if json_body is not None:
-            body = orjson.dumps(json_body)
+            body = json_bytes(json_body)
             sent.setdefault("Content-Type", "application/json")
         return cls(
             method,
@@ -78,7 +77,10 @@ class SimRequest:
 
         :raises ValueError: The body is no JSON object.
         """
-        found = orjson.loads(self.body) if self.body else {}
+        try:
+            found = json.loads(self.body) if self.body else {}
+        except RecursionError:
+            raise ValueError("the body is nested too deeply") from None
         if not isinstance(found, dict):
             raise ValueError(f"the body must be an object, not {found!r}")  # noqa: TRY004 - one error for all bad bodies
         return found
@@ -104,7 +106,7 @@ class SimReply:
 
     def json(self) -> Any:
         """Return the parsed JSON body."""
-        return orjson.loads(self.body)
+        return json.loads(self.body)
 
     def after(self, seconds: float) -> SimReply:
         """Return the same answer, given ``seconds`` later."""
@@ -119,6 +121,13 @@ class RefusalError(Exception):
         self.reply = reply
 
 
+def json_bytes(value: object) -> bytes:
+    """Return a value as compact JSON in UTF-8."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # A request may have brought half of a surrogate pair, which UTF-8 cannot carry.
+    return text.encode("utf-8", "replace")
+
+
 def json_reply(
     status: int,
     payload: object,
@@ -128,7 +137,7 @@ def json_reply(
 ) -> SimReply:
     """Make an answer with a JSON body."""
     sent = {"Content-Type": content_type, **(headers or {})}
-    return SimReply(status, sent, orjson.dumps(payload))
+    return SimReply(status, sent, json_bytes(payload))
 
 
 def text_reply(status: int, text: str, *, content_type: str = "text/plain") -> SimReply:

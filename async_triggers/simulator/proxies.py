@@ -11,9 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-import orjson
-
-from async_triggers.simulator.exchange import SimReply
+from async_triggers.simulator.exchange import SimReply, json_bytes
 
 _HTML: Final = "text/html"
 _JSON: Final = "application/json"
@@ -52,7 +50,7 @@ def _json(
     content_type: str = _JSON,
     **headers: str,
 ) -> ProxyAnswer:
-    body = orjson.dumps(payload)
+    body = json_bytes(payload)
     return ProxyAnswer(status, body, content_type, _headers(server, headers))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 import threading
@@ -28,6 +29,26 @@ if TYPE_CHECKING:
 
 _DRIPS: Final = 10
 _START_TIMEOUT: Final = 30.0
+
+
+class CannotListenError(OSError):
+    """The port of a simulated vendor cannot be had.
+
+    :ivar vendor: The vendor's name, such as ``dbt_cloud``.
+    """
+
+    def __init__(self, vendor: str, address: str, error: OSError) -> None:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        super().__init__(error.errno, f"{vendor} cannot listen on {address}: {reason}")
+        self.vendor = vendor
+
+    def __str__(self) -> str:
+        """Return what happened and the argument that changes it."""
+        return self.advise(f"{self.vendor}_port")
+
+    def advise(self, option: str) -> str:
+        """Return what happened and the option that changes it."""
+        return f"{self.strerror}. Choose another {option}, or 0 for any free port."
 
 
 class _CountingServer(web.Server):
@@ -81,7 +102,11 @@ class _Listener:
         site = web.TCPSite(
             self._runner, self.host, self.port, ssl_context=self._ssl_context
         )
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            address = f"{self.host}:{self.port}"
+            raise CannotListenError(self.vendor.name, address, error) from error
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
@@ -248,7 +273,7 @@ class Simulator:
     async def start(self) -> None:
         """Listen.
 
-        :raises OSError: A port is taken.
+        :raises CannotListenError: A port is taken, or not for this user.
         """
         try:
             for vendor in self.vendors:

@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from async_triggers.simulator import (
     AirbyteSettings,
+    CannotListenError,
     Fault,
     SimReply,
     SimRequest,
@@ -172,10 +173,10 @@ async def test_spoilt_answers(fault: Fault, status: int, body: bytes) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_port_that_is_taken_is_told() -> None:
+async def test_a_taken_port_names_the_argument_that_changes_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         simulator = Simulator(airbyte_port=taken.getsockname()[1])
-        with pytest.raises(OSError, match="address already in use"):
+        with pytest.raises(CannotListenError, match="another airbyte_port"):
             await simulator.start()
         with pytest.raises(RuntimeError, match="does not listen yet"):
             _ = simulator.airbyte_url

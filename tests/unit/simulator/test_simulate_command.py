@@ -11,6 +11,20 @@ import pytest
 from async_triggers import cli
 from async_triggers.simulator import SimulatorControl
 
+# Runs the command where some packages cannot be imported.
+BLOCKED = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+blocked = set(sys.argv[1].split(","))
+sys.meta_path.insert(0, Blocked())
+sys.argv = ["async-triggers", *sys.argv[2:]]
+import runpy
+runpy.run_module("async_triggers", run_name="__main__", alter_sys=True)
+"""
+
 FREE = ["--airbyte-port", "0", "--fivetran-port", "0", "--dbt-port", "0"]
 
 
@@ -26,7 +40,7 @@ def until(output: IO[str], text: str) -> list[str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_until_it_is_told_to_stop(number: signal.Signals) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "async_triggers.cli", "simulate", *FREE],
+        [sys.executable, "-m", "async_triggers", "simulate", *FREE],
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
@@ -48,11 +62,63 @@ def test_it_serves_until_it_is_told_to_stop(number: signal.Signals) -> None:
         assert process.stdout.read().strip() == "Stopped."
 
 
-def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", ["--airbyte-port", "--fivetran-port", "--dbt-port"])
+def test_a_taken_port_names_the_option_that_changes_it(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert cli.main(["simulate", *FREE[:4], "--dbt-port", port]) == 1
-    assert "address already in use" in capsys.readouterr().err
+        assert cli.main(["simulate", *FREE, option, port]) == 1
+    said = capsys.readouterr().err
+    assert f"127.0.0.1:{port}: Address already in use" in said
+    assert f"Choose another {option}, or 0" in said
+    assert "Errno" not in said
+
+
+def test_one_port_for_two_vendors_names_the_option_of_the_second(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    ports = ["--airbyte-port", port, "--fivetran-port", port, "--dbt-port", "0"]
+    assert cli.main(["simulate", *ports]) == 1
+    assert "Choose another --fivetran-port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "package"),
+    [
+        (["simulate", *FREE], "aiohttp", "aiohttp"),
+        (["demo"], "rich", "async-triggers"),
+        (["generate", "dags.yml"], "yaml", "async-triggers"),
+    ],
+)
+def test_a_command_without_its_requirement_names_the_package_to_install(
+    command: list[str], missing: str, package: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, missing, *command],
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert f"needs {missing}" in done.stderr
+    assert done.stderr.rstrip().endswith(f"pip install {package}")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["simulate", "--help"]])
+def test_the_help_needs_no_airflow(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, "airflow,aiohttp,orjson", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "simulate" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -61,6 +127,10 @@ def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str]) -> Non
         (["--airbyte-life", "running succeeded"], "needs seconds"),
         (["--latency", "-1"], "negative"),
         (["--latency", "x"], "invalid"),
+        (["--latency", "nan"], "no number of seconds"),
+        (["--skew", "inf"], "no number of seconds"),
+        (["--dbt-port", "70000"], "no port"),
+        (["--dbt-port", "-1"], "no port"),
     ],
 )
 def test_bad_arguments_are_told(
