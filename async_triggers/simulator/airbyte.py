@@ -34,7 +34,11 @@ from async_triggers.simulator.vendor import (
     Route,
     VendorSettings,
     VendorSimulator,
+    as_integer_id,
     call_with,
+    is_text_id,
+    not_an_id,
+    unslashed,
 )
 
 # https://github.com/airbytehq/airbyte-platform
@@ -257,7 +261,12 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
         yield Route.to("GET", "/workspaces/{workspace_id}", self._get_workspace)
 
     def below(self, path: str) -> str:
-        """Return a path without the root of the API, self-managed or Cloud's."""
+        """Return a path without the root of the API, self-managed or Cloud's.
+
+        A slash at its end makes no difference:
+        https://github.com/micronaut-projects/micronaut-core (UriMatchTemplate).
+        """
+        path = unslashed(path)
         if path == "/api/v1/applications/token":
             # The older place of the token endpoint; nothing else is there.
             return "/applications/token"
@@ -349,6 +358,8 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
 
         :param lives: The lives of its next jobs, in order; the last one is used again
             and again. Without any, jobs have the life of the settings.
+        :param source_id: A source that was added; without it, the connection names one
+            that springs into being when it is requested. Likewise ``destination_id``.
         :param streams: What it replicates: names, or objects with ``name``,
             ``namespace``, ``destinationObjectName`` and so on; those with ``selected``
             false are not shown.
@@ -366,10 +377,8 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
                 schedule_type,
                 [as_life(life) for life in lives],
                 self.now(),
-                source_id=source_id
-                or str(uuid.uuid5(uuid.NAMESPACE_URL, f"source/{connection_id}")),
-                destination_id=destination_id
-                or str(uuid.uuid5(uuid.NAMESPACE_URL, f"target/{connection_id}")),
+                source_id=source_id or _derived("source", connection_id),
+                destination_id=destination_id or _derived("target", connection_id),
                 namespace_definition=namespace_definition,
                 namespace_format=namespace_format,
                 prefix=prefix,
@@ -454,7 +463,8 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
     def finish(self, job: str, state: str) -> None:
         """Let a job be in a state from now on."""
         with self.lock:
-            found = self.all_jobs.get(int(job)) if job.isdigit() else None
+            number = as_integer_id(job)
+            found = None if number is None else self.all_jobs.get(number)
             if found is None:
                 raise ValueError(f"there is no job {job!r}")
             found.timeline.end(self.now(), state)
@@ -716,9 +726,10 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
         return self._shown_job(named, end).after(self.settings.cancel_blocks)
 
     def _job(self, job_id: str) -> AirbyteJob:
-        if not job_id.isdigit():
-            raise self._refuse(400, f"jobId {job_id!r} is no integer")
-        job = self.all_jobs.get(int(job_id))
+        number = as_integer_id(job_id)
+        if number is None:
+            raise self._refuse(400, f"jobId {job_id!r} is no integer above zero")
+        job = self.all_jobs.get(number)
         if job is None or job.timeline.at(self.now()) is None:
             # https://github.com/airbytehq/airbyte-platform (RoleResolver): the check of
             # the caller's role fails before anybody looks for the job.
@@ -907,9 +918,30 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
         if found is None:
             if not self.settings.accept_unknown:
                 raise self._refuse(404, f"connection {connection_id}")
+            if not is_text_id(connection_id):
+                raise self._refuse(404, f"connection: {not_an_id(connection_id)}")
             self.add_connection(connection_id)
             found = self.connections[connection_id]
+            self._add_endpoints(found)
         return found
+
+    def _add_endpoints(self, connection: AirbyteConnection) -> None:
+        """Add the source and the destination of a connection that has its own ones."""
+        connection_id, name = connection.connection_id, connection.name
+        workspace_id = connection.workspace_id
+        source_id = _derived("source", connection_id)
+        if connection.source_id == source_id and source_id not in self.sources:
+            self.add_source(
+                source_id, name=f"{name} (source)", workspace_id=workspace_id
+            )
+        target_id = _derived("target", connection_id)
+        if (
+            connection.destination_id == target_id
+            and target_id not in self.destinations
+        ):
+            self.add_destination(
+                target_id, name=f"{name} (destination)", workspace_id=workspace_id
+            )
 
     def _get_connection(self, request: SimRequest, connection_id: str) -> SimReply:
         return json_reply(200, self._shown_connection(self._connection(connection_id)))
@@ -985,10 +1017,21 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
         return self._paged(request, f"/{word}s", page, limit, offset)
 
     def _get_source(self, request: SimRequest, source_id: str) -> SimReply:
+        if source_id not in self.sources:
+            self._add_named(source_id)
         return self._get_endpoint("source", self.sources.get(source_id))
 
     def _get_destination(self, request: SimRequest, destination_id: str) -> SimReply:
+        if destination_id not in self.destinations:
+            self._add_named(destination_id)
         return self._get_endpoint("destination", self.destinations.get(destination_id))
+
+    def _add_named(self, endpoint_id: str) -> None:
+        """Add the source and the destination of the connection that names one of them."""
+        for one in self.connections.values():
+            if endpoint_id in (one.source_id, one.destination_id):
+                self._add_endpoints(one)
+                return
 
     def _get_endpoint(self, word: str, found: AirbyteEndpoint | None) -> SimReply:
         if found is None:
@@ -1030,6 +1073,11 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
             "dataResidency": "auto",
             "notifications": {},
         }
+
+
+def _derived(kind: str, connection_id: str) -> str:
+    """Return the id of what belongs to a connection alone, the same every time."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{kind}/{connection_id}"))
 
 
 def java_instant(epoch: float) -> str:

@@ -31,6 +31,9 @@ from async_triggers.simulator.vendor import (
     VendorSettings,
     VendorSimulator,
     call_with,
+    is_text_id,
+    not_an_id,
+    unslashed,
 )
 
 # https://fivetran.com/docs/rest-api/api-reference/connections/connection-sync-history
@@ -62,10 +65,18 @@ _CODES: Final = {
     500: "InternalServerError",
 }
 
+# https://fivetran.com/docs/rest-api/api-reference/connections/run-setup-tests
+_TEST_STATUSES: Final = frozenset(
+    {"PASSED", "SKIPPED", "WARNING", "FAILED", "JOB_FAILED"}
+)
+_TEST_FAILURES: Final = frozenset({"FAILED", "JOB_FAILED"})
+
 # https://fivetran.com/docs/rest-api/api-reference/connections/modify-connection
 _TEST_CONTROLS: Final = frozenset(
     {"run_setup_tests", "trust_certificates", "trust_fingerprints"}
 )
+
+_RECONNECT: Final = ("reconnect", "Reconnect")
 
 DEFAULT_GROUP: Final = "simulated_group"
 
@@ -83,6 +94,7 @@ class FivetranSettings(VendorSettings):
         and does nothing, ``conflict`` answers 409.
     :ivar paused_sync: What a start answers while the connection is paused or its setup
         is incomplete or broken, likewise; nothing is started either way.
+    :ivar setup_tests_take: Seconds for which the setup tests keep the caller waiting.
     :ivar stop_blocks: Seconds that stopping a sync takes, for ``force`` and pausing.
     :ivar pause_answers_500: Whether pausing a running sync answers 500 although the
         connection is paused then.
@@ -104,6 +116,7 @@ class FivetranSettings(VendorSettings):
     run_schedules: bool = False
     already_syncing: str = "ok"
     paused_sync: str = "ok"
+    setup_tests_take: float = 0.0
     stop_blocks: float = 0.0
     pause_answers_500: bool = False
     paused_history: str = "PAUSED"
@@ -147,6 +160,36 @@ class FivetranSync:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FivetranTest:
+    """One setup test and its result."""
+
+    title: str
+    status: str
+    message: str = ""
+    details: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the status.
+
+        :raises ValueError: Fivetran has no such status.
+        """
+        if self.status not in _TEST_STATUSES:
+            raise ValueError(
+                f"the setup test {self.title!r} cannot have the status {self.status!r}; "
+                f"it must be one of: {', '.join(sorted(_TEST_STATUSES))}"
+            )
+
+    def shown(self) -> dict[str, Any]:
+        """Return the test as the API shows it."""
+        row = {"title": self.title, "status": self.status, "message": self.message}
+        return row if self.details is None else {**row, "details": dict(self.details)}
+
+
+TestRun = tuple[FivetranTest, ...]
+"""The results of one run of a connection's setup tests."""
+
+
 @dataclass(slots=True)
 class FivetranConnection:
     """One connection: its row at every time so far, its history, what is to come."""
@@ -165,6 +208,7 @@ class FivetranConnection:
     resync_wanted: bool = False
     due: float = math.inf
     tables: Mapping[str, Any] | None = None
+    test_runs: list[TestRun] = field(default_factory=list)
 
     @property
     def state(self) -> FivetranState:
@@ -234,6 +278,7 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
             yield Route.to("PATCH", one, self._patch, operation="cancel")
             yield Route.to("POST", f"{one}/sync", self._sync, operation="start")
             yield Route.to("POST", f"{one}/resync", self._resync, operation="start")
+            yield Route.to("POST", f"{one}/test", self._test)
             yield Route.to("GET", f"{one}/sync-history", self._get_history)
             yield Route.to("GET", f"{one}/schemas", self._get_schemas)
             yield Route.to(
@@ -250,9 +295,9 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
         )
 
     def below(self, path: str) -> str:
-        """Return the path, unless it is one of those that are gone."""
+        """Return the path without a slash at its end, unless it is one that is gone."""
         legacy = "connectors" in path.split("/")
-        return "" if legacy and not self.settings.legacy_paths else path
+        return "" if legacy and not self.settings.legacy_paths else unslashed(path)
 
     def clear(self) -> None:
         """Forget every connection and group; one group is left."""
@@ -298,6 +343,7 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
         sync_frequency: int = 360,
         lives: Iterable[Life | str] = (),
         tables: Mapping[str, Sequence[str | Mapping[str, Any]]] | None = None,
+        setup_tests: Iterable[str | Sequence[Mapping[str, Any]]] = (),
     ) -> str:
         """Add a connection, or replace it, and return its id.
 
@@ -311,6 +357,13 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
         :param tables: The names of its tables in the destination, by schema; an object
             with ``name`` and ``enabled`` false is a table that is not synced. None for
             a connection without a schema config.
+        :param setup_tests: What the next runs of its setup tests result in, in order; the
+            last one is used again and again. Each is a status such as ``PASSED`` or
+            ``FAILED``, or a list of objects with ``title``, ``status`` and, where wanted,
+            ``message`` and ``details``. A run without a failure connects the
+            connection, any other breaks it. Without any, the tests of a connected
+            connection pass and those of another fail.
+        :raises ValueError: A setup test has a status that Fivetran does not know.
         """
         with self.lock:
             if connection_id is None:
@@ -341,6 +394,7 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
                 [state],
                 due=now + sync_frequency * 60,
                 tables=tables,
+                test_runs=[_test_run(results) for results in setup_tests],
             )
             return connection_id
 
@@ -449,8 +503,7 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
             elif word == "broken":
                 # https://fivetran.com/docs/using-fivetran/fivetran-dashboard/alerts:
                 # a connection that breaks has a task to solve, and no later time.
-                task = ("reconnect", "Reconnect")
-                ended |= {"setup_state": "broken", "tasks": (*state.tasks, task)}
+                ended |= {"setup_state": "broken", "tasks": (*state.tasks, _RECONNECT)}
             connection.change(at, **ended)
         elif word == "rescheduled":
             self._reschedule(connection, at)
@@ -538,9 +591,7 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
 
     def _not_found(self, what: str, name: str) -> RefusalError:
         message = f"Cannot find {what.lower()} with id '{name}'"
-        return RefusalError(
-            json_reply(404, {"code": f"NotFound_{what}", "message": message})
-        )
+        return RefusalError(_missing(what, message))
 
     def unrouted(self, request: SimRequest) -> SimReply:
         """Answer 405 where the path exists for another method, else 404."""
@@ -585,7 +636,9 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
         if not _acceptable(accept):
             raise self._refuse(406, f"Cannot answer with {accept}")
         content = request.header("Content-Type").partition(";")[0].strip()
-        if request.method in {"POST", "PATCH"} and content != "application/json":
+        # Most bodies are optional, and what is not sent needs no type.
+        has_type = request.method in {"POST", "PATCH"} and (request.body or content)
+        if has_type and content != "application/json":
             raise self._refuse(415, "Content-Type must be application/json")
 
     def _body(self, request: SimRequest) -> dict[str, Any]:
@@ -600,6 +653,9 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
         if connection_id not in self.connections:
             if not self.settings.accept_unknown:
                 raise self._not_found("Connector", connection_id)
+            if not is_text_id(connection_id):
+                message = not_an_id(connection_id)
+                raise RefusalError(_missing("Connector", message))
             self.add_connection(connection_id)
         found = self.connections[connection_id]
         self._settle(found)
@@ -706,21 +762,55 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
         schedule = sent.get("schedule_type", connection.state.schedule_type)
         if schedule not in {"auto", "manual"}:
             raise self._refuse(400, f"schedule_type {schedule!r} is unknown")
-        if sent.get("run_setup_tests", True):
-            self.record.facts["setup_tests"] += 1
         self.record.facts["patches"] += 1
         was_busy = connection.is_busy
         self._apply(connection, sent, schedule)
+        tests, blocks = None, 0.0
+        if sent.get("run_setup_tests", True):
+            tests, blocks = self._run_tests(connection), self.settings.setup_tests_take
         if was_busy and sent.get("paused") is True:
+            blocks += self.settings.stop_blocks
             if self.settings.pause_answers_500:
                 # https://fivetran.com/docs/rest-api/troubleshooting
-                return self.error(500).after(max(60.0, self.settings.stop_blocks))
-            return self._patched(connection).after(self.settings.stop_blocks)
-        return self._patched(connection)
+                return self.error(500).after(max(60.0, blocks))
+        reply = self._tested(connection, tests, "Connection has been updated")
+        return reply.after(blocks)
 
-    def _patched(self, connection: FivetranConnection) -> SimReply:
+    def _test(self, request: SimRequest, connection_id: str) -> SimReply:
+        # https://fivetran.com/docs/rest-api/api-reference/connections/run-setup-tests:
+        # an empty object is a body, and no body at all is refused.
+        connection = self._connection(connection_id)
+        if not request.body:
+            raise self._refuse(400, "The request has no body; send {} at least")
+        self._body(request)
+        tests = self._run_tests(connection)
+        reply = self._tested(connection, tests, "Setup tests have been completed")
+        return reply.after(self.settings.setup_tests_take)
+
+    def _run_tests(self, connection: FivetranConnection) -> TestRun:
+        """Run the setup tests: they connect the connection, or break it."""
+        self.record.facts["setup_tests"] += 1
+        runs, state = connection.test_runs, connection.state
+        is_connected = state.setup_state == "connected"
+        if not runs:
+            tests = _test_run("PASSED" if is_connected else "FAILED")
+        else:
+            tests = runs.pop(0) if len(runs) > 1 else runs[0]
+        failed = any(test.status in _TEST_FAILURES for test in tests)
+        if failed and is_connected:
+            tasks = (*state.tasks, _RECONNECT)
+            connection.change(self.now(), setup_state="broken", tasks=tasks)
+        elif not failed and not is_connected:
+            connection.change(self.now(), setup_state="connected", tasks=())
+        return tests
+
+    def _tested(
+        self, connection: FivetranConnection, tests: TestRun | None, message: str
+    ) -> SimReply:
         row = self._row(connection, connection.state)
-        return self._data(row, "Connection has been updated")
+        if tests is not None:
+            row["setup_tests"] = [test.shown() for test in tests]
+        return self._data(row, message)
 
     def _apply(
         self, connection: FivetranConnection, sent: dict[str, Any], schedule: str
@@ -935,6 +1025,23 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
                 "user_id": "simulator",
             }
         )
+
+
+def _missing(what: str, message: str) -> SimReply:
+    return json_reply(404, {"code": f"NotFound_{what}", "message": message})
+
+
+def _test_run(results: str | Sequence[Mapping[str, Any]]) -> TestRun:
+    if isinstance(results, str):
+        message = "The simulated test has failed" if results in _TEST_FAILURES else ""
+        return (FivetranTest("Test Connection", results, message),)
+    try:
+        return tuple(FivetranTest(**one) for one in results)
+    except TypeError as error:
+        raise ValueError(
+            "setup_tests are statuses, or lists of objects with title, status, message "
+            f"and details, not {results!r}"
+        ) from error
 
 
 def _shown_table(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,13 @@ CONTROL_PREFIX: Final = "/_simulator"
 
 _UNKNOWN_PATH: Final = "(unknown path)"
 
+# What a missing value looks like where a program has made text of it.
+_MISSING: Final = frozenset(
+    {"none", "null", "nil", "undefined", "nan", "true", "false"}
+)
+_MISSING_PARTS: Final = frozenset({"None", "null", "undefined", "nan", "NaN"})
+_LARGEST_ID: Final = 2**63 - 1
+
 
 @dataclass(slots=True, kw_only=True)
 class VendorSettings:
@@ -33,8 +40,10 @@ class VendorSettings:
     :ivar latency: Seconds that every answer takes on top of its own time.
     :ivar skew: Seconds by which the server's clock is ahead of the real one. All that
         the server shows and reads is shifted; job lives are not.
-    :ivar accept_unknown: Whether a connection or job that nobody arranged springs into
-        being when it is asked for, instead of being refused.
+    :ivar accept_unknown: Whether an account, connection or job that was not arranged
+        springs into being when it is requested, instead of being refused. What is no id,
+        such as ``None`` or an empty text, is refused all the same: it comes from a
+        template that has rendered to nothing.
     """
 
     latency: float = 0.0
@@ -401,6 +410,39 @@ class VendorSimulator(ABC, Generic[Settings]):
                 return [job._asdict() for job in jobs]
             case _:
                 return None
+
+
+def is_text_id(text: str) -> bool:
+    """Whether a text can be the id of something, such as a connection.
+
+    Real ids are UUIDs and names of letters, digits and underscores. What a template
+    renders by mistake is not: an empty text, ``None``, a list, ``<Object at 0x…>``.
+    """
+    parts = re.split(r"[_.-]", text)
+    return (
+        re.fullmatch(r"[\w.-]+", text, re.ASCII) is not None
+        and any(parts)
+        and text.lower() not in _MISSING
+        and not _MISSING_PARTS.intersection(parts)
+    )
+
+
+def as_integer_id(text: str) -> int | None:
+    """Return an id that is a number of 64 bits above zero, or None if it is none."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(_LARGEST_ID))):
+        return None
+    number = int(text)
+    return number if 0 < number <= _LARGEST_ID else None
+
+
+def not_an_id(text: str) -> str:
+    """Return what to say of an id that is none."""
+    return f"{text!r} is no id; has a template rendered to nothing?"
+
+
+def unslashed(path: str) -> str:
+    """Return a path without the slash at its end, if it has one."""
+    return path[:-1] if path.endswith("/") and len(path) > 1 else path
 
 
 def _object(kind: str, values: object) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
 
 import pytest
 
@@ -783,3 +784,96 @@ def test_sources_and_destinations_come_in_pages(
     assert [one[f"{word}Id"] for one in first["data"]] == ["0", "1"]
     assert [one[f"{word}Id"] for one in second["data"]] == ["2"]
     assert "offset=2" in first["next"]
+
+
+# Slashes and ids
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/jobs",
+        "/connections",
+        f"/connections/{A}",
+        "/workspaces",
+        "/sources",
+        "/health",
+    ],
+)
+def test_a_slash_at_the_end_makes_no_difference(
+    airbyte: AirbyteSimulator, path: str
+) -> None:
+    plain, slashed = (
+        ask(airbyte, "GET", BASE + one).status for one in (path, path + "/")
+    )
+    assert plain == slashed == 200
+
+
+def accepting(clock: Clock) -> AirbyteSimulator:
+    return AirbyteSimulator(AirbyteSettings(accept_unknown=True), clock=clock)
+
+
+def test_what_a_connection_names_is_known_once_it_has_sprung_into_being(
+    clock: Clock,
+) -> None:
+    airbyte = accepting(clock)
+    start(airbyte, "c3b6b8a0-5d3f-4a39-9f2c-0f1f8f6c6f11")
+    [connection] = get(airbyte, "/connections")["data"]
+    for word in ("source", "destination"):
+        found = get(airbyte, f"/{word}s/{connection[f'{word}Id']}")
+        assert found["workspaceId"] == connection["workspaceId"]
+        assert [one["name"] for one in get(airbyte, f"/{word}s")["data"]] == [
+            found["name"]
+        ]
+    assert get(airbyte, f"/workspaces/{connection['workspaceId']}")
+
+
+@pytest.mark.parametrize("word", ["source", "destination"])
+def test_what_an_arranged_connection_names_without_saying_so_is_known(
+    airbyte: AirbyteSimulator, word: str
+) -> None:
+    named = get(airbyte, f"/connections/{A}")[f"{word}Id"]
+    assert get(airbyte, f"/{word}s/{named}")[f"{word}Id"] == named
+    assert ask(airbyte, "GET", f"{BASE}/{word}s/{A}").status == 404
+
+
+@pytest.mark.parametrize("word", ["source", "destination"])
+def test_an_endpoint_that_a_test_names_and_does_not_add_stays_unknown(
+    airbyte: AirbyteSimulator, word: str
+) -> None:
+    airbyte.add_connection("odd", source_id="elsewhere", destination_id="elsewhere")
+    assert ask(airbyte, "GET", f"{BASE}/{word}s/elsewhere").status == 404
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["None", "none", "null", "undefined", "nan", "False", " ", "{{ var.value.id }}",
+     "['a']", "<Connection 5>", "None-orders", "a b", "é", "--"],
+)  # fmt: skip
+def test_what_is_no_id_is_refused_even_where_all_are_accepted(
+    clock: Clock, text: str
+) -> None:
+    airbyte = accepting(clock)
+    started = start(airbyte, text)
+    read = ask(airbyte, "GET", f"{BASE}/connections/{quote(text)}")
+    listed = ask(airbyte, "GET", f"{BASE}/jobs?connectionId={quote(text)}")
+    for reply in (started, read, listed):
+        assert reply.status == 404
+        assert "is no id" in reply.json()["data"]["message"]
+    assert not airbyte.connections
+
+
+def test_an_empty_id_is_refused_even_where_all_are_accepted(clock: Clock) -> None:
+    airbyte = accepting(clock)
+    assert start(airbyte, "").status == 400
+    assert ask(airbyte, "GET", f"{BASE}/jobs?connectionId=").status == 404
+    assert not airbyte.connections
+
+
+@pytest.mark.parametrize("text", ["None", "abc", "²", "0", "-1", "1.0", "1" * 5000])
+def test_a_job_id_is_an_integer_above_zero(
+    airbyte: AirbyteSimulator, text: str
+) -> None:
+    assert ask(airbyte, "GET", f"{BASE}/jobs/{quote(text)}").status == 400
+    with pytest.raises(ValueError, match="no job"):
+        airbyte.finish(text, "failed")

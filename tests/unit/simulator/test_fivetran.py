@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from async_triggers.simulator import (
+    FivetranSettings,
     FivetranSimulator,
     ListQuirks,
     SimReply,
     SimRequest,
 )
+from async_triggers.simulator.fivetran import DEFAULT_GROUP
 
 if TYPE_CHECKING:
 
@@ -28,6 +30,7 @@ BASIC = {
     "Accept": "application/json;version=2",
     "Content-Type": "application/json",
 }
+UNTYPED = {"Authorization": f"Basic {KEY}"}
 C = "connection_id"
 
 
@@ -618,3 +621,187 @@ def test_a_connection_without_a_schema_config_is_404(
 
     assert reply.status == 404
     assert reply.json()["code"] == "NotFound_SchemaConfig"
+
+
+# Bodies, slashes and ids
+
+
+@pytest.mark.parametrize("action", ["sync", "resync"])
+def test_a_start_needs_neither_a_body_nor_a_content_type(
+    fivetran: FivetranSimulator, action: str
+) -> None:
+    path = f"/v1/connections/{C}/{action}"
+    assert fivetran.respond(SimRequest.to("POST", path, headers=UNTYPED)).status == 200
+    assert fivetran.record.starts == {C: 1}
+
+
+def test_a_body_without_a_content_type_is_refused(fivetran: FivetranSimulator) -> None:
+    path = f"/v1/connections/{C}/sync"
+    request = SimRequest.to("POST", path, headers=UNTYPED, body=b"{}")
+    assert fivetran.respond(request).status == 415
+
+
+def test_a_change_needs_a_body(fivetran: FivetranSimulator) -> None:
+    request = SimRequest.to("PATCH", f"/v1/connections/{C}", headers=UNTYPED)
+    assert fivetran.respond(request).status == 400
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/groups",
+        f"/v1/groups/{DEFAULT_GROUP}",
+        f"/v1/groups/{DEFAULT_GROUP}/connections",
+        "/v1/connections",
+        f"/v1/connections/{C}",
+        f"/v1/connections/{C}/sync-history",
+        f"/v1/destinations/{DEFAULT_GROUP}",
+        "/v1/account/info",
+    ],
+)
+def test_a_slash_at_the_end_makes_no_difference(
+    fivetran: FivetranSimulator, path: str
+) -> None:
+    plain, slashed = (ask(fivetran, "GET", one) for one in (path, path + "/"))
+    assert plain.status == slashed.status == 200
+    assert plain.json() == slashed.json()
+    assert ask(fivetran, "GET", path + "//").status == 404
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["None", "none", "null", "undefined", "NaN", "True", "%20", "%7B%7B%20x%20%7D%7D",
+     "%5B%5D", "%3Cobject%20at%200x7f%3E", "orders_None", "...", "caf%C3%A9"],
+)  # fmt: skip
+def test_what_is_no_id_is_refused_even_where_all_are_accepted(
+    clock: Clock, text: str
+) -> None:
+    fivetran = FivetranSimulator(FivetranSettings(accept_unknown=True), clock=clock)
+    path = f"/v1/connections/{text}"
+    for method, one in (
+        ("GET", path),
+        ("POST", f"{path}/sync"),
+        ("POST", f"{path}/test"),
+        ("PATCH", path),
+    ):
+        reply = ask(
+            fivetran, method, one, {"paused": False} if method != "GET" else None
+        )
+        assert reply.status == 404, one
+        assert reply.json()["code"] == "NotFound_Connector"
+        assert "is no id" in reply.json()["message"]
+    assert not fivetran.connections
+
+
+@pytest.mark.parametrize("text", ["gentle_lion", "4107c213907114059a5544ad8fa66c52"])
+def test_an_id_springs_into_being_with_the_group_that_it_names(
+    clock: Clock, text: str
+) -> None:
+    fivetran = FivetranSimulator(FivetranSettings(accept_unknown=True), clock=clock)
+    row = ask(fivetran, "GET", f"/v1/connections/{text}").json()["data"]
+    for path in ("groups", "destinations"):
+        assert ask(fivetran, "GET", f"/v1/{path}/{row['group_id']}").status == 200
+
+
+# Setup tests
+
+
+def setup_test(fivetran: FivetranSimulator, connection: str = C) -> Any:
+    reply = ask(fivetran, "POST", f"/v1/connections/{connection}/test", {})
+    assert reply.status == 200, reply.body
+    return reply.json()["data"]
+
+
+def test_setup_tests_of_a_connected_connection_pass(
+    fivetran: FivetranSimulator,
+) -> None:
+    found = setup_test(fivetran)
+    assert [one["status"] for one in found["setup_tests"]] == ["PASSED"]
+    assert found["status"]["setup_state"] == "connected"
+    assert fivetran.record.facts["setup_tests"] == 1
+    assert fivetran.record.starts == {}
+
+
+@pytest.mark.parametrize("setup_state", ["broken", "incomplete"])
+def test_setup_tests_of_another_connection_fail_unless_arranged(
+    fivetran: FivetranSimulator, setup_state: Any
+) -> None:
+    fivetran.add_connection("bad", setup_state=setup_state)
+    found = setup_test(fivetran, "bad")
+    assert [one["status"] for one in found["setup_tests"]] == ["FAILED"]
+    assert found["status"]["setup_state"] == setup_state
+
+
+def test_setup_tests_heal_a_broken_connection_at_the_run_that_passes(
+    fivetran: FivetranSimulator,
+) -> None:
+    fivetran.add_connection(
+        "bad",
+        setup_state="broken",
+        tasks=[("reconnect", "Reconnect")],
+        setup_tests=["FAILED", "JOB_FAILED", "PASSED"],
+    )
+    assert setup_test(fivetran, "bad")["status"]["setup_state"] == "broken"
+    assert setup_test(fivetran, "bad")["status"]["setup_state"] == "broken"
+    healed = setup_test(fivetran, "bad")["status"]
+    assert healed["setup_state"] == "connected"
+    assert healed["tasks"] == []
+    # The last outcome is used again and again.
+    assert setup_test(fivetran, "bad")["setup_tests"][0]["status"] == "PASSED"
+
+
+def test_single_setup_tests_can_be_chosen_through_the_control_api(
+    fivetran: FivetranSimulator,
+) -> None:
+    tests = [
+        {"title": "Validate Login", "status": "PASSED"},
+        {"title": "Check Permissions", "status": "WARNING", "message": "Read only"},
+        {
+            "title": "Connect to Host",
+            "status": "FAILED",
+            "message": "No route",
+            "details": {"host": "db"},
+        },
+    ]
+    fivetran.arrange(connections=[{"connection_id": C, "setup_tests": [tests]}])
+    found = setup_test(fivetran)
+    assert [one["title"] for one in found["setup_tests"]] == [
+        one["title"] for one in tests
+    ]
+    assert found["setup_tests"][2] == tests[2]
+    assert found["status"]["setup_state"] == "broken"
+    assert found["status"]["tasks"][0]["code"] == "reconnect"
+
+
+@pytest.mark.parametrize(
+    "outcome", ["passed", "OK", [{"title": "x"}], [["x", "PASSED"]]]
+)
+def test_an_outcome_that_fivetran_does_not_have_is_refused(
+    fivetran: FivetranSimulator, outcome: Any
+) -> None:
+    with pytest.raises(ValueError, match="setup"):
+        fivetran.add_connection("x", setup_tests=[outcome])
+
+
+def test_setup_tests_need_a_body_and_take_their_time(
+    fivetran: FivetranSimulator,
+) -> None:
+    fivetran.configure(setup_tests_take=30)
+    path = f"/v1/connections/{C}/test"
+    assert ask(fivetran, "POST", path).status == 400
+    assert fivetran.record.facts["setup_tests"] == 0
+    assert ask(fivetran, "POST", path, {}).delay == 30
+
+
+def test_a_change_runs_the_setup_tests_unless_it_says_not_to(
+    fivetran: FivetranSimulator,
+) -> None:
+    fivetran.add_connection("bad", setup_state="broken", setup_tests=["PASSED"])
+    path = "/v1/connections/bad"
+    sent = {"sync_frequency": 60, "run_setup_tests": False}
+    quiet = ask(fivetran, "PATCH", path, sent).json()["data"]
+    assert "setup_tests" not in quiet
+    assert quiet["status"]["setup_state"] == "broken"
+    tested = ask(fivetran, "PATCH", path, {"sync_frequency": 60}).json()["data"]
+    assert tested["setup_tests"][0]["status"] == "PASSED"
+    assert tested["status"]["setup_state"] == "connected"
