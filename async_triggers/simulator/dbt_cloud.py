@@ -32,6 +32,7 @@ from async_triggers.simulator.vendor import (
     Route,
     VendorSettings,
     VendorSimulator,
+    as_integer_id,
     call_with,
 )
 
@@ -60,6 +61,7 @@ DEFAULT_ACCOUNT: Final = 70_403_103_916_001
 DEFAULT_PROJECT: Final = 70_403_103_900_101
 DEFAULT_ENVIRONMENT: Final = 70_403_103_900_201
 
+_DBT_VERSION: Final = "1.9.0"
 _FOREIGN_SECONDS: Final = 30.0
 _FOREIGN_MARK: Final = 500
 _MICROSECOND: Final = 1e-6
@@ -78,9 +80,10 @@ _MESSAGES: Final = {
 class DbtCloudSettings(VendorSettings):
     """How this dbt Cloud behaves.
 
-    :ivar account_id: The only account there is.
-    :ivar tokens: Tokens to accept, as ``Token`` and as ``Bearer``.
-    :ivar wrong_account_status: Answer for any other account: 404 or 403.
+    :ivar account_id: The account that is there from the start; ``add_account`` adds
+        others.
+    :ivar tokens: Tokens to accept, as ``Token`` and as ``Bearer``, for every account.
+    :ivar wrong_account_status: Answer for an account that is not there: 404 or 403.
     :ivar life: The life of a run for which nothing else was arranged.
     :ivar array_encoding: Which form of array filters works: ``repeated`` keys, one
         value in JSON ``brackets``, or ``both``.
@@ -89,7 +92,7 @@ class DbtCloudSettings(VendorSettings):
     :ivar echo_filters: Whether lists tell the filters that were applied.
     :ivar echo_ignored: Whether they tell those too that were ignored.
     :ivar over_limit: What a page of more than 100 does: ``clamp`` or ``refuse``.
-    :ivar minute_limit: Requests a minute.
+    :ivar minute_limit: Requests a minute, for each account.
     :ivar cooldown: Seconds for which everything is refused after too many requests.
     :ivar cancelled_early_has_end: Whether a run that was cancelled before it began
         has a ``finished_at``.
@@ -124,6 +127,7 @@ class DbtCloudSettings(VendorSettings):
 class DbtCloudJob:
     """One job; ``queue`` are its runs that have not ended, the oldest first."""
 
+    account_id: int
     job_id: int
     project_id: int
     environment_id: int
@@ -133,6 +137,7 @@ class DbtCloudJob:
     failing: tuple[str, ...]
     artifacts: dict[str, Any]
     lives: list[Life]
+    created_at: float = 0.0
     job_type: str = "other"
     state: int = 1
     retry_refusal: str | None = None
@@ -169,15 +174,33 @@ class DbtCloudRun:
 _Value = TypeVar("_Value")
 
 
+@dataclass(slots=True)
+class _Account:
+    """One account, with its share of requests and its first project."""
+
+    account_id: int
+    name: str
+    plan: str
+    created_at: float
+    project_id: int
+    environment_id: int
+    requests: deque[float] = field(default_factory=deque)
+    refused_until: float = 0.0
+
+
 class _Project(NamedTuple):
+    account_id: int
     project_id: int
     name: str
+    created_at: float
 
 
 class _Environment(NamedTuple):
+    account_id: int
     environment_id: int
     project_id: int
     name: str
+    created_at: float
 
 
 class _Row(NamedTuple):
@@ -208,14 +231,13 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         clock: Callable[[], float] = time.time,
         seed: int = 0,
     ) -> None:
+        self.accounts: dict[int, _Account] = {}
         self.projects: dict[int, _Project] = {}
         self.environments: dict[int, _Environment] = {}
         self.all_jobs: dict[int, DbtCloudJob] = {}
         self.runs: dict[int, DbtCloudRun] = {}
         self._origin = 0.0
-        self._requests: deque[float] = deque()
-        self._refused_until = 0.0
-        self._foreign = _make_job(0, 1, 1, "Somebody else's job")
+        self._foreign = _foreign_job(DEFAULT_ACCOUNT)
         super().__init__(settings or DbtCloudSettings(), clock=clock, seed=seed)
 
     def routes(self) -> Iterable[Route]:
@@ -231,6 +253,11 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         places = f"{three}projects/{{project}}/environments/"
         yield Route.to("GET", places, self._list_environments)
         yield Route.to("GET", f"{places}{{environment}}/", self._get_environment)
+        places = f"{two}environments/"
+        yield Route.to("GET", places, self._list_account_environments)
+        yield Route.to(
+            "GET", f"{places}{{environment}}/", self._get_account_environment
+        )
         yield Route.to("GET", f"{two}jobs/", self._list_jobs)
         yield Route.to("GET", f"{two}jobs/{{job}}/", self._get_job)
         yield Route.to(
@@ -249,33 +276,106 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         yield Route.to("GET", f"{one}artifacts/{{path+}}", self._artifact)
 
     def clear(self) -> None:
-        """Forget every job and run; one project with one environment is left."""
+        """Forget every job and run; one account with one project is left."""
+        self.accounts = {}
         self.projects = {}
         self.environments = {}
         self.all_jobs = {}
         self.runs = {}
-        self._requests.clear()
-        self._refused_until = 0.0
         self._origin = self.now()
-        self.add_project(DEFAULT_PROJECT, name="Simulated project")
-        self.add_environment(
-            DEFAULT_ENVIRONMENT, project_id=DEFAULT_PROJECT, name="Production"
-        )
+        self._foreign = _foreign_job(self.settings.account_id)
+        self.add_account(self.settings.account_id)
+
+    def configure(self, **settings: object) -> None:
+        """Change settings; a new ``account_id`` takes over all that there is."""
+        with self.lock:
+            before = self.settings.account_id
+            super().configure(**settings)
+            if self.settings.account_id != before:
+                self._rename_account(before, self.settings.account_id)
+
+    def _rename_account(self, before: int, after: int) -> None:
+        account = self.accounts.pop(before)
+        account.account_id = after
+        self.accounts = {after: account, **self.accounts}
+        self.projects = {
+            one.project_id: one._replace(account_id=after)
+            if one.account_id == before
+            else one
+            for one in self.projects.values()
+        }
+        self.environments = {
+            one.environment_id: one._replace(account_id=after)
+            if one.account_id == before
+            else one
+            for one in self.environments.values()
+        }
+        for job in (self._foreign, *self.all_jobs.values()):
+            if job.account_id == before:
+                job.account_id = after
 
     # Arranging
 
-    def add_project(self, project_id: int, *, name: str) -> None:
-        """Add a project."""
+    def add_account(
+        self, account_id: int, *, name: str | None = None, plan: str = "enterprise"
+    ) -> None:
+        """Add an account with one project and one environment, or rename it.
+
+        :raises ValueError: The id is no integer above zero.
+        """
         with self.lock:
-            self.projects[project_id] = _Project(project_id, name)
+            if as_integer_id(str(account_id)) is None:
+                raise ValueError(f"account_id must be above zero, not {account_id!r}")
+            found = self.accounts.get(account_id)
+            if found is not None:
+                found.name, found.plan = name or found.name, plan
+                return
+            project_id, environment_id = DEFAULT_PROJECT, DEFAULT_ENVIRONMENT
+            while project_id in self.projects or environment_id in self.environments:
+                project_id, environment_id = project_id + 1000, environment_id + 1000
+            many = f" {len(self.accounts) + 1}" if self.accounts else ""
+            self.accounts[account_id] = _Account(
+                account_id,
+                name or f"Simulated account{many}",
+                plan,
+                self.now(),
+                project_id,
+                environment_id,
+            )
+            self.add_project(
+                project_id, name="Simulated project", account_id=account_id
+            )
+            self.add_environment(
+                environment_id, project_id=project_id, name="Production"
+            )
+
+    def add_project(
+        self, project_id: int, *, name: str, account_id: int | None = None
+    ) -> None:
+        """Add a project to an account, or replace it.
+
+        :param account_id: An account; without it, that of the settings. One that is not
+            there yet is added.
+        """
+        with self.lock:
+            if account_id is None:
+                account_id = self.settings.account_id
+            # Noted before its account, which adds a project of its own.
+            self.projects[project_id] = _Project(
+                account_id, project_id, name, self.now()
+            )
+            if account_id not in self.accounts:
+                self.add_account(account_id)
 
     def add_environment(
         self, environment_id: int, *, project_id: int = DEFAULT_PROJECT, name: str
     ) -> None:
-        """Add an environment to a project."""
+        """Add an environment to a project, or replace it."""
         with self.lock:
+            project = self.projects.get(project_id)
+            account_id = project.account_id if project else self.settings.account_id
             self.environments[environment_id] = _Environment(
-                environment_id, project_id, name
+                account_id, environment_id, project_id, name, self.now()
             )
 
     def add_job(
@@ -283,8 +383,9 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         job_id: int | None = None,
         *,
         name: str | None = None,
-        project_id: int = DEFAULT_PROJECT,
-        environment_id: int = DEFAULT_ENVIRONMENT,
+        account_id: int | None = None,
+        project_id: int | None = None,
+        environment_id: int | None = None,
         execute_steps: Sequence[str] = ("dbt build",),
         models: Sequence[str] = ("model.shop.customers", "model.shop.orders"),
         failing: Sequence[str] = ("model.shop.orders",),
@@ -296,6 +397,10 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
     ) -> int:
         """Add a job, or replace it, and return its id.
 
+        :param account_id: Its account; without it, that of its project, or else that of
+            the settings. One that is not there yet is added.
+        :param project_id: Its project; without it, the first one of its account.
+        :param environment_id: Its environment, likewise.
         :param models: The nodes of ``run_results.json``.
         :param failing: Those that fail in a run that ends with ``error``.
         :param artifacts: More artifacts by path: text, or JSON values.
@@ -309,10 +414,17 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         with self.lock:
             if job_id is None:
                 job_id = FIRST_RUN_ID + 1 + len(self.all_jobs)
+            if account_id is None:
+                project = None if project_id is None else self.projects.get(project_id)
+                account_id = project.account_id if project else self.settings.account_id
+            if account_id not in self.accounts:
+                self.add_account(account_id)
+            account = self.accounts[account_id]
             self.all_jobs[job_id] = _make_job(
+                account_id,
                 job_id,
-                project_id,
-                environment_id,
+                account.project_id if project_id is None else project_id,
+                account.environment_id if environment_id is None else environment_id,
                 name or f"Job {job_id}",
                 execute_steps=tuple(execute_steps),
                 models=tuple(models),
@@ -322,6 +434,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
                 state=state,
                 retry_refusal=retry_refusal,
                 lives=[as_life(life) for life in lives],
+                created_at=self.now(),
             )
             return job_id
 
@@ -355,8 +468,9 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
             return run.run_id
 
     def add(self, kind: str, values: dict[str, Any]) -> None:
-        """Arrange a project, environment, job or run."""
+        """Arrange an account, project, environment, job or run."""
         known: dict[str, Callable[..., object]] = {
+            "accounts": self.add_account,
             "projects": self.add_project,
             "environments": self.add_environment,
             "jobs": self.add_job,
@@ -390,7 +504,8 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
     def finish(self, job: str, state: str) -> None:
         """Let a run be in a state from now on."""
         with self.lock:
-            run = self.runs.get(int(job)) if job.isdigit() else None
+            number = as_integer_id(job)
+            run = None if number is None else self.runs.get(number)
             if run is None:
                 raise ValueError(f"there is no run {job!r}")
             self._settle(run.job)
@@ -575,30 +690,41 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         return self.error(404)
 
     def admit(self, request: SimRequest) -> SimReply | None:
-        """Refuse everything for five minutes after too many requests in one."""
+        """Refuse an account everything for five minutes after too many requests in one."""
         # https://docs.getdbt.com/docs/dbt-apis/rate-limits: no Retry-After is promised.
+        account = self._account_of(request)
+        if account is None:
+            return None
         now = self.now()
-        if now < self._refused_until:
+        if now < account.refused_until:
             return self.error(429)
-        while self._requests and self._requests[0] <= now - _MINUTE:
-            self._requests.popleft()
-        if len(self._requests) >= self.settings.minute_limit:
-            self._refused_until = now + self.settings.cooldown
+        while account.requests and account.requests[0] <= now - _MINUTE:
+            account.requests.popleft()
+        if len(account.requests) >= self.settings.minute_limit:
+            account.refused_until = now + self.settings.cooldown
             return self.error(429)
-        self._requests.append(now)
+        account.requests.append(now)
         return None
 
     def authorize(self, request: SimRequest) -> None:
-        """Refuse a request without a known token, or for another account."""
+        """Refuse a request without a known token, or for an account that is not there."""
         scheme, _, token = request.header("Authorization").partition(" ")
         if scheme not in {"Token", "Bearer"}:
             raise self._refuse(401)
         if token not in self.settings.tokens:
             raise self._refuse(401, "Invalid token.")
-        parts = request.path.split("/")
-        account = parts[4] if len(parts) > 4 else ""
-        if account and account != str(self.settings.account_id):
+        if self._account_of(request) is not None:
+            return
+        account_id = as_integer_id(_account_named(request.path))
+        if account_id is None or not self.settings.accept_unknown:
             raise self._refuse(self.settings.wrong_account_status)
+        self.add_account(account_id)
+
+    def _account_of(self, request: SimRequest) -> _Account | None:
+        """Return the account of a request; the list of accounts counts for the first."""
+        text = _account_named(request.path)
+        number = as_integer_id(text) if text else self.settings.account_id
+        return None if number is None else self.accounts.get(number)
 
     # Envelopes
 
@@ -660,44 +786,113 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
     # Accounts, projects, environments, jobs
 
     def _list_accounts(self, request: SimRequest) -> SimReply:
-        return self._named(request, [self._shown_account()])
+        rows = [self._shown_account(one) for one in self.accounts.values()]
+        return self._named(request, rows)
 
     def _account(self, request: SimRequest, account: str) -> SimReply:
-        return self._one(self._shown_account())
+        return self._one(self._shown_account(self.accounts[int(account)]))
 
-    def _shown_account(self) -> dict[str, Any]:
+    def _shown_account(self, account: _Account) -> dict[str, Any]:
+        # https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Retrieve%20Account
+        created = self._instant(account.created_at)
         return {
-            "id": self.settings.account_id,
-            "name": "Simulated account",
+            "id": account.account_id,
+            "name": account.name,
             "state": 1,
-            "plan": "enterprise",
+            "plan": account.plan,
+            "run_slots": 15,
+            "developer_seats": 1,
+            "it_seats": 0,
+            "explorer_seats": 0,
+            "analyst_seats": 0,
+            "read_only_seats": 0,
+            "locked": False,
+            "lock_reason": None,
+            "lock_cause": None,
+            "unlocked_at": None,
+            "run_locked_until": None,
+            "copilot_locked_until": None,
+            "agent_credit_locked": False,
+            "pending_cancel": False,
+            "trial_end_date": None,
+            "billing_email_address": None,
+            "pod_memory_request_mebibytes": 600,
+            "develop_pod_memory_request_mebibytes": 0,
+            "run_duration_limit_seconds": 86400,
+            "queue_limit": 50,
+            "enterprise_login_slug": None,
+            "business_critical": False,
+            "starter_repo_url": None,
+            "git_auth_level": "team",
+            "identifier": f"account-{account.account_id}",
+            "static_subdomain": None,
+            "vanity_subdomain": None,
+            "docs_job_id": None,
+            "freshness_job_id": None,
+            "account_migration_events": [],
+            "groups": [],
+            "created_at": created,
+            "updated_at": created,
         }
 
     def _list_projects(self, request: SimRequest, account: str) -> SimReply:
-        return self._named(
-            request, [self._shown_project(one) for one in self.projects.values()]
-        )
+        rows = [
+            self._shown_project(one)
+            for one in self.projects.values()
+            if one.account_id == int(account)
+        ]
+        return self._named(request, rows)
 
     def _get_project(self, request: SimRequest, account: str, project: str) -> SimReply:
-        found = self.projects.get(self._path_id(project))
-        if found is None:
-            raise self._refuse(404)
-        return self._one(self._shown_project(found))
+        return self._one(self._shown_project(self._project(account, project)))
 
-    def _shown_project(self, project: _Project) -> dict[str, Any]:
+    def _project(self, account: str, project: str) -> _Project:
+        found = self.projects.get(self._path_id(project))
+        if found is None or found.account_id != int(account):
+            raise self._refuse(404)
+        return found
+
+    def _project_facts(self, project: _Project) -> dict[str, Any]:
+        """Return what a project is wherever it is shown."""
         return {
             "id": project.project_id,
-            "account_id": self.settings.account_id,
+            "account_id": project.account_id,
             "name": project.name,
+            "description": None,
+            "connection_id": None,
+            "repository_id": None,
+            "semantic_layer_config_id": None,
+            "dbt_project_subdirectory": None,
+            "docs_job_id": None,
+            "freshness_job_id": None,
             "state": 1,
+            "type": 0,
+            "created_at": self._instant(project.created_at),
+            "updated_at": self._instant(project.created_at),
+        }
+
+    def _shown_project(self, project: _Project) -> dict[str, Any]:
+        # https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Retrieve%20Project
+        return {
+            **self._project_facts(project),
+            "connection": None,
+            "environments": [
+                self._environment_facts(one)
+                for one in self.environments.values()
+                if one.project_id == project.project_id
+            ],
+            "repository": None,
+            "group_permissions": [],
+            "docs_job": None,
+            "freshness_job": None,
+            "fusion_readiness": None,
+            "default_version": _DBT_VERSION,
         }
 
     def _list_environments(
         self, request: SimRequest, account: str, project: str
     ) -> SimReply:
-        wanted = self._path_id(project)
-        if wanted not in self.projects:
-            raise self._refuse(404)
+        wanted = self._project(account, project).project_id
         rows = [
             self._shown_environment(one)
             for one in self.environments.values()
@@ -708,31 +903,83 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
     def _get_environment(
         self, request: SimRequest, account: str, project: str, environment: str
     ) -> SimReply:
+        wanted = self._project(account, project).project_id
         found = self.environments.get(self._path_id(environment))
-        if found is None or found.project_id != self._path_id(project):
+        if found is None or found.project_id != wanted:
             raise self._refuse(404)
         return self._one(self._shown_environment(found))
 
-    def _shown_environment(self, environment: _Environment) -> dict[str, Any]:
+    def _list_account_environments(self, request: SimRequest, account: str) -> SimReply:
+        filters: dict[str, Any] = {"account_id": int(account)}
+        if request.value("project_id") is not None:
+            filters["project_id"] = self._integer(request, "project_id", 0)
+        rows = [
+            self._shown_environment(one)
+            for one in self.environments.values()
+            if one.account_id == int(account)
+            and filters.get("project_id") in (None, one.project_id)
+        ]
+        return self._named(request, rows, **filters)
+
+    def _get_account_environment(
+        self, request: SimRequest, account: str, environment: str
+    ) -> SimReply:
+        found = self.environments.get(self._path_id(environment))
+        if found is None or found.account_id != int(account):
+            raise self._refuse(404)
+        return self._one(self._shown_environment(found))
+
+    def _environment_facts(self, environment: _Environment) -> dict[str, Any]:
+        """Return what an environment is wherever it is shown."""
         return {
             "id": environment.environment_id,
-            "account_id": self.settings.account_id,
+            "account_id": environment.account_id,
             "project_id": environment.project_id,
             "name": environment.name,
             "type": "deployment",
+            "deployment_type": "production",
             "state": 1,
+            "dbt_version": _DBT_VERSION,
+            "use_custom_branch": False,
+            "custom_branch": None,
+            "supports_docs": True,
+            "dbt_project_subdirectory": None,
+            "connection_id": None,
+            "credentials_id": None,
+            "repository_id": None,
+            "extended_attributes_id": None,
+            "created_by_id": None,
+        }
+
+    def _shown_environment(self, environment: _Environment) -> dict[str, Any]:
+        # https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Retrieve%20Environment
+        return {
+            **self._environment_facts(environment),
+            "raw_dbt_version": _DBT_VERSION,
+            "created_at": self._instant(environment.created_at),
+            "updated_at": self._instant(environment.created_at),
+            "repository": None,
+            "connection": None,
+            "jobs": [
+                self._job_facts(job)
+                for job in self.all_jobs.values()
+                if job.environment_id == environment.environment_id and job.state != 2
+            ],
+            "custom_environment_variables": [],
         }
 
     def _list_jobs(self, request: SimRequest, account: str) -> SimReply:
         rows = []
         deleted = request.value("state") in {"deleted", "2"}
         everything = request.value("state") == "all"
-        filters: dict[str, Any] = {"account_id": self.settings.account_id}
+        filters: dict[str, Any] = {"account_id": int(account)}
         for name in ("project_id", "environment_id"):
             if request.value(name) is not None:
                 filters[name] = self._integer(request, name, 0)
         related = (request.value("include_related") or "").split(",")
         for job in self.all_jobs.values():
+            if job.account_id != int(account):
+                continue
             if not everything and (job.state == 2) != deleted:
                 continue
             if filters.get("project_id") not in (None, job.project_id):
@@ -746,22 +993,71 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
 
     def _get_job(self, request: SimRequest, account: str, job: str) -> SimReply:
         related = (request.value("include_related") or "").split(",")
-        return self._one(self._shown_job(self._job(job), request, related))
+        return self._one(self._shown_job(self._job(account, job), request, related))
+
+    def _job_facts(self, job: DbtCloudJob) -> dict[str, Any]:
+        """Return what a job is wherever it is shown, such as within a run."""
+        return {
+            "id": job.job_id,
+            "account_id": job.account_id,
+            "project_id": job.project_id,
+            "environment_id": job.environment_id,
+            "name": job.name,
+            "description": "",
+            "state": job.state,
+            "job_type": job.job_type,
+            "dbt_version": None,
+            "execute_steps": list(job.execute_steps),
+            "execution": {"timeout_seconds": 0},
+            "generate_docs": False,
+            "generate_sources": False,
+            "run_generate_sources": False,
+            "run_lint": False,
+            "errors_on_lint_failure": True,
+            "run_compare_changes": False,
+            "compare_changes_flags": "--select state:modified",
+            "cost_optimization_features": [],
+            "lifecycle_webhooks": False,
+            "deferring_environment_id": None,
+            "deferring_job_definition_id": None,
+            "settings": {"threads": 4, "target_name": "default"},
+            "triggers_on_draft_pr": False,
+            "triggers": {
+                "github_webhook": False,
+                "schedule": False,
+                "git_provider_webhook": False,
+                "on_merge": False,
+                "custom_branch_only": False,
+            },
+        }
 
     def _shown_job(
         self, job: DbtCloudJob, request: SimRequest, related: Sequence[str]
     ) -> dict[str, Any]:
+        # https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Retrieve%20Job
+        account = self.accounts[job.account_id]
+        project = self.projects.get(job.project_id)
+        environment = self.environments.get(job.environment_id)
         row: dict[str, Any] = {
-            "id": job.job_id,
-            "account_id": self.settings.account_id,
-            "project_id": job.project_id,
-            "environment_id": job.environment_id,
-            "name": job.name,
-            "state": job.state,
-            "job_type": job.job_type,
-            "execute_steps": list(job.execute_steps),
-            "generate_docs": False,
-            "triggers": {"schedule": False, "github_webhook": False},
+            **self._job_facts(job),
+            "raw_dbt_version": _DBT_VERSION,
+            "is_deferrable": False,
+            "job_completion_trigger_condition": None,
+            "lifecycle_webhooks_url": None,
+            "run_failure_count": self._failures(job),
+            "fusion_readiness": None,
+            "schedule": {
+                "cron": "0 0 * * *",
+                "date": {"type": "every_day"},
+                "time": {"type": "at_exact_hours", "hours": [0]},
+            },
+            "account": {"name": account.name, "state": 1},
+            "project": self._project_facts(project) if project else None,
+            "environment": self._environment_facts(environment)
+            if environment
+            else None,
+            "created_at": self._instant(job.created_at),
+            "updated_at": self._instant(job.created_at),
         }
         if "most_recent_run" in related:
             self._settle(job)
@@ -771,18 +1067,31 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
             )
         return row
 
-    def _path_id(self, text: str) -> int:
-        if not text.isdigit():
-            raise self._refuse(404)
-        return int(text)
+    def _failures(self, job: DbtCloudJob) -> int:
+        """Return how many of a job's latest runs have failed in a row."""
+        now, count = self.now(), 0
+        for run in reversed(job.runs):
+            moment = run.timeline.at(now)
+            if moment is None or moment.word not in TERMINAL:
+                continue
+            if moment.word != "error":
+                break
+            count += 1
+        return count
 
-    def _job(self, job: str) -> DbtCloudJob:
+    def _path_id(self, text: str) -> int:
+        number = as_integer_id(text)
+        if number is None:
+            raise self._refuse(404)
+        return number
+
+    def _job(self, account: str, job: str) -> DbtCloudJob:
         job_id = self._path_id(job)
         found = self.all_jobs.get(job_id)
         if found is None and self.settings.accept_unknown:
-            self.add_job(job_id)
+            self.add_job(job_id, account_id=int(account))
             found = self.all_jobs[job_id]
-        if found is None or found.state == 2:
+        if found is None or found.state == 2 or found.account_id != int(account):
             raise self._refuse(404)
         return found
 
@@ -790,7 +1099,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
 
     def _start(self, request: SimRequest, account: str, job: str) -> SimReply:
         # https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Trigger%20Job%20Run
-        found = self._job(job)
+        found = self._job(account, job)
         try:
             body = request.json_object()
         except ValueError as error:
@@ -823,7 +1132,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
     def _rerun(self, request: SimRequest, account: str, job: str) -> SimReply:
         # https://docs.getdbt.com/docs/deploy/retry-jobs: from the point of failure
         # where the latest run has failed, else everything; there is no body.
-        found = self._job(job)
+        found = self._job(account, job)
         self._settle(found)
         latest = found.runs[-1] if found.runs else None
         if latest is not None and self._retry_refusal(latest) is None:
@@ -831,7 +1140,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         return self._started(request, found, {"cause": "Triggered via API"})
 
     def _cancel(self, request: SimRequest, account: str, run: str) -> SimReply:
-        found = self._run(run)
+        found = self._run(account, run)
         now = self.now()
         moment = found.timeline.at(now)
         if moment is not None and moment.word not in TERMINAL:
@@ -851,7 +1160,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         return run.job.retry_refusal
 
     def _retry(self, request: SimRequest, account: str, run: str) -> SimReply:
-        found = self._run(run)
+        found = self._run(account, run)
         refusal = self._retry_refusal(found)
         if refusal is not None:
             self.record.refused_starts[str(found.job.job_id)] += 1
@@ -859,33 +1168,36 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         return self._started(request, found.job, found.body, found.run_id)
 
     def _failure(self, request: SimRequest, account: str, run: str) -> SimReply:
-        found = self._run(run)
+        found = self._run(account, run)
         steps = self._run_steps(found, self.now())
         failed = [step for step in steps if step["status"] == 20]
         return self._one(
             {
-                "retryable": self._retry_refusal(found) is None,
-                "failed_step": failed[0] if failed else None,
+                "failed_step": failed[0]["name"] if failed else None,
                 "skipped_steps": [],
             }
         )
 
     # Looking at runs
 
-    def _run(self, run: str) -> DbtCloudRun:
+    def _run(self, account: str, run: str) -> DbtCloudRun:
         run_id = self._path_id(run)
         found = self.runs.get(run_id)
         if found is None:
             number = self._foreign_number(run_id)
             found = None if number is None else self._foreign_run(number)
-        if found is None or found.timeline.at(self.now()) is None:
+        if (
+            found is None
+            or found.job.account_id != int(account)
+            or found.timeline.at(self.now()) is None
+        ):
             raise self._refuse(404)
         self._settle(found.job)
         return found
 
     def _get_run(self, request: SimRequest, account: str, run: str) -> SimReply:
         return self._one(
-            self._shown_run(self._run(run), self.now(), request, single=True)
+            self._shown_run(self._run(account, run), self.now(), request, single=True)
         )
 
     def _shown_run(
@@ -902,7 +1214,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         stop = times.finished if times.finished is not None else at
         start = times.started
         queued = (start if start is not None else stop) - times.created
-        account, job = self.settings.account_id, run.job
+        account, job = run.job.account_id, run.job
         related = (request.value("include_related") or "").split(",")
         refusal = self._retry_refusal(run)
         base = self.settings.ui_url or f"http://{request.header('Host', 'localhost')}"
@@ -924,7 +1236,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
             "is_success": moment.word == "success",
             "is_error": moment.word == "error",
             "is_cancelled": moment.word == "cancelled",
-            "dbt_version": "1.9.0",
+            "dbt_version": _DBT_VERSION,
             "git_branch": run.body.get("git_branch", "main"),
             "git_sha": run.body.get("git_sha", "0" * 40),
             "created_at": self._instant(times.created),
@@ -950,7 +1262,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
             "retrying_run_id": run.retrying,
             "href": f"{where}/runs/{run.run_id}/",
             "trigger": self._trigger(run) if "trigger" in related else None,
-            "job": (self._shown_job(job, request, ()) if "job" in related else None),
+            "job": (self._job_facts(job) if "job" in related else None),
             "run_steps": [],
         }
         if moment.word == "error":
@@ -1046,7 +1358,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         return {
             "id": run.run_id * 10 + index,
             "run_id": run.run_id,
-            "account_id": self.settings.account_id,
+            "account_id": run.job.account_id,
             "index": index,
             "name": name,
             "status": status,
@@ -1087,7 +1399,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         name, down = order_by.removeprefix("-"), order_by.startswith("-")
         if name not in _ORDERS:
             raise self._refuse(400, f"order_by {order_by!r} is unknown")
-        filters = self._filters(request)
+        filters = self._filters(request, int(account))
         seen = self.now() - self.quirks.lag
         own = [
             self._placed(run, moment, name, seen)
@@ -1153,10 +1465,11 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         for run in running[: self.quirks.churn]:
             self._end(run, now, "success")
 
-    def _filters(self, request: SimRequest) -> _Filters:
-        echo: dict[str, Any] = {"account_id": self.settings.account_id}
+    def _filters(self, request: SimRequest, account: int) -> _Filters:
+        echo: dict[str, Any] = {"account_id": account}
         read = _Reader(self, request, echo)
         return _Filters(
+            account=account,
             ids=read.integers("pk__in", "pk"),
             statuses=read.integers("status__in", "status"),
             projects=read.integers("project_id__in", "project_id"),
@@ -1202,7 +1515,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
             for model in run.job.models
         ]
         metadata = {
-            "dbt_version": "1.9.0",
+            "dbt_version": _DBT_VERSION,
             "generated_at": self._instant(moment.since),
             "invocation_id": str(run.run_id),
         }
@@ -1222,12 +1535,12 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         }
 
     def _list_artifacts(self, request: SimRequest, account: str, run: str) -> SimReply:
-        return self._one(sorted(self._artifacts(self._run(run))))
+        return self._one(sorted(self._artifacts(self._run(account, run))))
 
     def _artifact(
         self, request: SimRequest, account: str, run: str, path: str
     ) -> SimReply:
-        found = self._run(run)
+        found = self._run(account, run)
         artifacts = self._artifacts(found)
         step = self._integer(request, "step", 1)
         steps = len(_PREAMBLE) + len(found.steps)
@@ -1249,6 +1562,7 @@ class _Times(NamedTuple):
 class _Filters(NamedTuple):
     """The filters of one list request; None lets everything pass."""
 
+    account: int
     ids: frozenset[int] | None
     statuses: frozenset[int] | None
     projects: frozenset[int] | None
@@ -1261,7 +1575,8 @@ class _Filters(NamedTuple):
 
     def pass_job(self, job: DbtCloudJob) -> bool:
         return (
-            self.job in (None, job.job_id)
+            self.account == job.account_id
+            and self.job in (None, job.job_id)
             and self.environment in (None, job.environment_id)
             and (self.projects is None or job.project_id in self.projects)
         )
@@ -1363,7 +1678,18 @@ _GOOD: Final = {
 }
 
 
+def _account_named(path: str) -> str:
+    """Return the account id in a path such as ``/api/v2/accounts/5/jobs/``."""
+    return path.split("/")[4] if path.count("/") > 4 else ""
+
+
+def _foreign_job(account_id: int) -> DbtCloudJob:
+    """Return the job whose runs others start."""
+    return _make_job(account_id, 0, 1, 1, "Somebody else's job")
+
+
 def _make_job(
+    account_id: int,
     job_id: int,
     project_id: int,
     environment_id: int,
@@ -1377,8 +1703,10 @@ def _make_job(
     state: int = 1,
     retry_refusal: str | None = None,
     lives: list[Life] | None = None,
+    created_at: float = 0.0,
 ) -> DbtCloudJob:
     return DbtCloudJob(
+        account_id,
         job_id,
         project_id,
         environment_id,
@@ -1388,6 +1716,7 @@ def _make_job(
         failing,
         artifacts or {},
         lives or [],
+        created_at,
         job_type,
         state,
         retry_refusal,

@@ -6,6 +6,7 @@ from urllib.parse import quote
 import pytest
 
 from async_triggers.simulator import (
+    DbtCloudSettings,
     DbtCloudSimulator,
     ListQuirks,
     SimReply,
@@ -372,8 +373,7 @@ def test_retry_takes_our_own_failed_run(dbt: DbtCloudSimulator, clock: Clock) ->
     row = data(dbt, f"{A}/runs/{run}/")
     assert (row["can_retry"], row["retry_not_supported_reason"]) == (True, None)
     detail = data(dbt, path)
-    assert detail["retryable"]
-    assert detail["failed_step"]["name"] == "Invoke dbt with `dbt run`"
+    assert detail["failed_step"] == "Invoke dbt with `dbt run`"
     again = ask(dbt, "POST", path).json()["data"]
     assert again["retrying_run_id"] == run
     assert dbt.record.started[1].details == {"retrying_run_id": run}
@@ -664,3 +664,200 @@ def test_bad_arrangements_are_told(dbt: DbtCloudSimulator) -> None:
         dbt.arrange(planets=[{}])
     with pytest.raises(ValueError, match="no job 3"):
         dbt.add_run(3)
+
+
+# Accounts
+
+
+OTHER = 106277
+
+
+def test_any_number_of_accounts_each_with_its_own_jobs_and_runs(
+    dbt: DbtCloudSimulator,
+) -> None:
+    dbt.add_account(OTHER, name="Finance")
+    job = dbt.add_job(account_id=OTHER, name="Ledger")
+    run = dbt.add_run(job)
+    own = dbt.add_run(JOB)
+
+    accounts = {one["id"]: one["name"] for one in data(dbt, "/api/v2/accounts/")}
+    assert accounts == {DEFAULT_ACCOUNT: "Simulated account", OTHER: "Finance"}
+
+    root = f"/api/v2/accounts/{OTHER}"
+    assert [one["id"] for one in data(dbt, f"{root}/jobs/")] == [job]
+    assert [one["id"] for one in data(dbt, f"{root}/runs/")] == [run]
+    assert [one["id"] for one in data(dbt, f"{A}/jobs/")] == [JOB]
+    assert listed(dbt) == [own]
+    shown = data(dbt, f"{root}/runs/{run}/?include_related=job")
+    assert shown["account_id"] == shown["job"]["account_id"] == OTHER
+    assert f"/deploy/{OTHER}/" in shown["href"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "jobs/{job}/",
+        "runs/{run}/",
+        "runs/{run}/artifacts/",
+        "projects/{project}/",
+        "environments/{environment}/",
+    ],
+)
+def test_what_belongs_to_one_account_is_unknown_in_another(
+    dbt: DbtCloudSimulator, path: str
+) -> None:
+    dbt.add_account(OTHER)
+    names = {
+        "job": JOB,
+        "run": dbt.add_run(JOB),
+        "project": DEFAULT_PROJECT,
+        "environment": DEFAULT_ENVIRONMENT,
+    }
+    one = path.format(**names)
+    assert ask(dbt, "GET", f"{A}/{one}").status == 200
+    assert ask(dbt, "GET", f"/api/v2/accounts/{OTHER}/{one}").status == 404
+    start = f"/api/v2/accounts/{OTHER}/jobs/{JOB}/run/"
+    assert ask(dbt, "POST", start, {"cause": "test"}).status == 404
+    assert not dbt.record.starts
+
+
+def test_each_account_has_its_own_limit(dbt: DbtCloudSimulator) -> None:
+    dbt.add_account(OTHER)
+    dbt.configure(minute_limit=2)
+    statuses = [ask(dbt, "GET", f"{A}/runs/").status for _ in range(3)]
+    assert statuses == [200, 200, 429]
+    assert ask(dbt, "GET", f"/api/v2/accounts/{OTHER}/runs/").status == 200
+
+
+def test_accounts_projects_and_environments_are_arranged_as_json(
+    dbt: DbtCloudSimulator,
+) -> None:
+    dbt.arrange(
+        accounts=[{"account_id": 5, "name": "Five"}],
+        projects=[{"project_id": 50, "name": "Fifty", "account_id": 5}],
+        environments=[{"environment_id": 500, "project_id": 50, "name": "Staging"}],
+        jobs=[{"job_id": 7, "project_id": 50, "environment_id": 500}],
+    )
+    root = "/api/v2/accounts/5"
+    assert data(dbt, f"{root}/jobs/7/")["account_id"] == 5
+    assert data(dbt, f"{root}/environments/500/")["account_id"] == 5
+    assert len(data(dbt, f"{root}/projects/")) == 2
+    with pytest.raises(ValueError, match="above zero"):
+        dbt.arrange(accounts=[{"account_id": -1}])
+
+
+def test_a_changed_account_id_takes_over_what_there_is(dbt: DbtCloudSimulator) -> None:
+    run = dbt.add_run(JOB)
+    dbt.configure(account_id=OTHER)
+    root = f"/api/v2/accounts/{OTHER}"
+    assert data(dbt, f"{root}/runs/{run}/")["account_id"] == OTHER
+    assert data(dbt, f"{root}/jobs/{JOB}/")["project"]["account_id"] == OTHER
+    assert ask(dbt, "GET", f"{A}/").status == 404
+    dbt.reset()
+    assert ask(dbt, "GET", f"{A}/").status == 200
+
+
+def accepting(clock: Clock) -> DbtCloudSimulator:
+    return DbtCloudSimulator(DbtCloudSettings(accept_unknown=True), clock=clock)
+
+
+def test_an_account_springs_into_being_with_all_that_its_job_names(
+    clock: Clock,
+) -> None:
+    dbt = accepting(clock)
+    root = f"/api/v2/accounts/{OTHER}"
+    job = data(dbt, f"{root}/jobs/48617/")
+    assert data(dbt, f"{root}/projects/{job['project_id']}/")["account_id"] == OTHER
+    environment = data(dbt, f"{root}/environments/{job['environment_id']}/")
+    assert [one["id"] for one in environment["jobs"]] == [48617]
+    assert data(dbt, f"{root}/")["id"] == OTHER
+    # Ids are an account's own: the same job is not in another.
+    assert ask(dbt, "GET", "/api/v2/accounts/39151/jobs/48617/").status == 404
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["None", "null", "undefined", "abc", "0", "-5", "1.5", "%20", "1e3", "²", "[5]",
+     "9223372036854775808", "1" * 5000],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    ["accounts/{}/jobs/", "accounts/5/jobs/{}/", "accounts/5/runs/{}/",
+     "accounts/5/projects/{}/", "accounts/5/environments/{}/"],
+)  # fmt: skip
+def test_what_is_no_integer_id_is_refused_even_where_all_are_accepted(
+    clock: Clock, path: str, text: str
+) -> None:
+    dbt = accepting(clock)
+    assert ask(dbt, "GET", "/api/v2/" + path.format(text)).status == 404
+    if path.startswith("accounts/5/jobs"):
+        reply = ask(dbt, "POST", f"/api/v2/{path.format(text)}run/", {"cause": "test"})
+        assert reply.status == 404
+    assert not dbt.all_jobs
+
+
+# What https://docs.getdbt.com/dbt-cloud/api-v2 requires of each object.
+REQUIRED = {
+    "account": """
+        account_migration_events agent_credit_locked analyst_seats billing_email_address
+        business_critical copilot_locked_until created_at
+        develop_pod_memory_request_mebibytes developer_seats enterprise_login_slug
+        explorer_seats git_auth_level groups id identifier it_seats lock_cause
+        lock_reason locked pending_cancel plan pod_memory_request_mebibytes queue_limit
+        read_only_seats run_duration_limit_seconds run_locked_until run_slots
+        starter_repo_url static_subdomain trial_end_date unlocked_at updated_at
+        vanity_subdomain""",
+    "job": """
+        account created_at environment fusion_readiness id is_deferrable
+        job_completion_trigger_condition lifecycle_webhooks_url project raw_dbt_version
+        run_failure_count updated_at""",
+    "job of a run": """
+        account_id environment_id errors_on_lint_failure execution generate_docs
+        lifecycle_webhooks name project_id run_compare_changes run_generate_sources
+        run_lint settings state triggers""",
+    "project": """
+        connection created_at default_version docs_job environments freshness_job
+        fusion_readiness group_permissions id repository updated_at""",
+    "environment": """
+        connection created_at custom_environment_variables id jobs raw_dbt_version
+        repository updated_at""",
+    "run": "created_at updated_at",
+    "trigger of a run": "cause job_definition_id",
+    "step of a run": "account_id index name run_id status",
+}
+
+
+def test_objects_are_complete_by_the_specification(
+    dbt: DbtCloudSimulator, clock: Clock
+) -> None:
+    run = started(dbt)
+    clock.advance(60)
+    related = "?include_related=trigger,job,run_steps"
+    shown = data(dbt, f"{A}/runs/{run}/{related}")
+    found = {
+        "account": data(dbt, f"{A}/"),
+        "job": data(dbt, f"{A}/jobs/{JOB}/"),
+        "job of a run": shown["job"],
+        "project": data(dbt, f"{A}/projects/{DEFAULT_PROJECT}/"),
+        "environment": data(dbt, f"{A}/environments/{DEFAULT_ENVIRONMENT}/"),
+        "run": shown,
+        "trigger of a run": shown["trigger"],
+        "step of a run": shown["run_steps"][0],
+    }
+    assert {name: set(REQUIRED[name].split()) - set(found[name]) for name in found} == {
+        name: set() for name in REQUIRED
+    }
+    [listed_run] = data(dbt, f"{A}/runs/{related}")
+    assert set(REQUIRED["job of a run"].split()) <= set(listed_run["job"])
+    for path, name in (("jobs", "job"), ("projects", "project")):
+        for row in data(dbt, f"{A}/{path}/"):
+            assert set(REQUIRED[name].split()) <= set(row)
+
+
+def test_a_job_counts_its_failures_in_a_row(
+    dbt: DbtCloudSimulator, clock: Clock
+) -> None:
+    for life in ("error", "success", "error", "error", "running"):
+        dbt.add_run(JOB, life)
+        clock.advance(1)
+    assert data(dbt, f"{A}/jobs/{JOB}/")["run_failure_count"] == 2
