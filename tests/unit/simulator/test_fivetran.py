@@ -753,7 +753,7 @@ def test_setup_tests_heal_a_broken_connection_at_the_run_that_passes(
 def test_single_setup_tests_can_be_chosen_through_the_control_api(
     fivetran: FivetranSimulator,
 ) -> None:
-    tests = [
+    tests: list[dict[str, Any]] = [
         {"title": "Validate Login", "status": "PASSED"},
         {"title": "Check Permissions", "status": "WARNING", "message": "Read only"},
         {
