@@ -5,9 +5,10 @@ Airflow ends a task at its ``execution_timeout`` with SIGALRM: a handler raises
 loop that is often a callback, and the loop logs what a callback raises and goes on. The
 task then outlives its timeout.
 
-So whoever runs a loop holds the alarm back. A handler of ours lets the other one raise,
-keeps the exception, and ends what the loop was doing by the loop's own means. The exception
-is raised when the loop has ended, unless the deadline has been met otherwise by then.
+So the code that runs a loop holds the alarm back. A handler of ours lets the other one
+raise, keeps the exception, and ends what the loop was doing by the loop's own means. The
+exception is raised when the loop has ended, unless the deadline has been met otherwise by
+then.
 """
 
 from __future__ import annotations

@@ -223,7 +223,7 @@ class Starting:
             found = await self._supersede(job_id, record.fate)
             if found is None:
                 self.superseded = job_id
-                # Should the start have to wait, the job need not be looked at again.
+                # If the start has to wait, the job need not be checked again.
                 await self.desk.write(replace(record, ended=GONE))
                 return None
 
@@ -249,7 +249,7 @@ class Starting:
         try:
             answer = await self.desk.ask(question, whole=whole)
         except Doubted:
-            # Whoever asked decides what that stands for.
+            # The caller decides what that means.
             raise
         except TransientError as error:
             self.contact = self.contact.failed(

@@ -175,7 +175,7 @@ class AirflowApi:
     def _read(self, request: httpx.Request) -> httpx.Response:
         """Send a request that changes nothing, again where its answer does not come.
 
-        Not where nobody listens: what waits for that has a deadline of its own.
+        Not where the port is closed: the caller waits for it with its own deadline.
         """
         retrying = Retrying(
             retry=retry_if_exception_type(

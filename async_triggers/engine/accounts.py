@@ -1,7 +1,7 @@
 """One transport, limiter and poller for each event loop and account.
 
 :func:`lease` is how everything gets at an account. The first lease creates it, and some
-time after the last one has ended it is closed. Accounts are told apart by
+time after the last one has ended it is closed. Accounts differ by their
 :attr:`~async_triggers.engine.wire.Account.identity`, never by the name of a connection:
 two connections with the same credentials share one :class:`SharedAccount`.
 
@@ -423,7 +423,7 @@ class LeasedAccount:
     def _errand_done(self, task: asyncio.Task[Any]) -> None:
         self._errands.discard(task)
         self.release(self._linger)
-        # The caller of an errand may have gone, and with it whoever takes its error.
+        # The caller of an errand may have gone, so its error is retrieved here.
         if not task.cancelled():
             task.exception()
 

@@ -48,7 +48,7 @@ LONGEST_EXCERPT = 100
 HTTP_MISDIRECTED = 421
 HTTP_LOCKED = 423
 _TRY_AGAIN = frozenset({HTTP_REQUEST_TIMEOUT, HTTP_MISDIRECTED, HTTP_TOO_EARLY})
-"""Statuses that say "send it again", whoever they come from (RFC 9110, RFC 8470)."""
+"""Statuses that say "send it again", from any server (RFC 9110, RFC 8470)."""
 
 
 def classify(

@@ -46,7 +46,7 @@ LONGEST_MESSAGE = 2000
 """Characters of what a vendor says about a job's end that are kept."""
 
 LONGEST_HEAD = 8192
-"""Bytes of a reply by which it is told whose it is."""
+"""Bytes of a reply that show whose it is."""
 
 HTTP_MULTIPLE_CHOICES = 300
 HTTP_BAD_REQUEST = 400
@@ -271,8 +271,8 @@ class Belief:
 class Account:
     """One account of one vendor, as a connection describes it.
 
-    ``host_is_typed`` is False where the host is the vendor's own default, which nobody
-    can have misspelt.
+    ``host_is_typed`` is False where the host is the vendor's own default, which no
+    user can have misspelt.
     """
 
     vendor: str

@@ -55,7 +55,7 @@ def _raise(error: OSError) -> None:
 
 
 class WorkTreeError(Exception):
-    """The changes of a work tree cannot be told from those of the migration."""
+    """The work tree has changes that would mix with those of the migration."""
 
 
 def check_work_trees(files: Iterable[Path]) -> None:

@@ -164,7 +164,7 @@ PROXY_ANSWERS: Final[Mapping[str, ProxyAnswer]] = {
     "kubernetes-404": _kubernetes(
         404, "NotFound", "the server could not find the requested resource"
     ),
-    # Somebody is not let through.
+    # The client is not let through.
     "nginx-400": _nginx(400, "Bad Request"),
     "nginx-401": _nginx(
         401, "Authorization Required", WWW_Authenticate='Basic realm="Restricted"'
@@ -338,7 +338,7 @@ PROXY_ANSWERS: Final[Mapping[str, ProxyAnswer]] = {
     "moved-301": _redirect(301, "https://other.example.com/"),
     "moved-307": _redirect(307, "https://other.example.com/"),
     "moved-308": _redirect(308, "http://other.example.com/"),
-    # Trouble that is plainly nobody's refusal.
+    # Trouble that is plainly no refusal.
     "login-200": _html(
         200,
         "<!doctype html><html><head><title>Sign in</title></head>"
