@@ -94,6 +94,18 @@ _PROBLEMS: Final = {
     ),
 }
 
+# https://reference.airbyte.com/reference/getdestination: airbyte-api reads an answer only
+# if its configuration is complete and says of what type it is.
+_SNOWFLAKE: Final = {
+    "destinationType": "snowflake",
+    "host": "simulated.snowflakecomputing.com",
+    "role": "AIRBYTE",
+    "warehouse": "AIRBYTE",
+    "database": "SIMULATED",
+    "schema": "PUBLIC",
+    "username": "AIRBYTE",
+}
+
 DEFAULT_WORKSPACE: Final = "11111111-1111-4111-8111-111111111111"
 
 
@@ -940,7 +952,10 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
             and target_id not in self.destinations
         ):
             self.add_destination(
-                target_id, name=f"{name} (destination)", workspace_id=workspace_id
+                target_id,
+                name=f"{name} (destination)",
+                workspace_id=workspace_id,
+                configuration=_SNOWFLAKE,
             )
 
     def _get_connection(self, request: SimRequest, connection_id: str) -> SimReply:
@@ -1044,6 +1059,7 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
             f"{word}Id": one.endpoint_id,
             "name": one.name,
             f"{word}Type": one.kind,
+            "definitionId": _derived(f"{word} definition", one.kind),
             "workspaceId": one.workspace_id,
             "configuration": dict(one.configuration),
             "createdAt": int(one.created_at),
@@ -1075,9 +1091,9 @@ class AirbyteSimulator(VendorSimulator[AirbyteSettings]):
         }
 
 
-def _derived(kind: str, connection_id: str) -> str:
-    """Return the id of what belongs to a connection alone, the same every time."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{kind}/{connection_id}"))
+def _derived(kind: str, name: str) -> str:
+    """Return the id of what goes with a name, the same every time."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{kind}/{name}"))
 
 
 def java_instant(epoch: float) -> str:

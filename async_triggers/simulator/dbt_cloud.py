@@ -12,6 +12,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
@@ -243,6 +244,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
     def routes(self) -> Iterable[Route]:
         """Return the operations of the API."""
         two, three = "/api/v2/accounts/", "/api/v3/accounts/"
+        yield Route.to("GET", "/", self._home, public=True)
         yield Route.to("GET", two, self._list_accounts)
         yield Route.to("GET", three, self._list_accounts)
         two, three = f"{two}{{account}}/", f"{three}{{account}}/"
@@ -785,6 +787,11 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
 
     # Accounts, projects, environments, jobs
 
+    def _home(self, request: SimRequest) -> SimReply:
+        # The host serves the web application too; the official provider for Airflow
+        # tests a connection with this page.
+        return text_reply(200, "<html>dbt</html>", content_type="text/html")
+
     def _list_accounts(self, request: SimRequest) -> SimReply:
         rows = [self._shown_account(one) for one in self.accounts.values()]
         return self._named(request, rows)
@@ -853,18 +860,11 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         return found
 
     def _project_facts(self, project: _Project) -> dict[str, Any]:
-        """Return what a project is wherever it is shown."""
+        """Return what a project is wherever it is shown, such as within a job."""
         return {
             "id": project.project_id,
             "account_id": project.account_id,
             "name": project.name,
-            "description": None,
-            "connection_id": None,
-            "repository_id": None,
-            "semantic_layer_config_id": None,
-            "dbt_project_subdirectory": None,
-            "docs_job_id": None,
-            "freshness_job_id": None,
             "state": 1,
             "type": 0,
             "created_at": self._instant(project.created_at),
@@ -875,6 +875,13 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         # https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Retrieve%20Project
         return {
             **self._project_facts(project),
+            "description": None,
+            "connection_id": None,
+            "repository_id": None,
+            "semantic_layer_config_id": None,
+            "dbt_project_subdirectory": None,
+            "docs_job_id": None,
+            "freshness_job_id": None,
             "connection": None,
             "environments": [
                 self._environment_facts(one)
@@ -930,7 +937,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         return self._one(self._shown_environment(found))
 
     def _environment_facts(self, environment: _Environment) -> dict[str, Any]:
-        """Return what an environment is wherever it is shown."""
+        """Return what an environment is wherever it is shown, such as within a job."""
         return {
             "id": environment.environment_id,
             "account_id": environment.account_id,
@@ -941,14 +948,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
             "state": 1,
             "dbt_version": _DBT_VERSION,
             "use_custom_branch": False,
-            "custom_branch": None,
             "supports_docs": True,
-            "dbt_project_subdirectory": None,
-            "connection_id": None,
-            "credentials_id": None,
-            "repository_id": None,
-            "extended_attributes_id": None,
-            "created_by_id": None,
         }
 
     def _shown_environment(self, environment: _Environment) -> dict[str, Any]:
@@ -956,6 +956,13 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         return {
             **self._environment_facts(environment),
             "raw_dbt_version": _DBT_VERSION,
+            "custom_branch": None,
+            "dbt_project_subdirectory": None,
+            "connection_id": None,
+            "credentials_id": None,
+            "repository_id": None,
+            "extended_attributes_id": None,
+            "created_by_id": None,
             "created_at": self._instant(environment.created_at),
             "updated_at": self._instant(environment.created_at),
             "repository": None,
@@ -976,7 +983,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         for name in ("project_id", "environment_id"):
             if request.value(name) is not None:
                 filters[name] = self._integer(request, name, 0)
-        related = (request.value("include_related") or "").split(",")
+        related = _related(request)
         for job in self.all_jobs.values():
             if job.account_id != int(account):
                 continue
@@ -992,7 +999,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         return self._named(request, rows, **filters)
 
     def _get_job(self, request: SimRequest, account: str, job: str) -> SimReply:
-        related = (request.value("include_related") or "").split(",")
+        related = _related(request)
         return self._one(self._shown_job(self._job(account, job), request, related))
 
     def _job_facts(self, job: DbtCloudJob) -> dict[str, Any]:
@@ -1032,7 +1039,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         }
 
     def _shown_job(
-        self, job: DbtCloudJob, request: SimRequest, related: Sequence[str]
+        self, job: DbtCloudJob, request: SimRequest, related: AbstractSet[str]
     ) -> dict[str, Any]:
         # https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Retrieve%20Job
         account = self.accounts[job.account_id]
@@ -1215,7 +1222,7 @@ class DbtCloudSimulator(VendorSimulator[DbtCloudSettings]):
         start = times.started
         queued = (start if start is not None else stop) - times.created
         account, job = run.job.account_id, run.job
-        related = (request.value("include_related") or "").split(",")
+        related = _related(request)
         refusal = self._retry_refusal(run)
         base = self.settings.ui_url or f"http://{request.header('Host', 'localhost')}"
         where = f"{base}/deploy/{account}/projects/{job.project_id}"
@@ -1681,6 +1688,19 @@ _GOOD: Final = {
 def _account_named(path: str) -> str:
     """Return the account id in a path such as ``/api/v2/accounts/5/jobs/``."""
     return path.split("/")[4] if path.count("/") > 4 else ""
+
+
+def _related(request: SimRequest) -> frozenset[str]:
+    """Return what ``include_related`` names, in any form that clients send.
+
+    One value with commas, as the documentation shows it; repeated keys, as the
+    official provider for Airflow sends them; a JSON list, as other clients do.
+    """
+    return frozenset(
+        word.strip(" []\"'")
+        for value in request.values("include_related")
+        for word in value.split(",")
+    )
 
 
 def _foreign_job(account_id: int) -> DbtCloudJob:

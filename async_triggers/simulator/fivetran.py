@@ -266,6 +266,7 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
     def routes(self) -> Iterable[Route]:
         """Return the operations of the API."""
         yield Route.to("GET", "/v1/account/info", self._account)
+        yield Route.to("GET", "/v1/users", self._list_users)
         yield Route.to("GET", "/v1/groups", self._list_groups)
         yield Route.to("GET", "/v1/groups/{group_id}", self._get_group)
         yield Route.to("GET", "/v1/destinations/{group_id}", self._get_destination)
@@ -723,6 +724,7 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
         return None if at is None else micro_instant(self.shown(at))
 
     def _row(self, one: FivetranConnection, state: FivetranState) -> dict[str, Any]:
+        padding = "x" * self.settings.config_padding
         return {
             "id": one.connection_id,
             "service": one.service,
@@ -738,7 +740,7 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
                 "is_historical_sync": state.is_historical_sync,
                 "rescheduled_for": self._instant(state.rescheduled_for),
             },
-            "config": {"padding": "x" * self.settings.config_padding},
+            "config": {"padding": {"text": padding}} if padding else {},
             "group_id": one.group_id,
             "service_version": 1,
             "connected_by": "simulator",
@@ -1016,6 +1018,25 @@ class FivetranSimulator(VendorSimulator[FivetranSettings]):
                 "config": config,
             }
         )
+
+    def _list_users(self, request: SimRequest) -> SimReply:
+        # https://fivetran.com/docs/rest-api/api-reference/users/list-all-users
+        user = {
+            "id": "simulator",
+            "email": "simulator@example.com",
+            "given_name": "Simulated",
+            "family_name": "User",
+            "verified": True,
+            "invited": False,
+            "picture": None,
+            "phone": None,
+            "role": "Account Administrator",
+            "active": True,
+            "logged_in_at": "2026-01-01T00:00:00Z",
+            "created_at": "2026-01-01T00:00:00Z",
+        }
+        page, cursor = self._page(request, [user])
+        return self._items(page, cursor)
 
     def _account(self, request: SimRequest) -> SimReply:
         return self._data(

@@ -822,6 +822,7 @@ def test_what_a_connection_names_is_known_once_it_has_sprung_into_being(
     for word in ("source", "destination"):
         found = get(airbyte, f"/{word}s/{connection[f'{word}Id']}")
         assert found["workspaceId"] == connection["workspaceId"]
+        assert found["definitionId"]
         assert [one["name"] for one in get(airbyte, f"/{word}s")["data"]] == [
             found["name"]
         ]

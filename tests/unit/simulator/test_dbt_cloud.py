@@ -861,3 +861,25 @@ def test_a_job_counts_its_failures_in_a_row(
         dbt.add_run(JOB, life)
         clock.advance(1)
     assert data(dbt, f"{A}/jobs/{JOB}/")["run_failure_count"] == 2
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "include_related=trigger,job",
+        "include_related=trigger&include_related=job",
+        'include_related=["trigger","job"]',
+    ],
+)
+def test_related_objects_are_chosen_in_every_form_that_clients_send(
+    dbt: DbtCloudSimulator, query: str
+) -> None:
+    run = started(dbt)
+    found = data(dbt, f"{A}/runs/{run}/?{query}")
+    assert (found["trigger"]["cause"], found["job"]["id"]) == ("test", JOB)
+
+
+def test_the_host_serves_a_web_page_too(dbt: DbtCloudSimulator) -> None:
+    reply = ask(dbt, "GET", "/", token="")
+    assert reply.status == 200
+    assert reply.headers["Content-Type"].startswith("text/html")

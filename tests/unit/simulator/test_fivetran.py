@@ -657,6 +657,7 @@ def test_a_change_needs_a_body(fivetran: FivetranSimulator) -> None:
         f"/v1/connections/{C}/sync-history",
         f"/v1/destinations/{DEFAULT_GROUP}",
         "/v1/account/info",
+        "/v1/users",
     ],
 )
 def test_a_slash_at_the_end_makes_no_difference(
