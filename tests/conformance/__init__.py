@@ -1,0 +1,1 @@
+"""Official clients and the vendors' specifications against the simulator; opt-in."""
