@@ -193,6 +193,10 @@ class Fleet:
                 if self.deployment.task_process(ti) is not None:
                     self.deployment.kill_task(ti)
                 killed.add(task_id)
+            # Another blow, such as one to the scheduler, may have come first.
+            killed.update(
+                task.task_id for task in self.tasks(run) if task.try_number > 1
+            )
             return len(killed) == count
 
         self.wait_until(probe, "all of ha_held to be killed")
