@@ -27,6 +27,7 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import (
+    HTTP_FORBIDDEN,
     LONGEST_HEAD,
     Account,
     CredentialKind,
@@ -52,7 +53,6 @@ CLOUD_HOST = "api.airbyte.com"
 CLOUD_UI = "https://cloud.airbyte.com"
 
 HTTP_BAD_REQUEST = 400
-HTTP_FORBIDDEN = 403
 HTTP_CONFLICT = 409
 HTTP_UNPROCESSABLE = 422
 

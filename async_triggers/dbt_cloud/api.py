@@ -28,6 +28,7 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import (
+    HTTP_FORBIDDEN,
     LONGEST_HEAD,
     LONGEST_MESSAGE,
     Account,
@@ -48,7 +49,6 @@ from async_triggers.engine.wire import (
 
 log = logging.getLogger(__name__)
 
-HTTP_FORBIDDEN = 403
 
 # https://docs.getdbt.com/docs/platform/about-platform/access-regions-ip-addresses:
 # every account has a host of its own. The hosts below are the older, shared ones.

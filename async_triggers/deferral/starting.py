@@ -324,8 +324,8 @@ class Starting:
     def _leave(self, job_id: str) -> None:
         """Take note of a job of the earlier attempt that is not ours to wait for."""
         self.operator.log.warning(
-            "An earlier attempt started job %s with other arguments; it is left alone and"
-            " a new job is started",
+            "An earlier attempt started job %s with other arguments: it runs on, and a new"
+            " job is started",
             job_id,
         )
 

@@ -262,7 +262,7 @@ def _choose(
     is_shown = generator.on_unmatched != "ignore"
     found = match(sources, loaders, explained=EXPLAINED if is_shown else 0)
     remarks.insert(
-        0, f"{len(sources)} source tables, {len(loaders)} connections looked at"
+        0, f"{len(sources)} source tables, {len(loaders)} connections compared"
     )
     if found.missed:
         text = _unmatched(generator, found.missed, loaders)

@@ -1705,7 +1705,7 @@ def _related(request: SimRequest) -> frozenset[str]:
 
 def _foreign_job(account_id: int) -> DbtCloudJob:
     """Return the job whose runs others start."""
-    return _make_job(account_id, 0, 1, 1, "Somebody else's job")
+    return _make_job(account_id, 0, 1, 1, "Another job")
 
 
 def _make_job(

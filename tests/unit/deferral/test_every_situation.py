@@ -301,7 +301,7 @@ def test_a_retry_with_other_arguments_leaves_the_job_alone(
     assert task.run() is not None
     assert (world.starts, world.cancels) == (2, 0)
     assert len(running(world)) == 1
-    assert "it is left alone and a new job is started" in caplog.text
+    assert "it runs on, and a new job is started" in caplog.text
 
 
 @every_vendor

@@ -380,7 +380,7 @@ def test_a_retry_with_other_arguments_leaves_the_job_alone(
 
     assert task.run() == 2
     assert world.state_of(1) == "running"
-    assert "it is left alone and a new job is started" in caplog.text
+    assert "it runs on, and a new job is started" in caplog.text
 
 
 @EVERY_MODE
