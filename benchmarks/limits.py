@@ -318,7 +318,7 @@ async def play(
         for task in done:
             task.result()
 
-        pace = max(leased.poller._pace for leased in pollers)  # noqa: SLF001 - the interval as it is
+        pace = max(leased.poller.state.pace for leased in pollers)
         if math.isfinite(pace):
             crowd.intervals.append(pace)
 

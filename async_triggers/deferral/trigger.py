@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from async_triggers.deferral.alarm import Alarm
     from async_triggers.engine.accounts import LeasedAccount
-    from async_triggers.engine.waiters import Notice
+    from async_triggers.engine.listener import Notice
 
 T = TypeVar("T")
 

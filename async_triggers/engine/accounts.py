@@ -43,14 +43,15 @@ from async_triggers.engine.errors import (
     RateLimited,
     TransientError,
 )
+from async_triggers.engine.knowledge import SWEEP
 from async_triggers.engine.limiter import Limiter, is_urgent
-from async_triggers.engine.poller import SWEEP, Poller
+from async_triggers.engine.poller import Poller
 from async_triggers.engine.transport import Transport
 from async_triggers.engine.wire import Account, Lane, Reply, Request, Vendor
 
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
-    from async_triggers.engine.waiters import Listener
+    from async_triggers.engine.listener import Listener
 
 log = logging.getLogger(__name__)
 

@@ -40,7 +40,7 @@ class JobDoubts:
         self._refused: dict[str, None] = {}
         self._not_before = -math.inf
 
-    def __contains__(self, subject: str) -> bool:
+    def __contains__(self, subject: object) -> bool:
         """Return True if a job is in doubt."""
         return subject in self._doubts or subject in self._refused
 

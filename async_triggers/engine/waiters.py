@@ -1,38 +1,23 @@
-"""Those who wait, as the poller keeps them. There may be tens of thousands."""
+"""Who waits for which job: joining, leaving, patience. Nothing in here awaits.
+
+There may be tens of thousands of them, so one timer serves the patience of all.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from async_triggers.engine.jobs import Job
+from async_triggers.engine.errors import ConnectionChanged
 
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """What a waiter should know of the polling itself.
-
-    ``is_over`` says that polling works again.
-    """
-
-    text: str
-    is_over: bool = False
-
-
-class Listener(Protocol):
-    """What hears of a job before its end."""
-
-    def hear(self, job: Job) -> None:
-        """Take note that the job has changed. Called by the task that waits."""
-
-    def hear_notice(self, notice: Notice) -> None:
-        """Take note of trouble with polling, or of its end. Called as :meth:`hear`."""
-
-    def needs_attention(self, job: Job) -> bool:
-        """Tell whether the wait is to end although the job goes on."""
+if TYPE_CHECKING:
+    from async_triggers.engine.errors import PermanentError
+    from async_triggers.engine.jobs import Job
+    from async_triggers.engine.listener import Listener, Notice
 
 
 @dataclass(slots=True, eq=False)
@@ -48,8 +33,9 @@ class Waiter:
     """The lease by which it came: it moves with it."""
     ends: float
     """The loop's time at which the patience of the waiter is over."""
-    told: tuple[str, object] | None = None
-    told_at: float = -math.inf
+    heard: tuple[str, object] | None = None
+    """The last news of the job."""
+    heard_at: float = -math.inf
     noticed_at: float | None = None
     """When it last heard of trouble that is not over yet."""
     newer: Waiter | None = None
@@ -57,10 +43,19 @@ class Waiter:
     older: Waiter | None = None
     """Who waits for the same job and came last before this one."""
 
+    def take_news(self) -> asyncio.Future[Job | Notice]:
+        """Return the future that news go into; from now on another one takes the end.
+
+        The waiter's own task hands news over, in its own context. What comes before it
+        has done so finds the other future already.
+        """
+        taken, self.future = self.future, self.future.get_loop().create_future()
+        return taken
+
 
 @dataclass(slots=True, eq=False)
 class Watched:
-    """One subject and those who wait for it."""
+    """One job and those who wait for it."""
 
     newest: Waiter | None = None
     """The last to come, by which the others are found: mostly there are none.
@@ -76,7 +71,7 @@ class Watched:
     """The vendor has shown the job before, so that "gone" needs a second opinion."""
     digest: int | None = None
     """What the last row was judged by, if its job goes on."""
-    untold: bool = False
+    has_news: bool = False
     """There was news in that row that had to wait."""
     failures: int = 0
     """How often in a row no answer came when the job was asked for singly."""
@@ -114,5 +109,132 @@ class Watched:
         waiter.newer = waiter.older = None
 
 
-Claims: TypeAlias = list[tuple[Waiter, Job]]
-"""Who would be told what, if it were confirmed."""
+Claims: TypeAlias = list[tuple[Waiter, "Job"]]
+"""Whose wait would end with which job, if it were confirmed."""
+
+
+class Waiters:
+    """All who wait for the jobs of one account."""
+
+    def __init__(self) -> None:
+        self.watched: dict[str, Watched] = {}
+        self.count = 0
+        self.is_disbanded = False
+        # Rings when the first of those who wait runs out of patience.
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = math.inf
+
+    def __bool__(self) -> bool:
+        """Return True while anyone waits."""
+        return bool(self.watched)
+
+    def __contains__(self, subject: str) -> bool:
+        """Return True while anyone waits for this job."""
+        return subject in self.watched
+
+    def __iter__(self) -> Iterator[Waiter]:
+        """Return those whose wait has not ended."""
+        for watched in self.watched.values():
+            for waiter in watched:
+                if not waiter.future.done():
+                    yield waiter
+
+    def of(self, subject: str) -> Iterator[Waiter]:
+        """Return those who wait for one job, and whose wait has not ended."""
+        watched = self.watched.get(subject)
+        if watched is not None:
+            for waiter in watched:
+                if not waiter.future.done():
+                    yield waiter
+
+    def join(self, subject: str, waiter: Waiter, *, known: bool) -> bool:
+        """Let one wait; return True if nobody has waited for this job until now."""
+        watched = self.watched.get(subject)
+        is_new = watched is None
+        if watched is None:
+            watched = self.watched[subject] = Watched()
+
+        watched.known = watched.known or known
+        watched.interval = min(watched.interval, waiter.interval)
+        watched.add(waiter)
+        watched.digest = None
+        self.count += 1
+        if waiter.ends < self._alarm_at:
+            self._set_alarm(waiter.ends)
+
+        return is_new
+
+    def leave(self, subject: str, waiter: Waiter) -> bool:
+        """Let one wait no more; return True if nobody waits for this job any more."""
+        watched = self.watched[subject]
+        watched.remove(waiter)
+        self.count -= 1
+        if watched.newest is not None:
+            watched.thinned = True
+            return False
+
+        del self.watched[subject]
+        if not self.watched:
+            self._set_alarm(math.inf)
+
+        return True
+
+    def shortest_interval(self) -> float:
+        """Return the shortest interval in seconds that anyone asked for."""
+        for watched in self.watched.values():
+            if watched.thinned:
+                watched.interval = min(each.interval for each in watched)
+                watched.thinned = False
+
+        return min(watched.interval for watched in self.watched.values())
+
+    # Ends of waits without a job -----------------------------------------------------
+
+    def fail(self, subject: str, error: PermanentError) -> None:
+        """End the waits for one job."""
+        for waiter in self.of(subject):
+            waiter.future.set_exception(error.again())
+
+    def fail_all(self, error: PermanentError) -> None:
+        """End all waits."""
+        for waiter in self:
+            waiter.future.set_exception(error.again())
+
+    def dismiss(self, owner: object) -> None:
+        """End the waits of an owner: its connection leads to another account now."""
+        error = ConnectionChanged("The Airflow connection leads to another account now")
+        for waiter in self:
+            if waiter.owner is owner:
+                waiter.future.set_exception(error.again())
+
+    def disband(self) -> None:
+        """End all waits by cancellation, for good: the loop is shutting down."""
+        self.is_disbanded = True
+        for waiter in self:
+            waiter.future.cancel()
+
+    # One alarm for all: a timer for each of thousands is memory, and work for the loop.
+
+    def _set_alarm(self, at: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+        self._alarm_at = at
+        self._alarm = None
+        if at < math.inf:
+            loop = asyncio.get_running_loop()
+            # It belongs to no waiter, so it carries no waiter's context.
+            self._alarm = loop.call_at(at, self._ring, context=contextvars.Context())
+
+    def _ring(self) -> None:
+        """End the wait of those whose patience is over."""
+        # A timer may fire a hair early.
+        now = max(self._alarm_at, asyncio.get_running_loop().time())
+        following = math.inf
+        for waiter in self:
+            if waiter.ends <= now:
+                waiter.future.set_exception(TimeoutError())
+            else:
+                following = min(following, waiter.ends)
+
+        self._set_alarm(following)

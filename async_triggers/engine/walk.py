@@ -8,45 +8,45 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from async_triggers.engine.errors import (
-    EngineError,
-    PermanentError,
-    Scope,
-    TransientError,
-)
+from async_triggers.engine.asking import Misled, RoundGivenUp, reason_for
+from async_triggers.engine.errors import PermanentError, Scope, TransientError
 from async_triggers.engine.planner import BYTES_PER_REQUEST
 from async_triggers.engine.wire import SourceKind
 
 if TYPE_CHECKING:
+    from async_triggers.engine.asking import Asker, Confirmations
     from async_triggers.engine.planner import Plan
-    from async_triggers.engine.poller import Poller
+    from async_triggers.engine.rows import Rows
+    from async_triggers.engine.state import PollingState
     from async_triggers.engine.waiters import Claims
     from async_triggers.engine.wire import Page, Request, Source
 
 ROWS_AT_ONCE = 100
-"""Rows that are looked at before the loop may see to others."""
-
-
-class RoundGivenUp(Exception):
-    """Too much went wrong in a row: leave the rest to the next round."""
-
-
-class Misled(Exception):
-    """A source refused or did not do what it was asked: plan without it."""
+"""Rows that are taken in before other tasks of the loop get their turn."""
 
 
 class Walk:
     """Follows the plan of one round through the pages of its source."""
 
-    def __init__(self, poller: Poller, due: Sequence[str]) -> None:
-        self._poller = poller
+    def __init__(
+        self,
+        state: PollingState,
+        asker: Asker,
+        rows: Rows,
+        confirmations: Confirmations,
+        due: Sequence[str],
+    ) -> None:
+        self._state = state
+        self._asker = asker
+        self._rows = rows
+        self._confirmations = confirmations
         self._due = due
         self._seen: set[str] = set()
         self._spent = 0.0
         self._cut_short = False
         # Of a feed: what all of its parts have shown together, and the earliest of the
         # times from which the next windows of the parts may begin.
-        self._rows = self._size = 0
+        self._count = self._size = 0
         self._resumes: list[float | None] = []
         # Ends that wait for their confirmation, and how many walks may find more.
         self._claims: deque[tuple[str, Claims]] = deque()
@@ -67,12 +67,12 @@ class Walk:
         source = plan.source
         self._spent = 0.0
         self._cut_short = False
-        self._rows = self._size = 0
+        self._count = self._size = 0
         self._resumes.clear()
         try:
-            starts = self._poller.first_requests(plan)
+            starts = self._first_requests(plan)
         except Exception as error:  # noqa: BLE001 - whatever it is, others can be asked
-            self._poller.distrust(source, reason_for(error))
+            self._state.sources.distrust(source, reason_for(error))
             raise Misled from None
 
         async def pages(start: tuple[str, Request]) -> None:
@@ -88,10 +88,10 @@ class Walk:
         ]
         if plan.requests > len(starts):
             # Whoever is found on one of many pages need not wait for the last.
-            works += [self.confirm] * self._poller.hands
+            works += [self.confirm] * self._asker.hands
 
         try:
-            await self._poller.spread(works, _call)
+            await self._asker.spread(works, _call)
         finally:
             self._walking = 0
 
@@ -101,16 +101,33 @@ class Walk:
     def _finish_feed(self, plan: Plan, source: Source) -> None:
         """Take note of a feed when all of its parts have been walked over."""
         span = 0.0
-        if plan.since is not None and self._poller.server_now is not None:
-            span = self._poller.server_now - plan.since
+        server_now = self._state.coverage.server_now
+        if plan.since is not None and server_now is not None:
+            span = server_now - plan.since
 
         whole = not self._cut_short
-        self._poller.planner.learn(
-            source, rows=self._rows, size=self._size, span=span, whole=whole
+        self._state.planner.learn(
+            source, rows=self._count, size=self._size, span=span, whole=whole
         )
         resumes = [each for each in self._resumes if each is not None]
         if whole and len(resumes) == len(self._resumes):
-            self._poller.feed_complete(plan.since, min(resumes))
+            self._state.coverage.feed_complete(plan.since, min(resumes))
+
+    def _first_requests(self, plan: Plan) -> list[tuple[str, Request]]:
+        """Return the (scope, first request) of each part of a plan's walk."""
+        source = plan.source
+        assert source is not None  # noqa: S101 - singles have no walk
+        many = partial(self._state.vendor.many, self._state.account, source)
+        if source.kind is SourceKind.FEED:
+            return [
+                (part, many(since=plan.since, scope=part))
+                for part in source.parts or ("",)
+            ]
+
+        if source.kind is SourceKind.IDS:
+            return [("", many(subjects=batch)) for batch in plan.batches]
+
+        return [(scope, many(scope=scope)) for scope in plan.scopes]
 
     @property
     def unconfirmed(self) -> int:
@@ -126,7 +143,7 @@ class Walk:
                 continue
 
             subject, claims = self._claims.popleft()
-            if not await self._poller.confirm(subject, claims):
+            if not await self._confirmations.confirm(subject, claims):
                 self.doubtful.append(subject)
 
     async def _pages(
@@ -143,19 +160,21 @@ class Walk:
                 break
 
             try:
-                reply, page, date = await self._poller.ask(request)
+                reply, page, date = await self._asker.ask(request)
             except TransientError as error:
-                self._poller.note_trouble(error)
+                self._state.trouble.note(error)
                 raise RoundGivenUp from None
             except Exception as error:
                 if isinstance(error, PermanentError) and error.scope is Scope.ACCOUNT:
                     raise
 
-                self._poller.distrust(source, reason_for(error))
+                self._state.sources.distrust(source, reason_for(error))
                 raise Misled from None
 
             if not page.sound:
-                self._poller.distrust(source, "its rows are not what was asked for")
+                self._state.sources.distrust(
+                    source, "its rows are not what was asked for"
+                )
                 raise Misled
 
             opening = date if request is first else opening
@@ -169,11 +188,11 @@ class Walk:
             request = page.next
 
         if source.kind is SourceKind.FEED:
-            self._rows += rows
+            self._count += rows
             self._size += size
-            self._resumes.append(self._poller.last_resume(opening, resume))
+            self._resumes.append(self._state.coverage.last_resume(opening, resume))
         else:
-            self._poller.planner.learn(
+            self._state.planner.learn(
                 source, rows=rows, size=size, scope=scope, whole=not cut_short
             )
 
@@ -183,14 +202,17 @@ class Walk:
                 await asyncio.sleep(0)
 
             self._seen.add(subject)
-            claims = self._poller.see_safely(source, subject, row)
+            claims = self._rows.take_safely(source, subject, row)
             if claims:
                 self._claims.append((subject, claims))
                 self._found.set()
 
-            # A row that tells how a job is now, and not that something has changed.
-            if source.kind in {SourceKind.IDS, SourceKind.LIVE}:
-                self._poller.catch_up(subject, date)
+            # A row that shows how a job is now, and not that something has changed.
+            if (
+                source.kind in {SourceKind.IDS, SourceKind.LIVE}
+                and subject in self._state.waiters
+            ):
+                self._state.coverage.catch_up(subject, date)
 
     def left(self, plan: Plan) -> list[str]:
         """Return those that must be asked for singly after the walk."""
@@ -201,14 +223,6 @@ class Walk:
             unseen = [key for key in self._due if key not in self._seen]
 
         return [*plan.singles, *unseen]
-
-
-def reason_for(error: Exception) -> str:
-    """Say why an answer is of no use; of an unforeseen error no more than its kind."""
-    if isinstance(error, EngineError):
-        return error.message
-
-    return f"an answer cannot be read ({type(error).__name__})"
 
 
 async def _call(work: Callable[[], Awaitable[None]]) -> None:

@@ -36,7 +36,7 @@ from async_triggers.engine.wire import (
 )
 
 if TYPE_CHECKING:
-    from async_triggers.engine.waiters import Notice
+    from async_triggers.engine.listener import Notice
 
 EPOCH = 1_774_402_200.0
 """The server's time when the virtual clock shows 0."""

@@ -402,7 +402,12 @@ class TestShutdown:
             for _ in range(20):
                 loop.create_task(wait(cast("Vendor", vendor), account))  # noqa: RUF006
 
-            while not (leased := shared_accounts()) or not leased[0].poller._round:  # noqa: ASYNC110 - of no task of ours
+            def has_begun() -> bool:
+                return any(
+                    each.poller.statistics().rounds for each in shared_accounts()
+                )
+
+            while not has_begun():  # noqa: ASYNC110 - of no task of ours
                 await asyncio.sleep(0)
 
             await runner.cleanup()
@@ -501,7 +506,7 @@ async def test_the_keeper_polls_for_those_who_wait() -> None:
     async with lease(VENDOR, an_account(), linger=0.0) as leased:
         server = Server()
         fake = FakeTransport(cast("FakeVendor", VENDOR), leased.account, server)
-        leased.poller._transport = fake
+        leased.poller.state.transport = fake
         server.start("job 1", lasts=50.0)
         for _ in range(2):
             job = await leased.poller.wait("job 1", interval=20.0, seen_at=server.now())

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from async_triggers.engine.accounts import LeasedAccount
-    from async_triggers.engine.waiters import Notice
+    from async_triggers.engine.listener import Notice
 
 virtual = pytest.mark.asyncio(loop_factories=["virtual"])
 EVERY_SOURCE = pytest.mark.parametrize(
@@ -402,7 +402,7 @@ class TestOneBadThing:
             world.start_and_join(jobs(30), lasts=100.0)
 
             assert len(await world.all_told()) == 30
-            assert "feed" in world.poller._distrusted
+            assert FEED not in world.poller.state.sources.trusted
             assert now() < 200.0
 
     @virtual
@@ -413,16 +413,16 @@ class TestOneBadThing:
             heard: list[Notice] = []
             world.server.start("a", lasts=300.0)
             world.join("a", notices=heard.append)
-            real = world.poller._plan
+            real = world.poller.round._plan
 
             def plan(due: Any) -> Any:
                 raise ZeroDivisionError
 
-            world.poller._plan = plan  # type: ignore[method-assign]
+            world.poller.round._plan = plan  # type: ignore[method-assign]
             await asyncio.sleep(200.0)
             assert world.poller.statistics().broken_rounds >= 2
             assert "again and again: ZeroDivisionError" in heard[-1].text
-            world.poller._plan = real  # type: ignore[method-assign]
+            world.poller.round._plan = real  # type: ignore[method-assign]
             await world.all_told()
             assert heard[-1].is_over
 
@@ -673,7 +673,7 @@ def serve(server: Server, accepts: set[str], *, is_locked: bool = False) -> None
 
         fake._prove_and_exchange = checked  # type: ignore[method-assign,assignment]
         shared.transport = fake
-        shared.poller._transport = fake
+        shared.poller.state.transport = fake
 
 
 class TestConnections:

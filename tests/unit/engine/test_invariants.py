@@ -118,12 +118,12 @@ async def play(world: World, scenario: list[Wait], others: int = 0) -> None:
 def watch_cursor(world: World) -> None:
     """Check at the end of each round how far the cursor has moved."""
     poller, server = world.poller, world.server
-    go_through = poller._round_through
+    hold = poller.round.hold
 
-    async def watched_round() -> None:
-        before, asked = poller._cursor, len(server.requests)
-        await go_through()
-        after = poller._cursor
+    async def watched_round(number: int) -> None:
+        before, asked = poller.state.coverage.cursor, len(server.requests)
+        await hold(number)
+        after = poller.state.coverage.cursor
         if after == before:
             return
 
@@ -132,7 +132,7 @@ def watch_cursor(world: World) -> None:
         first = server.requests[asked][0]
         assert after <= EPOCH + server.skew + first - OVERLAP
 
-    poller._round_through = watched_round  # type: ignore[method-assign]
+    poller.round.hold = watched_round  # type: ignore[method-assign]
 
 
 def check_told(world: World, told: dict[str, Job]) -> None:

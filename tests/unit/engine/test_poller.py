@@ -120,7 +120,7 @@ class TestWaiting:
 
                 await asyncio.sleep(1.0)
                 for row in by_id.values():
-                    world.poller.see(row["id"], row)
+                    world.poller.round._rows.take(row["id"], row)
 
             await world.all_told()
 
@@ -169,7 +169,7 @@ class TestWaiting:
             await asyncio.sleep(3.0)
             row = world.server.row("a")
             assert row is not None
-            world.poller.see("a", row, alone=True)
+            world.poller.round._rows.take("a", row, alone=True)
             first.cancel()
 
             assert (await second).state is JobState.SUCCEEDED
@@ -471,7 +471,7 @@ class TestSweep:
 class TestSources:
     @pytest.mark.parametrize("status", [400, 403])
     @virtual
-    async def test_a_refused_feed_is_left_alone_for_ten_minutes(
+    async def test_a_refused_feed_is_not_used_for_ten_minutes(
         self, status: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         async with a_world(FEED) as world:
@@ -480,7 +480,7 @@ class TestSources:
             await world.all_told()
 
             assert world.server.counts["feed"] == 2
-            assert caplog.text.count("feed is left alone") == 2
+            assert caplog.text.count("feed is not used") == 2
             assert max(world.told_at.values()) <= 700.0 + 31.0
 
     @virtual
@@ -593,13 +593,13 @@ class TestSources:
             world.start_and_join(jobs(30), lasts=math.inf)
             await asyncio.sleep(8.5)
             # One part after the other, at 6, 7 and 8: the next window begins at the first.
-            assert world.poller._cursor == EPOCH + 6.0 - OVERLAP
+            assert world.poller.state.coverage.cursor == EPOCH + 6.0 - OVERLAP
 
             world.server.fault = lambda request: (
                 Unreachable("no") if request.note.get("part") == "failed" else None
             )
             await asyncio.sleep(30.0)
-            assert world.poller._cursor == EPOCH + 6.0 - OVERLAP
+            assert world.poller.state.coverage.cursor == EPOCH + 6.0 - OVERLAP
 
     @virtual
     async def test_one_answer_may_confirm_an_end_and_tell_all_of_it(self) -> None:
@@ -646,7 +646,7 @@ class TestSources:
             await world.all_told()
 
             # The window moved past those ends before they were confirmed.
-            assert world.poller._distrusted == {}
+            assert WIDE in world.poller.state.sources.trusted
 
     @virtual
     async def test_rejected_credentials_are_told_of_by_any_answer(self) -> None:
@@ -1142,7 +1142,7 @@ class TestPatience:
             await asyncio.sleep(0.0)
             await asyncio.sleep(0.0)
             assert world.poller.idle
-            assert world.poller._alarm is None
+            assert world.poller.state.waiters._alarm is None
 
 
 class TestNews:
@@ -1159,8 +1159,8 @@ class TestNews:
             assert before is not None
             assert after is not None
             # Both before the waiting task gets to run.
-            world.poller.see("a", before, alone=True)
-            world.poller.see("a", after, alone=True)
+            world.poller.round._rows.take("a", before, alone=True)
+            world.poller.round._rows.take("a", after, alone=True)
 
             assert (await waiter).state is JobState.SUCCEEDED
             assert heard == ["running"]

@@ -1,0 +1,375 @@
+"""Requests of a round: the only place of a poller that awaits the vendor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from async_triggers.engine.errors import (
+    EngineError,
+    PermanentError,
+    Scope,
+    TransientError,
+    UnreadableReply,
+)
+from async_triggers.engine.job_doubts import MOST_LAST
+from async_triggers.engine.knowledge import DISTRUST
+from async_triggers.engine.trouble import place_of, unusable
+from async_triggers.engine.wire import Lane
+
+if TYPE_CHECKING:
+    from async_triggers.engine.jobs import Job
+    from async_triggers.engine.rows import Rows
+    from async_triggers.engine.state import PollingState
+    from async_triggers.engine.waiters import Claims
+    from async_triggers.engine.wire import Page, Reply, Request
+
+log = logging.getLogger(__name__)
+
+GIVE_UP_AFTER = 3
+"""Failures in a row after which the rest of a round is left to the next one."""
+
+T = TypeVar("T")
+
+
+class RoundGivenUp(Exception):
+    """Too much went wrong in a row: leave the rest to the next round."""
+
+
+class Misled(Exception):
+    """A source refused or did not do what it was asked: plan without it."""
+
+
+class Asker:
+    """Sends the requests of rounds, and keeps account of what their answers show."""
+
+    def __init__(self, state: PollingState) -> None:
+        self._state = state
+        self.answers = 0
+        """Answers that came in this round."""
+
+    async def ask(
+        self, request: Request, *, lane: Lane = Lane.SHARED
+    ) -> tuple[Reply, Page, float | None]:
+        """Send one request of a round and read its page.
+
+        Return the server's time of the answer as well, in epoch seconds; None where it
+        does not say.
+        """
+        state = self._state
+        reply = await state.transport.send(request, lane=lane)
+        page = state.vendor.read(request, reply)
+        state.transport.trust.answered()
+        self.answers += 1
+        date = reply.date
+        return reply, page, None if date is None else state.coverage.read_date(date)
+
+    async def confirm(self, request: Request, job: Job) -> Job | None:
+        """Send the request that confirms an end; return the job if it does."""
+        reply = await self._state.transport.send(request, lane=Lane.LOOK)
+        self.answers += 1
+        return self._state.vendor.confirmed(request, reply, job)
+
+    async def read_connections(self) -> None:
+        """Read the connections of an account that is in doubt again."""
+        await self._state.transport.read_connections_again()
+
+    @property
+    def hands(self) -> int:
+        """How many requests of polling may be under way at once.
+
+        One while the account is in doubt: the others would not be sent, and end the round
+        under the one that is.
+        """
+        if self._state.transport.trust.doubt is not None:
+            return 1
+
+        return self._state.account.budget.polls
+
+    async def spread(
+        self, items: Iterable[T], work: Callable[[T], Awaitable[None]]
+    ) -> None:
+        """Do the work for each item, no more at once than the account has room for.
+
+        The first thing that goes wrong ends the rest and is raised.
+        """
+        batch = list(items)
+        todo = iter(batch)
+        errors: list[Exception] = []
+        tasks: list[asyncio.Task[None]] = []
+
+        # An error that reaches the group would cancel this task too, and until Python
+        # 3.13 such a cancellation cannot be told from one that came from outside.
+        async def hand() -> None:
+            try:
+                for item in todo:
+                    await work(item)
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+                for task in tasks:
+                    if task is not asyncio.current_task():
+                        task.cancel()
+
+        async with asyncio.TaskGroup() as group:
+            hands = min(len(batch), self.hands)
+            tasks.extend(group.create_task(hand()) for _ in range(hands))
+
+        if errors:
+            raise _gravest(errors)
+
+
+class Singles:
+    """Asks for jobs one by one, and decides which refusals of jobs are believed."""
+
+    def __init__(self, state: PollingState, asker: Asker, rows: Rows) -> None:
+        self._state = state
+        self._asker = asker
+        self._rows = rows
+        # What was refused since refusals were last weighed.
+        self._refusals: dict[str, PermanentError] = {}
+
+    def sorted(self, subjects: Iterable[str]) -> list[str]:
+        """Return those that are waited for, each once; those without answers last."""
+        watched = self._state.waiters.watched
+        wanted = [subject for subject in dict.fromkeys(subjects) if subject in watched]
+        return sorted(wanted, key=lambda subject: watched[subject].failures)
+
+    async def ask_all(self, subjects: Iterable[str]) -> None:
+        """Ask for jobs one by one, a few at a time.
+
+        Jobs for which no answer came go last, so that they keep nobody else waiting. When
+        the round has had no answer at all, the vendor is in trouble and not the jobs.
+        """
+        failures = 0
+
+        async def ask(subject: str) -> None:
+            nonlocal failures
+            watched = self._state.waiters.watched.get(subject)
+            if watched is None or failures >= GIVE_UP_AFTER:
+                return
+
+            if await self.ask(subject):
+                watched.failures = failures = 0
+                return
+
+            watched.failures += 1
+            failures += 1
+            if failures >= GIVE_UP_AFTER and not self._asker.answers:
+                raise RoundGivenUp
+
+        await self._asker.spread(self.sorted(subjects), ask)
+
+    async def ask(self, subject: str) -> bool:
+        """Ask for one job; False when no answer came."""
+        state = self._state
+        try:
+            request = state.vendor.single(state.account, subject)
+        except Exception as error:  # noqa: BLE001 - whatever the job's id has led to
+            state.waiters.fail(subject, unusable(subject, error))
+            return True
+
+        try:
+            reply, page, date = await self._asker.ask(request, lane=Lane.POLL)
+        except TransientError as error:
+            state.trouble.note(error)
+            return False
+        except PermanentError as error:
+            if error.scope is Scope.ACCOUNT:
+                raise
+
+            self._note_refusal(subject, error)
+            return True
+        except Exception as error:  # noqa: BLE001 - of this job alone, see below
+            return self._note_odd_answer(subject, error)
+
+        state.planner.learn_single(len(reply.body))
+        # The answer belongs to the job that was asked for, however its row spells the id.
+        for row in page.rows.values():
+            try:
+                self._rows.take(subject, row, alone=True)
+            except Exception as error:  # noqa: BLE001 - as above
+                return self._note_odd_answer(subject, error)
+
+            if subject in state.waiters:
+                state.coverage.catch_up(subject, date)
+
+        watched = state.waiters.watched.get(subject)
+        if watched is not None:
+            watched.breaks = 0
+
+        return True
+
+    def _note_odd_answer(self, subject: str, error: Exception) -> bool:
+        """Take note of an answer about one job that nothing here is prepared for.
+
+        Where it comes again and again, the wait for that job ends with the reason: soon
+        if others are answered, else as late as the refusal of most jobs is believed.
+        """
+        state = self._state
+        state.trouble.note(
+            UnreadableReply(f"The answer about job {subject} broke: {place_of(error)}"),
+            cause=error,
+        )
+        watched = state.waiters.watched.get(subject)
+        if watched is None:
+            return False
+
+        now = asyncio.get_running_loop().time()
+        if not watched.breaks:
+            watched.broken_since = now
+
+        watched.breaks += 1
+        lasts = MOST_LAST * state.account.belief.doubt
+        is_alone = self._asker.answers > 0 or now >= watched.broken_since + lasts
+        if watched.breaks >= GIVE_UP_AFTER and is_alone:
+            state.waiters.fail(subject, unusable(subject, error))
+
+        return False
+
+    # Refusals ------------------------------------------------------------------------
+
+    def _note_refusal(self, subject: str, error: PermanentError) -> None:
+        """Believe a refusal at once where the job was never shown, else weigh it later."""
+        watched = self._state.waiters.watched.get(subject)
+        if watched is None:
+            return
+
+        if watched.known:
+            self._refusals[subject] = error
+        else:
+            self._state.waiters.fail(subject, error)
+
+    async def check_doubtful(self) -> None:
+        """Ask again for jobs whose refusal is not believed yet.
+
+        What the last round has shown of others still holds: they answer, or they do not.
+        """
+        doubts = self._state.doubts
+        due = doubts.due(asyncio.get_running_loop().time())
+        await self.ask_all(due)
+        await self.weigh_refusals()
+        # Those that were neither shown nor refused.
+        doubts.put_off(due, asyncio.get_running_loop().time())
+
+    async def weigh_refusals(self) -> None:
+        """Decide which refusals are believed."""
+        doubts, waiters = self._state.doubts, self._state.waiters
+        refusals, self._refusals = self._refusals, {}
+        if not refusals and not doubts:
+            return
+
+        before = {subject for subject in refusals if subject in doubts}
+        believed, most = doubts.weigh(
+            refusals,
+            waiting=len(waiters.watched),
+            is_sound=self._asker.answers > 0,
+            now=asyncio.get_running_loop().time(),
+        )
+        fresh = [each for each in refusals if each not in before | believed.keys()]
+        if fresh:
+            log.warning(
+                "%s (%d jobs refused that were shown before; checking again before this"
+                " is believed)",
+                refusals[fresh[0]].message,
+                len(fresh),
+            )
+
+        if most:
+            await self.ask_all(most)
+            refusals, self._refusals = self._refusals, {}
+            believed = doubts.believe_most(refusals)
+
+        for subject, error in believed.items():
+            waiters.fail(subject, error)
+
+
+class Confirmations:
+    """Has ends confirmed that a list or a feed has shown."""
+
+    def __init__(self, state: PollingState, asker: Asker, rows: Rows) -> None:
+        self._state = state
+        self._asker = asker
+        self._rows = rows
+        # Confirmations in a row that confirmed nothing, and until when none is tried.
+        self._unhelpful = 0
+        self._unhelpful_until = 0.0
+
+    async def confirm(self, subject: str, claims: Claims) -> bool:
+        """Confirm an end and report it; False where the job must be asked for singly.
+
+        One answer can confirm one end: not where several wait for different runs of it.
+        """
+        claims = [claim for claim in claims if not claim[0].future.done()]
+        if not claims:
+            return True
+
+        first = claims[0][1]
+        now = asyncio.get_running_loop().time()
+        if now < self._unhelpful_until or any(job.id != first.id for _, job in claims):
+            return False
+
+        server_now = self._state.coverage.server_now
+        request = self._state.vendor.confirmation(first, now=server_now)
+        if request is None:
+            return False
+
+        job: Job | None = None
+        why = "it does not show what has ended"
+        try:
+            job = await self._asker.confirm(request, first)
+        except Exception as error:
+            if isinstance(error, PermanentError) and error.scope is Scope.ACCOUNT:
+                raise
+
+            why = reason_for(error)
+
+        if job is None:
+            self._note_unhelpful(request, why)
+            return False
+
+        self._unhelpful = 0
+        self._rows.check_feed(subject, job)
+        for waiter, _ in claims:
+            if not waiter.future.done():
+                waiter.future.set_result(job)
+
+        return True
+
+    def _note_unhelpful(self, request: Request, why: str) -> None:
+        """Ask singly for a while when confirmations turn out to be asked for in vain."""
+        self._unhelpful += 1
+        if self._unhelpful < GIVE_UP_AFTER:
+            return
+
+        self._unhelpful = 0
+        self._unhelpful_until = asyncio.get_running_loop().time() + DISTRUST
+        log.info(
+            "%s: ends are confirmed by single answers for %d s, not by %s: %s",
+            self._state.account,
+            DISTRUST,
+            request.about,
+            why,
+        )
+
+
+def reason_for(error: Exception) -> str:
+    """Say why an answer is of no use; of an unforeseen error no more than its kind."""
+    if isinstance(error, EngineError):
+        return error.message
+
+    return f"an answer cannot be read ({type(error).__name__})"
+
+
+def _gravest(errors: Sequence[Exception]) -> Exception:
+    """Return what weighs most of all that went wrong at the same time."""
+    order = (PermanentError, Misled, RoundGivenUp)
+    strange = [error for error in errors if not isinstance(error, order)]
+    if strange:
+        return strange[0]
+
+    return min(
+        errors,
+        key=lambda error: [isinstance(error, each) for each in order].index(True),
+    )

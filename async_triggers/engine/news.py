@@ -1,0 +1,154 @@
+"""News for those who wait: how a job goes on, and what becomes of polling itself.
+
+A log line costs the triggerer a millisecond, so an account gives only so many a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from async_triggers.engine.listener import Notice
+from async_triggers.engine.trouble import NOTICE_AFTER
+
+if TYPE_CHECKING:
+    from async_triggers.engine.jobs import Job
+    from async_triggers.engine.waiters import Waiter, Waiters
+
+NEWS_INTERVAL = 600.0
+"""Seconds between two pieces of news of one job whose state has not changed."""
+NEWS_PER_SECOND = 10
+"""Pieces of news that an account may give in a second."""
+
+
+class News:
+    """How jobs go on."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._count = 0
+
+    def has_room(self, now: float) -> bool:
+        """Return True if another piece of news may be given in this second."""
+        if int(now) != self._second:
+            self._second = int(now)
+            self._count = 0
+
+        return self._count < NEWS_PER_SECOND
+
+    def count(self) -> None:
+        """Take note that a piece of news is given."""
+        self._count += 1
+
+    def report(self, waiter: Waiter, job: Job, now: float) -> bool:
+        """Report how a job goes on; return False where that has to wait."""
+        listener = waiter.listener
+        if listener is None:
+            return True
+
+        is_given = self._give(waiter, job, now)
+        if listener.needs_attention(job):
+            waiter.future.set_result(job)
+
+        return is_given
+
+    def _give(self, waiter: Waiter, job: Job, now: float) -> bool:
+        news = (job.word, tuple(job.statistics.items()))
+        if news == waiter.heard:
+            return True
+
+        same_state = waiter.heard is not None and waiter.heard[0] == job.word
+        if same_state and now < waiter.heard_at + NEWS_INTERVAL:
+            return False
+
+        if not self.has_room(now):
+            return False
+
+        self.count()
+        waiter.heard = news
+        waiter.heard_at = now
+        waiter.take_news().set_result(job)
+        return True
+
+
+class Notices:
+    """What those who wait hear of trouble: when it begins, now and then, at its end."""
+
+    def __init__(self, news: News, waiters: Waiters) -> None:
+        self._news = news
+        self._waiters = waiters
+        # How many have heard of trouble that is not over, and when more of them will.
+        self._noticed = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def are_out(self) -> bool:
+        """True while anyone has heard of trouble and not yet of its end."""
+        return self._noticed > 0
+
+    def forget(self, waiter: Waiter) -> None:
+        """Forget one who has left."""
+        self._noticed -= waiter.noticed_at is not None
+
+    def give(
+        self,
+        of_job: Callable[[str], Notice | None],
+        general: Notice | None,
+    ) -> bool:
+        """Give notices to those for whom one is due.
+
+        Return False where some are left, since the account gives no more in this second.
+        """
+        now = asyncio.get_running_loop().time()
+        for subject, watched in self._waiters.watched.items():
+            notice = of_job(subject) or general
+            for waiter in watched:
+                if waiter.listener is None or waiter.future.done():
+                    continue
+
+                if not _is_due(waiter, notice, now):
+                    continue
+
+                if not self._news.has_room(now):
+                    return False
+
+                self._give_one(waiter, notice, now)
+
+        return True
+
+    def _give_one(self, waiter: Waiter, notice: Notice | None, now: float) -> None:
+        self._news.count()
+        if notice is None:
+            self._noticed -= 1
+            waiter.noticed_at = None
+            notice = Notice("Polling works again", is_over=True)
+        else:
+            self._noticed += waiter.noticed_at is None
+            waiter.noticed_at = now
+
+        waiter.take_news().set_result(notice)
+
+    # The next time -------------------------------------------------------------------
+
+    def soon(self, notify: Callable[[], None], seconds: float = NOTICE_AFTER) -> None:
+        """Call ``notify`` after so many seconds, unless it is to be called before."""
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(
+                seconds, notify, context=contextvars.Context()
+            )
+
+    def hush(self) -> None:
+        """Forget the next call."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _is_due(waiter: Waiter, notice: Notice | None, now: float) -> bool:
+    if notice is None:
+        return waiter.noticed_at is not None
+
+    return waiter.noticed_at is None or now >= waiter.noticed_at + NEWS_INTERVAL

@@ -1,0 +1,300 @@
+"""One round: plan, walk, confirm, ask singly, sweep."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from async_triggers.engine.asking import (
+    GIVE_UP_AFTER,
+    Asker,
+    Confirmations,
+    Misled,
+    RoundGivenUp,
+    Singles,
+)
+from async_triggers.engine.planner import Plan, Situation
+from async_triggers.engine.rows import Rows
+from async_triggers.engine.walk import Walk
+from async_triggers.engine.wire import SourceKind
+
+if TYPE_CHECKING:
+    from async_triggers.engine.state import PollingState
+    from async_triggers.engine.wire import Source
+
+LEAST_FOR_POLLS = 0.25
+"""The part of the account's share that starts leave to polls, however many there are."""
+
+
+class Round:
+    """Holds the rounds of one account."""
+
+    def __init__(self, state: PollingState) -> None:
+        self._state = state
+        self._asker = Asker(state)
+        self._rows = Rows(state)
+        self._singles = Singles(state, self._asker, self._rows)
+        self._confirmations = Confirmations(state, self._asker, self._rows)
+        self._sweeping = Sweeping(
+            state, self._asker, self._rows, self._singles, self._confirmations
+        )
+        self._failed_walks = 0
+        """Walks that failed in a row."""
+
+    async def check_doubtful(self) -> None:
+        """Ask again for jobs whose refusal is not believed yet."""
+        await self._singles.check_doubtful()
+
+    async def hold(self, number: int) -> None:
+        """Hold the round with this number, counted from 1.
+
+        Raise :class:`~.asking.RoundGivenUp` when the vendor is in trouble,
+        :class:`~.errors.PermanentError` when it refuses the account for good.
+        """
+        state = self._state
+        doubt = state.transport.trust.doubt
+        if doubt is not None and asyncio.get_running_loop().time() < doubt.next_check:
+            await self._asker.read_connections()
+            return
+
+        self._asker.answers = 0
+        due = self._due(number)
+        if not due:
+            return
+
+        state.owed.update(due)
+        state.coverage.begin_round()
+        walk = self._sweeping.walk(due)
+        plan = await self._walk(walk, due)
+        left = walk.left(plan)
+        await self._sweeping.confirm_rest(walk)
+        await self._see_alone(left)
+        if plan.source is None or plan.source.kind is SourceKind.IDS:
+            self._check_ids(plan, due, left)
+            if not state.trouble.is_in_round:
+                state.coverage.move_cursor(state.waiters.watched)
+        else:
+            await self._sweeping.sweep_some()
+
+        odd, state.odd = [*state.odd], set()
+        await self._singles.ask_all(odd)
+        await self._singles.weigh_refusals()
+        self._end()
+
+    def _end(self) -> None:
+        """Take note that a round has come to its end."""
+        state = self._state
+        state.trouble.failures = 0
+        if not state.trouble.is_in_round:
+            # Those whom a sound round did not mention have no news.
+            state.owed.clear()
+            state.trouble.note_recovery()
+        elif not state.waiters:
+            # The vendor answers, and nobody waits for a round that would show it.
+            state.trouble.note_recovery()
+
+    def _due(self, number: int) -> list[str]:
+        state = self._state
+        pace = state.pace
+        return [
+            subject
+            for subject, watched in state.waiters.watched.items()
+            if (
+                subject in state.owed
+                or number % max(1, int(watched.interval / pace + 1e-6)) == 0
+            )
+            and subject not in state.doubts
+        ]
+
+    async def _walk(self, walk: Walk, due: Sequence[str]) -> Plan:
+        """Follow the best plan that can be followed; return it."""
+        while True:
+            plan = self._plan(due)
+            self._state.stretch = plan.stretch
+            self._state.coverage.joined.clear()
+            try:
+                await walk.follow(plan)
+            except Misled:
+                continue
+            except RoundGivenUp:
+                if not await self._works_singly(plan, due):
+                    raise
+
+                continue
+
+            self._failed_walks = 0
+            return plan
+
+    def _plan(self, due: Sequence[str]) -> Plan:
+        state = self._state
+        limiter = state.transport.limiter
+        return state.planner.plan(
+            Situation(
+                due=due,
+                behind=state.coverage.behind_of(due),
+                cursor=state.coverage.cursor,
+                now=state.coverage.server_now,
+                sources=state.sources.trusted,
+                scopes=state.sources.scopes,
+                interval=state.grid,
+                hourly=max(
+                    limiter.hourly_share * LEAST_FOR_POLLS,
+                    limiter.hourly_share - limiter.starts_per_hour(),
+                ),
+            )
+        )
+
+    async def _works_singly(self, plan: Plan, due: Iterable[str]) -> bool:
+        """After a walk failed, find out whether its source is to blame, not the vendor."""
+        self._failed_walks += 1
+        if plan.source is None or self._failed_walks < GIVE_UP_AFTER:
+            return False
+
+        wanted = self._singles.sorted(due)
+        if not wanted or not await self._singles.ask(wanted[0]):
+            return False
+
+        self._state.sources.distrust(
+            plan.source, "it fails while single jobs can be asked for"
+        )
+        return True
+
+    async def _see_alone(self, subjects: Sequence[str]) -> None:
+        """See jobs in rows of their own: many in the list of all that has not ended.
+
+        Those that it does not show are asked for one by one.
+        """
+        state = self._state
+        wanted = [subject for subject in subjects if subject in state.waiters]
+        _, _, live = state.planner.alone(len(wanted), state.sources.trusted)
+        # A list that fails is to blame only where the vendor answers at all.
+        if live is not None and (
+            self._asker.answers or await self._singles.ask(wanted[0])
+        ):
+            await self._sweeping.walk_over(live, len(wanted))
+            wanted = [each for each in wanted if each not in state.coverage.covered]
+
+        await self._singles.ask_all(wanted)
+
+    def _check_ids(self, plan: Plan, due: Sequence[str], left: Sequence[str]) -> None:
+        """Distrust a source that most of the ids it was asked for had to be asked again."""
+        if plan.source is not None:
+            shown = sum(subject in self._state.coverage.covered for subject in left)
+            if shown * 2 > len(due):
+                self._state.sources.distrust(
+                    plan.source, "it does not show jobs that are there"
+                )
+
+
+class Sweeping:
+    """Sees jobs in rows of their own, whatever lists and feeds show of them."""
+
+    def __init__(
+        self,
+        state: PollingState,
+        asker: Asker,
+        rows: Rows,
+        singles: Singles,
+        confirmations: Confirmations,
+    ) -> None:
+        self._state = state
+        self._asker = asker
+        self._rows = rows
+        self._singles = singles
+        self._confirmations = confirmations
+
+    def walk(self, due: Sequence[str]) -> Walk:
+        """Return a walk that is to find these jobs."""
+        return Walk(self._state, self._asker, self._rows, self._confirmations, due)
+
+    async def confirm_rest(self, walk: Walk) -> None:
+        """Have the ends confirmed that a walk has found and that still are to be."""
+        await self._asker.spread(range(walk.unconfirmed), lambda _: walk.confirm())
+        await self._singles.ask_all(walk.doubtful)
+
+    async def sweep_some(self) -> None:
+        """See those in a row of their own whose last one is longest ago."""
+        state = self._state
+        sweep, pace = state.sweep, state.pace
+        now = asyncio.get_running_loop().time()
+        sweep.begin(now)
+        oldest = sweep.oldest(now, state.doubts)
+        if oldest > sweep.early(now, pace):
+            return
+
+        source = self._cheaper_walk(
+            sweep.cost(state.planner, state.sources.by_ids, pace)
+        )
+        if source is None:
+            await self._sweep_through(sweep.share(now, pace, state.doubts))
+            return
+
+        late = sweep.late(now, pace)
+        if oldest <= late:
+            await self.walk_over(source, len(sweep))
+            await self._sweep_through(sweep.overdue(late, state.doubts))
+
+    def _cheaper_walk(self, cost: float) -> Source | None:
+        """Return a list of all that shows every job for less than this."""
+        return next(
+            (
+                source
+                for source in self._state.sources.trusted
+                if source.kind in {SourceKind.LIVE, SourceKind.LIST}
+                and not source.scoped
+                and self._state.planner.list_cost(source)[1] < cost
+            ),
+            None,
+        )
+
+    async def _sweep_through(self, subjects: Sequence[str]) -> None:
+        if not subjects:
+            return
+
+        ids = self._state.sources.by_ids
+        if ids is None or len(subjects) == 1:
+            await self._singles.ask_all(subjects)
+            return
+
+        walk = self.walk(subjects)
+        batches = tuple(
+            tuple(subjects[start : start + ids.page])
+            for start in range(0, len(subjects), ids.page)
+        )
+        plan = Plan(
+            source=ids, singles=(), batches=batches, requests=len(batches), cost=0.0
+        )
+        try:
+            await walk.follow(plan)
+        except Misled:
+            await self._singles.ask_all(subjects)
+            return
+        except RoundGivenUp:
+            # The source of this round has answered, and so does the vendor.
+            self._state.sources.distrust(ids, "it fails while others answer")
+            return
+
+        await self._singles.ask_all(walk.left(plan))
+        await self.confirm_rest(walk)
+
+    async def walk_over(self, source: Source, count: int) -> None:
+        """Walk over a list of all, at no more cost than asking for so many jobs singly."""
+        walk = self.walk(())
+        plan = Plan(
+            source=source,
+            singles=(),
+            scopes=("",),
+            requests=0,
+            cost=0.0,
+            patience=count * self._state.planner.single_cost,
+        )
+        try:
+            await walk.follow(plan)
+        except Misled:
+            return
+        except RoundGivenUp:
+            self._state.sources.distrust(source, "it fails while others answer")
+            return
+
+        await self.confirm_rest(walk)

@@ -1,0 +1,139 @@
+"""Taking rows in: what they mean for those who wait. Synchronous."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from async_triggers.engine.errors import PermanentError, TransientError
+from async_triggers.engine.trouble import unusable
+from async_triggers.engine.wire import SourceKind
+
+if TYPE_CHECKING:
+    from async_triggers.engine.jobs import Job
+    from async_triggers.engine.state import PollingState
+    from async_triggers.engine.waiters import Claims, Waiter, Watched
+    from async_triggers.engine.wire import Row, Source
+
+log = logging.getLogger(__name__)
+
+
+class Rows:
+    """Takes the vendor's rows in, and ends the waits that they end."""
+
+    def __init__(self, state: PollingState) -> None:
+        self._state = state
+        self._vendor = state.vendor
+
+    def take_safely(self, source: Source, subject: str, row: Row) -> Claims:
+        """Take a row of a source in; a job whose row breaks is asked for by itself."""
+        try:
+            return self.take(subject, row, feed=source.kind is SourceKind.FEED)
+        except Exception:
+            log.exception("A row of %s about job %s broke", source.name, subject)
+            self._state.odd.add(subject)
+            self._state.sources.distrust(
+                source, f"its row about job {subject} cannot be taken in"
+            )
+            return []
+
+    def take(
+        self, subject: str, row: Row, *, alone: bool = False, feed: bool = False
+    ) -> Claims:
+        """Take a row in, and end the waits for its job where it has ended.
+
+        ``alone`` marks a reply that was asked for this job; only such a one may end a job
+        that needs confirmation. ``feed`` marks a row of a feed. Return the ends that are
+        still to be confirmed.
+        """
+        claims: Claims = []
+        watched = self._state.waiters.watched.get(subject)
+        if watched is None:
+            return claims
+
+        now = asyncio.get_running_loop().time()
+        self._note(watched, subject, row, now)
+        digest = self._vendor.digest(row)
+        if not alone and self._is_known(watched, digest, now):
+            return claims
+
+        going_on = True
+        watched.has_news = False
+        for waiter in watched:
+            if waiter.future.done():
+                continue
+
+            job = self._judge(waiter, subject, row, alone=alone)
+            if job is None:
+                going_on = False
+            elif not job.state.is_terminal:
+                watched.has_news |= not self._state.news.report(waiter, job, now)
+            elif not alone and self._vendor.needs_confirmation(job):
+                going_on = False
+                claims.append((waiter, job))
+            else:
+                if not feed:
+                    self.check_feed(subject, job)
+
+                waiter.future.set_result(job)
+
+        if claims and feed:
+            self._state.coverage.shown.add(subject)
+
+        watched.digest = digest if going_on else None
+        return claims
+
+    def _note(self, watched: Watched, subject: str, row: Row, now: float) -> None:
+        """Keep account of which jobs have been seen in a row of their own."""
+        watched.known = True
+        if subject in self._state.doubts:
+            self._state.doubts.forget(subject)
+
+        self._state.owed.discard(subject)
+        self._state.sweep.seen(subject, now)
+        scope = self._vendor.scope_of(row)
+        if scope:
+            self._state.sources.scopes[subject] = scope
+
+    def _is_known(self, watched: Watched, digest: int | None, now: float) -> bool:
+        """Return True if a row says nothing new, and nothing that had to wait."""
+        if digest is None or digest != watched.digest:
+            return False
+
+        return not (watched.has_news and self._state.news.has_room(now))
+
+    def _judge(
+        self, waiter: Waiter, subject: str, row: Row, *, alone: bool
+    ) -> Job | None:
+        """Read a waiter's job from a row; None when it cannot be read."""
+        try:
+            return self._vendor.judge(self._state.account, subject, row, waiter.mark)
+        except TransientError as error:
+            self._state.trouble.note(error)
+        except PermanentError as error:
+            waiter.future.set_exception(error.again())
+        except Exception as error:
+            if not alone:
+                raise
+
+            log.exception("The answer about job %s cannot be judged", subject)
+            waiter.future.set_exception(unusable(subject, error))
+
+        return None
+
+    def check_feed(self, subject: str, job: Job) -> None:
+        """Distrust a feed that should have shown this end and did not."""
+        state = self._state
+        if not state.coverage.should_have_shown(subject, job):
+            return
+
+        for source in state.sources.trusted:
+            if (
+                source.kind is SourceKind.FEED
+                and job.state not in source.omits
+                and state.planner.current == source.name
+            ):
+                state.sources.distrust(
+                    source, f"it did not show the end of job {job.id}"
+                )
