@@ -10,7 +10,8 @@ counts three things apart:
 - refusals by something *in between*, added up over the time between one and the next.
 - the vendor's own refusal of what concerns a job of an earlier attempt. It is in *doubt*
   until it has lasted for ``doubt_seconds`` over at least three checks: before that, no
-  second job is started and no cancel is given up.
+  second job is started and no cancel is given up. The time before a check that the vendor
+  did not answer counts for nothing.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class FirstContact:
     in_between: float = 0.0
     in_between_at: float | None = None
     doubted_since: float | None = None
+    checked_at: float | None = None
     checks: int = 0
     is_of_account: bool = False
     said_at: float | None = None
@@ -98,12 +100,15 @@ class FirstContact:
         return FirstContact(
             known=address_of(account),
             doubted_since=self.doubted_since,
+            checked_at=self.checked_at,
             checks=self.checks,
         )
 
     def settled(self) -> FirstContact:
         """End the doubt about the job of an earlier attempt."""
-        return replace(self, doubted_since=None, checks=0, is_of_account=False)
+        return replace(
+            self, doubted_since=None, checked_at=None, checks=0, is_of_account=False
+        )
 
     def failed(
         self, error: TransientError, account: Account, *, since: float, now: float
@@ -114,15 +119,25 @@ class FirstContact:
             began = self.evidence_since
             evidence = since if began is None else began
 
+        met = replace(self._unanswered(now), evidence_since=evidence)
         if not isinstance(error, InBetween):
-            return replace(self, evidence_since=evidence, in_between_at=None)
+            return replace(met, in_between_at=None)
 
         last = now if self.in_between_at is None else self.in_between_at
         return replace(
-            self,
-            evidence_since=evidence,
+            met,
             in_between=self.in_between + max(0.0, now - last),
             in_between_at=now,
+        )
+
+    def _unanswered(self, now: float) -> FirstContact:
+        """Take the time since the last check off the doubt: nobody has refused then."""
+        began, checked = self.doubted_since, self.checked_at
+        if began is None or checked is None:
+            return self
+
+        return replace(
+            self, doubted_since=began + max(0.0, now - checked), checked_at=now
         )
 
     def refused(self, *, since: float, is_of_account: bool) -> FirstContact:
@@ -137,6 +152,7 @@ class FirstContact:
             in_between=0.0,
             in_between_at=None,
             doubted_since=since if began is None else began,
+            checked_at=since,
             checks=self.checks + 1,
             is_of_account=is_of_account,
         )

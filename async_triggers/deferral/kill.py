@@ -165,8 +165,11 @@ class Patience:
         ``failure`` is None where it was not the vendor who did not answer.
         """
         self.tries += 1
-        if isinstance(failure, PermanentError) and self._is_believed(failure, now):
-            return None
+        if isinstance(failure, PermanentError):
+            if self._is_believed(failure, now):
+                return None
+        elif self._doubt is not None and not isinstance(failure, Doubted | None):
+            self._doubt.missed(now)
 
         wait, told = backoff.delay(self.tries), 0.0
         if isinstance(failure, TransientError) and failure.retry_after is not None:

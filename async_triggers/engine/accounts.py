@@ -361,7 +361,7 @@ class LeasedAccount:
         patience = min(patience, most)
 
         def may_repeat(error: BaseException) -> bool:
-            if not isinstance(error, TransientError):
+            if not isinstance(error, TransientError) or self._was_check(error):
                 return False
 
             if (error.retry_after or 0.0) > patience:
@@ -407,6 +407,14 @@ class LeasedAccount:
             reraise=True,
         )
         return await retrying(once)
+
+    def _was_check(self, error: TransientError) -> bool:
+        """Tell whether what failed was the check of a doubt, which has no answer yet.
+
+        The next check is not due: what is sent again now would only be held back for it.
+        """
+        is_doubted = self.transport.trust.doubt is not None
+        return is_doubted and not isinstance(error, Doubted)
 
     def run_errand(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Do something on the account's own behalf, even if the caller goes away.

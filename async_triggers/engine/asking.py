@@ -251,7 +251,7 @@ class Singles:
         await self.ask_all(due)
         await self.weigh_refusals()
         # Those that were neither shown nor refused.
-        doubts.put_off(due, asyncio.get_running_loop().time())
+        doubts.missed(due, asyncio.get_running_loop().time())
 
     async def weigh_refusals(self) -> None:
         """Decide which refusals are believed."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import copy
 from typing import TYPE_CHECKING
 
 from async_triggers.engine.errors import (
@@ -38,9 +39,22 @@ REPEAT_FOR = 5.0
 
 
 class Doubt:
-    """A refusal that is not believed yet."""
+    """A refusal that is not believed yet.
 
-    __slots__ = ("_lasts", "is_halted", "next_check", "refusal", "refusals", "since")
+    Each check stands for the time since the one before it. Where the vendor did not answer
+    a check, that time counts for nothing, and ``since`` moves on by as much.
+    """
+
+    __slots__ = (
+        "_began",
+        "_checked_at",
+        "_lasts",
+        "is_halted",
+        "next_check",
+        "refusal",
+        "refusals",
+        "since",
+    )
 
     def __init__(self, refusal: PermanentError, now: float, *, lasts: float) -> None:
         self.refusal = refusal
@@ -48,6 +62,7 @@ class Doubt:
         self.refusals = 1
         self.is_halted = refusal.is_locked
         self._lasts = lasts
+        self._began = self._checked_at = now
         self.next_check = self._following(now)
 
     def __repr__(self) -> str:
@@ -63,6 +78,7 @@ class Doubt:
         """Take one more refusal in; return True once it is to be believed."""
         self.refusal = refusal
         self.refusals += 1
+        self._checked_at = now
         self.is_halted = self.is_halted or refusal.is_locked
         self.next_check = self._following(now)
         enough = self.is_halted or self.refusals >= FEWEST_CHECKS
@@ -70,9 +86,9 @@ class Doubt:
 
     def of_one(self, now: float, *, lasts: float) -> Doubt:
         """Return the same doubt for one job alone."""
-        doubt = Doubt(self.refusal, self.since, lasts=lasts)
-        doubt.refusals = self.refusals
-        doubt.put_off(now)
+        doubt = copy(self)
+        doubt._lasts = lasts  # noqa: SLF001 - of the same class
+        doubt.next_check = doubt._following(now)  # noqa: SLF001 - as above
         return doubt
 
     def halt(self) -> None:
@@ -80,21 +96,27 @@ class Doubt:
         self.is_halted = True
         self.next_check = max(self.next_check, self.ends)
 
-    def put_off(self, now: float) -> None:
-        """Set the next check after one that has shown nothing."""
-        self.next_check = self._following(now)
+    def missed(self, now: float) -> None:
+        """Take in a check that the vendor did not answer: an outage refuses nothing."""
+        self.since += now - self._checked_at
+        self._checked_at = now
+        regular = self._regular(now)
+        self.next_check = max(self.ends, regular) if self.is_halted else regular
 
     def _following(self, now: float) -> float:
         """Return when to check next; one check falls on the end of the doubt."""
         if self.is_halted:
             return max(self.ends, now + CHECK_EVERY if now >= self.ends else now)
 
-        passed = now - self.since
-        regular = next(
-            (self.since + each for each in FIRST_CHECKS if each > passed + 0.5),
+        regular = self._regular(now)
+        return min(regular, self.ends) if self.ends > now else regular
+
+    def _regular(self, now: float) -> float:
+        passed = now - self._began
+        return next(
+            (self._began + each for each in FIRST_CHECKS if each > passed + 0.5),
             now + CHECK_EVERY,
         )
-        return min(regular, self.ends) if self.ends > now else regular
 
 
 class Trust:
@@ -143,7 +165,7 @@ class Trust:
         """End a check that :meth:`admit` has begun, whatever came of it."""
         self._is_checking = False
         if self.doubt is not None and self.doubt.next_check <= now:
-            self.doubt.put_off(now)
+            self.doubt.missed(now)
 
     # After a request ----------------------------------------------------------------
 

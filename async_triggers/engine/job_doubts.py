@@ -94,15 +94,15 @@ class JobDoubts:
 
         return due
 
-    def put_off(self, subjects: Iterable[str], now: float) -> None:
-        """Set the next check of jobs for which no answer came."""
+    def missed(self, subjects: Iterable[str], now: float) -> None:
+        """Take note of those that were to be checked and for which no answer came."""
         for subject in subjects:
             doubt = self._doubts.get(subject)
             if doubt is not None and doubt.next_check <= now:
-                doubt.put_off(now)
+                doubt.missed(now)
 
         if self._most is not None and self._most.next_check <= now:
-            self._most.put_off(now)
+            self._most.missed(now)
 
     def weigh(
         self,

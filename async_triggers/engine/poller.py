@@ -304,7 +304,7 @@ class Poller:
             await work
         except RoundGivenUp:
             state.trouble.note_given_up()
-            state.doubts.put_off([*state.waiters.watched], loop.time())
+            state.doubts.missed([*state.waiters.watched], loop.time())
         except PermanentError as error:
             state.waiters.fail_all(error)
         except Exception as error:  # noqa: BLE001 - logged with its traceback

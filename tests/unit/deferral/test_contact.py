@@ -162,6 +162,40 @@ def test_a_refusal_is_believed_after_its_time_and_three_checks() -> None:
     assert not thrice.settled().believes(ACCOUNT, now=300)
 
 
+@pytest.mark.parametrize("error", [OUTAGE, foreign(), evidence()])
+def test_the_time_before_a_try_without_an_answer_is_no_doubt(
+    error: TransientError,
+) -> None:
+    contact = FRESH
+    for moment in (0, 60, 120):
+        contact = contact.refused(since=moment, is_of_account=False)
+
+    contact = after(*((moment, error) for moment in range(180, 4000, 60)), of=contact)
+    assert contact.believed_at(ACCOUNT) == 3960 + 180
+    contact = contact.refused(since=4020, is_of_account=False)
+    assert not contact.believes(ACCOUNT, now=4020)
+    assert not contact.believes(ACCOUNT, now=4139)
+    assert contact.believes(ACCOUNT, now=4140)
+    assert contact.answered(ACCOUNT).believes(ACCOUNT, now=4140)
+
+
+def test_a_clock_that_is_set_back_takes_nothing_off_a_doubt() -> None:
+    contact = FRESH.refused(since=1000, is_of_account=False)
+
+    assert after((500, OUTAGE), of=contact).doubted_since == 1000
+
+
+def test_a_doubt_of_the_account_ends_with_any_good_answer() -> None:
+    contact = FRESH
+    for moment in (0, 60, 300):
+        contact = contact.refused(since=moment, is_of_account=True)
+
+    assert contact.believes(ACCOUNT, now=300)
+    assert contact.answered(ACCOUNT) == FirstContact(known=KNOWN)
+    of_job = contact.refused(since=360, is_of_account=False).answered(ACCOUNT)
+    assert of_job.believes(ACCOUNT, now=360)
+
+
 @pytest.mark.parametrize("doubt", [0.0, 10.0, 300.0, 3600.0])
 def test_the_waits_leave_time_for_three_checks_and_end_in_time(doubt: float) -> None:
     account = replace(ACCOUNT, belief=Belief(doubt=doubt))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -474,6 +475,41 @@ def test_a_retry_waits_until_a_refused_look_is_sure(
     assert here.task.run() is not None
     assert here.world.starts == 1
     assert here.world.cancels == 0
+
+
+@every_mode
+@every_vendor
+@pytest.mark.parametrize("status", [404, 401])
+def test_an_outage_is_no_part_of_the_doubt_about_a_look(
+    scene: Set, case: Case, mode: str, status: int
+) -> None:
+    here = begun(scene, case, mode, *[case.life("success", lasts=4000)] * 2)
+    here.task.retry()
+    refuse(here, status, 100)
+    away = Fault(
+        kind="status", status=503, times=None, start_in=100, lasts=2000, **looks(case)
+    )
+    here.world.vendor.faults.add(away)
+    again = replace(away, status=status, start_in=2100, lasts=100)
+    here.world.vendor.faults.add(again)
+
+    assert here.task.run() is not None
+    assert here.world.starts == 1
+
+
+@every_mode
+@every_vendor
+def test_a_good_answer_ends_a_start_s_doubt_of_the_account(
+    scene: Set, case: Case, mode: str
+) -> None:
+    """What is checked before each start is answered well: the credentials are good."""
+    here = scene(case, **MODES[mode])
+    refused = Fault(kind="status", status=401, operation="start", times=None, lasts=500)
+    here.world.vendor.faults.add(refused)
+
+    assert here.task.run() is not None
+    assert here.world.starts == 1
+    assert here.world.elapsed() >= 500
 
 
 @every_mode

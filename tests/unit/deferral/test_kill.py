@@ -206,6 +206,32 @@ class TestPatience:
     def test_a_refusal_is_believed_when_it_has_lasted(self) -> None:
         assert 300.0 <= ends_after(JobNotFound("404")) < 400.0
 
+    def test_the_time_of_an_outage_is_no_part_of_a_refusal(self) -> None:
+        patience = Patience(0.0, doubt=300.0)
+        for now in (0.0, 5.0, 15.0):
+            assert patience.wait_after(JobNotFound("404"), now) is not None
+
+        for now in (60.0, 120.0, 300.0):
+            assert patience.wait_after(VendorBroken("503"), now) is not None
+
+        assert patience.wait_after(JobNotFound("404"), 330.0) is not None
+        assert patience.wait_after(JobNotFound("404"), 584.0) is not None
+        assert patience.wait_after(JobNotFound("404"), 585.0) is None
+
+    @pytest.mark.parametrize(
+        "failure",
+        [None, Doubted("401", refusal=RequestRejected("401"), retry_after=60.0)],
+    )
+    def test_what_is_no_outage_takes_nothing_off(
+        self, failure: EngineError | None
+    ) -> None:
+        patience = Patience(0.0, doubt=300.0)
+        for now in (0.0, 15.0):
+            assert patience.wait_after(JobNotFound("404"), now) is not None
+
+        assert patience.wait_after(failure, 200.0) is not None
+        assert patience.wait_after(JobNotFound("404"), 300.0) is None
+
     def test_a_refusal_is_believed_after_three_checks_at_least(self) -> None:
         patience = Patience(0.0, doubt=0.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -86,12 +87,50 @@ class TestDoubt:
     def test_a_check_without_an_answer_is_no_refusal(self) -> None:
         doubt = Doubt(refusal(), 0.0, lasts=20.0)
         for _ in range(10):
-            doubt.put_off(doubt.next_check)
+            doubt.missed(doubt.next_check)
 
         late = doubt.next_check
         assert late > 300.0
         assert not doubt.refused(refusal(), late)
         assert doubt.refused(refusal(), doubt.next_check)
+
+    def test_the_time_before_a_check_without_an_answer_does_not_count(self) -> None:
+        doubt = Doubt(refusal(), 0.0, lasts=300.0)
+        for at in (5.0, 15.0, 45.0):
+            assert not doubt.refused(refusal(), at)
+
+        missed = []
+        while doubt.next_check < 4000.0:
+            missed.append(doubt.next_check)
+            doubt.missed(doubt.next_check)
+
+        # An outage is not knocked at any faster, however little is left of the doubt.
+        assert min(b - a for a, b in itertools.pairwise(missed)) == 60.0
+        back = missed[-1]
+        times = list(checks(doubt))
+        assert times[-1] == back + 300.0 - 45.0
+
+    def test_of_a_locked_client_that_misses_its_check_is_not_checked_sooner(
+        self,
+    ) -> None:
+        doubt = Doubt(refusal(is_locked=True), 0.0, lasts=300.0)
+        doubt.missed(doubt.next_check)
+        assert list(checks(doubt)) == [600.0]
+
+        late = Doubt(refusal(), 0.0, lasts=50.0)
+        late.refused(refusal(), 45.0)
+        late.halt()
+        late.missed(late.next_check)
+        assert late.next_check >= 50.0 + 60.0
+
+    def test_a_check_of_two_that_is_missed_makes_it_take_twice_as_long(self) -> None:
+        doubt, now, is_over = Doubt(refusal(), 0.0, lasts=300.0), 0.0, False
+        while not is_over:
+            doubt.missed(doubt.next_check)
+            now = doubt.next_check
+            is_over = doubt.refused(refusal(), now)
+
+        assert 300.0 < now <= 2 * 300.0 + 2 * 60.0
 
 
 class TestTrust:
@@ -278,6 +317,47 @@ class TestJobDoubts:
 
         assert now == 300.0
         assert set(believed) == set(jobs)
+
+    @pytest.mark.parametrize("left", [1, 2])
+    def test_what_is_left_of_three_is_believed_by_the_plain_rule(
+        self, left: int
+    ) -> None:
+        doubts, now = JobDoubts(300.0), 0.0
+        jobs = ["a", "b", "c"]
+        believed, _ = self.weigh(doubts, now, jobs, waiting=3)
+        while now < 165.0:
+            now = doubts.next_check
+            believed, most = self.weigh(doubts, now, doubts.due(now), waiting=3)
+            assert (believed, most) == ({}, [])
+
+        gone_by = jobs[left:]
+        for job in gone_by:
+            doubts.forget(job)
+
+        while not believed:
+            now = doubts.next_check
+            due = doubts.due(now)
+            assert not {*due} & {*gone_by}
+            believed, _ = self.weigh(doubts, now, due, waiting=left)
+
+        # What it had lasted among three counts.
+        assert now == 300.0
+        assert {*believed} == {*jobs[:left]}
+
+    def test_what_is_left_of_three_keeps_what_an_outage_took_off(self) -> None:
+        doubts, now = JobDoubts(300.0), 0.0
+        believed, _ = self.weigh(doubts, now, ["a", "b", "c"], waiting=3)
+        while now < 600.0:
+            now = doubts.next_check
+            doubts.missed(doubts.due(now), now)
+
+        doubts.forget("c")
+        back = now
+        while not believed:
+            now = doubts.next_check
+            believed, _ = self.weigh(doubts, now, doubts.due(now), waiting=2)
+
+        assert now == back + 300.0
 
     def test_the_refusal_of_most_counts_for_nothing_for_longer(self) -> None:
         doubts, now, asked = JobDoubts(300.0), 0.0, 0

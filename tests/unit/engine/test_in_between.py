@@ -322,6 +322,85 @@ class TestDoubtedJobs:
             assert 400.0 <= now() <= 100.0 + 30.0 + 300.0 + 30.0
             assert world.poller.statistics().jobs == 4
 
+    @virtual
+    async def test_two_that_are_left_of_three_are_believed_by_the_plain_rule(
+        self,
+    ) -> None:
+        async with a_world() as world:
+            world.start_and_join(jobs(3), lasts=math.inf)
+            await asyncio.sleep(100.0)
+            for job in jobs(3):
+                world.server.refusals[job] = 404
+
+            await asyncio.sleep(200.0)
+            assert world.poller.statistics().doubtful == 3
+            world.waits.pop("job 0").cancel()
+            done = await asyncio.gather(*world.waits.values(), return_exceptions=True)
+
+            assert {type(error) for error in done} == {JobNotFound}
+            # They have been in doubt since the three were.
+            assert 400.0 <= now() <= 100.0 + 30.0 + 300.0 + 61.0
+
+
+class TestDoubtInOutage:
+    """An outage refuses nothing: its time is no part of a doubt."""
+
+    @EVERY_SOURCE
+    @pytest.mark.parametrize("of_account", [True, False], ids=["account", "job"])
+    @pytest.mark.parametrize("error", ["503", "unreachable", "in between"])
+    @virtual
+    async def test_it_counts_for_nothing(
+        self, sources: Any, error: str, *, of_account: bool
+    ) -> None:
+        outages: dict[str, EngineError] = {
+            "503": VendorBroken("no", status=503),
+            "unreachable": Unreachable("no answer"),
+            "in between": between(403),
+        }
+        async with a_world(*sources) as world:
+            world.start_and_join(["a"], lasts=math.inf)
+            await asyncio.sleep(100.0)
+            refusal = rejected() if of_account else JobNotFound("gone", status=404)
+            world.server.hidden = {"a"}
+            if not of_account:
+                # A list that hides it says nothing, and the sweep asks for it.
+                world.vendor.sources = ()
+
+            world.server.fault = lambda _: refusal
+            await asyncio.sleep(100.0)
+            world.server.fault = lambda _: outages[error]
+            await asyncio.sleep(3600.0)
+            world.server.fault = lambda _: refusal
+            back = now()
+            await asyncio.sleep(120.0)
+            assert not world.told_at
+            with pytest.raises(type(refusal)):
+                await world.waits["a"]
+
+            # What it had lasted before counts, and a check before the outage was seen.
+            assert 120.0 < now() - back <= 300.0 + 65.0
+
+    @pytest.mark.parametrize("of_account", [True, False], ids=["account", "job"])
+    @virtual
+    async def test_one_of_two_servers_that_is_away_lets_it_end(
+        self, *, of_account: bool
+    ) -> None:
+        async with a_world() as world:
+            world.start_and_join(["a"], lasts=math.inf)
+            await asyncio.sleep(100.0)
+            refusal = rejected() if of_account else JobNotFound("gone", status=404)
+            turns = [0]
+
+            def fault(_: Request) -> EngineError:
+                turns[0] += 1
+                return refusal if turns[0] % 2 else VendorBroken("no", status=502)
+
+            world.server.fault = fault
+            with pytest.raises(type(refusal)):
+                await world.waits["a"]
+
+            assert now() <= 100.0 + 30.0 + 2 * 300.0 + 130.0
+
 
 class TestOneBadThing:
     @pytest.mark.parametrize("subject", [None, "", "  ", 5])
