@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from async_triggers.engine.errors import (
+    Doubted,
     EngineError,
     PermanentError,
     Scope,
@@ -173,8 +174,7 @@ class Singles:
         try:
             reply, page, date = await self._asker.ask(request, lane=Lane.POLL)
         except TransientError as error:
-            state.trouble.note(error)
-            return False
+            return self._note_no_answer(subject, error)
         except PermanentError as error:
             if error.scope is Scope.ACCOUNT:
                 raise
@@ -200,6 +200,21 @@ class Singles:
             watched.breaks = 0
 
         return True
+
+    def _note_no_answer(self, subject: str, error: TransientError) -> bool:
+        """Take note of trouble; return True for what is a refusal of the job all the same.
+
+        Where a list has shown its end, the account may ask for lists. Their answers end a
+        doubt about the account, and never the one about the job.
+        """
+        watched = self._state.waiters.watched.get(subject)
+        is_shown = watched is not None and watched.end is not None
+        if is_shown and isinstance(error, Doubted):
+            self._note_refusal(subject, error.refusal)
+            return True
+
+        self._state.trouble.note(error)
+        return False
 
     def _note_odd_answer(self, subject: str, error: Exception) -> bool:
         """Take note of an answer about one job that nothing here is prepared for.
@@ -282,7 +297,21 @@ class Singles:
             believed = doubts.believe_most(refusals)
 
         for subject, error in believed.items():
-            waiters.fail(subject, error)
+            self._believe(subject, error)
+
+    def _believe(self, subject: str, refusal: PermanentError) -> None:
+        """End the waits for a job that the vendor refuses to show by itself for good.
+
+        Where a list has shown its end, which that would have confirmed, the end counts.
+        Whoever waits for another run of it, which goes on, has no part in this.
+        """
+        watched = self._state.waiters.watched.get(subject)
+        if watched is None or watched.end is None:
+            self._state.waiters.fail(subject, refusal)
+            return
+
+        log.warning("%s. Its end counts as a list has shown it", refusal.message)
+        self._rows.take_end(subject, watched.end)
 
 
 class Confirmations:

@@ -56,6 +56,7 @@ class Rows:
         self._note(watched, subject, row, now)
         digest = self._vendor.digest(row)
         if not alone and self._is_known(watched, digest, now):
+            self._state.doubts.forget(subject)
             return claims
 
         going_on = True
@@ -82,14 +83,33 @@ class Rows:
             self._state.coverage.shown.add(subject)
 
         watched.digest = digest if going_on else None
-        return claims
+        return self._wanted(claims, watched, subject, row)
+
+    def _wanted(
+        self, claims: Claims, watched: Watched, subject: str, row: Row
+    ) -> Claims:
+        """Return what is to be confirmed now; a row that claims nothing ends the doubt.
+
+        A confirmation that is refused is checked at the times of the doubt.
+        """
+        if not claims:
+            watched.end = None
+            self._state.doubts.forget(subject)
+            return claims
+
+        watched.end = row
+        return [] if subject in self._state.doubts else claims
+
+    def take_end(self, subject: str, row: Row) -> None:
+        """End the waits that a row of a list ends, which nothing has confirmed."""
+        for waiter in self._state.waiters.of(subject):
+            job = self._judge(waiter, subject, row, alone=True)
+            if job is not None and job.state.is_terminal:
+                waiter.future.set_result(job)
 
     def _note(self, watched: Watched, subject: str, row: Row, now: float) -> None:
         """Keep account of which jobs have been seen in a row of their own."""
         watched.known = True
-        if subject in self._state.doubts:
-            self._state.doubts.forget(subject)
-
         self._state.owed.discard(subject)
         self._state.sweep.seen(subject, now)
         scope = self._vendor.scope_of(row)

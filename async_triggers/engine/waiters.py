@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from async_triggers.engine.errors import PermanentError
     from async_triggers.engine.jobs import Job
     from async_triggers.engine.listener import Listener, Notice
+    from async_triggers.engine.wire import Row
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +80,8 @@ class Watched:
     """How often in a row an answer about the job alone could not be taken in."""
     broken_since: float = 0.0
     """The loop's time of the first of them."""
+    end: Row | None = None
+    """The last row, where it showed an end that is still to be confirmed."""
 
     def __iter__(self) -> Iterator[Waiter]:
         """Return the waiters, the newest first; each may leave as it is seen."""

@@ -38,6 +38,7 @@ from async_triggers.engine.wire import (
     Row,
 )
 from tests.unit.engine.fake import (
+    ENDS,
     EPOCH,
     FEED,
     GENEROUS,
@@ -340,6 +341,138 @@ class TestDoubtedJobs:
             assert {type(error) for error in done} == {JobNotFound}
             # They have been in doubt since the three were.
             assert 400.0 <= now() <= 100.0 + 30.0 + 300.0 + 61.0
+
+
+SHOWING = pytest.mark.parametrize(
+    "sources", [(FEED,), (ENDS,), (LIST,), (IDS,)], ids=["feed", "ends", "list", "ids"]
+)
+
+
+class TestUnconfirmedEnds:
+    """A list shows an end, and what would confirm it is refused."""
+
+    @SHOWING
+    @pytest.mark.parametrize("how", ["the job", "the account", "both confirmations"])
+    @pytest.mark.parametrize("end", [JobState.SUCCEEDED, JobState.FAILED])
+    @virtual
+    async def test_they_count_once_the_refusal_is_believed(
+        self, sources: Any, how: str, end: JobState
+    ) -> None:
+        async with a_world(*sources, confirms=True) as world:
+            if how == "both confirmations":
+                world.vendor.tells_all = lambda job: job
+
+            world.start_and_join(jobs(30), lasts=math.inf, interval=10.0)
+            for job in ("a", "b"):
+                world.server.start(job, lasts=100.0, outcome=end)
+                world.join(job, interval=10.0)
+
+            await asyncio.sleep(90.0)
+            refuse_single(world, {"a"}, of_account=how == "the account")
+            async with asyncio.timeout(5000.0):
+                told = await asyncio.gather(world.waits["a"], world.waits["b"])
+
+            assert {job.state for job in told} == {end}
+            assert world.told_at["b"] <= 130.0
+            assert 400.0 <= world.told_at["a"] <= 100.0 + 30.0 + 300.0 + 65.0
+            # Checked at the times of a doubt, and not in each round.
+            assert world.server.counts["fault"] <= 13
+
+    @SHOWING
+    @virtual
+    async def test_all_of_them_count_as_well(self, sources: Any) -> None:
+        async with a_world(*sources, confirms=True) as world:
+            world.start_and_join(jobs(20), lasts=100.0)
+            await asyncio.sleep(90.0)
+            refuse_single(world, set(jobs(20)))
+            told = await world.all_told()
+
+            assert {job.state for job in told.values()} == {JobState.SUCCEEDED}
+            assert min(world.told_at.values()) >= 400.0
+            # Most at once: nothing but refusals has come for three times as long.
+            assert max(world.told_at.values()) <= 100.0 + 60.0 + 900.0 + 65.0
+
+    @SHOWING
+    @virtual
+    async def test_a_confirmation_that_comes_ends_the_doubt(self, sources: Any) -> None:
+        async with a_world(*sources, confirms=True) as world:
+            world.start_and_join(["a", *jobs(30)], lasts=100.0)
+            await asyncio.sleep(90.0)
+            refuse_single(world, {"a"})
+            await asyncio.sleep(200.0)
+            assert "a" not in world.told_at
+            refuse_single(world, set())
+            assert (await world.waits["a"]).state is JobState.SUCCEEDED
+            assert now() <= 290.0 + 65.0
+
+    @pytest.mark.parametrize("digests", [True, False])
+    @virtual
+    async def test_a_job_that_a_list_shows_under_way_is_in_no_doubt(
+        self, *, digests: bool
+    ) -> None:
+        async with a_world(LIST, confirms=True) as world:
+            world.vendor.digests = digests
+            world.start_and_join(["a", "b"], lasts=2000.0)
+            await asyncio.sleep(90.0)
+            refuse_single(world, {"a"})
+            await asyncio.sleep(60.0)
+            assert world.poller.statistics().doubtful == 1
+            # So many are asked for by a list.
+            world.start_and_join(jobs(30), lasts=2000.0)
+            await asyncio.sleep(60.0)
+            assert world.poller.statistics().doubtful == 0
+            await asyncio.sleep(1700.0)
+            assert not world.told_at
+            assert (await world.waits["a"]).state is JobState.SUCCEEDED
+            assert now() <= 2000.0 + 60.0 + 300.0 + 65.0
+
+    @virtual
+    async def test_an_end_that_a_later_row_takes_back_does_not_count(self) -> None:
+        async with a_world(LIST, confirms=True) as world:
+            world.start_and_join(jobs(30), lasts=math.inf)
+            world.start_and_join(["a"], lasts=100.0)
+            await asyncio.sleep(90.0)
+            refuse_single(world, {"a"})
+            await asyncio.sleep(60.0)
+            assert world.poller.statistics().doubtful == 1
+            world.server.lives["a"] = replace(world.server.lives["a"], ends=math.inf)
+            await asyncio.sleep(60.0)
+            assert world.poller.statistics().doubtful == 0
+            world.server.hidden = {"a"}
+            with pytest.raises(JobNotFound):
+                await world.waits["a"]
+
+    @virtual
+    async def test_whoever_waits_for_another_run_of_it_waits_on(self) -> None:
+        async with a_world(LIST, confirms=True) as world:
+            judge = world.vendor.judge
+
+            def judged(account: Any, subject: str, row: Row, mark: Any) -> Job:
+                job = judge(account, subject, row, mark)
+                return job if mark is None else replace(job, state=JobState.RUNNING)
+
+            world.vendor.judge = judged  # type: ignore[method-assign]
+            world.start_and_join(jobs(30), lasts=math.inf)
+            world.start_and_join(["a"], lasts=100.0)
+            world.join("a", name="the next", mark="next")
+            await asyncio.sleep(90.0)
+            refuse_single(world, {"a"})
+            assert (await world.waits["a"]).state is JobState.SUCCEEDED
+            await asyncio.sleep(1000.0)
+            assert "the next" not in world.told_at
+
+
+def refuse_single(world: World, refused: set[str], *, of_account: bool = False) -> None:
+    """Let the vendor refuse all that is asked about some jobs alone, and show lists."""
+
+    def fault(request: Request) -> EngineError | None:
+        what: dict[str, Any] = request.note
+        if what.get("id") not in refused:
+            return None
+
+        return rejected() if of_account else JobNotFound("No such job", status=404)
+
+    world.server.fault = fault
 
 
 class TestDoubtInOutage:
