@@ -38,6 +38,7 @@ from airflow.sdk import BaseOperator
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.alarm import Alarm
 from async_triggers.deferral.arguments import constructor_arguments
+from async_triggers.deferral.carried import carry, take_out
 from async_triggers.deferral.contact import (
     HASTE,
     SHORTEST_WAIT,
@@ -149,6 +150,8 @@ class JobOperator(BaseOperator):
     _account: Account | None = None
     job_url: str = ""
     """Where the vendor shows the job, once it is known; for operator links."""
+    _waiting: Mapping[str, Any] = {}
+    """What the deferral carried that this segment resumes from."""
     _job_id: str | None = None
     _owned: bool = False
     _carried: Record | None = None
@@ -330,18 +333,15 @@ class JobOperator(BaseOperator):
                 ending=self._ending(owned=True),
             ),
             method_name="execute_complete",
-            kwargs={"waiting": {"try": ti.try_number, "end_time": end_time}},
+            kwargs=carry({"try": ti.try_number, "end_time": end_time}),
             timeout=self._backstop(ends),
         )
 
     def execute_start(
-        self,
-        context: Context,
-        event: Mapping[str, Any] | None = None,
-        waiting: Mapping[str, Any] | None = None,
+        self, context: Context, event: Mapping[str, Any] | None = None
     ) -> Any:
         """Come back to a start that had to wait, for a time or for another job."""
-        waiting = waiting or {}
+        waiting = self._waiting
         ends = waiting.get("end_time", self._new_deadline())
         self._carried = read_record(waiting.get("record"))
         contact = FirstContact.from_json(waiting.get("contact"))
@@ -508,15 +508,15 @@ class JobOperator(BaseOperator):
         self.defer(
             trigger=trigger,
             method_name="execute_complete",
-            kwargs={
-                "waiting": {
+            kwargs=carry(
+                {
                     "job_id": job_id,
                     "owned": owned,
                     "end_time": end_time,
                     "url": self.job_url,
                     "address": self._address,
                 }
-            },
+            ),
             timeout=self._backstop(ends),
         )
 
@@ -583,12 +583,12 @@ class JobOperator(BaseOperator):
             self.defer(
                 trigger=trigger,
                 method_name="execute_start",
-                kwargs={
-                    "waiting": {
+                kwargs=carry(
+                    {
                         "blocked_by": seen.job.id,
                         **self._carry(end_time, superseded),
                     }
-                },
+                ),
                 timeout=self._backstop(ends),
             )
 
@@ -656,7 +656,7 @@ class JobOperator(BaseOperator):
             self.defer(
                 trigger=trigger,
                 method_name="execute_start",
-                kwargs={"waiting": waiting},
+                kwargs=carry(waiting),
                 timeout=self._backstop(ends),
             )
 
@@ -757,13 +757,10 @@ class JobOperator(BaseOperator):
     # Resuming ---------------------------------------------------------------------
 
     def execute_complete(
-        self,
-        context: Context,
-        event: Mapping[str, Any] | None = None,
-        waiting: Mapping[str, Any] | None = None,
+        self, context: Context, event: Mapping[str, Any] | None = None
     ) -> Any:
         """Return the job's result, or fail as the job did. Asks the vendor nothing."""
-        waiting = waiting or {}
+        waiting = self._waiting
         outcome = events.from_payload(event)
         if isinstance(event, Mapping) and "start" in event:
             return self._complete_start(context, outcome, event["start"], waiting)
@@ -820,8 +817,9 @@ class JobOperator(BaseOperator):
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> Any:
         """Resume; when Airflow's own timeout came first, cancel what is ours."""
+        self._waiting, others = take_out(next_kwargs)
         try:
-            return super().resume_execution(next_method, next_kwargs, context)
+            return super().resume_execution(next_method, others, context)
         except compat.TaskDeferralError:
             self._carry_claim(context)
             raise

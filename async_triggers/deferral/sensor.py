@@ -24,6 +24,7 @@ from async_triggers.deferral.arguments import (
     constructor_arguments,
     needs_deferrable,
 )
+from async_triggers.deferral.carried import carry, take_out
 from async_triggers.deferral.contact import HASTE, FirstContact, address_of
 from async_triggers.deferral.ending import Ending, Then, why_on_worker
 from async_triggers.deferral.errors import (
@@ -94,6 +95,9 @@ class JobSensor(BaseSensorOperator):
     _contact: FirstContact | None = None
     _has_looked: bool = False
     _began: float | None = None
+
+    _waiting: Mapping[str, Any] = {}
+    """What the deferral carried that this segment resumes from."""
 
     # What a vendor adds -----------------------------------------------------------
 
@@ -214,15 +218,10 @@ class JobSensor(BaseSensorOperator):
 
         return self._look_and_defer(context, wall_clock() + self.timeout)
 
-    def execute_look(
-        self,
-        context: Context,
-        event: object = None,
-        waiting: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def execute_look(self, context: Context, event: object = None) -> Any:
         """Come back to a first look that the vendor did not answer."""
         self.check_arguments()
-        waiting = waiting or {}
+        waiting = self._waiting
         self._contact = FirstContact.from_json(waiting.get("contact"))
         return self._look_and_defer(
             context, waiting.get("end_time", wall_clock() + self.timeout)
@@ -363,7 +362,7 @@ class JobSensor(BaseSensorOperator):
         self.defer(
             trigger=MomentTrigger(moment),
             method_name="execute_look",
-            kwargs={"waiting": {"end_time": end_time, "contact": contact.to_json()}},
+            kwargs=carry({"end_time": end_time, "contact": contact.to_json()}),
             timeout=timedelta(seconds=end_time - wall_clock()) + BACKSTOP,
         )
 
@@ -465,13 +464,13 @@ class JobSensor(BaseSensorOperator):
         self.defer(
             trigger=trigger,
             method_name="execute_complete",
-            kwargs={
-                "waiting": {
+            kwargs=carry(
+                {
                     "end_time": end_time,
                     "job_id": trigger.shown_id,
                     "address": self._address_to_note,
                 }
-            },
+            ),
             timeout=timedelta(seconds=max(0.0, ends - wall_clock())) + BACKSTOP,
         )
 
@@ -511,14 +510,18 @@ class JobSensor(BaseSensorOperator):
             refusal=failure,
         )
 
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:
+        """Resume, with what only the package's own methods know of taken out."""
+        self._waiting, others = take_out(next_kwargs)
+        return super().resume_execution(next_method, others, context)
+
     def execute_complete(
-        self,
-        context: Context,
-        event: Mapping[str, Any] | None = None,
-        waiting: Mapping[str, Any] | None = None,
+        self, context: Context, event: Mapping[str, Any] | None = None
     ) -> Any:
         """End as the job did. Asks the vendor nothing."""
-        waiting = waiting or {}
+        waiting = self._waiting
         outcome = events.from_payload(event)
         own = waiting.get("job_id")
         if own is not None and outcome.job_id != own:

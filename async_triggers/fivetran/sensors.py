@@ -197,16 +197,11 @@ class FivetranSensor(JobSensor):
         with self._moving_on(context):
             return super().execute(context)
 
-    def execute_look(
-        self,
-        context: Context,
-        event: object = None,
-        waiting: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def execute_look(self, context: Context, event: object = None) -> Any:
         """Come back to a first look that Fivetran did not answer."""
         self._recall(context)
         with self._moving_on(context):
-            return super().execute_look(context, event, waiting)
+            return super().execute_look(context, event)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; True when the sync has succeeded."""
@@ -215,15 +210,12 @@ class FivetranSensor(JobSensor):
         return done
 
     def execute_complete(
-        self,
-        context: Context,
-        event: Mapping[str, Any] | None = None,
-        waiting: Mapping[str, Any] | None = None,
+        self, context: Context, event: Mapping[str, Any] | None = None
     ) -> Any:
         """End as the sync did. Asks Fivetran nothing."""
         self._recall(context)
         with self._moving_on(context):
-            return super().execute_complete(context, event, waiting)
+            return super().execute_complete(context, event)
 
     def _defer(self, context: Context, seen: Seen | None, end_time: float) -> None:
         self._remember(context)

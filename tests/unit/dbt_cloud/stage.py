@@ -99,7 +99,7 @@ class TaskRun:
         self.operator = self.make()
         self.deferred = None
         try:
-            return getattr(self.operator, method)(self.context, **arguments)
+            return getattr(self.operator, method)(context=self.context, **arguments)
         except TaskDeferred as deferred:
             self.deferred = deferred
             return deferred
@@ -133,7 +133,12 @@ class TaskRun:
         assert self.deferred is not None, "the task has not deferred"
         deferred = self.deferred
         event = self.wait() if event is None else event
-        return self.work(deferred.method_name, event=event, **(deferred.kwargs or {}))
+        kwargs = {**(deferred.kwargs or {}), "event": event}
+        return self.work(
+            "resume_execution",
+            next_method=deferred.method_name,
+            next_kwargs=kwargs,
+        )
 
     def finish(self) -> Any:
         """Run the attempt to its end, however often it defers."""

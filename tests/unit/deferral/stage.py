@@ -28,6 +28,7 @@ from airflow.sdk.exceptions import (
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.deferral import compat, hook
+from async_triggers.deferral.carried import take_out
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.engine.errors import Unreachable
 from async_triggers.engine.transport import Transport
@@ -498,6 +499,11 @@ def deferred(outcome: object) -> Deferral:
     """Return an outcome that must be a deferral."""
     assert isinstance(outcome, Deferral)
     return outcome
+
+
+def waits_for(deferral: Deferral) -> str:
+    """Return the job that a deferred task waits for."""
+    return str(take_out(deferral.kwargs)[0]["job_id"])
 
 
 def methods(requests: Iterable[SimRequest]) -> list[str]:

@@ -25,7 +25,13 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.record import KEY
 from async_triggers.simulator import Fault
-from tests.unit.deferral.stage import Deferral, Task, deferred, the_event
+from tests.unit.deferral.stage import (
+    Deferral,
+    Task,
+    deferred,
+    the_event,
+    waits_for,
+)
 from tests.unit.deferral.vendors import (
     CASES,
     TARGET,
@@ -206,7 +212,7 @@ def test_an_event_of_another_job_defers_again(scene: Set, case: Case) -> None:
 
     assert again.arguments["owned"] is True
     assert again.arguments["end_time"] == deferral.arguments["end_time"]
-    assert again.kwargs["waiting"]["job_id"] == deferral.kwargs["waiting"]["job_id"]
+    assert waits_for(again) == waits_for(deferral)
     assert task.go_on(again) is not None
     assert (world.starts, world.cancels) == (1, 0)
 

@@ -37,6 +37,7 @@ from tests.unit.deferral.stage import (
     World,
     deferred,
     make_world,
+    waits_for,
 )
 
 if TYPE_CHECKING:
@@ -384,7 +385,7 @@ def test_a_retry_that_has_re_attached_keeps_its_job(
     assert world.starts == 1
     assert world.cancels == 0
     assert len(world.running) == 1
-    assert new.kwargs["waiting"]["job_id"] == old.kwargs["waiting"]["job_id"]
+    assert waits_for(new) == waits_for(old)
 
 
 # A clear ---------------------------------------------------------------------------------
@@ -767,7 +768,7 @@ def test_a_cancel_that_is_lost_with_the_triggerer_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     deferral = deferred(task.execute())
-    job = deferral.kwargs["waiting"]["job_id"]
+    job = waits_for(deferral)
 
     def refuse() -> None:
         world.airbyte.faults.add(Fault(kind=kind, status=503, method="*", times=None))
