@@ -25,6 +25,7 @@ from async_triggers.dbt_cloud.links import DbtCloudRunJobOperatorLink
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
+    make_plain,
     needs_deferrable,
     positive,
     text,
@@ -274,7 +275,7 @@ class DbtCloudRunJobOperator(JobOperator):
         config = {**(self.additional_run_config or {})}
         config.pop("cause", None)
         if self.steps_override:
-            config = {"steps_override": list(self.steps_override), **config}
+            config = {"steps_override": self.steps_override, **config}
 
         if self.schema_override:
             config = {"schema_override": self.schema_override, **config}
@@ -557,6 +558,7 @@ class DbtCloudGetJobRunArtifactOperator(BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Download the artifact."""
+        make_plain(self)
         run_id = whole_number("run_id", self.run_id)
         path = text("path", self.path)
         read_hook_params(self.hook_params).warn(self.log)
@@ -608,6 +610,7 @@ class DbtCloudListJobsOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[int]:
         """List the jobs."""
+        make_plain(self)
         project = optional_id("project_id", self.project_id)
         read_hook_params(self.hook_params).warn(self.log)
         hook = DbtCloudHook.for_task(
@@ -676,6 +679,7 @@ class DbtCloudListJobRunsOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]] | dict[str, Any] | None:
         """List the runs."""
+        make_plain(self)
         statuses = self._statuses()
         job_id = optional_id("job_id", self.job_id)
         order = self.order_by or ("-id" if self.latest_only else None)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from airflow.sdk import BaseOperator
 
 from async_triggers.deferral.errors import AsyncTriggersException
 from async_triggers.engine.errors import RequestRejected
@@ -89,17 +91,57 @@ def constructor_arguments(task: object, until: type) -> dict[str, Any]:
     Those of its class and of the classes above it, up to ``until``; each is kept in an
     attribute of its own name.
     """
+    return {name: getattr(task, name) for name in sorted(_names(type(task), until))}
+
+
+def _names(cls: type, until: type) -> set[str]:
+    """Return the names of the arguments that the constructors of a class take."""
     names: set[str] = set()
-    for cls in type(task).__mro__:
-        if cls is until:
+    for each in cls.__mro__:
+        if each is until:
             break
 
-        constructor = vars(cls).get("__init__")
+        constructor = vars(each).get("__init__")
         if constructor is not None:
             names |= {
-                each.name
-                for each in inspect.signature(constructor).parameters.values()
-                if each.name != "self" and each.kind is not each.VAR_KEYWORD
+                parameter.name
+                for parameter in inspect.signature(constructor).parameters.values()
+                if parameter.name != "self"
+                and parameter.kind is not parameter.VAR_KEYWORD
             }
 
-    return {name: getattr(task, name) for name in sorted(names)}
+    return names
+
+
+def make_plain(task: BaseOperator, until: type = BaseOperator) -> None:
+    """Replace what Airflow has rendered lazily among a task's arguments, see plain().
+
+    Reading it is a blocking request to Airflow, which a running event loop forbids.
+    """
+    for name in _names(type(task), until) | set(task.template_fields):
+        if hasattr(task, name):
+            value = getattr(task, name)
+            made = plain(value)
+            if made is not value:
+                setattr(task, name, made)
+
+
+def plain(value: Any) -> Any:
+    """Return a value with plain containers at every depth, and no lazy sequence.
+
+    The output of a mapped task is a sequence that reads one XCom after another, and so is
+    what ``map``, ``zip`` and ``concat`` make of it. None of them can be written down.
+    """
+    if isinstance(value, str | bytes | bytearray):
+        return value
+
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+
+    if isinstance(value, tuple):
+        return tuple(plain(each) for each in value)
+
+    if isinstance(value, Sequence):
+        return [plain(each) for each in value]
+
+    return value

@@ -37,7 +37,7 @@ from airflow.sdk import BaseOperator
 
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.alarm import Alarm
-from async_triggers.deferral.arguments import constructor_arguments
+from async_triggers.deferral.arguments import constructor_arguments, make_plain
 from async_triggers.deferral.carried import carry, take_out
 from async_triggers.deferral.contact import (
     HASTE,
@@ -282,6 +282,7 @@ class JobOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Start the job, or find it again, and wait for it as the mode says."""
+        make_plain(self, JobOperator)
         if self.start_in_trigger:
             if type(self).__module__.startswith("async_triggers."):
                 self._leave_to_trigger(context, self._new_deadline())
@@ -818,6 +819,7 @@ class JobOperator(BaseOperator):
     ) -> Any:
         """Resume; when Airflow's own timeout came first, cancel what is ours."""
         self._waiting, others = take_out(next_kwargs)
+        make_plain(self, JobOperator)
         try:
             return super().resume_execution(next_method, others, context)
         except compat.TaskDeferralError:

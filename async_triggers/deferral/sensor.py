@@ -22,6 +22,7 @@ from async_triggers.deferral import compat, events
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
     constructor_arguments,
+    make_plain,
     needs_deferrable,
 )
 from async_triggers.deferral.carried import carry, take_out
@@ -208,6 +209,7 @@ class JobSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait for the job: here, or on the triggerer."""
+        make_plain(self, JobSensor)
         self.check_arguments()
         if self._wanted_from_trigger:
             reason = self._not_from_trigger or "Airflow begins mapped tasks on workers"
@@ -515,6 +517,7 @@ class JobSensor(BaseSensorOperator):
     ) -> Any:
         """Resume, with what only the package's own methods know of taken out."""
         self._waiting, others = take_out(next_kwargs)
+        make_plain(self, JobSensor)
         return super().resume_execution(next_method, others, context)
 
     def execute_complete(
