@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
@@ -15,9 +16,10 @@ from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.deferral.arguments import (
     identifier,
     needs_deferrable,
+    not_negative,
     one_of,
-    positive,
     text,
+    time_limit,
 )
 from async_triggers.deferral.operator import IF_RUNNING, Before, JobOperator
 from async_triggers.deferral.record import Intent
@@ -46,7 +48,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
         not say it
     :param wait_seconds: how often to look at the job, in seconds; never more often than
         every five
-    :param timeout: seconds after which the task gives up; None for never
+    :param timeout: seconds after which the task gives up; None or 0 for never
     :param job_type: sync, reset or clear (Airbyte's API offers no refresh)
     :param if_running: what to do when somebody else's job of the connection is under way:
         ``wait`` for it to end and start our own, ``attach`` to it (to a sync only),
@@ -75,8 +77,8 @@ class AirbyteTriggerSyncOperator(JobOperator):
             "operators", "default_deferrable", fallback=False
         ),
         api_version: str = "v1",
-        wait_seconds: float = 3,
-        timeout: float | None = 3600,
+        wait_seconds: float | timedelta = 3,
+        timeout: float | timedelta | None = 3600,
         *,
         job_type: str = "sync",
         if_running: str = "wait",
@@ -92,8 +94,8 @@ class AirbyteTriggerSyncOperator(JobOperator):
         self.asynchronous = asynchronous
         self.deferrable = deferrable
         self.api_version = api_version
-        self.wait_seconds = positive("wait_seconds", wait_seconds)
-        self.timeout = None if timeout is None else positive("timeout", timeout)
+        self.wait_seconds = not_negative("wait_seconds", wait_seconds)
+        self.timeout = time_limit("timeout", timeout)
         self.job_type = one_of("job_type", job_type, api.JOB_TYPES)
         self.if_running = one_of("if_running", if_running, IF_RUNNING)
         self.cancel_on_kill = cancel_on_kill

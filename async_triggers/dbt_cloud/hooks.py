@@ -14,8 +14,8 @@ from async_triggers.dbt_cloud.api import DBT_CLOUD, DbtCloudJobRunStatus
 from async_triggers.dbt_cloud.by_hand import CallsByHand, Response
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
-    positive,
     text,
+    time_limit,
     whole_number,
 )
 from async_triggers.deferral.errors import EventUnusable, JobEnded, VendorRefused
@@ -215,7 +215,7 @@ class DbtCloudHook(CallsByHand):
             msg = "login is empty: set it to the account's id, or give the task account_id"
             raise AccountMisconfigured(msg)
 
-        if self.timeout_seconds is not None:
+        if self.timeout_seconds:
             extra = {**extra, "timeout": self.timeout_seconds}
 
         doubt = api.doubt_host(host, base)
@@ -577,9 +577,7 @@ def read_hook_params(value: object) -> HookParams:
         msg = f"hook_params must be an object, not {value!r}"
         raise ArgumentUnusable(msg)
 
-    timeout = value.get("timeout_seconds")
-    if timeout is not None:
-        timeout = positive("hook_params['timeout_seconds']", timeout)
+    timeout = time_limit("hook_params['timeout_seconds']", value.get("timeout_seconds"))
 
     limit = value.get("retry_limit")
     if limit is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,9 @@ from async_triggers.deferral.arguments import (
     ArgumentUnusable,
     make_plain,
     needs_deferrable,
-    positive,
+    not_negative,
     text,
+    time_limit,
     whole_number,
 )
 from async_triggers.deferral.operator import Before, JobOperator
@@ -81,7 +83,7 @@ class DbtCloudRunJobOperator(JobOperator):
     :param steps_override: dbt commands to run instead of the job's (templated)
     :param schema_override: the schema to build into instead of the job's (templated)
     :param wait_for_termination: wait for the run's end; else hand its id back at once
-    :param timeout: seconds after which the task gives up; None for never
+    :param timeout: seconds after which the task gives up; None or 0 for never
     :param check_interval: how often to look at the run, in seconds; never more often than
         every five
     :param additional_run_config: further fields of the start, in the API's words; a
@@ -137,8 +139,8 @@ class DbtCloudRunJobOperator(JobOperator):
         steps_override: list[str] | None = None,
         schema_override: str | None = None,
         wait_for_termination: bool = True,
-        timeout: float | None = 60 * 60 * 24 * 7,
-        check_interval: float = 60,
+        timeout: float | timedelta | None = 60 * 60 * 24 * 7,
+        check_interval: float | timedelta = 60,
         additional_run_config: dict[str, Any] | None = None,
         reuse_existing_run: bool = False,
         retry_from_failure: bool = False,
@@ -167,8 +169,8 @@ class DbtCloudRunJobOperator(JobOperator):
         self.steps_override = steps_override
         self.schema_override = schema_override
         self.wait_for_termination = wait_for_termination
-        self.timeout = None if timeout is None else positive("timeout", timeout)
-        self.check_interval = positive("check_interval", check_interval)
+        self.timeout = time_limit("timeout", timeout)
+        self.check_interval = not_negative("check_interval", check_interval)
         self.additional_run_config = additional_run_config
         self.reuse_existing_run = reuse_existing_run
         self.retry_from_failure = retry_from_failure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import BaseOperator
@@ -39,6 +40,26 @@ def positive(name: str, value: object) -> float:
         raise ArgumentUnusable(msg)
 
     return value
+
+
+def not_negative(name: str, value: object) -> float:
+    """Return a number of seconds, which may be zero or a timedelta."""
+    given = value.total_seconds() if isinstance(value, timedelta) else value
+    if type(given) in {int, float} and given == 0:
+        return 0.0
+
+    return positive(name, given)
+
+
+def time_limit(name: str, value: object) -> float | None:
+    """Return the seconds after which a task gives up; None where it never does.
+
+    None, zero and infinity mean no limit.
+    """
+    if value is None or value == math.inf:
+        return None
+
+    return not_negative(name, value) or None
 
 
 def text(name: str, value: object) -> str:

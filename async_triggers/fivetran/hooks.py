@@ -83,7 +83,7 @@ class FivetranHook(CallsByHand):
         self,
         fivetran_conn_id: str = default_conn_name,
         fivetran_conn: AirflowConnection | None = None,
-        timeout_seconds: float = 180,
+        timeout_seconds: float | None = 180,
         retry_limit: int = 3,
         retry_delay: float = 1.0,
     ) -> None:
@@ -125,7 +125,7 @@ class FivetranHook(CallsByHand):
         extra = read_extra(connection)
         own = f"{self.api_protocol}://{self.api_host}"
         route = read_route(extra, total=60.0)
-        if self.timeout_seconds < route.total:
+        if self.timeout_seconds and self.timeout_seconds < route.total:
             route = read_route({**extra, "timeout": self.timeout_seconds}, total=60.0)
 
         budget = read_budget(extra, BUDGET, "fivetran")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
     needs_deferrable,
+    not_negative,
     one_of,
-    positive,
     text,
+    time_limit,
 )
 from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.operator import IF_RUNNING, Before, JobOperator
@@ -72,10 +74,11 @@ class FivetranOperator(JobOperator):
         warning and the old value in the XCom ``fivetran_schedule_type_before``; None
         leaves it
     :param reschedule_wait_time: seconds after which a sync that Fivetran has put off is
-        started again, where the schedule is manual; 0 waits until the time it names
+        started again, where the schedule is manual; 0 or None waits until the time it
+        names
     :param deferrable: wait on the triggerer and not on a worker
     :param wait_for_completion: False hands back the baseline and does not wait
-    :param timeout: seconds after which the task gives up; None for never
+    :param timeout: seconds after which the task gives up; None or 0 for never
     :param if_running: what to do when a sync is under way that is not our own: ``wait``
         for it to end and start our own, ``attach`` to it, ``fail``, or ``skip``
     :param cancel_on_kill: pause the connection when a user stops the task. Off, because
@@ -109,13 +112,13 @@ class FivetranOperator(JobOperator):
         fivetran_conn_id: str = "fivetran_default",
         fivetran_retry_limit: int = 3,
         fivetran_retry_delay: float = 1,
-        poll_frequency: float = 15,
+        poll_frequency: float | timedelta = 15,
         schedule_type: str | None = "manual",
-        reschedule_wait_time: float = 0,
+        reschedule_wait_time: float | None = 0,
         deferrable: bool = True,
         wait_for_completion: bool = True,
         *,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         if_running: str = "wait",
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
@@ -142,17 +145,17 @@ class FivetranOperator(JobOperator):
         self.fivetran_conn_id = fivetran_conn_id
         self.fivetran_retry_limit = fivetran_retry_limit
         self.fivetran_retry_delay = fivetran_retry_delay
-        self.poll_frequency = positive("poll_frequency", poll_frequency)
+        self.poll_frequency = not_negative("poll_frequency", poll_frequency)
         if schedule_type is not None:
             one_of("schedule_type", schedule_type, api.SCHEDULE_TYPES)
 
         self.schedule_type = schedule_type
         self.reschedule_wait_time = not_negative(
-            "reschedule_wait_time", reschedule_wait_time
+            "reschedule_wait_time", reschedule_wait_time or 0
         )
         self.deferrable = deferrable
         self.wait_for_completion = wait_for_completion
-        self.timeout = None if timeout is None else positive("timeout", timeout)
+        self.timeout = time_limit("timeout", timeout)
         self.if_running = one_of("if_running", if_running, IF_RUNNING)
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
@@ -507,11 +510,6 @@ def check_connector(
     elif not (connector_name and destination_name):
         msg = "Give connector_id, or both connector_name and destination_name"
         raise ArgumentUnusable(msg)
-
-
-def not_negative(name: str, value: object) -> float:
-    """Return a number of seconds that may be zero."""
-    return 0.0 if value == 0 else positive(name, value)
 
 
 def deprecated(old: str, new: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.arguments import ArgumentUnusable, not_negative
 from async_triggers.deferral.ending import Ending, Then
 from async_triggers.deferral.errors import JobEnded
 from async_triggers.deferral.record import KEY
@@ -20,7 +20,6 @@ from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.fivetran.operators import (
     check_connector,
     deprecated,
-    not_negative,
 )
 from async_triggers.fivetran.triggers import FivetranTrigger
 

@@ -61,6 +61,16 @@ def test_the_extra_of_a_connection() -> None:
     assert by_hand.route.total == 3.0
 
 
+@pytest.mark.parametrize("given", [None, 0])
+def test_a_timeout_that_is_none_leaves_the_connection_s(given: float | None) -> None:
+    account = DbtCloudHook(timeout_seconds=given).read(
+        connection(extra='{"timeout": 7}')
+    )
+
+    assert account.route.total == 7.0
+    assert read_hook_params({"timeout_seconds": given}).timeout_seconds is None
+
+
 def test_the_account_of_a_task_wins_over_the_connection() -> None:
     hook = DbtCloudHook(account_id=5)
 

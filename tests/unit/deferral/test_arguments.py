@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
     identifier,
+    not_negative,
     one_of,
     positive,
     text,
+    time_limit,
     whole_number,
 )
 
@@ -33,6 +37,28 @@ def test_one_of_names_the_choices(value: object) -> None:
 def test_a_number_of_seconds_is_finite_and_greater_than_zero(value: object) -> None:
     with pytest.raises(ArgumentUnusable, match="wait must be a number of seconds"):
         positive("wait", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, 0.0), (0.0, 0.0), (5, 5), (timedelta(minutes=1), 60.0), (timedelta(0), 0.0)],
+)
+def test_an_interval_may_be_zero(value: object, expected: float) -> None:
+    assert not_negative("wait", value) == expected
+
+
+@pytest.mark.parametrize("value", [None, 0, 0.0, math.inf, timedelta(0)])
+def test_no_limit_can_be_written_in_several_ways(value: object) -> None:
+    assert time_limit("timeout", value) is None
+
+
+@pytest.mark.parametrize("check", [not_negative, time_limit])
+@pytest.mark.parametrize("value", [-1, True, False, "3", "", math.nan, -math.inf])
+def test_what_is_no_number_of_seconds_is_refused(
+    check: Callable[[str, object], object], value: object
+) -> None:
+    with pytest.raises(ArgumentUnusable, match="wait must be a number of seconds"):
+        check("wait", value)
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", 5])

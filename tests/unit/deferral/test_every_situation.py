@@ -640,3 +640,60 @@ def test_every_vendor_has_what_these_tests_need() -> None:
     assert (
         names == STARTS.keys() == NEW_SECRET.keys() == FOREIGN.keys() == TARGET.keys()
     )
+
+
+# No limit -------------------------------------------------------------------------------
+
+INTERVAL = {
+    "airbyte": "wait_seconds",
+    "fivetran": "poll_frequency",
+    "dbt_cloud": "check_interval",
+}
+MODES: dict[str, dict[str, Any]] = {
+    "worker": {"deferrable": False},
+    "deferrable": {},
+    "start_in_trigger": {"start_in_trigger": True},
+}
+
+
+@every_vendor
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("limit", [None, 0])
+def test_without_a_limit_a_job_may_last_for_weeks(
+    case: Case, mode: str, limit: float | None, scene: Set
+) -> None:
+    life = case.life("success", lasts=20 * 24 * 3600)
+    world, task = scene(
+        case, life, timeout=limit, **{INTERVAL[case.name]: 3600.0, **MODES[mode]}
+    )
+
+    task.run()
+
+    assert world.elapsed() > 20 * 24 * 3600
+    assert (world.starts, world.cancels) == (1, 0)
+
+
+@every_vendor
+def test_without_a_limit_execution_timeout_still_ends_a_task(
+    case: Case, scene: Set
+) -> None:
+    _, task = scene(
+        case, case.life(), timeout=0, execution_timeout=timedelta(minutes=5)
+    )
+
+    with pytest.raises(JobTimedOut):
+        task.run()
+
+
+@every_vendor
+@pytest.mark.parametrize("mode", MODES)
+def test_an_interval_of_zero_polls_as_often_as_is_allowed(
+    case: Case, mode: str, scene: Set
+) -> None:
+    world, task = scene(
+        case, case.life("success"), **{INTERVAL[case.name]: 0, **MODES[mode]}
+    )
+
+    task.run()
+
+    assert len(world.requests) < 40

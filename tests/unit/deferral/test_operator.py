@@ -992,7 +992,7 @@ def test_rendered_arguments_are_checked(
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
-        ({"wait_seconds": 0}, "wait_seconds"),
+        ({"wait_seconds": -1}, "wait_seconds"),
         ({"timeout": -1}, "timeout"),
         ({"job_type": "refresh"}, "job_type"),
         ({"if_running": "hope"}, "if_running"),

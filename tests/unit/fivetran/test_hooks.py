@@ -31,6 +31,16 @@ def read(extra: dict[str, Any] | None = None, **fields: Any) -> Account:
 # Connections --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("given", [None, 0])
+def test_a_timeout_that_is_none_leaves_the_connection_s(given: float | None) -> None:
+    hook = FivetranHook(timeout_seconds=given)
+    fields: dict[str, Any] = {"conn_type": "fivetran", "login": "k", "password": "s"}
+
+    account = hook.read(Connection(conn_id="c", extra='{"timeout": 7}', **fields))
+
+    assert account.route.total == 7.0
+
+
 @pytest.mark.parametrize("conn_type", ["fivetran", "Fivetran", "http"])
 def test_the_type_of_a_connection_is_not_looked_at(conn_type: str) -> None:
     account = read(conn_type=conn_type)

@@ -1131,7 +1131,7 @@ def test_rejected_credentials_are_not_repeated_in_the_message(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"poll_frequency": 0}, "poll_frequency must be"),
+        ({"poll_frequency": -1}, "poll_frequency must be"),
         ({"timeout": -1}, "timeout must be"),
         ({"reschedule_wait_time": -1}, "reschedule_wait_time must be"),
         ({"schedule_type": "weekly"}, "schedule_type must be one of"),
