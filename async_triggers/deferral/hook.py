@@ -34,6 +34,7 @@ from async_triggers.deferral.errors import (
     requested,
     translate,
 )
+from async_triggers.deferral.fields import flag_of
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
@@ -396,16 +397,7 @@ def read_route(extra: Mapping[str, Any], *, total: float) -> Route:
     timeout = read_number(extra, "timeout", total, least=0.1)
     connect = read_number(extra, "connect_timeout", min(10.0, timeout), least=0.1)
     read = read_number(extra, "read_timeout", min(30.0, timeout), least=0.1)
-    verify = extra.get("verify", True)
-    bundle = extra.get("ca_bundle", "")
-    if isinstance(verify, str):
-        # As requests has it: a path to certificates.
-        verify, bundle = True, verify
-
-    if not isinstance(verify, bool) or not isinstance(bundle, str):
-        msg = "extra.verify must be true, false or the path of a PEM file"
-        raise AccountMisconfigured(msg)
-
+    verify, bundle = _read_verify(extra)
     return Route(
         proxies=_read_proxies(extra.get("proxies")),
         verify=verify,
@@ -414,6 +406,22 @@ def read_route(extra: Mapping[str, Any], *, total: float) -> Route:
         connect=connect,
         read=read,
     )
+
+
+def _read_verify(extra: Mapping[str, Any]) -> tuple[bool, str]:
+    """Return whether certificates are checked, and a PEM file to check them with."""
+    verify, bundle = extra.get("verify"), extra.get("ca_bundle") or ""
+    is_set = verify is not None and verify != ""
+    flag = flag_of(verify) if is_set else True
+    if flag is None and isinstance(verify, str):
+        # As requests has it: a path to certificates.
+        flag, bundle = True, verify.strip()
+
+    if flag is None or not isinstance(bundle, str):
+        msg = "extra.verify must be true, false or the path of a PEM file"
+        raise AccountMisconfigured(msg)
+
+    return flag, bundle
 
 
 def _read_proxies(value: object) -> tuple[tuple[str, str], ...]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from async_triggers.deferral.fields import read_flag
 from async_triggers.deferral.hook import (
     list_rows,
     read_belief,
@@ -129,7 +130,10 @@ class FivetranHook(CallsByHand):
             route = read_route({**extra, "timeout": self.timeout_seconds}, total=60.0)
 
         budget = read_budget(extra, BUDGET, "fivetran")
-        if _is_trial(extra) and "requests_per_minute" not in extra:
+        if (
+            read_flag(extra, "trial", default=False)
+            and "requests_per_minute" not in extra
+        ):
             # Whatever the section says of accounts in general.
             budget = replace(budget, requests=min(budget.requests, TRIAL_REQUESTS))
 
@@ -468,13 +472,3 @@ def _credentials(login: str, password: str) -> Credentials:
         raise AccountMisconfigured(msg)
 
     return Credentials(kind=CredentialKind.BEARER, secret=alone)
-
-
-def _is_trial(extra: Mapping[str, Any]) -> bool:
-    told = extra.get("trial")
-    word = "" if told is None else str(told).strip().lower()
-    if word not in {"", "true", "false"}:
-        msg = "extra.trial must be true or false"
-        raise AccountMisconfigured(msg)
-
-    return word == "true"
