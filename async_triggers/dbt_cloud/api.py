@@ -18,7 +18,7 @@ from enum import IntEnum
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from async_triggers.engine.address import read_address
+from async_triggers.engine.address import read_https_address
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
@@ -158,12 +158,18 @@ _strange_statuses: set[int] = set()
 # Addresses --------------------------------------------------------------------------
 
 
-def base_url(host: str, *, port: int | None, scheme: str) -> str:
-    """Return where the API is, from the fields of a connection."""
-    address = read_address(
+def base_url(
+    host: str, *, port: int | None, scheme: str, insecure: bool = False
+) -> str:
+    """Return where the API is, from the fields of a connection.
+
+    That is always https, but for this machine and where ``insecure`` allows http.
+    """
+    address = read_https_address(
         host.strip() or SHARED_HOST,
         port=port,
         scheme=scheme or "https",
+        insecure=insecure,
         credentials="put the API token into password",
         form="host is no host of dbt Cloud: write it as PREFIX.us1.dbt.com",
     )

@@ -19,6 +19,7 @@ from async_triggers.deferral.arguments import (
     whole_number,
 )
 from async_triggers.deferral.errors import EventUnusable, JobEnded, VendorRefused
+from async_triggers.deferral.fields import read_flag
 from async_triggers.deferral.hook import (
     list_pages,
     read_belief,
@@ -133,6 +134,7 @@ class DbtCloudHook(CallsByHand):
     hook_name = "dbt Cloud"
 
     vendor = DBT_CLOUD
+    is_always_https = True
 
     def __init__(
         self,
@@ -186,9 +188,10 @@ class DbtCloudHook(CallsByHand):
         """Turn a connection into an account.
 
         ``host`` is the account's access URL, ``login`` the account's id unless the task
-        names one, ``password`` an API token. ``schema`` may hold the scheme of the URL.
-        ``extra``:
+        names one, ``password`` an API token. ``extra``:
 
+        - ``insecure_http``: true sends the token unencrypted where ``host`` or ``schema``
+          says http
         - ``proxies``, ``timeout``, ``connect_timeout``, ``read_timeout``, ``verify``,
           ``ca_bundle``
         - ``requests_per_minute``, ``share``, ``concurrent_polls``, ``concurrent_starts``
@@ -196,11 +199,12 @@ class DbtCloudHook(CallsByHand):
         """
         extra = read_extra(connection)
         host = connection.host or ""
-        schema = (connection.schema or "").strip()
+        schema = (connection.schema or "").strip().lower()
         base = api.base_url(
             host,
             port=connection.port,
             scheme=schema if schema in {"http", "https"} else "",
+            insecure=read_flag(extra, "insecure_http", default=False),
         )
         token = (connection.password or "").strip()
         if not token:

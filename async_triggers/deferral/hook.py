@@ -35,6 +35,7 @@ from async_triggers.deferral.errors import (
     translate,
 )
 from async_triggers.deferral.fields import flag_of
+from async_triggers.engine.address import is_loopback
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
@@ -63,8 +64,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 MOST_PAGES = 1000
 """Pages of one list that are read at most: a hundred thousand rows or a million."""
@@ -102,6 +101,8 @@ class VendorHook(BaseHook):
 
     vendor: ClassVar[Vendor]
     conn_type: ClassVar[str]
+    is_always_https: ClassVar[bool] = False
+    """Whether http in a connection is read as https, unless ``insecure_http`` is set."""
 
     def __init__(self, conn_id: str) -> None:
         super().__init__()
@@ -245,18 +246,27 @@ class VendorHook(BaseHook):
         if account.credentials.kind is CredentialKind.NONE:
             return account
 
+        is_encrypted = urlsplit(account.base_url).scheme == "https"
+        if self.is_always_https and is_encrypted and _says_http(connection):
+            log.warning(
+                "The connection %r says http: https is used. Set extra.insecure_http to"
+                " true where credentials may be sent unencrypted",
+                self.conn_id,
+            )
+
+        urls = (account.base_url, account.credentials.token_url)
         hosts = [
             parts.hostname
-            for parts in map(
-                urlsplit, (account.base_url, account.credentials.token_url)
-            )
-            if parts.scheme == "http" and parts.hostname not in _LOOPBACK
+            for parts in map(urlsplit, urls)
+            if parts.scheme == "http" and not is_loopback(parts.hostname)
         ]
+        cure = "remove extra.insecure_http" if self.is_always_https else "use https"
         for host in dict.fromkeys(hosts):
             log.warning(
-                "The connection %r sends its credentials to %s unencrypted: use https",
+                "The connection %r sends its credentials to %s unencrypted: %s",
                 self.conn_id,
                 host,
+                cure,
             )
 
         if not account.route.verify:
@@ -362,6 +372,13 @@ class VendorHook(BaseHook):
     @abstractmethod
     async def check(self, leased: LeasedAccount) -> str:
         """Ask for something small; return what to tell the user."""
+
+
+def _says_http(connection: AirflowConnection) -> bool:
+    """Return True if a connection asks for an API without encryption."""
+    host = (connection.host or "").strip().lower()
+    scheme = (connection.schema or "").strip().lower()
+    return host.startswith("http:") or (scheme == "http" and "://" not in host)
 
 
 # Reading a connection: what every vendor's fields have in common -----------------

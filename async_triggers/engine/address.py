@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from async_triggers.engine.errors import AccountMisconfigured
@@ -56,3 +57,45 @@ def read_address(
         origin=f"{parts.scheme}://{name}" + (f":{number}" if number else ""),
         path=parts.path.rstrip("/"),
     )
+
+
+def read_https_address(
+    text: str,
+    *,
+    port: int | None,
+    scheme: str,
+    insecure: bool,
+    credentials: str,
+    form: str,
+) -> Address:
+    """Read an address as :func:`read_address` does, to which only https may lead.
+
+    What says http is read as https, without a port that was meant for http. It stays where
+    ``insecure`` allows that, and on the machine itself.
+    """
+    given = read_address(
+        text, port=port, scheme=scheme, credentials=credentials, form=form
+    )
+    if given.origin.startswith("https:"):
+        return replace(given, origin=given.origin.removesuffix(":80"))
+
+    if insecure or is_loopback(given.host):
+        return given
+
+    # The port of the connection belongs to its scheme, that of the host to the host.
+    bare = read_address(
+        text, port=None, scheme=scheme, credentials=credentials, form=form
+    )
+    origin = bare.origin.replace("http:", "https:", 1).removesuffix(":80")
+    return replace(bare, origin=origin)
+
+
+def is_loopback(host: str | None) -> bool:
+    """Return True for a host that is this machine, in whatever way it is written."""
+    if host is None:
+        return False
+
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -17,7 +17,7 @@ from async_triggers.deferral.hook import (
     read_extra,
     read_route,
 )
-from async_triggers.engine.address import read_address
+from async_triggers.engine.address import read_https_address
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
@@ -79,6 +79,7 @@ class FivetranHook(CallsByHand):
     hook_name = "Fivetran"
 
     vendor = FIVETRAN
+    is_always_https = True
 
     def __init__(
         self,
@@ -118,6 +119,8 @@ class FivetranHook(CallsByHand):
         one's own. ``extra``:
 
         - ``trial``: true for a trial account, which has 500 requests an hour
+        - ``insecure_http``: true sends the credentials unencrypted where ``host`` or
+          ``schema`` says http
         - ``proxies``, ``timeout``, ``connect_timeout``, ``read_timeout``, ``verify``,
           ``ca_bundle``
         - ``requests_per_minute``, ``share``, ``concurrent_polls``, ``concurrent_starts``
@@ -137,7 +140,14 @@ class FivetranHook(CallsByHand):
             # Whatever the section says of accounts in general.
             budget = replace(budget, requests=min(budget.requests, TRIAL_REQUESTS))
 
-        base = _base_url(connection.host or "", connection.port) or own
+        schema = (connection.schema or "").strip().lower()
+        given = _base_url(
+            connection.host or "",
+            port=connection.port,
+            scheme="http" if schema == "http" else "https",
+            insecure=read_flag(extra, "insecure_http", default=False),
+        )
+        base = given or own
         return Account(
             vendor=FIVETRAN.name,
             base_url=base,
@@ -432,16 +442,20 @@ class PeersFivetranHook(FivetranHook):
     conn_type = "Fivetran"
 
 
-def _base_url(host: str, port: int | None) -> str:
-    """Return where a connection says that the API is; empty where it does not."""
+def _base_url(host: str, *, port: int | None, scheme: str, insecure: bool) -> str:
+    """Return where a connection says that the API is; empty where it does not.
+
+    That is always https, but for this machine and where ``insecure`` allows http.
+    """
     text = host.strip().rstrip("/")
     if not text:
         return ""
 
-    address = read_address(
+    address = read_https_address(
         text,
         port=port,
-        scheme="https",
+        scheme=scheme,
+        insecure=insecure,
         credentials="put them into login and password",
         form="host is no URL: leave it empty, or write it as https://host",
     )

@@ -9,6 +9,7 @@ from airflow.sdk import Connection
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
 from async_triggers.deferral.fields import read_flag
+from async_triggers.engine.address import is_loopback
 from async_triggers.engine.errors import AccountMisconfigured
 from async_triggers.fivetran.hooks import FivetranHook
 
@@ -93,3 +94,97 @@ def test_the_check_of_certificates_is_left_on_by_the_others(
 @pytest.mark.parametrize("value", TRUE)
 def test_a_trial_account_is_one_by_any_of_them(value: object) -> None:
     assert read("fivetran", {"trial": value}).budget.requests == 500
+
+
+# Encryption ---------------------------------------------------------------------------
+
+https_vendor = pytest.mark.parametrize("vendor", ["fivetran", "dbt_cloud"])
+CLEAR: list[dict[str, Any]] = [
+    {"host": "http://gw.example"},
+    {"host": " HTTP://gw.example/ "},
+    {"host": "http://gw.example:80"},
+    {"host": "gw.example", "schema": "http"},
+    {"host": "gw.example", "schema": " HTTP "},
+    {"host": "gw.example", "schema": "http", "port": 80},
+    {"host": "gw.example", "schema": "http", "port": 8080},
+]
+
+
+@https_vendor
+@pytest.mark.parametrize("fields", CLEAR)
+def test_http_is_read_as_https(vendor: str, fields: dict[str, Any]) -> None:
+    assert read(vendor, **fields).base_url == "https://gw.example"
+
+
+@https_vendor
+@pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        ({"host": "gw.example", "port": 80}, "https://gw.example"),
+        ({"host": "gw.example", "port": 8443}, "https://gw.example:8443"),
+        ({"host": "https://gw.example:8443"}, "https://gw.example:8443"),
+        ({"host": "http://gw.example:8443"}, "https://gw.example:8443"),
+        ({"host": "https://gw.example", "schema": "http"}, "https://gw.example"),
+        ({"host": "gw.example", "schema": "https", "port": 80}, "https://gw.example"),
+    ],
+)
+def test_a_port_decides_nothing_about_the_scheme(
+    vendor: str, fields: dict[str, Any], url: str
+) -> None:
+    assert read(vendor, **fields).base_url == url
+
+
+@https_vendor
+@pytest.mark.parametrize("flag", [True, "true", "True"])
+def test_http_stays_where_the_connection_insists(vendor: str, flag: object) -> None:
+    extra = {"insecure_http": flag}
+
+    account = read(vendor, extra, host="gw.example", schema="http", port=8080)
+
+    assert account.base_url == "http://gw.example:8080"
+    plain = read(vendor, extra, host="gw.example")
+    assert plain.base_url == "https://gw.example"
+
+
+@https_vendor
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.0.0.1", "127.0.0.53", "[::1]", "airflow.localhost"]
+)
+def test_this_machine_may_be_asked_by_http(vendor: str, host: str) -> None:
+    url = f"http://{host}:8000"
+
+    assert read(vendor, host=url).base_url == url
+
+
+@pytest.mark.parametrize("host", ["localhost.example", "127.example", "10.0.0.1", ""])
+def test_no_other_machine_is_this_one(host: str) -> None:
+    assert not is_loopback(host)
+
+
+@pytest.mark.parametrize("schema", [None, "http"])
+def test_airbyte_is_asked_as_its_host_says(schema: str | None) -> None:
+    host = "http://gw.example" if schema is None else "gw.example"
+
+    assert read("airbyte", host=host, schema=schema).base_url.startswith("http://gw.")
+
+
+@https_vendor
+def test_what_became_of_http_is_logged_with_the_key(
+    vendor: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook, fields = CASES[vendor]
+    clear = {**fields, "conn_id": "conn", "conn_type": vendor, "host": "http://gw.test"}
+
+    def warned(**more: Any) -> str:
+        caplog.clear()
+        found = Connection(**{**clear, **more})
+        monkeypatch.setattr(hook, "look_up", lambda _: found)
+        hook().account()
+        return caplog.text
+
+    assert "says http: https is used. Set extra.insecure_http" in warned()
+    insecure = warned(extra='{"insecure_http": true}')
+    assert "to gw.test unencrypted: remove extra.insecure_http" in insecure
+    assert "s3cret" not in insecure
+    assert "insecure_http" not in warned(host="http://localhost:8000")
+    assert "insecure_http" not in warned(host="https://gw.test")
