@@ -1,8 +1,9 @@
 """Waiting for a job that something else started.
 
-A sensor never cancels: the job is not its own. ``soft_fail`` and ``never_fail`` turn
-every failure into a skip in all three modes (poke, reschedule, deferrable), and trouble
-with the API is only a late answer in all of them.
+A sensor never cancels: the job is not its own. In all three modes (poke, reschedule,
+deferrable) trouble with the API is only a late answer; ``soft_fail`` turns a timeout and
+the job's own end into a skip, but never a broken configuration, which would be skipped
+every day; ``never_fail`` turns every failure into a skip.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ from async_triggers.deferral.carried import carry, take_out
 from async_triggers.deferral.contact import HASTE, FirstContact, address_of
 from async_triggers.deferral.ending import Ending, Then, why_on_worker
 from async_triggers.deferral.errors import (
+    ConnectionUnusable,
     EventUnusable,
     JobCancelled,
+    JobEnded,
     JobFailed,
     VendorUnavailable,
     translate,
@@ -53,6 +56,12 @@ if TYPE_CHECKING:
     from async_triggers.engine.wire import Account
 
 
+SOFT = (
+    JobEnded,
+    compat.AirflowSensorTimeout,
+    compat.AirflowFailException,
+)
+"""What soft_fail turns into a skip: the job's end, and what Airflow's own sensor does."""
 LOOK_AGAIN = 60.0
 """Seconds until the next try of a first look that the vendor did not answer."""
 CONTACT_KEY = "async_triggers_contact"
@@ -94,6 +103,8 @@ class JobSensor(BaseSensorOperator):
     # What this process knows of the vendor; never templated, never serialized.
     _account: Account | None = None
     _contact: FirstContact | None = None
+    _trouble: str = ""
+    """What the last look has failed with."""
     _has_looked: bool = False
     _began: float | None = None
 
@@ -210,19 +221,54 @@ class JobSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait for the job: here, or on the triggerer."""
         make_plain(self, JobSensor)
-        self.check_arguments()
+        self._check_arguments()
         if self._wanted_from_trigger:
             reason = self._not_from_trigger or "Airflow begins mapped tasks on workers"
             self.log.info("start_from_trigger is set aside: %s", reason)
 
         if not self.deferrable:
-            return super().execute(context)
+            return self._look_until_timeout(context)
 
         return self._look_and_defer(context, wall_clock() + self.timeout)
 
+    def _look_until_timeout(self, context: Context) -> Any:
+        """Wait as Airflow's own sensors do, and judge a timeout as in the other modes."""
+        try:
+            return super().execute(context)
+        except compat.AirflowSensorTimeout as error:
+            return self._skip_or_raise(error)
+        except compat.AirflowSkipException as error:
+            failure = self._too_late(f"{error}. Until then: {self._trouble}")
+            if isinstance(failure, compat.AirflowSensorTimeout):
+                raise
+
+            raise failure from None
+
+    def _too_late(self, told: str) -> compat.AirflowException:
+        """Return what a timeout fails with.
+
+        While a field of the connection looks wrong it is no timeout to be softened.
+        """
+        contact = self._contact
+        is_wrong = contact is not None and contact.evidence_since is not None
+        if not self.soft_fail or not is_wrong or self._is_known(contact):
+            return compat.AirflowSensorTimeout(told)
+
+        return ConnectionUnusable(told)
+
+    def _is_known(self, contact: FirstContact | None) -> bool:
+        account = self._account
+        return account is not None and contact is not None and contact.is_known(account)
+
+    def _check_arguments(self) -> None:
+        try:
+            self.check_arguments()
+        except compat.AirflowException as error:
+            self._skip_or_raise(error)
+
     def execute_look(self, context: Context, event: object = None) -> Any:
         """Come back to a first look that the vendor did not answer."""
-        self.check_arguments()
+        self._check_arguments()
         waiting = self._waiting
         self._contact = FirstContact.from_json(waiting.get("contact"))
         return self._look_and_defer(
@@ -290,7 +336,7 @@ class JobSensor(BaseSensorOperator):
         if contact.known is None:
             contact = replace(contact, known=self._earlier_address(context))
 
-        self._contact = contact
+        self._contact, self._trouble = contact, str(error)
         failure = self.make_hook().endpoint(account).verdict(contact, cause, now=now)
         if failure is not None:
             self._skip_or_raise(failure)
@@ -357,7 +403,7 @@ class JobSensor(BaseSensorOperator):
         moment = now + wait
         if moment >= end_time:
             msg = f"The vendor could not be asked before the timeout: {error}"
-            self._skip_or_raise(compat.AirflowSensorTimeout(msg))
+            self._skip_or_raise(self._too_late(msg))
 
         self._report_trouble(error, wait=wait, ends=end_time)
         contact = self._contact or FirstContact()
@@ -496,20 +542,16 @@ class JobSensor(BaseSensorOperator):
 
     def ending(self) -> Ending:
         """Return how a trigger ends the task, which may be ended there."""
-        if self.soft_fail or self.never_fail:
-            failure = timeout = Then.SKIP
-        else:
-            # A policy decides on the exception, which only a worker raises.
-            failure = Then.FAIL if self.retry_policy is None else Then.RESUME
-            # A sensor's timeout is not retried, which a trigger cannot say.
-            timeout = Then.RESUME
-
+        # A policy decides on the exception, which only a worker raises.
+        hard = Then.FAIL if self.retry_policy is None else Then.RESUME
+        is_soft = self.soft_fail or self.never_fail
         return Ending(
             returns=self.returns,
             push=self.do_xcom_push,
-            failure=failure,
-            timeout=timeout,
-            refusal=failure,
+            failure=Then.SKIP if is_soft else hard,
+            # A sensor's timeout is not retried, which a trigger cannot say.
+            timeout=Then.SKIP if is_soft else Then.RESUME,
+            refusal=Then.SKIP if self.never_fail else hard,
         )
 
     def resume_execution(
@@ -518,7 +560,17 @@ class JobSensor(BaseSensorOperator):
         """Resume, with what only the package's own methods know of taken out."""
         self._waiting, others = take_out(next_kwargs)
         make_plain(self, JobSensor)
-        return super().resume_execution(next_method, others, context)
+        try:
+            # Past Airflow's own sensor, which takes every failure for a soft one.
+            return super(BaseSensorOperator, self).resume_execution(
+                next_method, others, context
+            )
+        except compat.AirflowSkipException:
+            raise
+        except compat.TaskDeferralTimeout as error:
+            self._skip_or_raise(compat.AirflowSensorTimeout(*error.args))
+        except compat.AirflowException as error:
+            self._skip_or_raise(error)
 
     def execute_complete(
         self, context: Context, event: Mapping[str, Any] | None = None
@@ -565,9 +617,10 @@ class JobSensor(BaseSensorOperator):
         return self._skip_or_raise(error)
 
     def _skip_or_raise(self, error: compat.AirflowException) -> Any:
-        """Fail, or skip where the sensor may not fail."""
-        if self.soft_fail or self.never_fail:
-            setting = "soft_fail" if self.soft_fail else "never_fail"
+        """Fail, or skip where the sensor may not fail in this way."""
+        is_soft = self.soft_fail and isinstance(error, SOFT)
+        if is_soft or self.never_fail:
+            setting = "soft_fail" if is_soft else "never_fail"
             msg = f"Skipping, because {setting} is set: {error}"
             raise compat.AirflowSkipException(msg) from error
 

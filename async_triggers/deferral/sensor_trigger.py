@@ -19,7 +19,12 @@ from weakref import WeakKeyDictionary
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.contact import FirstContact, address_of
-from async_triggers.deferral.errors import translate
+from async_triggers.deferral.errors import (
+    ConnectionUnusable,
+    explain,
+    requested,
+    translate,
+)
 from async_triggers.deferral.events import Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.one_event import BACKSTOP, OneEventTrigger, insist
@@ -92,6 +97,8 @@ class SensorTrigger(OneEventTrigger):
         self._inner: JobTrigger | None = None
         self._address = ""
         self._has_answered = False
+        self._contact = FirstContact()
+        self._trouble = ""
 
     def earliest_event(self) -> float:
         """Return zero: there is no worker that must have ended before."""
@@ -191,16 +198,25 @@ class SensorTrigger(OneEventTrigger):
 
                 return await inner.wait_on(leased)
         except TimeoutError:
-            return Outcome(
-                status=Status.TIMEOUT,
-                kind=Kind.DEADLINE,
-                job_id="",
-                message="The vendor could not be asked before the sensor's timeout",
-            )
+            return self._too_late()
         except EngineError as error:
             return events.not_started(translate(error, conn_id, conn_type))
         except Exception as error:  # noqa: BLE001 - whatever was rendered
             return events.not_started(error)
+
+    def _too_late(self) -> Outcome:
+        """Return how it ends that nothing was known of the job before the timeout.
+
+        A field of the connection that looks wrong until then is no timeout.
+        """
+        told = "The vendor could not be asked before the sensor's timeout"
+        contact = self._contact
+        if contact.evidence_since is not None and contact.known != self._address:
+            return events.not_started(ConnectionUnusable(f"{told}: {self._trouble}"))
+
+        return Outcome(
+            status=Status.TIMEOUT, kind=Kind.DEADLINE, job_id="", message=told
+        )
 
     def _deadlines(self) -> tuple[float, float | None]:
         """Return when the sensor gives up, and when ``execution_timeout`` ends.
@@ -235,7 +251,6 @@ class SensorTrigger(OneEventTrigger):
         if claim is not None and isinstance(claim[1], str):
             sensor.recall_run(claim[1])
 
-        contact = FirstContact()
         while True:
             began = wall_clock()
             try:
@@ -250,11 +265,14 @@ class SensorTrigger(OneEventTrigger):
                 failure: TransientError = error
             except TransientError as error:
                 failure = error
-                contact = contact.failed(
+                self._contact = self._contact.failed(
                     error, leased.account, since=began, now=wall_clock()
                 )
 
-            contact = await self._judge_trouble(sensor, leased, contact, failure, ends)
+            contact = await self._judge_trouble(
+                sensor, leased, self._contact, failure, ends
+            )
+            self._contact = contact
             if (
                 sensor.waits_unseen
                 and not isinstance(failure, Doubted)
@@ -319,6 +337,8 @@ class SensorTrigger(OneEventTrigger):
         if failure is not None:
             raise failure
 
+        self._trouble = explain(error, endpoint.conn_id, endpoint.conn_type)
+        self._trouble += requested(error)
         told = endpoint.report(contact, error, wait=LOOK_AGAIN, ends=ends)
         if contact.must_report(error, now=now):
             self.log.warning("The job cannot be checked now: %s", told)

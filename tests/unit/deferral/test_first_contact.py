@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.bases import sensor as base
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSensorTimeout
+from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent
 
 from async_triggers.deferral import compat
 from async_triggers.deferral.contact import address_of
 from async_triggers.deferral.errors import (
     ConnectionUnusable,
+    EventUnusable,
     JobFailed,
     VendorRefused,
     VendorUnavailable,
@@ -835,3 +837,171 @@ def test_a_sensors_timeout_comes_first(scene: Set) -> None:
 
     with pytest.raises(AirflowSensorTimeout):
         sense(here, "deferrable")
+
+
+# Soft failures --------------------------------------------------------------------------
+
+
+def _wrong_port(here: Scene) -> None:
+    here.trouble(1e9, wrong_port)
+
+
+def _wrong_secret(here: Scene) -> None:
+    here.world.connect(
+        f"{here.case.name}_default",
+        conn_type=here.case.name,
+        host="http://localhost:8000",
+        **{**here.case.connection, "password": "wrong"},
+    )
+
+
+def _no_secret(here: Scene) -> None:
+    here.world.connect(
+        f"{here.case.name}_default",
+        conn_type=here.case.name,
+        host="http://localhost:8000",
+        login="x",
+        password="",
+    )
+
+
+def _no_connection(here: Scene) -> None:
+    here.world.connections.clear()
+
+
+def _no_host(here: Scene) -> None:
+    here.world.connect(
+        f"{here.case.name}_default",
+        conn_type=here.case.name,
+        host="ftp://localhost",
+        **here.case.connection,
+    )
+
+
+def _no_job(here: Scene) -> None:
+    fault = Fault(kind="status", status=404, times=None, method="GET")
+    here.world.vendor.faults.add(fault)
+
+
+every_mistake = pytest.mark.parametrize(
+    "break_it",
+    [_wrong_port, _wrong_secret, _no_secret, _no_connection, _no_host, _no_job],
+)
+
+
+@pytest.mark.usefixtures("_clock")
+@every_sensor
+@every_vendor
+@every_mistake
+def test_a_broken_configuration_is_no_soft_failure(
+    scene: Set, case: Case, mode: str, break_it: Callable[[Scene], None]
+) -> None:
+    here = scene(case)
+    watch(here, mode, soft_fail=True, end_from_trigger=True)
+    break_it(here)
+
+    with pytest.raises(compat.AirflowException) as caught:
+        sense(here, mode)
+
+    assert not isinstance(
+        caught.value, compat.AirflowSkipException | AirflowSensorTimeout
+    )
+
+
+@pytest.mark.usefixtures("_clock")
+@every_sensor
+@every_vendor
+@every_mistake
+def test_it_is_one_that_never_fails(
+    scene: Set, case: Case, mode: str, break_it: Callable[[Scene], None]
+) -> None:
+    here = scene(case)
+    watch(here, mode, never_fail=True)
+    break_it(here)
+
+    with pytest.raises(compat.AirflowSkipException):
+        sense(here, mode)
+
+
+@pytest.mark.usefixtures("_clock")
+@every_sensor
+@every_vendor
+def test_a_wrong_field_is_none_either_where_the_timeout_comes_first(
+    scene: Set, case: Case, mode: str
+) -> None:
+    here = scene(case)
+    watch(here, mode, soft_fail=True, timeout=200)
+    here.trouble(1e9, wrong_port)
+
+    with pytest.raises(ConnectionUnusable, match="localhost:8000/asked"):
+        sense(here, mode)
+
+    assert here.world.elapsed() < 300
+
+
+@pytest.mark.usefixtures("_clock")
+@every_sensor
+@every_vendor
+def test_an_outage_until_the_timeout_is_a_soft_failure(
+    scene: Set, case: Case, mode: str
+) -> None:
+    here = scene(case)
+    watch(here, mode, soft_fail=True, timeout=200)
+    here.trouble(1e9, outage)
+
+    with pytest.raises(compat.AirflowSkipException):
+        sense(here, mode)
+
+
+@every_vendor
+@pytest.mark.parametrize("setting", ["soft_fail", "never_fail"])
+def test_a_refusal_ends_a_sensor_on_the_triggerer_in_the_same_way(
+    scene: Set, case: Case, setting: str
+) -> None:
+    here = scene(case)
+    watch(here, "deferrable", end_from_trigger=True, **{setting: True})
+    deferral = deferred(here.task.execute())
+    fault = Fault(kind="status", status=401, times=None)
+    here.world.vendor.faults.add(fault)
+
+    event = here.task.end(deferral)
+
+    expected = {"soft_fail": TaskFailedEvent, "never_fail": TaskSkippedEvent}[setting]
+    assert type(event) is expected
+
+
+@every_vendor
+@pytest.mark.parametrize("setting", ["soft_fail", "never_fail"])
+def test_an_event_that_cannot_be_trusted_is_a_broken_configuration(
+    scene: Set, case: Case, setting: str
+) -> None:
+    here = scene(case)
+    watch(here, "deferrable", **{setting: True})
+    deferral = deferred(here.task.execute())
+    wanted = {"soft_fail": EventUnusable, "never_fail": compat.AirflowSkipException}
+
+    with pytest.raises(wanted[setting]):
+        here.task.resume(deferral, {"v": 99})
+
+
+@every_vendor
+@pytest.mark.parametrize("setting", ["soft_fail", "never_fail"])
+def test_a_trigger_that_broke_is_no_timeout(
+    scene: Set, case: Case, setting: str
+) -> None:
+    here = scene(case)
+    watch(here, "deferrable", **{setting: True})
+    deferred(here.task.execute())
+    sensor: Any = here.task.make()
+    wanted = {
+        "soft_fail": compat.TaskDeferralError,
+        "never_fail": compat.AirflowSkipException,
+    }
+
+    with pytest.raises(wanted[setting]):
+        sensor.resume_execution("__fail__", {"error": "x"}, here.task.context())
+
+    with pytest.raises(compat.AirflowSkipException):
+        sensor.resume_execution(
+            "__fail__", {"error": "Trigger timeout"}, here.task.context()
+        )

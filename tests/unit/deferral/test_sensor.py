@@ -122,16 +122,8 @@ def test_the_timeout_ends_the_wait_and_leaves_the_job_running(
     assert world.cancels == 0
 
 
-# On a worker, Airflow's own sensor lets never_fail not hold for its timeout.
-@pytest.mark.parametrize(
-    ("mode", "setting"),
-    [
-        ("poke", "soft_fail"),
-        ("reschedule", "soft_fail"),
-        ("deferrable", "soft_fail"),
-        ("deferrable", "never_fail"),
-    ],
-)
+@EVERY_MODE
+@pytest.mark.parametrize("setting", ["soft_fail", "never_fail"])
 def test_a_timeout_skips_where_the_sensor_may_not_fail(
     world: World, mode: str, setting: str
 ) -> None:
