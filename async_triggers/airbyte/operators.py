@@ -21,6 +21,7 @@ from async_triggers.deferral.arguments import (
     text,
     time_limit,
 )
+from async_triggers.deferral.ids import Ids
 from async_triggers.deferral.operator import IF_RUNNING, Before, JobOperator
 from async_triggers.deferral.record import Intent
 from async_triggers.engine.errors import JobNotFound, RequestRejected
@@ -65,6 +66,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
     ui_color = "#6C51FD"
     operator_extra_links = (AirbyteJobLink(),)
 
+    ids = Ids(required={"connection_id": identifier, "airbyte_conn_id": text})
     statistics_key = "airbyte_job"
     start_grace = api.START_GRACE
 
@@ -104,6 +106,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
         self.start_in_trigger = needs_deferrable(
             "start_in_trigger", start_in_trigger, deferrable=deferrable
         )
+        self.note_ids(kwargs)
 
     @property
     def hook(self) -> AirbyteHook:
@@ -119,11 +122,6 @@ class AirbyteTriggerSyncOperator(JobOperator):
     def waits(self) -> bool:
         """False when the task hands back the id and does not wait."""
         return not self.asynchronous
-
-    def check_arguments(self) -> None:
-        """Raise AirflowException when a rendered argument cannot be used."""
-        identifier("connection_id", self.connection_id)
-        text("airbyte_conn_id", self.airbyte_conn_id)
 
     def make_hook(self) -> AirbyteHook:
         """Return the hook of the operator's connection."""

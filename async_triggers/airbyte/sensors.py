@@ -10,6 +10,7 @@ from airflow.sdk.configuration import conf
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.deferral.arguments import text, whole_number
+from async_triggers.deferral.ids import Ids
 from async_triggers.deferral.sensor import JobSensor
 
 __all__ = ["AirbyteHook", "AirbyteJobSensor", "AirbyteSyncTrigger"]
@@ -38,6 +39,8 @@ class AirbyteJobSensor(JobSensor):
     template_fields: Sequence[str] = ("airbyte_job_id", "airbyte_conn_id")
     ui_color = "#6C51FD"
 
+    ids = Ids(required={"airbyte_job_id": whole_number, "airbyte_conn_id": text})
+
     def __init__(
         self,
         *,
@@ -58,11 +61,7 @@ class AirbyteJobSensor(JobSensor):
         self.api_version = api_version
         self.end_from_trigger = end_from_trigger
         self.begin_on_triggerer(wanted=start_from_trigger)
-
-    def check_arguments(self) -> None:
-        """Raise AirflowException when a rendered argument cannot be used."""
-        text("airbyte_conn_id", self.airbyte_conn_id)
-        whole_number("airbyte_job_id", self.airbyte_job_id)
+        self.note_ids(kwargs)
 
     @property
     def _job_id(self) -> int:

@@ -33,6 +33,7 @@ from async_triggers.deferral.arguments import (
     time_limit,
     whole_number,
 )
+from async_triggers.deferral.ids import Ids, TakesIds
 from async_triggers.deferral.operator import Before, JobOperator
 from async_triggers.deferral.record import Intent, Unsettled
 from async_triggers.engine.errors import JobNotFound, PermanentError, RequestRejected
@@ -121,6 +122,18 @@ class DbtCloudRunJobOperator(JobOperator):
     ui_color = "#FF694A"
     operator_extra_links = (DbtCloudRunJobOperatorLink(),)
 
+    ids = Ids(
+        required={"dbt_cloud_conn_id": text},
+        optional={
+            "account_id": whole_number,
+            "job_id": whole_number,
+            "project_name": text,
+            "environment_name": text,
+            "job_name": text,
+        },
+        either=(("job_id",), ("project_name", "environment_name", "job_name")),
+        hint="Give job_id, or all of project_name, environment_name and job_name",
+    )
     statistics_key = "dbt_cloud_run"
     start_grace = api.START_GRACE
     # What before_start tells of runs under way is meant to be attached to.
@@ -184,6 +197,7 @@ class DbtCloudRunJobOperator(JobOperator):
         self.start_in_trigger = needs_deferrable(
             "start_in_trigger", start_in_trigger, deferrable=deferrable
         )
+        self.note_ids(kwargs)
 
     # The state of one attempt on a worker.
     _found_job: int | None = None
@@ -209,26 +223,8 @@ class DbtCloudRunJobOperator(JobOperator):
 
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""
+        super().check_arguments()
         self.make_hook()
-        if self.job_id is None or self.job_id == "":
-            names = {
-                "project_name": self.project_name,
-                "environment_name": self.environment_name,
-                "job_name": self.job_name,
-            }
-            if not all(names.values()):
-                missing = ", ".join(name for name, value in names.items() if not value)
-                msg = (
-                    "Give job_id, or all of project_name, environment_name and job_name:"
-                    f" {missing} is missing"
-                )
-                raise ArgumentUnusable(msg)
-
-            for name, value in names.items():
-                text(name, value)
-        else:
-            whole_number("job_id", self.job_id)
-
         steps: object = self.steps_override
         if steps is not None and not (
             isinstance(steps, Sequence)
@@ -513,7 +509,7 @@ class DbtCloudRunJobOperator(JobOperator):
         return int(job_id)
 
 
-class DbtCloudGetJobRunArtifactOperator(BaseOperator):
+class DbtCloudGetJobRunArtifactOperator(TakesIds, BaseOperator):
     """Downloads an artifact of a run, and returns the name of the file.
 
     The file is written as dbt Cloud gives it, on the worker that runs the task.
@@ -537,6 +533,11 @@ class DbtCloudGetJobRunArtifactOperator(BaseOperator):
     )
     ui_color = "#FF694A"
 
+    ids = Ids(
+        required={"dbt_cloud_conn_id": text, "run_id": whole_number, "path": text},
+        optional={"account_id": whole_number, "output_file_name": text},
+    )
+
     def __init__(
         self,
         *,
@@ -557,10 +558,12 @@ class DbtCloudGetJobRunArtifactOperator(BaseOperator):
         self.step = step
         self.output_file_name = output_file_name
         self.hook_params = hook_params
+        self.note_ids(kwargs)
 
     def execute(self, context: Context) -> str:
         """Download the artifact."""
         make_plain(self)
+        self.settle_ids()
         run_id = whole_number("run_id", self.run_id)
         path = text("path", self.path)
         read_hook_params(self.hook_params).warn(self.log)
@@ -580,7 +583,7 @@ class DbtCloudGetJobRunArtifactOperator(BaseOperator):
         return str(file)
 
 
-class DbtCloudListJobsOperator(BaseOperator):
+class DbtCloudListJobsOperator(TakesIds, BaseOperator):
     """Returns the ids of the account's jobs.
 
     :param dbt_cloud_conn_id: the Airflow connection (templated)
@@ -592,6 +595,11 @@ class DbtCloudListJobsOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("account_id", "project_id", "dbt_cloud_conn_id")
     ui_color = "#FF694A"
+
+    ids = Ids(
+        required={"dbt_cloud_conn_id": text},
+        optional={"account_id": whole_number, "project_id": whole_number},
+    )
 
     def __init__(
         self,
@@ -609,10 +617,12 @@ class DbtCloudListJobsOperator(BaseOperator):
         self.project_id = project_id
         self.order_by = order_by
         self.hook_params = hook_params
+        self.note_ids(kwargs)
 
     def execute(self, context: Context) -> list[int]:
         """List the jobs."""
         make_plain(self)
+        self.settle_ids()
         project = optional_id("project_id", self.project_id)
         read_hook_params(self.hook_params).warn(self.log)
         hook = DbtCloudHook.for_task(
@@ -630,7 +640,7 @@ class DbtCloudListJobsOperator(BaseOperator):
         return found
 
 
-class DbtCloudListJobRunsOperator(BaseOperator):
+class DbtCloudListJobRunsOperator(TakesIds, BaseOperator):
     """Returns runs as dbt Cloud shows them: a list, or one alone.
 
     :param dbt_cloud_conn_id: the Airflow connection (templated)
@@ -656,6 +666,11 @@ class DbtCloudListJobRunsOperator(BaseOperator):
     )
     ui_color = "#FF694A"
 
+    ids = Ids(
+        required={"dbt_cloud_conn_id": text},
+        optional={"account_id": whole_number, "job_id": whole_number},
+    )
+
     def __init__(
         self,
         *,
@@ -678,10 +693,12 @@ class DbtCloudListJobRunsOperator(BaseOperator):
         self.hook_params = hook_params
         self.latest_only = latest_only
         self.status_filter = status_filter
+        self.note_ids(kwargs)
 
     def execute(self, context: Context) -> list[dict[str, Any]] | dict[str, Any] | None:
         """List the runs."""
         make_plain(self)
+        self.settle_ids()
         statuses = self._statuses()
         job_id = optional_id("job_id", self.job_id)
         order = self.order_by or ("-id" if self.latest_only else None)

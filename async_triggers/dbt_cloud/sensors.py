@@ -17,7 +17,8 @@ from async_triggers.dbt_cloud.hooks import (
     validate_execute_complete_event,
 )
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
-from async_triggers.deferral.arguments import whole_number
+from async_triggers.deferral.arguments import text, whole_number
+from async_triggers.deferral.ids import Ids
 from async_triggers.deferral.sensor import JobSensor
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class DbtCloudJobRunSensor(JobSensor):
     template_fields: Sequence[str] = ("dbt_cloud_conn_id", "run_id", "account_id")
     ui_color = "#FF694A"
 
+    ids = Ids(
+        required={"dbt_cloud_conn_id": text, "run_id": whole_number},
+        optional={"account_id": whole_number},
+    )
     returns = True
 
     def __init__(
@@ -90,11 +95,12 @@ class DbtCloudJobRunSensor(JobSensor):
         self.hook_params = hook_params
         self.end_from_trigger = end_from_trigger
         self.begin_on_triggerer(wanted=start_from_trigger)
+        self.note_ids(kwargs)
 
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""
+        super().check_arguments()
         self.make_hook()
-        whole_number("run_id", self.run_id)
         read_hook_params(self.hook_params).warn(self.log)
 
     @property

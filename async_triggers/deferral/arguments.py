@@ -64,7 +64,7 @@ def time_limit(name: str, value: object) -> float | None:
 
 def text(name: str, value: object) -> str:
     """Return a text that is not empty."""
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or value.strip() in {"", "None"}:
         msg = f"{name} must be a text that is not empty, not {value!r}"
         raise ArgumentUnusable(msg)
 
@@ -73,7 +73,7 @@ def text(name: str, value: object) -> str:
 
 def identifier(name: str, value: object) -> str:
     """Return an id that the vendor's API can take as one segment of a path."""
-    given = text(name, value)
+    given = text(name, value).strip()
     try:
         segment(given, name)
     except RequestRejected as error:

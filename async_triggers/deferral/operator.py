@@ -65,6 +65,7 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, wall_clock
+from async_triggers.deferral.ids import TakesIds
 from async_triggers.deferral.kill import IDLE, Verdict, judge_stop
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.one_event import BACKSTOP
@@ -126,7 +127,7 @@ class Before:
     running: Seen | None = None
 
 
-class JobOperator(BaseOperator):
+class JobOperator(TakesIds, BaseOperator):
     """Starts one job at a vendor and waits until it has ended."""
 
     statistics_key: ClassVar[str]
@@ -173,9 +174,9 @@ class JobOperator(BaseOperator):
     def make_hook(self) -> VendorHook:
         """Return the hook of the operator's connection."""
 
-    @abstractmethod
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""
+        self.settle_ids()
 
     @abstractmethod
     def describe_request(self) -> Mapping[str, Any]:

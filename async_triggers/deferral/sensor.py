@@ -40,6 +40,7 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.events import Kind, Outcome, Status
 from async_triggers.deferral.hook import VendorHook, wall_clock
+from async_triggers.deferral.ids import TakesIds
 from async_triggers.deferral.kill import IDLE
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.one_event import BACKSTOP
@@ -84,7 +85,7 @@ class _StartTriggerArgs:
         return sensor.describe_start()
 
 
-class JobSensor(BaseSensorOperator):
+class JobSensor(TakesIds, BaseSensorOperator):
     """Waits until a job has ended."""
 
     start_trigger_args = _StartTriggerArgs()
@@ -117,9 +118,9 @@ class JobSensor(BaseSensorOperator):
     def make_hook(self) -> VendorHook:
         """Return the hook of the sensor's connection."""
 
-    @abstractmethod
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""
+        self.settle_ids()
 
     @abstractmethod
     async def look(self, leased: LeasedAccount) -> Seen:

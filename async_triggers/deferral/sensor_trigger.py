@@ -117,24 +117,25 @@ class SensorTrigger(OneEventTrigger):
         self._context, self._environment = context, jinja_env
 
     def _rendered(self, cls: type[JobSensor]) -> dict[str, Any]:
+        """Return the arguments that may hold templates, as they are rendered."""
         context = self._context
         if context is None:
-            return dict(self.arguments)
+            return {}
 
         environment = self._environment or self.get_template_env()
-        rendered = dict(self.arguments)
+        rendered: dict[str, Any] = {}
         known: dict[str, Any] = {**context}
         for name in ("ti", "task_instance"):
             if name in known:
                 known[name] = _Puller(known[name])
 
         for name in cls.template_fields:
-            if name not in rendered:
+            if name not in self.arguments:
                 continue
 
             try:
                 rendered[name] = self.render_template(
-                    rendered[name], cast("Context", known), environment
+                    self.arguments[name], cast("Context", known), environment
                 )
             except Exception as error:  # noqa: BLE001 - whatever Jinja meets
                 msg = (
@@ -152,7 +153,7 @@ class SensorTrigger(OneEventTrigger):
         try:
             async with asyncio.timeout(RENDERING):
                 # In a thread: a template may pull an XCom, which is a blocking call.
-                arguments = await asyncio.to_thread(self._rendered, cls)
+                rendered = await asyncio.to_thread(self._rendered, cls)
         except TimeoutError:
             msg = (
                 f"The templates of {', '.join(cls.template_fields)} could not be rendered"
@@ -162,9 +163,13 @@ class SensorTrigger(OneEventTrigger):
             raise ArgumentUnusable(msg) from None
 
         ti = self.task_instance
+        # As on a worker: made with what stands in the DAG, and rendered then.
         sensor: JobSensor = cls(
-            task_id="wait" if ti is None else ti.task_id, **arguments
+            task_id="wait" if ti is None else ti.task_id, **self.arguments
         )
+        for name, value in rendered.items():
+            setattr(sensor, name, value)
+
         sensor.check_arguments()
         return sensor
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
+    identifier,
     needs_deferrable,
     not_negative,
     one_of,
@@ -17,6 +18,7 @@ from async_triggers.deferral.arguments import (
     time_limit,
 )
 from async_triggers.deferral.hook import wall_clock
+from async_triggers.deferral.ids import Ids
 from async_triggers.deferral.operator import IF_RUNNING, Before, JobOperator
 from async_triggers.deferral.record import Intent, Unsettled
 from async_triggers.engine.errors import (
@@ -48,6 +50,29 @@ RegistryLink = FivetranConnectionLink
 
 OLD_SCHEDULE_KEY = "fivetran_schedule_type_before"
 """XCom key of the schedule type that a connection had before it was changed."""
+
+
+def connector(name: str, value: object) -> str:
+    """Return the id of a connection."""
+    given = identifier(name, value)
+    if "@" in given:
+        msg = f"{name} {given!r} is not an id of Fivetran's"
+        raise ArgumentUnusable(msg)
+
+    return given
+
+
+IDS = Ids(
+    required={"fivetran_conn_id": text},
+    optional={
+        "connector_id": connector,
+        "connector_name": text,
+        "destination_name": text,
+    },
+    either=(("connector_id",), ("connector_name", "destination_name")),
+    hint="Give connector_id, or both connector_name and destination_name",
+)
+"""The ids of Fivetran's tasks."""
 
 
 class FivetranOperator(JobOperator):
@@ -99,6 +124,7 @@ class FivetranOperator(JobOperator):
     ui_color = "#D5E8FF"
     operator_extra_links = (FivetranConnectionLink(),)
 
+    ids = IDS
     statistics_key = "fivetran_sync"
     # A connection shows that it is syncing some seconds after its start.
     start_grace = 60.0
@@ -164,6 +190,7 @@ class FivetranOperator(JobOperator):
         self.start_in_trigger = needs_deferrable(
             "start_in_trigger", start_in_trigger, deferrable=deferrable
         )
+        self.note_ids(kwargs)
 
     # What is asked for ------------------------------------------------------------
 
@@ -183,10 +210,6 @@ class FivetranOperator(JobOperator):
     def waits(self) -> bool:
         """False when the task hands back the baseline and does not wait."""
         return self.wait_for_completion
-
-    def check_arguments(self) -> None:
-        """Raise AirflowException when a rendered argument cannot be used."""
-        check_connector(self.connector_id, self.connector_name, self.destination_name)
 
     def make_hook(self) -> FivetranHook:
         """Return the hook of the operator's connection."""
@@ -495,21 +518,6 @@ class FivetranResyncOperator(FivetranOperator):
     ) -> float | None:
         """Ask for the re-sync; return the server's time of the answer."""
         return await self.make_hook().start_resync(leased, connector_id, self.scope)
-
-
-def check_connector(
-    connector_id: str | None, connector_name: str | None, destination_name: str | None
-) -> None:
-    """Raise AirflowException unless a connection is named in one of the two ways."""
-    if connector_id:
-        text("connector_id", connector_id)
-        if "@" in connector_id:
-            msg = f"connector_id {connector_id!r} is not an id of Fivetran's"
-            raise ArgumentUnusable(msg)
-
-    elif not (connector_name and destination_name):
-        msg = "Give connector_id, or both connector_name and destination_name"
-        raise ArgumentUnusable(msg)
 
 
 def deprecated(old: str, new: str) -> None:

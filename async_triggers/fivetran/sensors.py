@@ -18,7 +18,7 @@ from async_triggers.engine.wire import parse_time
 from async_triggers.fivetran import api
 from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.fivetran.operators import (
-    check_connector,
+    IDS,
     deprecated,
 )
 from async_triggers.fivetran.triggers import FivetranTrigger
@@ -76,6 +76,7 @@ class FivetranSensor(JobSensor):
     ]
     ui_color = "#D5E8FF"
 
+    ids = IDS
     returns = True
     keeps_run = True
 
@@ -127,6 +128,7 @@ class FivetranSensor(JobSensor):
         self.deferrable = deferrable
         self.end_from_trigger = end_from_trigger
         self.begin_on_triggerer(wanted=start_from_trigger)
+        self.note_ids(kwargs)
 
     _run: api.Run | None = None
     # The run as it was written down last.
@@ -134,7 +136,7 @@ class FivetranSensor(JobSensor):
 
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""
-        check_connector(self.connector_id, self.connector_name, self.destination_name)
+        super().check_arguments()
         if self.has_baseline:
             self._baseline()
 

@@ -453,9 +453,9 @@ def test_a_task_knows_its_run(run_of: Runs, dbt_cloud: DbtCloudSimulator) -> Non
 def test_a_name_that_stands_for_nothing_has_the_official_providers_error(
     run_of: Runs,
 ) -> None:
-    names = {"project_name": "None", "environment_name": "x", "job_name": "y"}
+    names = {"project_name": "Nowhere", "environment_name": "x", "job_name": "y"}
 
-    with pytest.raises(DbtCloudResourceLookupError, match="no project named 'None'"):
+    with pytest.raises(DbtCloudResourceLookupError, match="no project named 'Nowhere'"):
         run_of(lambda: dbt(job_id=None, **names)).work()
 
 

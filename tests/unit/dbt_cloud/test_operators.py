@@ -334,7 +334,7 @@ def test_a_name_that_does_not_stand_for_one_thing(
         ({"additional_run_config": "x"}, "additional_run_config must be an object"),
         ({"hook_params": {"timeout_seconds": -1}}, "timeout_seconds"),
         ({"hook_params": {"retry_limit": 0}}, "retry_limit"),
-        ({"dbt_cloud_conn_id": ""}, "dbt_cloud_conn_id must be a text"),
+        ({"dbt_cloud_conn_id": ""}, "dbt_cloud_conn_id is empty"),
     ],
 )
 def test_arguments_that_cannot_be_used(

@@ -115,7 +115,7 @@ def test_a_run_that_nobody_knows(run_of: Runs, dbt_cloud: DbtCloudSimulator) -> 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"run_id": None}, "run_id must be a whole number"),
+        ({"run_id": None}, "run_id is empty"),
         ({"run_id": "x"}, "is the task that should have returned it upstream"),
         ({"account_id": "x"}, "account_id must be a whole number"),
         ({"hook_params": {"retry_limit": "x"}}, "retry_limit"),

@@ -241,11 +241,10 @@ def test_the_id_may_be_another_tasks_output() -> None:
     assert wait.upstream_task_ids == {"start"}
 
 
-@pytest.mark.parametrize("value", [None, "", "None", "x"])
 @EVERY_MODE
-def test_an_id_that_is_none_is_named(world: World, mode: str, value: object) -> None:
+def test_an_id_that_is_no_number_is_named(world: World, mode: str) -> None:
     with pytest.raises(ArgumentUnusable, match=r"airbyte_job_id.*upstream"):
-        run(Task(world, a_sensor(mode, airbyte_job_id=value)))
+        run(Task(world, a_sensor(mode, airbyte_job_id="x")))
 
 
 def test_when_airflows_own_timeout_comes_first_the_sensor_times_out(
