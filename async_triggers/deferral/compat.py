@@ -38,6 +38,7 @@ __all__ = [
     "TaskDeferralError",
     "TaskDeferralTimeout",
     "claim_left_behind",
+    "clears_state_on_success",
     "earlier_address",
     "earlier_address_of",
     "earliest_event",
@@ -213,6 +214,11 @@ def has_own_xcom_backend() -> bool:
     from airflow.sdk.execution_time import xcom as used  # noqa: PLC0415
 
     return used.XCom is not own.BaseXCom
+
+
+def clears_state_on_success() -> bool:
+    """Tell whether a worker clears the state store of a task that succeeds."""
+    return bool(conf.getboolean("state_store", "clear_on_success", fallback=False))
 
 
 def has_mapped_downstream(task: Any) -> bool:

@@ -109,10 +109,23 @@ def why_on_worker(task: Any) -> str | None:
             compat.has_mapped_downstream(task)
         ),
         "writes to a custom XCom backend": compat.has_own_xcom_backend(),
+        "clears the task state store": compat.clears_state_on_success(),
     }
     return next(
         (f"only a worker {why}" for why, holds in reasons.items() if holds), None
     )
+
+
+def failure_of(task: Any) -> Then:
+    """Return what a trigger does about a failure of its task, which may be ended there.
+
+    Airflow sends a task's e-mail, stops the rest of a DAG with ``fail_fast``, and asks a
+    retry policy, which decides on the exception, only where a worker has failed.
+    """
+    mails = task.email and (task.email_on_failure or task.email_on_retry)
+    stops = task.has_dag() and task.get_dag().fail_fast
+    needs_worker = mails or stops or task.retry_policy is not None
+    return Then.RESUME if needs_worker else Then.FAIL
 
 
 def statistics_of(job: Job, *, attached: bool) -> dict[str, Scalar]:

@@ -49,6 +49,7 @@ from async_triggers.deferral.contact import (
 from async_triggers.deferral.ending import (
     Ending,
     Then,
+    failure_of,
     statistics_of,
     why_on_worker,
 )
@@ -532,8 +533,7 @@ class JobOperator(TakesIds, BaseOperator):
             self.log.info("end_from_trigger is set aside: %s", reason)
             return None
 
-        # A policy decides on the exception, which only a worker raises.
-        failure = Then.FAIL if self.retry_policy is None else Then.RESUME
+        failure = failure_of(self)
         ending = Ending(
             statistics_key=self.statistics_key,
             push=self.do_xcom_push,

@@ -28,7 +28,7 @@ from async_triggers.deferral.arguments import (
 )
 from async_triggers.deferral.carried import carry, take_out
 from async_triggers.deferral.contact import HASTE, FirstContact, address_of
-from async_triggers.deferral.ending import Ending, Then, why_on_worker
+from async_triggers.deferral.ending import Ending, Then, failure_of, why_on_worker
 from async_triggers.deferral.errors import (
     ConnectionUnusable,
     EventUnusable,
@@ -543,8 +543,7 @@ class JobSensor(TakesIds, BaseSensorOperator):
 
     def ending(self) -> Ending:
         """Return how a trigger ends the task, which may be ended there."""
-        # A policy decides on the exception, which only a worker raises.
-        hard = Then.FAIL if self.retry_policy is None else Then.RESUME
+        hard = failure_of(self)
         is_soft = self.soft_fail or self.never_fail
         return Ending(
             returns=self.returns,

@@ -17,7 +17,7 @@ from airflow.triggers.base import (
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.deferral import compat
-from async_triggers.deferral.ending import Ending, Then, why_on_worker
+from async_triggers.deferral.ending import Ending, Then, failure_of, why_on_worker
 from async_triggers.fivetran.sensors import FivetranSensor
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Task, deferred
@@ -264,9 +264,7 @@ class _Overridden(AirbyteTriggerSyncOperator):
 
 
 class _Resumed(AirbyteTriggerSyncOperator):
-    def execute_complete(
-        self, context: Context, event: Any = None, waiting: Any = None
-    ) -> Any: ...
+    def execute_complete(self, context: Context, event: Any = None) -> Any: ...
 
 
 class _Renamed(AirbyteTriggerSyncOperator):
@@ -299,6 +297,86 @@ def test_what_needs_none() -> None:
     assert why_on_worker(_airbyte(**callbacks)) is None
     assert why_on_worker(_Renamed(task_id="t", connection_id="c")) is None
     assert why_on_worker(FivetranSensor(task_id="t", connector_id="c")) is None
+
+
+def test_a_state_store_that_is_cleared_needs_a_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS", "True")
+
+    told = why_on_worker(_airbyte())
+
+    assert told is not None
+    assert "task state store" in told
+
+
+MAILS: list[dict[str, Any]] = [
+    {"email": "me@example.test"},
+    {"email": ["me@example.test"], "email_on_retry": False},
+    {"email": ["me@example.test"], "email_on_failure": False},
+]
+NO_MAILS: list[dict[str, Any]] = [
+    {"email_on_failure": True, "email_on_retry": True},
+    {"email": [], "email_on_failure": True},
+    {"email": "me@x.test", "email_on_failure": False, "email_on_retry": False},
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*email:DeprecationWarning")
+@every_vendor
+@pytest.mark.parametrize("kind", ["operator", "sensor"])
+@pytest.mark.parametrize("end", ["success", "error"])
+@pytest.mark.parametrize(
+    ("arguments", "needs_worker"),
+    [*((each, True) for each in MAILS), *((each, False) for each in NO_MAILS)],
+)
+def test_a_failure_that_sends_mail_needs_a_worker(
+    monkeypatch: pytest.MonkeyPatch,
+    case: Case,
+    kind: str,
+    end: str,
+    arguments: dict[str, Any],
+    *,
+    needs_worker: bool,
+) -> None:
+    world = make_vendor_world(monkeypatch, case)
+    world.add_target(case.life(end))
+    given = {"end_from_trigger": True, **arguments}
+    if kind == "operator":
+        task = Task(world, case.sync(**given))
+    else:
+        if case.name == "fivetran":
+            given["completed_after_time"] = "2026-03-25T01:00:00Z"
+
+        task = Task(world, case.sensor(world.add_foreign(case.life(end)), **given))
+
+    event = task.end(deferred(task.execute()))
+
+    if end == "success":
+        assert type(event) is TaskSuccessEvent
+    else:
+        assert type(event) is (TriggerEvent if needs_worker else TaskFailedEvent)
+
+
+@pytest.mark.filterwarnings("ignore:.*email:DeprecationWarning")
+@every_vendor
+def test_so_does_one_of_a_start_on_the_triggerer(
+    monkeypatch: pytest.MonkeyPatch, case: Case
+) -> None:
+    world = make_vendor_world(monkeypatch, case)
+    world.add_target(case.life("error"))
+    given = {"end_from_trigger": True, "start_in_trigger": True, **MAILS[0]}
+    task = Task(world, case.sync(**given))
+
+    assert type(task.end(deferred(task.execute()))) is TriggerEvent
+
+
+@pytest.mark.parametrize("fail_fast", [True, False])
+def test_a_failure_that_stops_its_dag_needs_a_worker(*, fail_fast: bool) -> None:
+    with DAG("a_dag", schedule=None, fail_fast=fail_fast):
+        task = _airbyte(end_from_trigger=True, trigger_rule="all_success")
+
+    assert failure_of(task) is (Then.RESUME if fail_fast else Then.FAIL)
 
 
 def test_a_mapped_task_downstream_needs_a_worker() -> None:
