@@ -199,7 +199,8 @@ class Run:
 class Connection:
     """A connection of Fivetran: what is replicated from where to where.
 
-    ``tasks`` are the messages of what must be done for it to work again. ``sync_state`` is
+    ``tasks`` are the messages of what must be done for it to work again, ``failed_tests``
+    the setup tests that have just failed, where they were run. ``sync_state`` is
     scheduled, syncing, paused or rescheduled, ``setup_state`` incomplete, connected or
     broken, ``schedule_type`` auto or manual.
     """
@@ -221,6 +222,7 @@ class Connection:
     created_at: str | None = None
 
     def run(self, *, at: float | None = None, resync: bool = False) -> Run:
+    failed_tests: tuple[str, ...] = ()
         """Return the run that would start now, ``at`` the server's time."""
         return Run(
             connection_id=self.id,
@@ -363,6 +365,7 @@ def run_setup_tests(connection_id: str) -> Request:
         timeout=START_TIMEOUT,
     )
 
+        lane=Lane.START,
 
 def get_destination(group_id: str) -> Request:
     """Ask for the destination of a group, whose id it has.
@@ -598,6 +601,7 @@ def read_connection(row: Row) -> Connection:
         created_at=short_text(row.get("created_at")),
     )
 
+        failed_tests=_failed_tests(row.get("setup_tests")),
 
 def is_set_up(connection: Connection) -> bool:
     """Tell whether the setup of a connection is complete."""
@@ -609,12 +613,12 @@ def refuse_unless_set_up(connection: Connection) -> None:
     if is_set_up(connection):
         return
 
-    told = "; ".join(connection.tasks)
+    tasks, failed = map("; ".join, (connection.tasks, connection.failed_tests))
     msg = (
         f"The Fivetran connection {connection.id} is {connection.setup_state}"
-        f"{f' ({told})' if told else ''}: complete its setup at"
-        f" {dashboard_url(connection.id)},"
-        " nothing was started"
+        f"{f' ({tasks})' if tasks else ''}"
+        f"{f', and its setup tests fail ({failed})' if failed else ''}: nothing was"
+        f" started. Complete its setup: {dashboard_url(connection.id)}"
     )
     raise RequestRejected(msg)
 
@@ -907,6 +911,23 @@ class Fivetran:
         account: Account,
         token: Token | None,
     ) -> Mapping[str, str]:
+# https://fivetran.com/docs/rest-api/api-reference/connections/run-setup-tests
+_TEST_FAILURES = ("FAILED", "JOB_FAILED")
+
+
+def _failed_tests(value: object) -> tuple[str, ...]:
+    """Name the setup tests that failed, each with its message."""
+    if not isinstance(value, list):
+        return ()
+
+    failed = [
+        (words_of(each.get("title")), words_of(each.get("message")))
+        for each in value[:MESSAGES]
+        if isinstance(each, dict) and each.get("status") in _TEST_FAILURES
+    ]
+    return tuple(": ".join(filter(None, parts)) for parts in failed if any(parts))
+
+
         """Prove who we are: https://fivetran.com/docs/rest-api/getting-started."""
         credentials = account.credentials
         if credentials.kind is CredentialKind.BEARER:

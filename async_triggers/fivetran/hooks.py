@@ -174,6 +174,18 @@ class FivetranHook(CallsByHand):
         connection = api.read_connection(api.read_data(request, reply))
         return connection, reply.date
 
+    async def run_setup_tests(
+        self, leased: LeasedAccount, connector_id: str
+    ) -> tuple[api.Connection, float | None]:
+        """Run the setup tests of a connection; return it as they have left it.
+
+        And the server's time of the answer. They may take a minute and more.
+        """
+        request = api.run_setup_tests(connector_id)
+        reply = await self.ask(leased, request)
+        connection = api.read_connection(api.read_data(request, reply))
+        return connection, reply.date
+
     async def list_fivetran_connections(
         self, leased: LeasedAccount, group_id: str = "", *, name: str = ""
     ) -> list[api.Connection]:

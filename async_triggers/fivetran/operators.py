@@ -200,6 +200,8 @@ class FivetranOperator(JobOperator):
     _stopped = False
     # The server's time of the last look.
     _now: float | None = None
+    _tested: api.Connection | None = None
+    """The connection as its setup tests have left it."""
 
     @property
     def hook(self) -> FivetranHook:
@@ -253,8 +255,11 @@ class FivetranOperator(JobOperator):
             raise RequestRejected(msg, status=error.status) from None
 
         self._connection, self._now = connection, now
-        api.refuse_unless_set_up(connection)
         run = connection.run(at=now, resync=self.resync)
+        if not api.is_set_up(connection):
+            connection, tested_at = await self._healed(leased, connection)
+            now = tested_at or now
+
         running = None
         if connection.sync_state == api.SYNCING:
             # Unless we may attach to it, all that matters of it is when it has stopped.
@@ -273,6 +278,32 @@ class FivetranOperator(JobOperator):
     def _wants_schedule_of(self, connection: api.Connection) -> bool:
         """Tell whether a connection must be given another schedule type."""
         wanted = self.schedule_type
+    async def _healed(
+        self, leased: LeasedAccount, connection: api.Connection
+    ) -> tuple[api.Connection, float | None]:
+        """Return a connection that its setup tests have healed; refuse any other.
+
+        They run once. What they have shown holds for each further try of the start.
+        """
+        shown, now = connection, None
+        if self._tested is None:
+            try:
+                shown, now = await self.make_hook().run_setup_tests(
+                    leased, connection.id
+                )
+            except (JobNotFound, RequestRejected) as error:
+                self.log.warning("The setup tests could not be run: %s", error.message)
+
+            self._tested = shown
+
+        api.refuse_unless_set_up(self._tested)
+        self.log.info(
+            "Connection %s was %s and has passed its setup tests: starting the sync",
+            connection.id,
+            connection.setup_state,
+        )
+        return shown, now
+
         return wanted is not None and connection.schedule_type not in {"", wanted}
 
     async def start(self, leased: LeasedAccount, intent: Intent) -> Seen:

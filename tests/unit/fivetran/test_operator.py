@@ -27,6 +27,7 @@ from tests.unit.deferral.stage import Deferral, Task, deferred, the_event
 from tests.unit.fivetran.stage import (
     HOUR,
     C,
+    LIFE,
     FivetranWorld,
     lines,
     paths,
@@ -355,17 +356,110 @@ def test_a_connection_that_is_paused_meanwhile_fails_the_task(
 
 
 @pytest.mark.parametrize("setup_state", ["broken", "incomplete"])
-def test_a_connection_that_cannot_sync_is_not_started(
-    world: FivetranWorld, setup_state: str
-) -> None:
-    world.add(setup_state=setup_state, tasks=[("reconnect", "Reconnect")])
+ANY_MODE = pytest.mark.parametrize(
+    "mode",
+    [{"deferrable": False}, {}, {"start_in_trigger": True}],
+    ids=["on the worker", "deferrable", "on the triggerer"],
+)
 
-    with pytest.raises(
-        VendorRefused, match=rf"is {setup_state} \(Reconnect\): complete"
-    ):
+
+@ANY_MODE
+def test_a_connection_that_fails_its_setup_tests_is_not_started(
+    world: FivetranWorld, setup_state: str, mode: dict[str, Any]
+) -> None:
+    world.add(
+        setup_state=setup_state,
+        tasks=[("reconnect", "Reconnect")],
+        setup_tests=[
+            [{"title": "Log in", "status": "FAILED", "message": "Wrong password"}]
+        ],
+    )
+
+    with pytest.raises(VendorRefused) as caught:
+        Task(world, sync(**mode)).run()
+
+    assert (
+        f"is {setup_state} (Reconnect), and its setup tests fail (Log in: Wrong password):"
+        " nothing was started." in str(caught.value)
+    )
+    assert paths(world) == [f"GET /connections/{C}", f"POST /connections/{C}/test"]
+    assert world.starts == 0
+
+
+@ANY_MODE
+@pytest.mark.parametrize("setup_state", ["broken", "incomplete"])
+def test_a_connection_that_passes_its_setup_tests_is_started(
+    world: FivetranWorld, setup_state: str, mode: dict[str, Any]
+) -> None:
+    world.add(setup_state=setup_state, setup_tests=["PASSED"], lives=[LIFE])
+    task = Task(world, sync(**mode))
+
+    assert task.run() == world.shown()["succeeded_at"]
+    assert world.facts["setup_tests"] == 1
+    assert world.starts == 1
+
+
+def test_a_resync_has_the_setup_tests_run_too(world: FivetranWorld) -> None:
+    world.add(setup_state="broken", setup_tests=["PASSED"], lives=[LIFE])
+
+    Task(world, resync()).run()
+
+    assert world.facts["setup_tests"] == 1
+
+
+def test_a_connection_that_is_set_up_is_not_tested(world: FivetranWorld) -> None:
+    Task(world, sync()).run()
+
+    assert "setup_tests" not in world.facts
+
+
+def test_the_setup_tests_run_once_however_often_the_start_is_tried(
+    world: FivetranWorld,
+) -> None:
+    """On the triggerer, which stays with the task, also while Fivetran takes no start."""
+    world.add(setup_state="broken", setup_tests=["PASSED"], lives=[LIFE])
+    world.fivetran.faults.add(
+        Fault(kind="status", status=503, method="POST", path="*/sync", times=3)
+    )
+
+    Task(world, sync(start_in_trigger=True)).run()
+
+    assert world.facts["setup_tests"] == 1
+    assert world.starts == 1
+
+
+def test_a_lost_answer_of_the_setup_tests_is_not_sent_for_again_at_once(
+    world: FivetranWorld,
+) -> None:
+    world.add(setup_state="broken", setup_tests=["PASSED"], lives=[LIFE])
+    world.fivetran.faults.add(
+        Fault(kind="reset", method="POST", path="*/test", takes_effect=True)
+    )
+
+    assert Task(world, sync()).run() == world.shown()["succeeded_at"]
+    # They did run, and the next look shows what they have done.
+    assert world.facts["setup_tests"] == 1
+
+
+def test_setup_tests_that_may_not_be_run_leave_the_connection_as_it_is(
+    world: FivetranWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.add(setup_state="broken", tasks=[("reconnect", "Reconnect")])
+    world.fivetran.faults.add(
+        Fault(
+            kind="status",
+            status=403,
+            body='{"code": "Forbidden", "message": "No permission"}',
+            method="POST",
+            path="*/test",
+        )
+    )
+
+    with pytest.raises(VendorRefused, match=r"is broken \(Reconnect\): nothing"):
         Task(world, sync()).run()
 
-    assert paths(world) == [f"GET /connections/{C}"]
+    assert "The setup tests could not be run" in lines(caplog)
+    assert "No permission" in lines(caplog)
 
 
 def test_a_connection_that_breaks_meanwhile_fails_the_task(
