@@ -444,11 +444,15 @@ class JobSensor(TakesIds, BaseSensorOperator):
         self._keep_contact(context)
         job = seen.job
         if not job.state.is_terminal:
-            self.log.info("%s is %s", job.title, job.word)
+            self.report(job)
             return PokeReturnValue(is_done=False)
 
         result = self._end(events.ended(job))
         return PokeReturnValue(is_done=True, xcom_value=result)
+
+    def report(self, job: Job) -> None:
+        """Log how a job is doing that has not ended."""
+        self.log.info("%s is %s", job.title, job.word)
 
     # A rescheduled sensor is a new process at each look.
 
@@ -539,7 +543,7 @@ class JobSensor(TakesIds, BaseSensorOperator):
             self.log.info("end_from_trigger is set aside: %s", reason)
             return None
 
-        return self.ending().to_json()
+        return self.narrowed(self.ending()).to_json()
 
     def ending(self) -> Ending:
         """Return how a trigger ends the task, which may be ended there."""
@@ -553,6 +557,10 @@ class JobSensor(TakesIds, BaseSensorOperator):
             timeout=Then.SKIP if is_soft else Then.RESUME,
             refusal=Then.SKIP if self.never_fail else hard,
         )
+
+    def narrowed(self, ending: Ending) -> Ending:
+        """Return how a trigger ends the task, now that the arguments are rendered."""
+        return ending
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context

@@ -171,6 +171,10 @@ class SensorTrigger(OneEventTrigger):
             setattr(sensor, name, value)
 
         sensor.check_arguments()
+        ending = self._how_to_end()
+        if ending is not None:
+            self.ending = sensor.narrowed(ending).to_json()
+
         return sensor
 
     # Waiting ----------------------------------------------------------------------

@@ -113,6 +113,7 @@ _FLAGS = {
     "w": "whichever",
     "p": "patient",
     "s": "strict",
+    "u": "through_pause",
 }
 
 
@@ -133,6 +134,7 @@ class Run:
     - ``whichever``: no certain sync, but the next that ends after the times
     - ``patient``: not over while the connection is syncing, whatever its times say
     - ``strict``: failed when the connection's last sync had, even before the times
+    - ``through_pause``: not over while the connection is paused
     """
 
     connection_id: str
@@ -145,6 +147,7 @@ class Run:
     whichever: bool = False
     patient: bool = False
     strict: bool = False
+    through_pause: bool = False
 
     @property
     def mark(self) -> str:
@@ -219,10 +222,10 @@ class Connection:
     historical: bool
     tasks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    failed_tests: tuple[str, ...] = ()
     created_at: str | None = None
 
     def run(self, *, at: float | None = None, resync: bool = False) -> Run:
-    failed_tests: tuple[str, ...] = ()
         """Return the run that would start now, ``at`` the server's time."""
         return Run(
             connection_id=self.id,
@@ -362,10 +365,10 @@ def run_setup_tests(connection_id: str) -> Request:
         about=f"the setup tests of connection {connection_id}",
         json={},
         headers=HEADERS,
+        lane=Lane.START,
         timeout=START_TIMEOUT,
     )
 
-        lane=Lane.START,
 
 def get_destination(group_id: str) -> Request:
     """Ask for the destination of a group, whose id it has.
@@ -598,10 +601,10 @@ def read_connection(row: Row) -> Connection:
         historical=status.get("is_historical_sync") is True,
         tasks=_messages(status.get("tasks")),
         warnings=_messages(status.get("warnings")),
+        failed_tests=_failed_tests(row.get("setup_tests")),
         created_at=short_text(row.get("created_at")),
     )
 
-        failed_tests=_failed_tests(row.get("setup_tests")),
 
 def is_set_up(connection: Connection) -> bool:
     """Tell whether the setup of a connection is complete."""
@@ -662,21 +665,33 @@ def _enabled(items: object) -> list[tuple[str, Row]]:
     ]
 
 
-def judge_run(connection: Connection, run: Run) -> Job:
-    """Tell how a run is doing from what its connection shows.
+def _moved(connection: Connection, run: Run) -> tuple[bool, bool]:
+    """Return whether the times of a connection say that a run has succeeded, or failed.
 
-    A later time of success or failure ends it, the later of the two where both moved. A
-    connection that was paused or broke meanwhile shows no time, and ends it too.
+    Where both moved the later of the two counts, unless any sync will do: then the data
+    has arrived, whatever came after it.
     """
     succeeded = is_later(connection.succeeded_at, run.succeeded_at)
     failed = is_later(connection.failed_at, run.failed_at)
     if succeeded and failed:
-        succeeded = is_later(connection.succeeded_at, connection.failed_at)
+        succeeded = run.whichever or is_later(
+            connection.succeeded_at, connection.failed_at
+        )
         failed = not succeeded
 
     if run.strict and not succeeded:
         failed = failed or is_later(connection.failed_at, connection.succeeded_at)
 
+    return succeeded, failed
+
+
+def judge_run(connection: Connection, run: Run) -> Job:
+    """Tell how a run is doing from what its connection shows.
+
+    A later time of success or failure ends it. A connection that was paused or broke
+    meanwhile shows no time, and ends it too.
+    """
+    succeeded, failed = _moved(connection, run)
     statistics: dict[str, Scalar] = {
         "connection_id": connection.id,
         "connection_name": connection.schema,
@@ -703,8 +718,10 @@ def judge_run(connection: Connection, run: Run) -> Job:
             f": {told}" if told else ""
         )
     elif not busy and (connection.paused or connection.sync_state == PAUSED):
-        state, word = JobState.FAILED, PAUSED
-        message = "the connection was paused while the sync was waited for"
+        word = PAUSED
+        if not run.through_pause:
+            state = JobState.FAILED
+            message = "the connection was paused while the sync was waited for"
     elif connection.sync_state == RESCHEDULED:
         statistics["rescheduled_for"] = connection.rescheduled_for
         statistics["schedule_type"] = connection.schedule_type
@@ -719,6 +736,14 @@ def judge_run(connection: Connection, run: Run) -> Job:
         started_at=None,
         ended_at=parse_time(ended_at),
         statistics=statistics,
+    )
+
+
+def paused_warning(job: Job) -> str:
+    """Say that a sync is waited for although its connection is paused."""
+    return (
+        f"{job.title} is waited for, but its connection is paused in Fivetran: still"
+        f" waiting until it is un-paused and has synced: {job.url}"
     )
 
 
@@ -886,6 +911,23 @@ def _messages(value: object) -> tuple[str, ...]:
     return tuple(each for each in told if each)
 
 
+# https://fivetran.com/docs/rest-api/api-reference/connections/run-setup-tests
+_TEST_FAILURES = ("FAILED", "JOB_FAILED")
+
+
+def _failed_tests(value: object) -> tuple[str, ...]:
+    """Name the setup tests that failed, each with its message."""
+    if not isinstance(value, list):
+        return ()
+
+    failed = [
+        (words_of(each.get("title")), words_of(each.get("message")))
+        for each in value[:MESSAGES]
+        if isinstance(each, dict) and each.get("status") in _TEST_FAILURES
+    ]
+    return tuple(": ".join(filter(None, parts)) for parts in failed if any(parts))
+
+
 # The vendor ---------------------------------------------------------------------------
 
 
@@ -911,23 +953,6 @@ class Fivetran:
         account: Account,
         token: Token | None,
     ) -> Mapping[str, str]:
-# https://fivetran.com/docs/rest-api/api-reference/connections/run-setup-tests
-_TEST_FAILURES = ("FAILED", "JOB_FAILED")
-
-
-def _failed_tests(value: object) -> tuple[str, ...]:
-    """Name the setup tests that failed, each with its message."""
-    if not isinstance(value, list):
-        return ()
-
-    failed = [
-        (words_of(each.get("title")), words_of(each.get("message")))
-        for each in value[:MESSAGES]
-        if isinstance(each, dict) and each.get("status") in _TEST_FAILURES
-    ]
-    return tuple(": ".join(filter(None, parts)) for parts in failed if any(parts))
-
-
         """Prove who we are: https://fivetran.com/docs/rest-api/getting-started."""
         credentials = account.credentials
         if credentials.kind is CredentialKind.BEARER:

@@ -28,7 +28,7 @@ from async_triggers.engine.errors import (
     TransientError,
 )
 from async_triggers.engine.jobs import Job, JobState, Seen
-from async_triggers.engine.wire import parse_time
+from async_triggers.engine.wire import format_time, parse_time
 from async_triggers.fivetran import api
 from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.fivetran.links import FivetranConnectionLink
@@ -79,9 +79,12 @@ class FivetranOperator(JobOperator):
     """Starts a sync of a Fivetran connection and waits until it has ended.
 
     Returns the time of the success as Fivetran writes it; with
-    ``wait_for_completion=False`` the connection's last time before the start (None when it
-    never synced), which a sensor takes as its baseline. The statistics are pushed to the
-    XCom ``fivetran_sync``.
+    ``wait_for_completion=False`` the connection's last time before the start (the time of
+    the start where it never synced), which a sensor takes as its baseline. The statistics
+    are pushed to the XCom ``fivetran_sync``.
+
+    A connection that is not set up, say because it is broken, has its setup tests run once.
+    The sync starts if they pass.
 
     Unlike the peers, a sync that is under way is never stopped and started anew.
 
@@ -197,11 +200,11 @@ class FivetranOperator(JobOperator):
     resync = False
     _found_id: str | None = None
     _connection: api.Connection | None = None
+    _tested: api.Connection | None = None
+    """The connection as its setup tests have left it."""
     _stopped = False
     # The server's time of the last look.
     _now: float | None = None
-    _tested: api.Connection | None = None
-    """The connection as its setup tests have left it."""
 
     @property
     def hook(self) -> FivetranHook:
@@ -254,12 +257,12 @@ class FivetranOperator(JobOperator):
             msg = f"{error.message}: check connector_id"
             raise RequestRejected(msg, status=error.status) from None
 
-        self._connection, self._now = connection, now
-        run = connection.run(at=now, resync=self.resync)
         if not api.is_set_up(connection):
             connection, tested_at = await self._healed(leased, connection)
             now = tested_at or now
 
+        self._connection, self._now = connection, now
+        run = connection.run(at=now, resync=self.resync)
         running = None
         if connection.sync_state == api.SYNCING:
             # Unless we may attach to it, all that matters of it is when it has stopped.
@@ -275,9 +278,6 @@ class FivetranOperator(JobOperator):
         )
         return Before(intent=intent, running=running)
 
-    def _wants_schedule_of(self, connection: api.Connection) -> bool:
-        """Tell whether a connection must be given another schedule type."""
-        wanted = self.schedule_type
     async def _healed(
         self, leased: LeasedAccount, connection: api.Connection
     ) -> tuple[api.Connection, float | None]:
@@ -304,6 +304,9 @@ class FivetranOperator(JobOperator):
         )
         return shown, now
 
+    def _wants_schedule_of(self, connection: api.Connection) -> bool:
+        """Tell whether a connection must be given another schedule type."""
+        wanted = self.schedule_type
         return wanted is not None and connection.schedule_type not in {"", wanted}
 
     async def start(self, leased: LeasedAccount, intent: Intent) -> Seen:
@@ -519,7 +522,8 @@ class FivetranOperator(JobOperator):
         """Return the time of the success, or the baseline of a sync not waited for."""
         if job is None or not self.wait_for_completion:
             # Also where a retry finds that the sync has ended: a sensor waits for it.
-            return api.Run.from_id(job_id).before
+            run = api.Run.from_id(job_id)
+            return run.before or format_time(run.at or 0.0)
 
         done = job.statistics.get("succeeded_at")
         return done if isinstance(done, str) else None

@@ -34,15 +34,13 @@ if TYPE_CHECKING:
 
 _TIMES = ("succeeded_at", "failed_at")
 
-NEVER = ("", "None")
-"""What a template makes of a baseline that is None."""
-
 
 class FivetranSensor(JobSensor):
     """Waits until a Fivetran connection has synced, and fails if it did not succeed.
 
     Without ``completed_after_time`` the sensor waits for the next sync to end after it has
-    first looked. The arguments are the peers'.
+    first looked. A success counts, also where a later sync has failed since. The arguments
+    are the peers'.
 
     :param connector_id: the connection in Fivetran (templated)
     :param connector_name: its name, together with ``destination_name``
@@ -53,15 +51,18 @@ class FivetranSensor(JobSensor):
     :param fivetran_retry_limit: how often a single call is tried
     :param fivetran_retry_delay: accepted as the peers do
     :param completed_after_time: a sync that ended later than this counts (templated): a
-        datetime, an ISO 8601 text, or what an operator with
-        ``wait_for_completion=False`` returned; ``None`` or an empty text that comes out of
-        a template means that the connection had never synced
+        datetime, a text that Airflow can read as one, or what an operator with
+        ``wait_for_completion=False`` returned. Without an offset it is in Airflow's
+        ``[core] default_timezone``. None, or a template that renders to nothing, waits for
+        the next sync
     :param reschedule_wait_time: seconds after which a sync that Fivetran has put off is
         started again, where the schedule is manual; None waits until the time it names
     :param always_wait_when_syncing: wait for as long as the connection is syncing,
         whatever has ended before
     :param propagate_failures_forward: fail when the connection's last sync had failed,
         even before ``completed_after_time``
+    :param fail_if_paused: fail while the connection is paused, instead of a wait until it
+        is un-paused and syncs
     :param deferrable: wait on the triggerer and not on a worker
     :param end_from_trigger: let the trigger end the task, without a worker, where nothing
         of the task needs one
@@ -95,6 +96,7 @@ class FivetranSensor(JobSensor):
         propagate_failures_forward: bool = False,
         deferrable: bool = True,
         *,
+        fail_if_paused: bool = False,
         end_from_trigger: bool = False,
         start_from_trigger: bool = False,
         **kwargs: Any,
@@ -116,8 +118,10 @@ class FivetranSensor(JobSensor):
         self.fivetran_conn_id = fivetran_conn_id
         self.fivetran_retry_limit = fivetran_retry_limit
         self.fivetran_retry_delay = fivetran_retry_delay
-        self.completed_after_time = completed_after_time
-        self.has_baseline = completed_after_time is not None
+        # A template may make a datetime of it again.
+        self.completed_after_time: str | datetime | None = _as_text(
+            completed_after_time
+        )
         self.reschedule_wait_time = (
             None
             if reschedule_wait_time is None
@@ -125,6 +129,7 @@ class FivetranSensor(JobSensor):
         )
         self.always_wait_when_syncing = always_wait_when_syncing
         self.propagate_failures_forward = propagate_failures_forward
+        self.fail_if_paused = fail_if_paused
         self.deferrable = deferrable
         self.end_from_trigger = end_from_trigger
         self.begin_on_triggerer(wanted=start_from_trigger)
@@ -133,30 +138,34 @@ class FivetranSensor(JobSensor):
     _run: api.Run | None = None
     # The run as it was written down last.
     _told: str = ""
+    _has_warned: bool = False
 
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""
         super().check_arguments()
-        if self.has_baseline:
-            self._baseline()
+        self._baseline()
+
+    @property
+    def has_baseline(self) -> bool:
+        """True where a time is given; else the next sync to end is waited for."""
+        value = self.completed_after_time
+        return value is not None and (not isinstance(value, str) or bool(value.strip()))
 
     def _baseline(self) -> str | None:
-        """Return the time after which a sync counts, None when the connection never ran."""
-        value: object = self.completed_after_time
-        if isinstance(value, datetime):
-            return value.isoformat()
-
-        if value is None or (isinstance(value, str) and value.strip() in NEVER):
+        """Return the time after which a sync counts, in UTC; None for the next to end."""
+        if not self.has_baseline:
             return None
 
-        if not isinstance(value, str) or parse_time(value.strip()) is None:
+        value: object = _as_text(self.completed_after_time)
+        moment = _read_time(value.strip()) if isinstance(value, str) else None
+        if moment is None:
             msg = (
-                "completed_after_time must be a time in ISO 8601, for example"
-                f" 2026-01-01T00:00:00Z, not {value!r}"
+                "completed_after_time must be a time, for example 2026-01-01T00:00:00Z,"
+                f" or empty to wait for the next sync, not {value!r}"
             )
             raise ArgumentUnusable(msg)
 
-        return value.strip()
+        return moment.astimezone(UTC).isoformat()
 
     @property
     def hook(self) -> FivetranHook:
@@ -172,8 +181,7 @@ class FivetranSensor(JobSensor):
     @xcom.setter
     def xcom(self, value: str | datetime | None) -> None:
         deprecated("xcom", "completed_after_time")
-        self.completed_after_time = value
-        self.has_baseline = value is not None
+        self.completed_after_time = _as_text(value)
 
     @property
     def previous_completed_at(self) -> datetime | None:
@@ -222,9 +230,8 @@ class FivetranSensor(JobSensor):
         self._remember(context)
         super()._defer(context, seen, end_time)
 
-    def ending(self) -> Ending:
-        """Return how a trigger ends the task, which may be ended there."""
-        ending = super().ending()
+    def narrowed(self, ending: Ending) -> Ending:
+        """Return how a trigger ends the task, now that the arguments are rendered."""
         if self.has_baseline or ending.failure is Then.SKIP:
             return ending
 
@@ -233,7 +240,7 @@ class FivetranSensor(JobSensor):
 
     @property
     def _asked_for(self) -> str:
-        before = self._baseline() if self.has_baseline else "the next"
+        before = self._baseline() or "the next"
         names = (self.connector_id, self.connector_name, self.destination_name)
         return repr((*names, before))
 
@@ -295,13 +302,12 @@ class FivetranSensor(JobSensor):
         connection, now = await hook.get_fivetran_connection(leased, connector_id)
         run = self._run
         if run is None:
-            if self.has_baseline:
-                before = self._baseline()
-                run = self._run_after(connection.id, before, before)
-            else:
-                run = self._run_after(
-                    connection.id, connection.succeeded_at, connection.failed_at
-                )
+            before = self._baseline()
+            times = (before, before)
+            if before is None:
+                times = (connection.succeeded_at, connection.failed_at)
+
+            run = self._run_after(connection.id, *times)
 
             self._run = run
 
@@ -310,6 +316,14 @@ class FivetranSensor(JobSensor):
             job = await hook.settle(leased, job, now=now)
 
         return Seen(job=job, at=now)
+
+    def report(self, job: Job) -> None:
+        """Log how the sync is doing; warn, once, of a connection that does not sync."""
+        if job.word == api.PAUSED and not self._has_warned:
+            self._has_warned = True
+            self.log.warning("%s", api.paused_warning(job))
+        else:
+            super().report(job)
 
     async def _find_id(self, leased: LeasedAccount) -> str:
         if self._run is not None:
@@ -329,6 +343,7 @@ class FivetranSensor(JobSensor):
             whichever=True,
             patient=self.always_wait_when_syncing,
             strict=self.propagate_failures_forward,
+            through_pause=not self.fail_if_paused,
         )
 
     @property
@@ -367,3 +382,22 @@ class FivetranSensor(JobSensor):
         """Return the time of the success."""
         done = job.statistics.get("succeeded_at")
         return done if isinstance(done, str) else None
+
+
+def _as_text(value: str | datetime | None) -> str | None:
+    """Return a time as text: a datetime without an offset would not stay what it is."""
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _read_time(text: str) -> datetime | None:
+    """Read a time as Airflow does, None where it is none."""
+    # What reads a DAG file need not load it.
+    from airflow.sdk import timezone  # noqa: PLC0415
+
+    try:
+        moment: object = timezone.parse(text)
+    except (ValueError, OverflowError):
+        return None
+
+    # It reads durations as well.
+    return moment if isinstance(moment, datetime) else None

@@ -225,6 +225,14 @@ class FivetranTrigger(JobTrigger):
         done = None if job is None else self.result(job)
         return {**super().payload(outcome), "return_value": done}
 
+    def hear(self, job: Job) -> None:
+        """Log what has changed; warn of a connection that does not sync."""
+        if job.word == api.PAUSED and not job.state.is_terminal:
+            self._last_job = job
+            self.log.warning("%s", api.paused_warning(job))
+        else:
+            super().hear(job)
+
     # Syncs that will not go on by themselves ----------------------------------------
 
     def needs_attention(self, job: Job) -> bool:

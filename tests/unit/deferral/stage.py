@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
+import airflow.sdk
 import pytest
 from airflow.sdk import BaseHook, BaseOperator, Connection
 from airflow.sdk.bases.operator import ExecutorSafeguard
@@ -25,11 +26,14 @@ from airflow.sdk.exceptions import (
     TaskDeferralTimeout,
     TaskDeferred,
 )
+from airflow.serialization.decoders import smart_decode_trigger_kwargs
+from airflow.serialization.serialized_objects import DagSerialization
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.deferral import compat, hook
 from async_triggers.deferral.carried import take_out
 from async_triggers.deferral.moment import MomentTrigger
+from async_triggers.deferral.sensor_trigger import SensorTrigger
 from async_triggers.engine.errors import Unreachable
 from async_triggers.engine.transport import Transport
 from async_triggers.engine.wire import Reply, Request, without_secrets
@@ -470,6 +474,46 @@ class Task:
         """Begin the next attempt because a user cleared the task."""
         self.retry()
         self.max_tries = self.try_number - 1 + self.retries
+
+
+def scheduled(task: Task, context: dict[str, Any] | None = None) -> SensorTrigger:
+    """Return the trigger of a task that the scheduler has deferred by itself."""
+    sensor = task.make()
+    with airflow.sdk.DAG(
+        "a_dag", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)
+    ) as dag:
+        dag.add_task(sensor)
+
+    # What the scheduler knows of the task, and what it stores.
+    stored = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    known = stored.get_task(sensor.task_id)
+    assert known.start_from_trigger is True
+    arguments = known.start_trigger_args
+    assert arguments is not None
+    kwargs = {
+        name: smart_decode_trigger_kwargs(value)
+        for name, value in smart_decode_trigger_kwargs(
+            arguments.trigger_kwargs or {}
+        ).items()
+    }
+    assert arguments.timeout is not None
+    trigger: Any = task.trigger(
+        Deferral(arguments.trigger_cls, kwargs, arguments.next_method, {}, None)
+    )
+    trigger._log = log
+    now = datetime.fromtimestamp(task.world.now(), tz=UTC)
+    limits = [arguments.timeout, known.execution_timeout]
+    trigger.timeout_after = now + min(each for each in limits if each is not None)
+    if context is not None:
+        trigger.render_template_fields(context)
+
+    assert isinstance(trigger, SensorTrigger)
+    return trigger
+
+
+def resumed(task: Task, payload: Any) -> Any:
+    """Return what the worker makes of an event."""
+    return task.resume(Deferral("", {}, "execute_complete", {}, None), payload)
 
 
 async def the_event(trigger: BaseTrigger) -> Any:

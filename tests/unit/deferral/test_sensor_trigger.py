@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import DAG, Asset
-from airflow.serialization.decoders import smart_decode_trigger_kwargs
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import (
     TaskFailedEvent,
@@ -24,10 +23,16 @@ from async_triggers.deferral import compat
 from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.errors import JobFailed
 from async_triggers.deferral.one_event import BACKSTOP
-from async_triggers.deferral.sensor_trigger import SensorTrigger
 from async_triggers.fivetran.sensors import FivetranSensor
 from async_triggers.simulator import Fault
-from tests.unit.deferral.stage import Deferral, Task, XCom, deferred, log, the_event
+from tests.unit.deferral.stage import (
+    Task,
+    XCom,
+    deferred,
+    resumed,
+    scheduled,
+    the_event,
+)
 from tests.unit.deferral.vendors import (
     CASES,
     Case,
@@ -39,6 +44,8 @@ from tests.unit.deferral.vendors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from async_triggers.deferral.sensor_trigger import SensorTrigger
+
 AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
 
 
@@ -49,50 +56,10 @@ def a_world(monkeypatch: pytest.MonkeyPatch, case: Case) -> VendorWorld:
     return world
 
 
-def scheduled(task: Task, context: dict[str, Any] | None = None) -> SensorTrigger:
-    """Return the trigger of a task that the scheduler has deferred by itself."""
-    sensor = task.make()
-    with DAG(
-        "a_dag", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)
-    ) as dag:
-        dag.add_task(sensor)
-
-    # What the scheduler knows of the task, and what it stores.
-    stored = DagSerialization.from_dict(DagSerialization.to_dict(dag))
-    known = stored.get_task(sensor.task_id)
-    assert known.start_from_trigger is True
-    arguments = known.start_trigger_args
-    assert arguments is not None
-    kwargs = {
-        name: smart_decode_trigger_kwargs(value)
-        for name, value in smart_decode_trigger_kwargs(
-            arguments.trigger_kwargs or {}
-        ).items()
-    }
-    assert arguments.timeout is not None
-    trigger: Any = task.trigger(
-        Deferral(arguments.trigger_cls, kwargs, arguments.next_method, {}, None)
-    )
-    trigger._log = log
-    now = datetime.fromtimestamp(task.world.now(), tz=UTC)
-    limits = [arguments.timeout, known.execution_timeout]
-    trigger.timeout_after = now + min(each for each in limits if each is not None)
-    if context is not None:
-        trigger.render_template_fields(context)
-
-    assert isinstance(trigger, SensorTrigger)
-    return trigger
-
-
 async def the_end(trigger: SensorTrigger) -> TriggerEvent:
     """Return the one event as Airflow gets it."""
     (event,) = [event async for event in trigger.run()]
     return event
-
-
-def resumed(task: Task, payload: Any) -> Any:
-    """Return what the worker makes of an event."""
-    return task.resume(Deferral("", {}, "execute_complete", {}, None), payload)
 
 
 # Waiting --------------------------------------------------------------------------------
@@ -163,6 +130,28 @@ def test_it_may_end_without_a_worker_too(
     assert type(event) is expected
     returned = task.xcoms.get(compat.RETURN_KEY)
     assert (returned is not None) == (end == "success" and case is not AIRBYTE)
+
+
+@pytest.mark.parametrize(
+    ("rendered", "expected"),
+    [("2026-03-25T01:00:00Z", TaskFailedEvent), ("", TriggerEvent)],
+    ids=["a time", "nothing"],
+)
+def test_a_failure_before_the_next_sync_resumes_once_the_time_is_rendered(
+    monkeypatch: pytest.MonkeyPatch, rendered: str, expected: type[TriggerEvent]
+) -> None:
+    world = a_world(monkeypatch, FIVETRAN)
+    given: dict[str, Any] = {
+        "completed_after_time": "{{ after }}",
+        "start_from_trigger": True,
+        "end_from_trigger": True,
+    }
+    job = world.add_foreign(FIVETRAN.life("error"))
+    task = Task(world, FIVETRAN.sensor(job, **given))
+
+    event = asyncio.run(the_end(scheduled(task, {"after": rendered})))
+
+    assert type(event) is expected
 
 
 @pytest.mark.parametrize(

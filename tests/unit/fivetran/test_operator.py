@@ -17,6 +17,7 @@ from async_triggers.deferral.errors import (
     JobTimedOut,
     VendorRefused,
 )
+from async_triggers.engine.wire import parse_time
 from async_triggers.fivetran.operators import (
     OLD_SCHEDULE_KEY,
     FivetranOperator,
@@ -26,8 +27,8 @@ from async_triggers.simulator.faults import Fault
 from tests.unit.deferral.stage import Deferral, Task, deferred, the_event
 from tests.unit.fivetran.stage import (
     HOUR,
-    C,
     LIFE,
+    C,
     FivetranWorld,
     lines,
     paths,
@@ -355,7 +356,6 @@ def test_a_connection_that_is_paused_meanwhile_fails_the_task(
         task.resume(deferral, task.wait(deferral))
 
 
-@pytest.mark.parametrize("setup_state", ["broken", "incomplete"])
 ANY_MODE = pytest.mark.parametrize(
     "mode",
     [{"deferrable": False}, {}, {"start_in_trigger": True}],
@@ -364,6 +364,7 @@ ANY_MODE = pytest.mark.parametrize(
 
 
 @ANY_MODE
+@pytest.mark.parametrize("setup_state", ["broken", "incomplete"])
 def test_a_connection_that_fails_its_setup_tests_is_not_started(
     world: FivetranWorld, setup_state: str, mode: dict[str, Any]
 ) -> None:
@@ -912,12 +913,15 @@ def test_the_later_of_the_two_times_is_the_baseline(world: FivetranWorld) -> Non
     assert Task(world, sync(wait_for_completion=False)).run() == before
 
 
-def test_the_baseline_of_a_connection_that_never_synced_is_none(
+def test_the_baseline_of_a_connection_that_never_synced_is_the_time_of_the_start(
     world: FivetranWorld,
 ) -> None:
     world.add(succeeded_ago=None)
 
-    assert Task(world, sync(wait_for_completion=False)).run() is None
+    baseline = Task(world, sync(wait_for_completion=False)).run()
+
+    assert isinstance(baseline, str)
+    assert parse_time(baseline) == pytest.approx(world.now(), abs=2)
 
 
 def test_a_retry_hands_on_the_same_baseline(world: FivetranWorld) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import pytest
 from airflow.sdk import DAG
+from airflow.sdk._shared.timezones.timezone import initialize
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowRescheduleException,
@@ -17,7 +22,15 @@ from airflow.sdk.exceptions import (
 from async_triggers.deferral.errors import JobFailed, VendorRefused
 from async_triggers.fivetran.sensors import FivetranSensor
 from async_triggers.simulator.faults import Fault
-from tests.unit.deferral.stage import Deferral, Task, deferred
+from tests.unit.deferral.stage import (
+    Deferral,
+    Task,
+    deferred,
+    log,
+    resumed,
+    scheduled,
+    the_event,
+)
 from tests.unit.fivetran.stage import HOUR, C, FivetranWorld, lines, paths, sensor
 
 OUTAGE = Fault(kind="status", status=503, times=None, lasts=150)
@@ -61,14 +74,100 @@ def test_a_sync_before_the_given_time_does_not_count(world: FivetranWorld) -> No
     assert task.go_on(deferral) == world.shown()["succeeded_at"]
 
 
-@pytest.mark.parametrize("never", ["", "None", " "])
-def test_an_empty_baseline_means_never_synced(world: FivetranWorld, never: str) -> None:
-    task = Task(world, sensor(completed_after_time=never))
+# Every mode in which a sensor looks, and a way to run it in each.
+WAITS = "waits"
+MODES = {
+    "poke": {"deferrable": False},
+    "reschedule": {"deferrable": False, "mode": "reschedule"},
+    "deferrable": {},
+    "on the triggerer": {"start_from_trigger": True},
+}
+ANY_MODE = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 
-    assert task.run() == world.shown()["succeeded_at"]
+
+def _looked(task: Task) -> Any:
+    """Look in the mode of the task's sensor; return its result, ``WAITS`` without one."""
+    operator = task.make()
+    if getattr(operator, "start_from_trigger", False):
+        trigger = scheduled(task)
+
+        async def wait_a_minute() -> Any:
+            async with asyncio.timeout(60):
+                return await the_event(trigger)
+
+        try:
+            event = asyncio.run(wait_a_minute())
+        except TimeoutError:
+            return WAITS
+
+        return resumed(task, event)
+
+    if operator.deferrable or operator.reschedule:  # type: ignore[attr-defined]
+        try:
+            outcome = task.execute()
+        except AirflowRescheduleException:
+            return WAITS
+
+        return WAITS if isinstance(outcome, Deferral) else outcome
+
+    operator._cached_logger = cast("Any", log)
+    seen = operator.poke(task.context())  # type: ignore[attr-defined]
+    return seen.xcom_value if seen.is_done else WAITS
 
 
-def test_a_baseline_that_an_upstream_task_left_out_means_never_synced(
+@pytest.fixture
+def in_new_york() -> Iterator[None]:
+    """Have Airflow's ``[core] default_timezone`` be America/New_York."""
+    initialize("America/New_York")
+    yield
+    initialize("UTC")
+
+
+@pytest.mark.usefixtures("in_new_york")
+@ANY_MODE
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda moment: moment.strftime("%Y-%m-%d %H:%M"),
+        lambda moment: moment.strftime("%Y%m%dT%H%M"),
+        lambda moment: moment.isoformat(),
+        lambda moment: moment,
+    ],
+    ids=["text", "basic format", "ISO 8601", "datetime"],
+)
+def test_a_time_without_an_offset_is_in_airflows_time_zone(
+    world: FivetranWorld, mode: dict[str, Any], give: Any
+) -> None:
+    """The sync ended an hour ago; in UTC the time would be hours before it."""
+    half_an_hour_ago = datetime.fromtimestamp(world.now() - HOUR / 2, tz=UTC)
+    there = half_an_hour_ago.astimezone(ZoneInfo("America/New_York"))
+
+    task = Task(
+        world, sensor(completed_after_time=give(there.replace(tzinfo=None)), **mode)
+    )
+
+    assert _looked(task) == WAITS
+
+
+@pytest.mark.usefixtures("in_new_york")
+@pytest.mark.parametrize("spelling", ["Z", "+00:00"])
+def test_an_offset_holds_whatever_airflows_time_zone_is(
+    world: FivetranWorld, spelling: str
+) -> None:
+    given = _at(world, 2 * HOUR).replace("+00:00", spelling)
+
+    assert _looked(Task(world, sensor(completed_after_time=given))) != WAITS
+
+
+@ANY_MODE
+@pytest.mark.parametrize("empty", [None, "", " "])
+def test_an_empty_time_waits_for_the_next_sync(
+    world: FivetranWorld, mode: dict[str, Any], empty: str | None
+) -> None:
+    assert _looked(Task(world, sensor(completed_after_time=empty, **mode))) == WAITS
+
+
+def test_a_template_that_renders_to_none_waits_for_the_next_sync(
     world: FivetranWorld,
 ) -> None:
     def make() -> FivetranSensor:
@@ -76,17 +175,38 @@ def test_a_baseline_that_an_upstream_task_left_out_means_never_synced(
         made.completed_after_time = None
         return made
 
-    assert Task(world, make).run() == world.shown()["succeeded_at"]
+    assert _looked(Task(world, make)) == WAITS
 
 
-@pytest.mark.parametrize("value", ["yesterday", 5])
-def test_a_baseline_that_is_no_time_is_refused(
-    world: FivetranWorld, value: Any
-) -> None:
+@pytest.mark.parametrize(
+    "value", ["None", "none", "yesterday", "P1D", "2026-01-01/2026-01-02", 5, True, {}]
+)
+def test_what_is_no_time_is_refused(world: FivetranWorld, value: Any) -> None:
     with pytest.raises(AirflowException, match="completed_after_time must be"):
         Task(world, sensor(completed_after_time=value)).run()
 
     assert world.requests == []
+
+
+@ANY_MODE
+def test_a_success_counts_although_a_later_sync_has_failed(
+    world: FivetranWorld, mode: dict[str, Any]
+) -> None:
+    world.add(succeeded_ago=HOUR, failed_ago=HOUR / 2)
+
+    task = Task(world, sensor(completed_after_time=_at(world, 2 * HOUR), **mode))
+    assert _looked(task) == world.shown()["succeeded_at"]
+
+
+@ANY_MODE
+def test_a_failure_after_the_time_and_no_success_fails(
+    world: FivetranWorld, mode: dict[str, Any]
+) -> None:
+    world.add(succeeded_ago=HOUR, failed_ago=HOUR / 2)
+    task = Task(world, sensor(completed_after_time=_at(world, HOUR * 0.75), **mode))
+
+    with pytest.raises(JobFailed):
+        _looked(task)
 
 
 def test_of_several_syncs_after_the_given_time_the_last_counts(
@@ -223,11 +343,50 @@ def test_a_patient_sensor_waits_while_anything_syncs(
         assert not operator.poke(task.context()).is_done  # type: ignore[attr-defined]
 
 
-def test_a_paused_connection_fails_the_sensor(world: FivetranWorld) -> None:
+@ANY_MODE
+def test_a_paused_connection_is_waited_for_with_a_warning(
+    world: FivetranWorld,
+    mode: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    world.add(paused=True)
+
+    assert _looked(Task(world, sensor(**mode))) == WAITS
+
+    # A trigger within a trigger has Airflow's own log.
+    warnings = lines(caplog, logging.WARNING) + capsys.readouterr().out
+    assert warnings.count(
+        f"Sync of {C} is waited for, but its connection is paused"
+    ) == (0 if mode == MODES["deferrable"] else 1)
+
+
+def test_a_deferred_sensor_warns_on_the_triggerer_and_goes_on_once_un_paused(
+    world: FivetranWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.add(paused=True)
+    task = Task(world, sensor(timeout=2 * HOUR))
+    deferral = deferred(task.execute())
+
+    def un_pause() -> None:
+        world.fivetran.change(C, paused=False, sync_state="scheduled")
+        world.fivetran.start_sync(C, "syncing:60 succeeded")
+
+    world.signals.append((world.elapsed() + HOUR, un_pause))
+
+    assert task.go_on(deferral) == world.shown()["succeeded_at"]
+
+    assert "its connection is paused" in lines(caplog, logging.WARNING)
+
+
+@ANY_MODE
+def test_a_paused_connection_fails_the_sensor_that_wants_it(
+    world: FivetranWorld, mode: dict[str, Any]
+) -> None:
     world.add(paused=True)
 
     with pytest.raises(JobFailed, match="was paused"):
-        Task(world, sensor()).run()
+        _looked(Task(world, sensor(fail_if_paused=True, **mode)))
 
 
 def test_a_sensor_has_a_deadline_while_deferred(world: FivetranWorld) -> None:
@@ -384,7 +543,6 @@ def test_old_names_of_arguments_are_accepted_with_a_warning(
 
     assert told[0].filename == __file__
     assert old.completed_after_time == time
-    assert old.has_baseline
     with pytest.warns(DeprecationWarning, match="reschedule_time is deprecated"):
         old = FivetranSensor(task_id="sync", connector_id=C, reschedule_time=60)
 
