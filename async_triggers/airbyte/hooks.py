@@ -11,6 +11,7 @@ from async_triggers.airbyte.api import AIRBYTE, JobResponse, JobStatusEnum
 from async_triggers.deferral import events
 from async_triggers.deferral.arguments import whole_number
 from async_triggers.deferral.errors import JobCancelled, JobFailed, JobTimedOut
+from async_triggers.deferral.fields import plain_field, secret_field
 from async_triggers.deferral.hook import (
     VendorHook,
     list_rows,
@@ -101,15 +102,16 @@ class AirbyteHook(VendorHook):
         - ``doubt_seconds``, ``in_between_seconds``, ``first_contact_seconds``
         """
         extra = read_extra(connection)
-        schema = (connection.schema or "").strip()
+        schema = plain_field(connection.schema)
         is_scheme = schema in {"http", "https"}
         base = api.base_url(
-            connection.host or "",
+            plain_field(connection.host),
             port=connection.port,
             scheme=schema if is_scheme else "",
             api_version=self.api_version,
         )
-        login, password = connection.login or "", connection.password or ""
+        login = plain_field(connection.login)
+        password = secret_field(connection.password)
         kind = _credential_kind(extra.get("auth"), login, password)
         token_url = ""
         if kind is CredentialKind.CLIENT_CREDENTIALS:
@@ -123,6 +125,7 @@ class AirbyteHook(VendorHook):
         if self.timeout is not None:
             extra = {**extra, "timeout": self.timeout}
 
+        interface = interface.strip()
         return Account(
             vendor=AIRBYTE.name,
             base_url=base,

@@ -19,7 +19,7 @@ from async_triggers.deferral.arguments import (
     whole_number,
 )
 from async_triggers.deferral.errors import EventUnusable, JobEnded, VendorRefused
-from async_triggers.deferral.fields import read_flag
+from async_triggers.deferral.fields import plain_field, read_flag, secret_field
 from async_triggers.deferral.hook import (
     list_pages,
     read_belief,
@@ -198,22 +198,22 @@ class DbtCloudHook(CallsByHand):
         - ``doubt_seconds``, ``in_between_seconds``, ``first_contact_seconds``
         """
         extra = read_extra(connection)
-        host = connection.host or ""
-        schema = (connection.schema or "").strip().lower()
+        host = plain_field(connection.host)
+        schema = plain_field(connection.schema).lower()
         base = api.base_url(
             host,
             port=connection.port,
             scheme=schema if schema in {"http", "https"} else "",
             insecure=read_flag(extra, "insecure_http", default=False),
         )
-        token = (connection.password or "").strip()
+        token = secret_field(connection.password)
         if not token:
             msg = "password is empty: set it to an API token of dbt Cloud"
             raise AccountMisconfigured(msg)
 
         if self.account_id is not None and self.account_id != "":
             account_id = api.account_id(self.account_id, "account_id")
-        elif connection.login:
+        elif plain_field(connection.login):
             account_id = api.account_id(connection.login, "login")
         else:
             msg = "login is empty: set it to the account's id, or give the task account_id"

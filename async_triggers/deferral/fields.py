@@ -14,6 +14,20 @@ _WORDS = {
 """What Airflow takes for a boolean in its own configuration, and what YAML does."""
 
 
+def plain_field(value: str | None) -> str:
+    """Return an id, a host or a login without what was pasted around it."""
+    return (value or "").strip()
+
+
+def secret_field(value: str | None) -> str:
+    """Return a secret without the end of a line, which a file that held it has.
+
+    Blanks may belong to it, unless it consists of nothing else.
+    """
+    secret = (value or "").rstrip("\r\n")
+    return secret if secret.strip() else ""
+
+
 def flag_of(value: object) -> bool | None:
     """Return a boolean, also where it was written as a text or a number; else None."""
     if isinstance(value, bool):

@@ -446,7 +446,7 @@ def _read_proxies(value: object) -> tuple[tuple[str, str], ...]:
         return ()
 
     if isinstance(value, str):
-        value = {"http": value, "https": value}
+        value = {"http": value, "https": value} if value.strip() else {}
 
     if not isinstance(value, Mapping) or not all(
         isinstance(scheme, str) and isinstance(url, str)
@@ -459,7 +459,9 @@ def _read_proxies(value: object) -> tuple[tuple[str, str], ...]:
         raise AccountMisconfigured(msg)
 
     # requests also allows the keys "http://" and "https://".
-    cleaned = {scheme.removesuffix("://"): url for scheme, url in value.items()}
+    cleaned = {
+        scheme.strip().removesuffix("://"): url.strip() for scheme, url in value.items()
+    }
     for url in cleaned.values():
         if not _is_http(url):
             msg = "extra.proxies must hold http:// or https:// URLs"

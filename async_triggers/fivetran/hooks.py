@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from async_triggers.deferral.fields import read_flag
+from async_triggers.deferral.fields import plain_field, read_flag, secret_field
 from async_triggers.deferral.hook import (
     list_rows,
     read_belief,
@@ -140,9 +140,9 @@ class FivetranHook(CallsByHand):
             # Whatever the section says of accounts in general.
             budget = replace(budget, requests=min(budget.requests, TRIAL_REQUESTS))
 
-        schema = (connection.schema or "").strip().lower()
+        schema = plain_field(connection.schema).lower()
         given = _base_url(
-            connection.host or "",
+            plain_field(connection.host),
             port=connection.port,
             scheme="http" if schema == "http" else "https",
             insecure=read_flag(extra, "insecure_http", default=False),
@@ -152,7 +152,9 @@ class FivetranHook(CallsByHand):
             vendor=FIVETRAN.name,
             base_url=base,
             host_is_typed=base != own,
-            credentials=_credentials(connection.login or "", connection.password or ""),
+            credentials=_credentials(
+                plain_field(connection.login), secret_field(connection.password)
+            ),
             belief=read_belief(extra),
             route=route,
             budget=budget,
@@ -459,7 +461,7 @@ def _base_url(host: str, *, port: int | None, scheme: str, insecure: bool) -> st
 
     That is always https, but for this machine and where ``insecure`` allows http.
     """
-    text = host.strip().rstrip("/")
+    text = host.rstrip("/")
     if not text:
         return ""
 
@@ -475,11 +477,11 @@ def _base_url(host: str, *, port: int | None, scheme: str, insecure: bool) -> st
 
 
 def _credentials(login: str, password: str) -> Credentials:
-    login, password = login.strip(), password.strip()
     if login and password:
         return Credentials(kind=CredentialKind.BASIC, login=login, secret=password)
 
-    alone = login or password
+    # It is encoded, so that blanks are no part of it.
+    alone = login or password.strip()
     if not alone:
         msg = "login and password are empty: set them to the API key and its secret"
         raise AccountMisconfigured(msg)

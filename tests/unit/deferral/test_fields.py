@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -188,3 +189,68 @@ def test_what_became_of_http_is_logged_with_the_key(
     assert "s3cret" not in insecure
     assert "insecure_http" not in warned(host="http://localhost:8000")
     assert "insecure_http" not in warned(host="https://gw.test")
+
+
+# What was pasted around a value ---------------------------------------------------------
+
+
+@every_vendor
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n"])
+def test_the_end_of_a_line_is_no_part_of_a_secret(vendor: str, end: str) -> None:
+    account = read(vendor, password=f"s3cret{end}")
+
+    assert account.credentials.secret == "s3cret"
+    assert account == read(vendor)
+
+
+@every_vendor
+@pytest.mark.parametrize("secret", [" s3cret", "s3cret ", "\ts3 cret\t", " s3cret \n"])
+def test_blanks_may_be_a_part_of_a_secret(vendor: str, secret: str) -> None:
+    assert read(vendor, password=secret).credentials.secret == secret.rstrip("\n")
+
+
+@every_vendor
+@pytest.mark.parametrize("secret", [" ", "\n", " \r\n"])
+def test_blanks_alone_are_no_secret(vendor: str, secret: str) -> None:
+    with pytest.raises(AccountMisconfigured, match="password is empty"):
+        read(vendor, password=secret)
+
+
+@every_vendor
+@pytest.mark.parametrize("around", [" {} ", "{}\n", "\r\n{}", "\t{}\r\n"])
+def test_blanks_are_no_part_of_a_login_or_a_host(vendor: str, around: str) -> None:
+    _, fields = CASES[vendor]
+    given = {"host": "https://gw.example/", "login": fields["login"]}
+
+    changes: dict[str, Any] = {
+        name: around.format(value) for name, value in given.items()
+    }
+    pasted = read(vendor, **changes)
+
+    assert pasted == read(vendor, **given)
+
+
+def test_blanks_are_no_part_of_other_addresses() -> None:
+    proxies = {"https": " http://proxy.example:3128\n"}
+    extra = {"ui_url": " https://ui.example\n", "proxies": proxies}
+    account = read("airbyte", extra, schema=" /oauth/token\n")
+
+    assert account.ui_url == "https://ui.example"
+    assert account.route.proxies == (("https", "http://proxy.example:3128"),)
+    assert account.credentials.token_url.endswith("/oauth/token")
+
+
+@pytest.mark.parametrize("account_id", [" 5\n", "5", 5])
+def test_blanks_are_no_part_of_an_account_s_id(account_id: int | str) -> None:
+    hook, fields = CASES["dbt_cloud"]
+    found = Connection(conn_id="c", conn_type="dbt_cloud", **fields)
+
+    assert hook(account_id=account_id).read(found).account_id == "5"
+
+
+@pytest.mark.parametrize("field", ["login", "password"])
+def test_blanks_are_no_part_of_an_encoded_key(field: str) -> None:
+    key = b64encode(b"key:s3cret").decode()
+    fields: dict[str, Any] = {"login": "", "password": "", field: f" {key} \n"}
+
+    assert read("fivetran", **fields).credentials.secret == key

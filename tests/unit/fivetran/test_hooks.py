@@ -84,12 +84,6 @@ def test_a_key_in_base64_may_stand_in_either_field(
     )
 
 
-def test_what_was_pasted_around_a_key_is_left_out() -> None:
-    credentials = read(login=" key\n", password="secret ").credentials
-
-    assert (credentials.login, credentials.secret) == ("key", "secret")
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
