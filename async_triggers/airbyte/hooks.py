@@ -13,6 +13,7 @@ from async_triggers.deferral.arguments import whole_number
 from async_triggers.deferral.errors import JobCancelled, JobFailed, JobTimedOut
 from async_triggers.deferral.fields import plain_field, secret_field
 from async_triggers.deferral.hook import (
+    EXTRA_KEYS,
     VendorHook,
     list_rows,
     read_belief,
@@ -69,6 +70,7 @@ class AirbyteHook(VendorHook):
     hook_name = "Airbyte"
 
     vendor = AIRBYTE
+    extra_keys = EXTRA_KEYS | {"auth", "ui_url"}
 
     def __init__(
         self,

@@ -158,6 +158,28 @@ _strange_statuses: set[int] = set()
 # Addresses --------------------------------------------------------------------------
 
 
+# https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Trigger%20Job%20Run
+RUN_FIELDS = frozenset(
+    {
+        "cause",
+        "git_sha",
+        "git_branch",
+        "azure_pull_request_id",
+        "github_pull_request_id",
+        "gitlab_merge_request_id",
+        "non_native_pull_request_id",
+        "schema_override",
+        "dbt_version_override",
+        "threads_override",
+        "target_name_override",
+        "generate_docs_override",
+        "timeout_seconds_override",
+        "steps_override",
+    }
+)
+"""What the start of a run may hold."""
+
+
 def base_url(
     host: str, *, port: int | None, scheme: str, insecure: bool = False
 ) -> str:

@@ -21,6 +21,7 @@ from async_triggers.deferral.arguments import (
 from async_triggers.deferral.errors import EventUnusable, JobEnded, VendorRefused
 from async_triggers.deferral.fields import plain_field, read_flag, secret_field
 from async_triggers.deferral.hook import (
+    EXTRA_KEYS,
     list_pages,
     read_belief,
     read_budget,
@@ -134,6 +135,7 @@ class DbtCloudHook(CallsByHand):
     hook_name = "dbt Cloud"
 
     vendor = DBT_CLOUD
+    extra_keys = EXTRA_KEYS | {"insecure_http"}
     is_always_https = True
 
     def __init__(

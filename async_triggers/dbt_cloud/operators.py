@@ -36,6 +36,7 @@ from async_triggers.deferral.arguments import (
 from async_triggers.deferral.ids import Ids, TakesIds
 from async_triggers.deferral.operator import Before, JobOperator
 from async_triggers.deferral.record import Intent, Unsettled
+from async_triggers.deferral.unknown import unknown_keys
 from async_triggers.engine.errors import JobNotFound, PermanentError, RequestRejected
 from async_triggers.engine.wire import parse_time
 
@@ -238,6 +239,12 @@ class DbtCloudRunJobOperator(JobOperator):
         if config is not None and not isinstance(config, Mapping):
             msg = f"additional_run_config must be an object, not {config!r}"
             raise ArgumentUnusable(msg)
+
+    def warn_of_arguments(self) -> None:
+        """Log what of the arguments has no effect."""
+        config = self.additional_run_config or {}
+        for told in unknown_keys(config, api.RUN_FIELDS).values():
+            self.log.warning("additional_run_config: %s", told)
 
         self._params.warn(self.log)
         if self.openlineage_inject_parent_job_info:

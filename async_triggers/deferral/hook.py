@@ -35,6 +35,7 @@ from async_triggers.deferral.errors import (
     translate,
 )
 from async_triggers.deferral.fields import flag_of
+from async_triggers.deferral.unknown import unknown_keys
 from async_triggers.engine.address import is_loopback
 from async_triggers.engine.errors import (
     AccountMisconfigured,
@@ -93,6 +94,30 @@ _connections: WeakKeyDictionary[
 ] = WeakKeyDictionary()
 
 
+EXTRA_KEYS = frozenset(
+    {
+        "proxies",
+        "timeout",
+        "connect_timeout",
+        "read_timeout",
+        "verify",
+        "ca_bundle",
+        "requests_per_minute",
+        "share",
+        "concurrent_polls",
+        "concurrent_starts",
+        "doubt_seconds",
+        "in_between_seconds",
+        "first_contact_seconds",
+    }
+)
+"""What the extra of every vendor's connection may hold."""
+
+
+_warned_keys: set[tuple[str, str]] = set()
+"""Which keys of which connections were warned of in this process."""
+
+
 class VendorHook(BaseHook):
     """Reads a connection, and leases the account that it describes.
 
@@ -103,6 +128,10 @@ class VendorHook(BaseHook):
     conn_type: ClassVar[str]
     is_always_https: ClassVar[bool] = False
     """Whether http in a connection is read as https, unless ``insecure_http`` is set."""
+    extra_keys: ClassVar[frozenset[str]] = EXTRA_KEYS
+    """What the extra of a connection may hold."""
+    is_quiet: bool = False
+    """Whether what is to be said of the connection has been said before."""
 
     def __init__(self, conn_id: str) -> None:
         super().__init__()
@@ -241,8 +270,12 @@ class VendorHook(BaseHook):
         return self.look_up()
 
     def _read_warily(self, connection: AirflowConnection) -> Account:
-        """Read a connection, and warn of one that gives its credentials away."""
+        """Read a connection, and warn of what is not as it is meant to be."""
         account = self.read(connection)
+        if self.is_quiet:
+            return account
+
+        self._warn_of_extra(connection)
         if account.credentials.kind is CredentialKind.NONE:
             return account
 
@@ -277,6 +310,14 @@ class VendorHook(BaseHook):
             )
 
         return account
+
+    def _warn_of_extra(self, connection: AirflowConnection) -> None:
+        """Warn of keys that nobody reads; once in a process."""
+        unknown = unknown_keys(read_extra(connection), self.extra_keys)
+        for key, told in unknown.items():
+            if (self.conn_id, key) not in _warned_keys:
+                _warned_keys.add((self.conn_id, key))
+                log.warning("The extra of the connection %r: %s", self.conn_id, told)
 
     def endpoint(self, account: Account) -> Endpoint:
         """Return whom the hook's connection leads to, in words for logs and errors."""

@@ -179,6 +179,9 @@ class JobOperator(TakesIds, BaseOperator):
         """Raise AirflowException when a rendered argument cannot be used."""
         self.settle_ids()
 
+    def warn_of_arguments(self) -> None:
+        """Log what of the arguments has no effect; called once in an attempt."""
+
     @abstractmethod
     def describe_request(self) -> Mapping[str, Any]:
         """Return what is asked for, as JSON: what makes two requests the same."""
@@ -285,6 +288,8 @@ class JobOperator(TakesIds, BaseOperator):
     def execute(self, context: Context) -> Any:
         """Start the job, or find it again, and wait for it as the mode says."""
         make_plain(self, JobOperator)
+        self.check_arguments()
+        self.warn_of_arguments()
         if self.start_in_trigger:
             if type(self).__module__.startswith("async_triggers."):
                 self._leave_to_trigger(context, self._new_deadline())
@@ -1194,6 +1199,8 @@ class JobOperator(TakesIds, BaseOperator):
         an exception: the task fails, or its trigger keeps the deadline.
         """
         hook = self.make_hook()
+        # A segment before this one has warned of what it found.
+        hook.is_quiet = bool(self._waiting)
         self._ends = self._deadline_here()
         # Blocking, hence before there is a loop, and where Airflow's alarm is heard.
         self._account = account = hook.account()

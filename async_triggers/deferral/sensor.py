@@ -309,7 +309,10 @@ class JobSensor(TakesIds, BaseSensorOperator):
             with repeating_for(wait):
                 return await self.look(leased)
 
-        return self.make_hook().run(look)
+        hook = self.make_hook()
+        # A look before this one has warned of what it found.
+        hook.is_quiet = bool(self._waiting) or self._kept is not None
+        return hook.run(look)
 
     def _meet_trouble(
         self, context: Context, error: compat.AirflowException, began: float

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral.fields import plain_field, read_flag, secret_field
 from async_triggers.deferral.hook import (
+    EXTRA_KEYS,
     list_rows,
     read_belief,
     read_budget,
@@ -79,6 +80,7 @@ class FivetranHook(CallsByHand):
     hook_name = "Fivetran"
 
     vendor = FIVETRAN
+    extra_keys = EXTRA_KEYS | {"trial", "insecure_http"}
     is_always_https = True
 
     def __init__(

@@ -1,0 +1,29 @@
+"""Keys that nobody reads: a misspelt one is ignored, and should not be in silence."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+
+_LONGEST = 60
+
+
+def unknown_keys(keys: Iterable[object], known: Collection[str]) -> dict[str, str]:
+    """Return what to say of each key that is not known: the nearest that is.
+
+    What the keys hold is not repeated.
+    """
+    names = [str(key) for key in keys]
+    return {name: _describe(name, known) for name in names if name not in known}
+
+
+def _describe(name: str, known: Collection[str]) -> str:
+    told = f"the key {name[:_LONGEST]!r} is unknown and has no effect"
+    # Older forms of Airflow put the type of the connection before the key.
+    bare = name.strip().lower().replace("-", "_").rpartition("__")[2]
+    for cutoff in (0.6, 0.4):
+        nearest = difflib.get_close_matches(bare, sorted(known), 1, cutoff)
+        if nearest:
+            return f"{told}. Did you mean {nearest[0]!r}?"
+
+    return f"{told}. Known are: {', '.join(sorted(known))}"
