@@ -144,6 +144,11 @@ _AIRBYTE_FORM: dict[str, Any] = {
             "string",
             "client_credentials, bearer, basic or none; guessed from the fields if empty.",
         ),
+        "api_path": _extra(
+            "API path",
+            "string",
+            "The path of the API on the server, where it is none of Airbyte's.",
+        ),
         "ui_url": _extra(
             "Web interface", "string", "Its URL, where it is not that of the server."
         ),
@@ -217,6 +222,12 @@ def _form(connection_type: str) -> dict[str, Any]:
     return next(
         (each for each in _FORMS if each["connection-type"] == connection_type), {}
     )
+
+
+def has_field(connection_type: str, field: str) -> bool:
+    """Return True if a connection's form has a field of its own in ``extra``."""
+    fields = _form(connection_type).get("conn-fields", {})
+    return field.removeprefix("extra.") in fields
 
 
 def field_label(connection_type: str, field: str) -> str:

@@ -101,6 +101,8 @@ _STATES = {
 }
 _NO_REASON = "Airbyte's API gives no reason, the job's log in its UI does"
 
+_PATH = re.compile(r"/?[\w.~-]+(/[\w.~-]+)*/?|/")
+_VERSION = re.compile(r"v\d+/")
 _OWN_PROBLEM = re.compile(
     r"https://reference\.airbyte\.com/reference/errors(#|$)"
     r"|https://docs\.airbyte\.com/"
@@ -121,17 +123,30 @@ _OAUTH_ERRORS = frozenset(
 )
 
 _strange_words: set[str] = set()
+HEALTH_TIMEOUT = 10.0
+"""Seconds for the answer that tells a path of the API from others."""
 
 
 # Addresses --------------------------------------------------------------------------
 
 
-def base_url(host: str, *, port: int | None, scheme: str, api_version: str) -> str:
-    """Return where the public API is, from the fields of a connection.
+def base_urls(
+    host: str,
+    *,
+    port: int | None,
+    scheme: str,
+    api_version: str,
+    api_path: str = "",
+) -> tuple[str, ...]:
+    """Return where the public API may be, from the fields of a connection.
 
     Cloud is ``https://api.airbyte.com/v1``, a server of one's own
     ``<its address>/api/public/v1``; the path may be given, partly given or left out:
     https://docs.airbyte.com/platform/using-airbyte/configuring-api-access
+
+    The likeliest comes first. There is a second one where the host has a path that is
+    none of Airbyte's: a gateway may serve the API right there. ``api_path``, the path of
+    the API on the server, leaves one alone.
     """
     text = host.strip()
     if not text:
@@ -149,25 +164,47 @@ def base_url(host: str, *, port: int | None, scheme: str, api_version: str) -> s
         form="host is no http or https URL: write it as https://host:port/path",
     )
     origin, path = address.origin, address.path
+    if api_path:
+        return (origin + _read_path(api_path),)
+
     if path.endswith(f"/{api_version}"):
-        return origin + path
+        return (origin + path,)
 
     if address.host == CLOUD_HOST:
-        return f"{origin}{path}/{api_version}"
+        return (f"{origin}{path}/{api_version}",)
 
-    for known in ("/api/public", "/api", ""):
+    for known in ("/api/public", "/api"):
         if path.endswith(known):
-            return f"{origin}{path.removesuffix(known)}/api/public/{api_version}"
+            return (f"{origin}{path.removesuffix(known)}/api/public/{api_version}",)
 
-    raise AssertionError  # the empty suffix always fits
+    likeliest = f"{origin}{path}/api/public/{api_version}"
+    return (likeliest, origin + path) if path else (likeliest,)
+
+
+def base_url(host: str, *, port: int | None, scheme: str, api_version: str) -> str:
+    """Return where the public API most likely is, see :func:`base_urls`."""
+    return base_urls(host, port=port, scheme=scheme, api_version=api_version)[0]
+
+
+def _read_path(value: object) -> str:
+    """Return a path on the server, without a slash at its end."""
+    if not isinstance(value, str) or not _PATH.fullmatch(value.strip()):
+        # What it holds is not repeated: it may be a URL with a password.
+        msg = (
+            "extra.api_path must be the path of the API on its server, such as /airbyte"
+        )
+        raise AccountMisconfigured(msg)
+
+    path = value.strip().strip("/")
+    return f"/{path}" if path else ""
 
 
 def token_url(value: str, base: str) -> str:
     """Return where tokens are asked for.
 
     ``value`` is what the connection says: an absolute URL, or a path with or without the
-    version (``v1/applications/token``), or nothing. A path that begins with ``api/`` is
-    one of the server, not of the public API.
+    version (``v1/applications/token``), or nothing. A path that begins with a slash or
+    with ``api/`` is one of the server, not of the public API.
     """
     text = value.strip()
     if text.startswith(("http://", "https://")):
@@ -183,12 +220,11 @@ def token_url(value: str, base: str) -> str:
         return text
 
     path = text.strip("/") or "applications/token"
-    if path.startswith("api/"):
+    if path.startswith("api/") or (text.startswith("/") and text.strip("/")):
         parts = urlsplit(base)
         return f"{parts.scheme}://{parts.netloc}/{path}"
 
-    version = base.rsplit("/", 1)[-1]
-    return f"{base}/{path.removeprefix(f'{version}/')}"
+    return f"{base}/{_VERSION.sub('', path)}"
 
 
 def ui_url(base: str, given: str) -> str:
@@ -384,6 +420,20 @@ def get_connection(connection_id: str) -> Request:
         method="GET",
         path=f"/connections/{segment(connection_id, 'connection_id')}",
         about=f"connection {connection_id}",
+    )
+
+
+def get_health() -> Request:
+    """Ask whether Airbyte is there, without credentials.
+
+    https://reference.airbyte.com/reference/gethealthcheck
+    """
+    return Request(
+        method="GET",
+        path="/health",
+        about="Airbyte's health",
+        timeout=HEALTH_TIMEOUT,
+        authorized=False,
     )
 
 

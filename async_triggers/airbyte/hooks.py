@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -10,6 +12,7 @@ from async_triggers.airbyte import api
 from async_triggers.airbyte.api import AIRBYTE, JobResponse, JobStatusEnum
 from async_triggers.deferral import events
 from async_triggers.deferral.arguments import whole_number
+from async_triggers.deferral.contact import address_of
 from async_triggers.deferral.errors import JobCancelled, JobFailed, JobTimedOut
 from async_triggers.deferral.fields import plain_field, secret_field
 from async_triggers.deferral.hook import (
@@ -24,10 +27,17 @@ from async_triggers.deferral.hook import (
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     ConnectionChanged,
+    EngineError,
     RequestRejected,
 )
 from async_triggers.engine.jobs import JobState, Seen
-from async_triggers.engine.wire import Account, Budget, CredentialKind, Credentials
+from async_triggers.engine.wire import (
+    Account,
+    Budget,
+    CredentialKind,
+    Credentials,
+    is_web_page,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -62,6 +72,8 @@ class AirbyteHook(VendorHook):
         does not say it
     :param timeout: seconds for one request; else ``timeout`` in the connection's extra,
         else 30
+    :param address: the hash of the address at which a task has found the API, where the
+        connection's host may mean one of two
     """
 
     conn_name_attr = "airbyte_conn_id"
@@ -70,23 +82,26 @@ class AirbyteHook(VendorHook):
     hook_name = "Airbyte"
 
     vendor = AIRBYTE
-    extra_keys = EXTRA_KEYS | {"auth", "ui_url"}
+    extra_keys = EXTRA_KEYS | {"api_path", "auth", "ui_url"}
 
     def __init__(
         self,
         airbyte_conn_id: str = default_conn_name,
         api_version: str = "v1",
         timeout: float | None = None,
+        *,
+        address: str = "",
     ) -> None:
         super().__init__(airbyte_conn_id)
         self.airbyte_conn_id = airbyte_conn_id
         self.api_version = api_version
         self.timeout = timeout
+        self.address = address
 
     @property
     def key(self) -> tuple[object, ...]:
         """What tells two hooks apart that would read the same connection differently."""
-        return (*super().key, self.api_version, self.timeout)
+        return (*super().key, self.api_version, self.timeout, self.address)
 
     def read(self, connection: Connection) -> Account:
         """Turn a connection into an account.
@@ -96,6 +111,7 @@ class AirbyteHook(VendorHook):
         ``schema`` its token endpoint; a ``password`` alone is a bearer token. In
         connections of type HTTP, ``schema`` may hold the scheme of the URL. ``extra``:
 
+        - ``api_path``: the path of the API on the server, where it is none of Airbyte's
         - ``auth``: client_credentials, bearer, basic or none, where the above guesses wrong
         - ``ui_url``: the address of the web interface
         - ``proxies``, ``timeout``, ``connect_timeout``, ``read_timeout``, ``verify``,
@@ -103,21 +119,38 @@ class AirbyteHook(VendorHook):
         - ``requests_per_minute``, ``share``, ``concurrent_polls``, ``concurrent_starts``
         - ``doubt_seconds``, ``in_between_seconds``, ``first_contact_seconds``
         """
+        accounts = self._read_all(connection)
+        found = (each for each in accounts if address_of(each) == self.address)
+        return next(found, accounts[0])
+
+    def _read_all(self, connection: Connection) -> list[Account]:
+        """Return the accounts that a connection may mean, the likeliest first."""
         extra = read_extra(connection)
         schema = plain_field(connection.schema)
         is_scheme = schema in {"http", "https"}
-        base = api.base_url(
+        bases = api.base_urls(
             plain_field(connection.host),
             port=connection.port,
             scheme=schema if is_scheme else "",
             api_version=self.api_version,
+            api_path=extra.get("api_path") or "",
         )
+        endpoint = "" if is_scheme else schema
+        return [self._read_at(base, connection, endpoint, extra) for base in bases]
+
+    def _read_at(
+        self,
+        base: str,
+        connection: Connection,
+        endpoint: str,
+        extra: Mapping[str, Any],
+    ) -> Account:
         login = plain_field(connection.login)
         password = secret_field(connection.password)
         kind = _credential_kind(extra.get("auth"), login, password)
         token_url = ""
         if kind is CredentialKind.CLIENT_CREDENTIALS:
-            token_url = api.token_url("" if is_scheme else schema, base)
+            token_url = api.token_url(endpoint, base)
 
         interface = extra.get("ui_url", "")
         if not isinstance(interface, str):
@@ -143,6 +176,52 @@ class AirbyteHook(VendorHook):
             route=read_route(extra, total=30.0),
             budget=read_budget(extra, BUDGET, "airbyte"),
         )
+
+    def first_account(self, recall: Callable[[], str | None]) -> Account:
+        """Read the connection on a worker; where it may mean two paths, find the right one.
+
+        Unless one of them has worked before, both are asked for their health, without
+        credentials.
+        """
+        connection = self.look_up()
+        account = self.account_of(connection)
+        accounts = self._read_all(connection)
+        if len(accounts) == 1 or address_of(account) == self.address:
+            return account
+
+        known = recall()
+        found = [each for each in accounts if address_of(each) == known]
+        if not found:
+            found = asyncio.run(self._healthy(accounts))
+
+        if len(found) != 1:
+            # Neither answers, or whatever is requested there is answered.
+            return account
+
+        self.address = address_of(found[0])
+        return found[0]
+
+    async def _healthy(self, accounts: Sequence[Account]) -> list[Account]:
+        """Return the accounts at whose address Airbyte answers; none of them is used."""
+        # Heavy, and rarely needed.
+        from async_triggers.engine.limiter import Limiter  # noqa: PLC0415
+        from async_triggers.engine.transport import Transport  # noqa: PLC0415
+
+        found = []
+        for account in accounts:
+            nobody = replace(account, credentials=Credentials(kind=CredentialKind.NONE))
+            transport = Transport(self.vendor, nobody, Limiter(account.budget))
+            try:
+                reply = await transport.send(api.get_health())
+            except EngineError:
+                continue
+            finally:
+                await transport.close()
+
+            if not is_web_page(reply):
+                found.append(account)
+
+        return found
 
     # Calls ------------------------------------------------------------------------
     # Each is a coroutine over a leased account; run() makes any of them blocking.

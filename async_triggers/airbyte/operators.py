@@ -125,7 +125,9 @@ class AirbyteTriggerSyncOperator(JobOperator):
 
     def make_hook(self) -> AirbyteHook:
         """Return the hook of the operator's connection."""
-        return AirbyteHook(self.airbyte_conn_id, self.api_version)
+        return AirbyteHook(
+            self.airbyte_conn_id, self.api_version, address=self.found_at
+        )
 
     def describe_request(self) -> Mapping[str, Any]:
         """Return what is asked for."""
@@ -253,6 +255,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
             self.wait_seconds,
             execution_deadline,
             api_version=self.api_version,
+            address=self.found_at,
             owned=owned,
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_timeout=self.cancel_on_timeout,

@@ -74,7 +74,9 @@ class AirbyteJobSensor(JobSensor):
 
     def make_hook(self) -> AirbyteHook:
         """Return the hook of the sensor's connection."""
-        return AirbyteHook(self.airbyte_conn_id, self.api_version)
+        return AirbyteHook(
+            self.airbyte_conn_id, self.api_version, address=self.found_at
+        )
 
     async def look(self, leased: LeasedAccount) -> Seen:
         """Ask for the job."""
@@ -95,5 +97,6 @@ class AirbyteJobSensor(JobSensor):
             self.poke_interval,
             execution_deadline,
             api_version=self.api_version,
+            address=self.found_at,
             seen_at=None if seen is None else seen.at,
         )

@@ -34,6 +34,8 @@ class AirbyteSyncTrigger(JobTrigger):
     :param execution_deadline: the deadline that ``execution_timeout`` sets, in epoch
         seconds
     :param api_version: the version in the API's path
+    :param address: the hash of the address at which the task has found the API, where the
+        connection's host may mean one of two
     :param owned: whether the job was started by this task, so that it may be cancelled
     :param cancel_on_kill: cancel an owned job when a user stops the deferred task; needs
         the token of :meth:`claim`
@@ -55,6 +57,7 @@ class AirbyteSyncTrigger(JobTrigger):
         execution_deadline: float | None = None,
         *,
         api_version: str = "v1",
+        address: str = "",
         owned: bool = False,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
@@ -69,6 +72,7 @@ class AirbyteSyncTrigger(JobTrigger):
         self.poll_interval = poll_interval
         self.execution_deadline = execution_deadline
         self.api_version = api_version
+        self.address = address
         self.owned = owned
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
@@ -91,7 +95,7 @@ class AirbyteSyncTrigger(JobTrigger):
 
     def make_hook(self) -> AirbyteHook:
         """Return the hook of the trigger's connection."""
-        return AirbyteHook(self.conn_id, self.api_version)
+        return AirbyteHook(self.conn_id, self.api_version, address=self.address)
 
     async def look(self, leased: LeasedAccount) -> Job:
         """Ask for the job once."""

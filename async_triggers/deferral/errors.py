@@ -31,7 +31,7 @@ from async_triggers.engine.errors import (
     EngineError,
     TransientError,
 )
-from async_triggers.provider_info import field_label
+from async_triggers.provider_info import field_label, has_field
 
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
@@ -104,7 +104,11 @@ def explain(error: EngineError, conn_id: str, conn_type: str = "") -> str:
     if suspect is None:
         return told
 
-    return f"{told}. {field_label(conn_type, suspect.field)}: {suspect.fix}"
+    told = f"{told}. {field_label(conn_type, suspect.field)}: {suspect.fix}"
+    if suspect.is_path and has_field(conn_type, "extra.api_path"):
+        told += f", or set {field_label(conn_type, 'extra.api_path')}"
+
+    return told
 
 
 def requested(error: EngineError | None) -> str:

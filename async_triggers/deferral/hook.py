@@ -130,6 +130,8 @@ class VendorHook(BaseHook):
     """Whether http in a connection is read as https, unless ``insecure_http`` is set."""
     extra_keys: ClassVar[frozenset[str]] = EXTRA_KEYS
     """What the extra of a connection may hold."""
+    address: str = ""
+    """The hash of where the API was found, where the connection may mean more than one."""
     is_quiet: bool = False
     """Whether what is to be said of the connection has been said before."""
 
@@ -166,13 +168,24 @@ class VendorHook(BaseHook):
         """Read the connection and return the account (blocking)."""
         return self.account()
 
+    def first_account(self, recall: Callable[[], str | None]) -> Account:
+        """Read the connection now (blocking), for a task on a worker.
+
+        ``recall`` returns the hash of the address that has worked for an earlier run of
+        the task, see :func:`.contact.address_of`.
+        """
+        return self.account()
+
     def account(self) -> Account:
         """Read the connection now (blocking; for workers and scripts).
 
         Raise :class:`~async_triggers.deferral.errors.ConnectionUnusable` when a field is
         missing or malformed, Airflow's own error when there is no such connection.
         """
-        connection = self.look_up()
+        return self.account_of(self.look_up())
+
+    def account_of(self, connection: AirflowConnection) -> Account:
+        """Read a connection that was looked up; raise as :meth:`account` does."""
         try:
             return self._read_warily(connection)
         except EngineError as error:
@@ -362,20 +375,26 @@ class VendorHook(BaseHook):
         ) as leased:
             yield leased
 
-    def run(self, call: Callable[[LeasedAccount], Awaitable[T]]) -> T:
+    def run(
+        self,
+        call: Callable[[LeasedAccount], Awaitable[T]],
+        *,
+        account: Account | None = None,
+    ) -> T:
         """Do ``call`` with the leased account and return its result (blocking).
 
+        ``account`` is one that was read before.
         Works with and without a running event loop in this thread. The connections to
         the vendor are closed before it returns. An alarm of the main thread, such as that
         of ``execution_timeout``, ends the call, and what its handler raises is raised here.
         """
-        account = self.account()
+        leads_to = self.account() if account is None else account
         alarm = Alarm()
 
         async def leased_call() -> T:
             async with (
                 alarm.timeout(),
-                self.lease(account=account, linger=0) as leased,
+                self.lease(account=leads_to, linger=0) as leased,
             ):
                 return await call(leased)
 

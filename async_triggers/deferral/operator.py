@@ -159,6 +159,8 @@ class JobOperator(TakesIds, BaseOperator):
     _carried: Record | None = None
     _address: str = ""
     """Where the vendor has answered this task, in this run or in an earlier one."""
+    found_at: str = ""
+    """The hash of the address, where the connection may mean more than one."""
     _killed: bool = False
     _killing: threading.Thread | None = None
     _ti: Any = None
@@ -353,7 +355,7 @@ class JobOperator(TakesIds, BaseOperator):
         ends = waiting.get("end_time", self._new_deadline())
         self._carried = read_record(waiting.get("record"))
         contact = FirstContact.from_json(waiting.get("contact"))
-        self._address = contact.known or ""
+        self._address = self.found_at = contact.known or ""
         sought = waiting.get("sought")
         if sought is not None:
             # Whoever watches the task leaves it to the worker from here on.
@@ -376,7 +378,7 @@ class JobOperator(TakesIds, BaseOperator):
     ) -> Any:
         self.check_arguments()
         self._ti = context["ti"]
-        with self._at_work():
+        with self._at_work(context):
             try:
                 return self._attempt(context, end_time, superseded, contact)
             except TaskKilled:
@@ -717,6 +719,12 @@ class JobOperator(TakesIds, BaseOperator):
             )
             return None
 
+    def _recall_found(self, context: Context) -> str | None:
+        """Return the address that has worked for this task, or for an earlier run of it."""
+        record = self._read_record(context)
+        known = "" if record is None else record.address
+        return known or self._earlier_address(context)
+
     def _moment_trigger(
         self, context: Context, moment: float
     ) -> tuple[MomentTrigger, str | None]:
@@ -775,7 +783,7 @@ class JobOperator(TakesIds, BaseOperator):
         own = waiting.get("job_id")
         owned = bool(waiting.get("owned", True))
         self._job_id, self._owned = own or outcome.job_id, owned
-        self._address = waiting.get("address") or ""
+        self._address = self.found_at = waiting.get("address") or ""
         self.job_url = waiting.get("url") or (outcome.job.url if outcome.job else "")
         if own is not None and not self.same_job(own, outcome):
             self.log.warning(
@@ -1192,7 +1200,7 @@ class JobOperator(TakesIds, BaseOperator):
     # The worker's event loop --------------------------------------------------------
 
     @contextlib.contextmanager
-    def _at_work(self) -> Iterator[None]:
+    def _at_work(self, context: Context) -> Iterator[None]:
         """Keep an event loop and the account for the length of the block.
 
         Airflow's alarm is held back meanwhile. It is met by whatever ends the block with
@@ -1203,7 +1211,10 @@ class JobOperator(TakesIds, BaseOperator):
         hook.is_quiet = bool(self._waiting)
         self._ends = self._deadline_here()
         # Blocking, hence before there is a loop, and where Airflow's alarm is heard.
-        self._account = account = hook.account()
+        self._account = account = hook.first_account(
+            lambda: self._recall_found(context)
+        )
+        self.found_at = hook.address
         with Alarm() as alarm:
             self._alarm = alarm
             with asyncio.Runner() as runner:

@@ -104,6 +104,8 @@ class JobSensor(TakesIds, BaseSensorOperator):
     # What this process knows of the vendor; never templated, never serialized.
     _account: Account | None = None
     _contact: FirstContact | None = None
+    found_at: str = ""
+    """The hash of the address, where the connection may mean more than one."""
     _trouble: str = ""
     """What the last look has failed with."""
     _has_looked: bool = False
@@ -271,7 +273,8 @@ class JobSensor(TakesIds, BaseSensorOperator):
         """Come back to a first look that the vendor did not answer."""
         self._check_arguments()
         waiting = self._waiting
-        self._contact = FirstContact.from_json(waiting.get("contact"))
+        contact = FirstContact.from_json(waiting.get("contact"))
+        self._contact, self.found_at = contact, contact.known or ""
         return self._look_and_defer(
             context, waiting.get("end_time", wall_clock() + self.timeout)
         )
@@ -280,7 +283,7 @@ class JobSensor(TakesIds, BaseSensorOperator):
         seen: Seen | None = None
         began = wall_clock()
         try:
-            seen = self._look_on_worker()
+            seen = self._look_on_worker(context)
         except VendorUnavailable as error:
             contact = self._meet_trouble(context, error, began)
             account = self._account
@@ -300,7 +303,7 @@ class JobSensor(TakesIds, BaseSensorOperator):
         self._defer(context, seen, end_time)
         return None
 
-    def _look_on_worker(self) -> Seen:
+    def _look_on_worker(self, context: Context) -> Seen:
         """Look once, and do not sleep for long in a slot that can be left."""
         wait = HASTE if self.deferrable or self.reschedule else None
 
@@ -312,7 +315,9 @@ class JobSensor(TakesIds, BaseSensorOperator):
         hook = self.make_hook()
         # A look before this one has warned of what it found.
         hook.is_quiet = bool(self._waiting) or self._kept is not None
-        return hook.run(look)
+        account = hook.first_account(lambda: self._earlier_address(context))
+        self.found_at = hook.address
+        return hook.run(look, account=account)
 
     def _meet_trouble(
         self, context: Context, error: compat.AirflowException, began: float
@@ -426,7 +431,7 @@ class JobSensor(TakesIds, BaseSensorOperator):
             self._began = began
 
         try:
-            seen = self._look_on_worker()
+            seen = self._look_on_worker(context)
         except VendorUnavailable as error:
             self._meet_trouble(context, error, began)
             self._poke_later(context, error)
@@ -476,7 +481,8 @@ class JobSensor(TakesIds, BaseSensorOperator):
         kept = store.get(CONTACT_KEY)
         if isinstance(kept, Mapping) and kept.get("try") == context["ti"].try_number:
             self._kept = kept
-            self._contact = FirstContact.from_json(kept.get("contact"))
+            contact = FirstContact.from_json(kept.get("contact"))
+            self._contact, self.found_at = contact, contact.known or ""
             self._is_seen = kept.get("is_seen") is True
             began = kept.get("began")
             self._began = began if isinstance(began, float) else None

@@ -190,6 +190,7 @@ async def settle_record(
     Raise EngineError where the connection cannot be looked up. For ``is_found_again`` see
     :func:`.kill.judge_kill`.
     """
+    task.found_at = record.address
     hook = task.make_hook()
     try:
         account = await hook.known_account(patience=None)

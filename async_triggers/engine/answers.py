@@ -133,7 +133,9 @@ def _suspect(reply: Reply) -> Suspect | None:
 
     if is_web_page(reply):
         return Suspect(
-            "host", "a web page answers there and not the API: write the API's address"
+            "host",
+            "a web page answers there and not the API: write the API's address",
+            is_path=True,
         )
 
     if status in {HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_NOT_FOUND}:
@@ -141,6 +143,7 @@ def _suspect(reply: Reply) -> Suspect | None:
             "host",
             f"something that is not the API answers {status} there: check the host, the"
             " port and the path",
+            is_path=True,
         )
 
     return None

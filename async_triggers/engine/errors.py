@@ -39,10 +39,12 @@ class Suspect:
 
     ``field`` is Airflow's name of the field (``host``, ``schema``,
     ``extra.ca_bundle``); ``fix`` says what is wrong with it and what to write instead.
+    ``is_path`` tells that a server answers, and that its path may be the wrong one.
     """
 
     field: str
     fix: str
+    is_path: bool = False
 
 
 class Scope(StrEnum):

@@ -139,6 +139,7 @@ class Reply:
             unreadable.suspect = Suspect(
                 "host",
                 "a web page answers there and not the API: write the API's address",
+                is_path=True,
             )
 
         raise unreadable

@@ -176,9 +176,11 @@ CLOUD = "https://api.airbyte.com/v1"
     [
         ("", SELF, f"{SELF}/applications/token"),
         ("v1/applications/token", SELF, f"{SELF}/applications/token"),
-        ("/v1/applications/token", SELF, f"{SELF}/applications/token"),
+        ("/v1/applications/token", SELF, "http://localhost:8000/v1/applications/token"),
+        ("/v1/applications/token", CLOUD, f"{CLOUD}/applications/token"),
         ("applications/token", SELF, f"{SELF}/applications/token"),
-        ("/applications/token/", SELF, f"{SELF}/applications/token"),
+        ("applications/token/", SELF, f"{SELF}/applications/token"),
+        ("/oauth/token/", SELF, "http://localhost:8000/oauth/token"),
         (" v1/applications/token ", CLOUD, f"{CLOUD}/applications/token"),
         ("applications/token", CLOUD, f"{CLOUD}/applications/token"),
         (
