@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from async_triggers.airbyte import api
 from async_triggers.airbyte.api import AIRBYTE, JobResponse, JobStatusEnum
@@ -55,6 +56,9 @@ __all__ = ["AirbyteHook", "JobResponse", "JobStatusEnum"]
 BUDGET = Budget(
     requests=600, per=60.0, share=0.6, polls=2, starts=2, cancels=1, cooldown=120.0
 )
+
+_workspaces: WeakKeyDictionary[LeasedAccount, dict[str, str]] = WeakKeyDictionary()
+"""The workspaces of Airbyte's connections, by account: they never change."""
 
 _KINDS = {
     "client_credentials": CredentialKind.CLIENT_CREDENTIALS,
@@ -299,7 +303,19 @@ class AirbyteHook(VendorHook):
         """Return a connection of Airbyte, and the server's time of the answer."""
         request = api.get_connection(connection_id)
         reply = await leased.call(request)
-        return api.read_connection(request, reply), reply.date
+        connection = api.read_connection(request, reply)
+        of_account = _workspaces.setdefault(leased, {})
+        of_account[connection_id] = connection.workspace_id
+        return connection, reply.date
+
+    async def workspace_of(self, leased: LeasedAccount, connection_id: str) -> str:
+        """Return the workspace of a connection, which is asked for once."""
+        known = _workspaces.get(leased, {}).get(connection_id)
+        if known is not None:
+            return known
+
+        connection, _ = await self.get_airbyte_connection(leased, connection_id)
+        return connection.workspace_id
 
     async def list_replications(self, leased: LeasedAccount) -> list[api.Replication]:
         """Return the connections of all workspaces, with what they replicate."""

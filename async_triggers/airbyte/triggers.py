@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from async_triggers.airbyte.hooks import AirbyteHook
+from async_triggers.airbyte.remote_job import AirbyteJob
 from async_triggers.deferral.trigger import JobTrigger
 
 __all__ = ["AirbyteHook", "AirbyteSyncTrigger"]
 
 if TYPE_CHECKING:
     from async_triggers.deferral.events import Outcome
-    from async_triggers.engine.accounts import LeasedAccount
-    from async_triggers.engine.jobs import Job
+    from async_triggers.deferral.remote_job import RemoteJob
 
 
 class AirbyteSyncTrigger(JobTrigger):
@@ -45,8 +44,6 @@ class AirbyteSyncTrigger(JobTrigger):
     :param ending: how the trigger ends its task, see
         :class:`async_triggers.deferral.ending.Ending`; None to resume it
     """
-
-    hook_class = AirbyteHook
 
     def __init__(
         self,
@@ -80,44 +77,50 @@ class AirbyteSyncTrigger(JobTrigger):
         self.job_url = job_url
         self.ending = ending
 
-    @property
-    def subject(self) -> str:
-        """The id of the job."""
-        return str(self.job_id)
+    def make_job(self) -> AirbyteJob:
+        """Return the job that the arguments name."""
+        return AirbyteJob(
+            conn_id=self.conn_id,
+            job_id=str(self.job_id),
+            url=self.job_url,
+            owned=self.owned,
+            api_version=self.api_version,
+            address=self.address,
+        )
 
-    def check_id(self) -> str | None:
-        """Say why the id cannot be one, None where it may be."""
-        subject = self.subject.strip()
-        if subject.isascii() and subject.isdecimal():
-            return None
-
-        return f"job_id is {self.job_id!r}: give the number of the job"
-
-    def make_hook(self) -> AirbyteHook:
-        """Return the hook of the trigger's connection."""
-        return AirbyteHook(self.conn_id, self.api_version, address=self.address)
-
-    async def look(self, leased: LeasedAccount) -> Job:
-        """Ask for the job once."""
-        seen = await self.make_hook().get_job(leased, self.subject)
-        return replace(seen.job, url=self.job_url)
+    @classmethod
+    def of(
+        cls,
+        job: RemoteJob,
+        *,
+        poll_interval: float,
+        end_time: float | None,
+        execution_deadline: float | None,
+        cancel_on_kill: bool,
+        cancel_on_timeout: bool,
+        seen_at: float | None,
+    ) -> Self:
+        """Return the trigger that waits for a job."""
+        assert isinstance(job, AirbyteJob)  # noqa: S101 - its own class says so
+        return cls(
+            int(job.job_id),
+            job.conn_id,
+            end_time,
+            poll_interval,
+            execution_deadline,
+            api_version=job.api_version,
+            address=job.address,
+            owned=job.owned,
+            cancel_on_kill=cancel_on_kill,
+            cancel_on_timeout=cancel_on_timeout,
+            seen_at=seen_at,
+            job_url=job.url,
+        )
 
     async def is_still_running(self, hook: AirbyteHook) -> bool:
         """Check with a hook, once, whether the job has not ended."""
-        seen = await hook.run_async(lambda leased: hook.get_job(leased, self.subject))
+        seen = await hook.run_async(self.remote_job.look)
         return not seen.job.state.is_terminal
-
-    async def cancel(self, leased: LeasedAccount) -> None:
-        """Cancel the job, if it is still this one that runs."""
-        await self.make_hook().stop_job(leased, self.subject)
-
-    async def complete(self, leased: LeasedAccount, job: Job) -> Job:
-        """Add the job's address, which its row does not hold."""
-        return replace(job, url=self.job_url)
-
-    def result(self, job: Job) -> int:
-        """Return what a task returns that this trigger ends: the job's id."""
-        return self.job_id
 
     def payload(self, outcome: Outcome) -> dict[str, Any]:
         """Write the event's payload, with the job's id as the number that it is."""

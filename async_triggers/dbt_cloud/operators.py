@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -16,13 +15,13 @@ from async_triggers.dbt_cloud.hooks import (
     DbtCloudHook,
     DbtCloudJobRunException,
     DbtCloudJobRunStatus,
-    HookParams,
     JobRunInfo,
     optional_id,
     read_hook_params,
     validate_execute_complete_event,
 )
 from async_triggers.dbt_cloud.links import DbtCloudRunJobOperatorLink
+from async_triggers.dbt_cloud.remote_job import DbtCloudRunRequest
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
@@ -34,11 +33,8 @@ from async_triggers.deferral.arguments import (
     whole_number,
 )
 from async_triggers.deferral.ids import Ids, TakesIds
-from async_triggers.deferral.operator import Before, JobOperator
-from async_triggers.deferral.record import Intent, Unsettled
+from async_triggers.deferral.operator import JobOperator
 from async_triggers.deferral.unknown import unknown_keys
-from async_triggers.engine.errors import JobNotFound, PermanentError, RequestRejected
-from async_triggers.engine.wire import parse_time
 
 __all__ = [
     "DbtCloudGetJobRunArtifactOperator",
@@ -56,9 +52,6 @@ __all__ = [
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
-
-    from async_triggers.engine.accounts import LeasedAccount
-    from async_triggers.engine.jobs import Job, Seen
 
 
 class DbtCloudRunJobOperator(JobOperator):
@@ -136,9 +129,6 @@ class DbtCloudRunJobOperator(JobOperator):
         hint="Give job_id, or all of project_name, environment_name and job_name",
     )
     statistics_key = "dbt_cloud_run"
-    start_grace = api.START_GRACE
-    # What before_start tells of runs under way is meant to be attached to.
-    if_running = "attach"
 
     def __init__(
         self,
@@ -200,32 +190,24 @@ class DbtCloudRunJobOperator(JobOperator):
         )
         self.note_ids(kwargs)
 
-    # The state of one attempt on a worker.
-    _found_job: int | None = None
-    _attempt_of: tuple[object, ...] = ()
-    _try_number: int = 1
-    _default_reason: str = ""
-    _retry_of: str = ""
-
     @property
     def hook(self) -> DbtCloudHook:
         """The hook of the operator's connection, for calls made by hand."""
-        return self.make_hook()
+        return DbtCloudHook.for_task(
+            self.dbt_cloud_conn_id,
+            account_id=self.account_id,
+            hook_params=self.hook_params,
+        )
 
     @property
     def run_id(self) -> int | None:
         """The id of the run, as soon as the task knows it; for callbacks."""
         return int(self._job_id) if self._job_id else None
 
-    @property
-    def waits(self) -> bool:
-        """False when the task hands back the id and does not wait."""
-        return self.wait_for_termination
-
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""
         super().check_arguments()
-        self.make_hook()
+        read_hook_params(self.hook_params).warn(self.log)
         steps: object = self.steps_override
         if steps is not None and not (
             isinstance(steps, Sequence)
@@ -246,274 +228,43 @@ class DbtCloudRunJobOperator(JobOperator):
         for told in unknown_keys(config, api.RUN_FIELDS).values():
             self.log.warning("additional_run_config: %s", told)
 
-        self._params.warn(self.log)
+        read_hook_params(self.hook_params).warn(self.log)
         if self.openlineage_inject_parent_job_info:
             self.log.warning(
                 "openlineage_inject_parent_job_info has no effect here: the run's cause is"
                 " left as it was given"
             )
 
-    @property
-    def _params(self) -> HookParams:
-        return read_hook_params(self.hook_params)
-
-    def make_hook(self) -> DbtCloudHook:
-        """Return the hook of the operator's connection."""
-        return DbtCloudHook.for_task(
-            self.dbt_cloud_conn_id,
-            account_id=self.account_id,
-            hook_params=self.hook_params,
-        )
-
-    def describe_request(self) -> Mapping[str, Any]:
-        """Return what is asked for; the reason given for it does not change that."""
-        return {
-            "account_id": optional_id("account_id", self.account_id),
-            "job_id": optional_id("job_id", self.job_id),
-            "names": [self.project_name, self.environment_name, self.job_name],
-            "overrides": self._overrides,
-        }
-
-    @property
-    def _overrides(self) -> dict[str, Any]:
-        """What the start overrides, in the API's words."""
+    def make_request(self) -> DbtCloudRunRequest:
+        """Return what the rendered arguments ask for."""
         config = {**(self.additional_run_config or {})}
-        config.pop("cause", None)
-        if self.steps_override:
-            config = {"steps_override": self.steps_override, **config}
-
+        cause = config.pop("cause", None) or self.trigger_reason or ""
+        overrides: dict[str, Any] = {}
         if self.schema_override:
-            config = {"schema_override": self.schema_override, **config}
+            overrides["schema_override"] = self.schema_override
 
-        return config
+        if self.steps_override:
+            overrides["steps_override"] = self.steps_override
 
-    # The attempt ------------------------------------------------------------------
-
-    def begin_attempt(self, ti: Any, max_tries: int) -> None:
-        """Take note of whose attempt this is, which the run's mark tells."""
-        self._attempt_of = (
-            ti.dag_id,
-            ti.run_id,
-            ti.task_id,
-            -1 if ti.map_index is None else ti.map_index,
-            max_tries,
-        )
-        self._try_number = ti.try_number
-        self._default_reason = (
-            f"Triggered by the task {ti.task_id} of the Airflow DAG {ti.dag_id}"
-        )
-
-    @property
-    def remembers_failures(self) -> bool:
-        """True where a retry runs what had failed."""
-        return self.retry_from_failure
-
-    def failed_before(self, job_id: str) -> None:
-        """Remember the run of the earlier attempt, which may be retried."""
-        if self.retry_from_failure:
-            self._retry_of = job_id
-
-    async def before_start(self, leased: LeasedAccount) -> Before:
-        """Look at the job, which also tells the server's time."""
-        hook = self.make_hook()
-        job_id = await self._resolve(leased)
-        try:
-            _, now = await hook.get_job_definition(leased, job_id)
-        except JobNotFound as error:
-            msg = f"{error.message}: check job_id and account_id"
-            raise RequestRejected(msg, status=error.status) from None
-
-        marker = ""
-        if self.mark_cause and self._attempt_of:
-            marker = self._marker(leased, self._attempt_of, self._try_number)
-
-        intent = Intent(at=now, baseline=self._retry_of, marker=marker)
-        running = None
-        if self.reuse_existing_run and not self._retry_of:
-            if self._overrides:
-                self.log.info(
-                    "reuse_existing_run is set aside: a run of somebody else lacks what"
-                    " this task overrides"
-                )
-            else:
-                running = await self._newest_unfinished(leased)
-
-        return Before(intent=intent, running=running)
-
-    def _marker(
-        self, leased: LeasedAccount, attempt_of: tuple[object, ...], attempt: int
-    ) -> str:
-        return api.make_marker((leased.account.account_id, *attempt_of), attempt)
-
-    async def find_unsettled(
-        self, leased: LeasedAccount, unsettled: Unsettled
-    ) -> Seen | None:
-        """Look for a run that bears the mark of a cleared attempt and has not ended."""
-        if not self.mark_cause:
-            return None
-
-        marks = tuple(
-            self._marker(leased, (*self._attempt_of[:-1], max_tries), attempt).strip()
-            for attempt, max_tries in unsettled.attempts
-        )
-        job_id = await self._resolve(leased)
-        for seen, row in await self.make_hook().newest_runs(leased, job_id):
-            is_ours = api.read_cause(row).endswith(marks)
-            if is_ours and not seen.job.state.is_terminal:
-                return seen
-
-        return None
-
-    async def _resolve(self, leased: LeasedAccount) -> int:
-        """Return the id of the job, found by its name where it is not given."""
-        given = optional_id("job_id", self.job_id)
-        if given is not None:
-            return given
-
-        if self._found_job is None:
-            self._found_job = await self.make_hook().find_job(
-                leased,
-                project_name=self.project_name or "",
-                environment_name=self.environment_name or "",
-                job_name=self.job_name or "",
-            )
-
-        return self._found_job
-
-    async def start(self, leased: LeasedAccount, intent: Intent) -> Seen:
-        """Start a run; after a failure of our own, of what failed."""
-        hook = self.make_hook()
-        if intent.baseline:
-            seen = await self._retry(leased, intent.baseline)
-            if seen is not None:
-                return seen
-
-        return await hook.start_run(
-            leased, await self._resolve(leased), self._cause(intent), self._overrides
-        )
-
-    async def _retry(self, leased: LeasedAccount, run_id: str) -> Seen | None:
-        """Retry a failed run of our own; None where dbt Cloud cannot."""
-        hook = self.make_hook()
-        try:
-            row = await hook.get_run_details(leased, run_id)
-            if row.get("can_retry") is True:
-                seen = await hook.retry_run(leased, run_id)
-                self.log.info("Retrying run %s from where it failed", run_id)
-                return seen
-
-            reason = row.get("retry_not_supported_reason") or "it gives no reason"
-        except PermanentError as error:
-            reason = error.message
-
-        self.log.warning(
-            "dbt Cloud cannot retry run %s (%s): starting a run of the whole job",
-            run_id,
-            reason,
-        )
-        return None
-
-    def _cause(self, intent: Intent) -> str:
-        config = self.additional_run_config or {}
-        reason = config.get("cause") or self.trigger_reason or self._default_reason
-        cause = api.make_cause(str(reason), intent.marker)
-        if not cause.startswith(str(reason)):
-            self.log.warning(
-                "trigger_reason is cut: dbt Cloud takes %d letters, the mark %d of them",
-                api.LONGEST_CAUSE,
-                len(intent.marker),
-            )
-
-        return cause
-
-    async def find_started(self, leased: LeasedAccount, intent: Intent) -> Seen | None:
-        """Look for the run by its mark, else by its cause and the time of the start."""
-        # Should there be none, it is this run that is still to be retried.
-        self._retry_of = intent.baseline
-        job_id = await self._resolve(leased)
-        after = -math.inf if intent.at is None else float(int(intent.at))
-        own = self._cause(intent)
-        # Without a mark the first one is ours: others may have come after it.
-        for seen, row in reversed(await self.make_hook().newest_runs(leased, job_id)):
-            if intent.baseline and str(row.get("retrying_run_id")) == intent.baseline:
-                return seen
-
-            cause = api.read_cause(row)
-            if intent.marker:
-                if cause.endswith(intent.marker.strip()):
-                    return seen
-
-            elif cause == own and (parse_time(row.get("created_at")) or 0.0) >= after:
-                return seen
-
-        return None
-
-    async def is_own_start(
-        self, leased: LeasedAccount, seen: Seen, intent: Intent
-    ) -> bool:
-        """Tell by the mark: without it, other runs of the DAG start runs like ours."""
-        return bool(intent.marker)
-
-    async def find_running(self, leased: LeasedAccount) -> Seen | None:
-        """Return None: no run is in the way of another, dbt Cloud queues them."""
-        return None
-
-    async def _newest_unfinished(self, leased: LeasedAccount) -> Seen | None:
-        job_id = await self._resolve(leased)
-        for seen, _ in await self.make_hook().newest_runs(leased, job_id):
-            if not seen.job.state.is_terminal:
-                return seen
-
-        return None
-
-    async def look(self, leased: LeasedAccount, job_id: str) -> Seen:
-        """Ask for a run."""
-        return await self.make_hook().get_run(leased, job_id)
-
-    async def cancel(self, leased: LeasedAccount, job_id: str) -> None:
-        """Cancel a run."""
-        await self.make_hook().cancel_run(leased, job_id)
-
-    def may_attach(self, job: Job) -> bool:
-        """Attach to a run of the job as it is: nothing is overridden."""
-        return not self._overrides
-
-    def start_xcoms(self, job: Job, intent: Intent) -> Mapping[str, Any]:
-        """Return the run's id and address."""
-        return {"job_run_url": job.url, "job_run_id": int(job.id)}
-
-    def make_trigger(
-        self,
-        seen: Seen | str,
-        *,
-        owned: bool,
-        end_time: float | None,
-        execution_deadline: float | None,
-    ) -> DbtCloudRunJobTrigger:
-        """Return the trigger that waits for a run."""
-        run_id = seen if isinstance(seen, str) else seen.job.id
-        return DbtCloudRunJobTrigger(
-            self.dbt_cloud_conn_id,
-            int(run_id),
-            end_time,
-            self.check_interval,
-            optional_id("account_id", self.account_id),
-            self._params.to_json(),
-            execution_deadline,
-            owned=owned,
+        return DbtCloudRunRequest(
+            conn_id=self.dbt_cloud_conn_id,
+            account_id=optional_id("account_id", self.account_id),
+            job_id=optional_id("job_id", self.job_id),
+            project_name=self.project_name,
+            environment_name=self.environment_name,
+            job_name=self.job_name,
+            cause=str(cause),
+            overrides={**overrides, **config},
+            reuse_existing_run=self.reuse_existing_run,
+            retry_from_failure=self.retry_from_failure,
+            mark_cause=self.mark_cause,
+            hook_params=read_hook_params(self.hook_params).to_json(),
+            poll_interval=self.check_interval,
+            waits=self.wait_for_termination,
+            if_running="attach",
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_timeout=self.cancel_on_timeout,
-            seen_at=None if isinstance(seen, str) else seen.at,
-            job_url=self.job_url if isinstance(seen, str) else seen.job.url,
         )
-
-    async def complete(self, leased: LeasedAccount, job: Job) -> Job:
-        """Say why a run failed that ended before the task could wait."""
-        return await self.make_hook().complete(leased, job)
-
-    def result(self, job_id: str, job: Job | None) -> int:
-        """Return the run's id."""
-        return int(job_id)
 
 
 class DbtCloudGetJobRunArtifactOperator(TakesIds, BaseOperator):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from async_triggers.dbt_cloud.hooks import DbtCloudHook, DbtCloudJobRunStatus
+from async_triggers.dbt_cloud.remote_job import DbtCloudRun
 from async_triggers.deferral.trigger import JobTrigger
 
 __all__ = ["DbtCloudHook", "DbtCloudJobRunStatus", "DbtCloudRunJobTrigger"]
 
 if TYPE_CHECKING:
     from async_triggers.deferral.events import Outcome
-    from async_triggers.engine.accounts import LeasedAccount
-    from async_triggers.engine.jobs import Job
+    from async_triggers.deferral.remote_job import RemoteJob
 
 
 class DbtCloudRunJobTrigger(JobTrigger):
@@ -44,8 +44,6 @@ class DbtCloudRunJobTrigger(JobTrigger):
     :param ending: how the trigger ends its task, see
         :class:`async_triggers.deferral.ending.Ending`; None to resume it
     """
-
-    hook_class = DbtCloudHook
 
     def __init__(
         self,
@@ -79,45 +77,51 @@ class DbtCloudRunJobTrigger(JobTrigger):
         self.job_url = job_url
         self.ending = ending
 
-    @property
-    def subject(self) -> str:
-        """The id of the run."""
-        return str(self.run_id)
-
-    def check_id(self) -> str | None:
-        """Say why the id cannot be one, None where it may be."""
-        subject = self.subject.strip()
-        if subject.isascii() and subject.isdecimal():
-            return None
-
-        return f"run_id is {self.run_id!r}: give the number of the run"
-
-    def make_hook(self) -> DbtCloudHook:
-        """Return the hook of the trigger's connection."""
-        return DbtCloudHook.for_task(
-            self.conn_id, account_id=self.account_id, hook_params=self.hook_params
+    def make_job(self) -> DbtCloudRun:
+        """Return the run that the arguments name."""
+        return DbtCloudRun(
+            conn_id=self.conn_id,
+            job_id=str(self.run_id),
+            url=self.job_url,
+            owned=self.owned,
+            account_id=self.account_id,
+            hook_params=self.hook_params,
         )
 
-    async def look(self, leased: LeasedAccount) -> Job:
-        """Ask for the run once."""
-        return (await self.make_hook().get_run(leased, self.subject)).job
+    @classmethod
+    def of(
+        cls,
+        job: RemoteJob,
+        *,
+        poll_interval: float,
+        end_time: float | None,
+        execution_deadline: float | None,
+        cancel_on_kill: bool,
+        cancel_on_timeout: bool,
+        seen_at: float | None,
+    ) -> Self:
+        """Return the trigger that waits for a run."""
+        assert isinstance(job, DbtCloudRun)  # noqa: S101 - its own class says so
+        params = job.hook_params
+        return cls(
+            job.conn_id,
+            int(job.job_id),
+            end_time,
+            poll_interval,
+            job.account_id,
+            None if params is None else dict(params),
+            execution_deadline,
+            owned=job.owned,
+            cancel_on_kill=cancel_on_kill,
+            cancel_on_timeout=cancel_on_timeout,
+            seen_at=seen_at,
+            job_url=job.url,
+        )
 
     async def is_still_running(self, hook: DbtCloudHook) -> bool:
         """Check with a hook, once, whether the run has not ended."""
-        seen = await hook.run_async(lambda leased: hook.get_run(leased, self.subject))
+        seen = await hook.run_async(self.remote_job.look)
         return not seen.job.state.is_terminal
-
-    async def cancel(self, leased: LeasedAccount) -> None:
-        """Cancel the run."""
-        await self.make_hook().cancel_run(leased, self.subject)
-
-    async def complete(self, leased: LeasedAccount, job: Job) -> Job:
-        """Say why a run failed."""
-        return await self.make_hook().complete(leased, job)
-
-    def result(self, job: Job) -> int:
-        """Return what a task returns that this trigger ends: the run's id."""
-        return self.run_id
 
     def payload(self, outcome: Outcome) -> dict[str, Any]:
         """Write the event's payload, with the run's id as the number that it is."""

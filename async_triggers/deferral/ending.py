@@ -83,18 +83,18 @@ class Ending:
         )
 
 
-_OWN = "async_triggers."
-_RESUMING = ("execute_complete", "resume_execution", "result")
+_RESUMING = ("execute_complete", "resume_execution")
 
 
-def why_on_worker(task: Any) -> str | None:
-    """Tell why a task must end on a worker; None when its trigger may end it."""
+def why_on_worker(task: Any, base: type) -> str | None:
+    """Say why a task must end on a worker; None when its trigger may end it.
+
+    ``base`` is the class of this package that says how such a task resumes.
+    """
     cls = type(task)
     hooked = task._post_execute_hook is not None  # noqa: SLF001 - its only name
     overridden = [
-        name
-        for name in _RESUMING
-        if not getattr(cls, name).__module__.startswith((_OWN, "airflow."))
+        name for name in _RESUMING if getattr(cls, name) is not getattr(base, name)
     ]
     reasons = {
         "sends the events of outlets": task.outlets,

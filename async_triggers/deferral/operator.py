@@ -10,7 +10,9 @@
        ├─ write the intent, start, write the id
        └─ wait: on the worker, or defer ──────────── execute_complete
 
-With ``start_in_trigger`` all of it but the last step happens on the triggerer, see
+What to start, and how to ask the vendor, stands in a
+:class:`~async_triggers.deferral.remote_job.JobRequest`. With ``start_in_trigger`` all but
+the last step happens on the triggerer, which gets that request, see
 :mod:`async_triggers.deferral.start_trigger`.
 
 Calls to the vendor run on an event loop that lives for the length of one method; calls to
@@ -21,23 +23,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import sys
 import threading
 import time
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
-import orjson
 from airflow.sdk import BaseOperator
 
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.alarm import Alarm
-from async_triggers.deferral.arguments import constructor_arguments, make_plain
+from async_triggers.deferral.arguments import make_plain
+from async_triggers.deferral.cancelling import cancel_and_confirm
 from async_triggers.deferral.carried import carry, take_out
 from async_triggers.deferral.contact import (
     HASTE,
@@ -65,8 +66,9 @@ from async_triggers.deferral.errors import (
     translate,
 )
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
-from async_triggers.deferral.hook import VendorHook, wall_clock
+from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.ids import TakesIds
+from async_triggers.deferral.importable import why_not_importable
 from async_triggers.deferral.kill import IDLE, Verdict, judge_stop
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.one_event import BACKSTOP
@@ -90,6 +92,7 @@ from async_triggers.deferral.starting import (
     Starting,
     at_once,
 )
+from async_triggers.deferral.trigger import trigger_for
 from async_triggers.engine.backoff import repeating_for
 from async_triggers.engine.errors import EngineError, TransientError
 from async_triggers.engine.jobs import Job, JobState, Seen
@@ -98,34 +101,21 @@ from async_triggers.engine.limiter import urgent
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from async_triggers.deferral.remote_job import JobRequest, RemoteJob
     from async_triggers.deferral.trigger import JobTrigger
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.wire import Account
 
 T = TypeVar("T")
 
-IF_RUNNING = ("wait", "attach", "fail", "skip")
 KILL_JOIN = 4.0
 """Seconds that on_kill may take: Airflow sends SIGKILL five seconds after SIGTERM."""
 KILL_TRY = 3.5
 """Seconds of these for the vendor: what came of it must be logged within the rest."""
 KILL_PAUSE = 0.5
 """Seconds between two tries within these."""
-CONFIRM_CANCEL = 30.0
-"""Seconds in which a cancelled job is seen to stop before it is waited for instead."""
 FIND_PATIENCE = 60.0
 """Seconds more than a start takes to show up in which it is looked for at a deadline."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Before:
-    """What the vendor shows right before a start.
-
-    ``running`` is the job that is under way already, if one is.
-    """
-
-    intent: Intent
-    running: Seen | None = None
 
 
 class JobOperator(TakesIds, BaseOperator):
@@ -133,20 +123,17 @@ class JobOperator(TakesIds, BaseOperator):
 
     statistics_key: ClassVar[str]
     """XCom key of the job's statistics."""
-    start_grace: ClassVar[float] = 0.0
-    """Seconds after which a start whose answer was lost shows up, if it ever does."""
 
     # Set by the vendor's operator.
     deferrable: bool
-    poll_interval: float
     timeout: float | None
     cancel_on_kill: bool
     cancel_on_timeout: bool
     end_from_trigger: bool
     start_in_trigger: bool
-    if_running: str
 
     # The state of one attempt on a worker; never templated, never serialized.
+    _request: JobRequest | None = None
     _runner: asyncio.Runner | None = None
     _leased: LeasedAccount | None = None
     _account: Account | None = None
@@ -173,10 +160,6 @@ class JobOperator(TakesIds, BaseOperator):
 
     # What a vendor adds -----------------------------------------------------------
 
-    @abstractmethod
-    def make_hook(self) -> VendorHook:
-        """Return the hook of the operator's connection."""
-
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""
         self.settle_ids()
@@ -185,105 +168,17 @@ class JobOperator(TakesIds, BaseOperator):
         """Log what of the arguments has no effect; called once in an attempt."""
 
     @abstractmethod
-    def describe_request(self) -> Mapping[str, Any]:
-        """Return what is asked for, as JSON: what makes two requests the same."""
-
-    @abstractmethod
-    async def before_start(self, leased: LeasedAccount) -> Before:
-        """Learn what is there before the start."""
-
-    @abstractmethod
-    async def start(self, leased: LeasedAccount, intent: Intent) -> Seen:
-        """Start the job.
-
-        Raise :class:`~async_triggers.engine.errors.AlreadyRunning` when the vendor did
-        not, because one is under way.
-        """
-
-    def was_there_before(self, seen: Seen, intent: Intent) -> bool:
-        """Tell whether a start answered with a job that somebody else had started."""
-        return False
-
-    @abstractmethod
-    async def find_started(self, leased: LeasedAccount, intent: Intent) -> Seen | None:
-        """Look for the job of a start whose answer was lost."""
-
-    @abstractmethod
-    async def is_own_start(
-        self, leased: LeasedAccount, seen: Seen, intent: Intent
-    ) -> bool:
-        """Tell whether a running job that was found so is hardly somebody else's.
-
-        A task that goes on waits for it in any case; one that was stopped cancels it.
-        """
-
-    @abstractmethod
-    async def find_running(self, leased: LeasedAccount) -> Seen | None:
-        """Look for the job that is in the way of a start.
-
-        Raise a permanent error when the vendor will not start one at all.
-        """
-
-    @abstractmethod
-    async def look(self, leased: LeasedAccount, job_id: str) -> Seen:
-        """Ask for a job."""
-
-    @abstractmethod
-    async def cancel(self, leased: LeasedAccount, job_id: str) -> None:
-        """Cancel a job, if it is still that job which runs."""
+    def make_request(self) -> JobRequest:
+        """Return what the rendered arguments ask for, once they are checked."""
 
     @property
-    def attaches_when_cleared(self) -> bool:
-        """True where a running job cannot be cancelled to make way for a new one."""
-        return False
+    def job_request(self) -> JobRequest:
+        """What the rendered arguments ask for."""
+        if self._request is None:
+            self.check_arguments()
+            self._request = replace(self.make_request(), address=self.found_at)
 
-    @abstractmethod
-    def may_attach(self, job: Job) -> bool:
-        """Tell whether a job of somebody else would do as well as our own."""
-
-    @abstractmethod
-    def make_trigger(
-        self,
-        seen: Seen | str,
-        *,
-        owned: bool,
-        end_time: float | None,
-        execution_deadline: float | None,
-    ) -> JobTrigger:
-        """Return the trigger that waits for a job."""
-
-    @abstractmethod
-    def result(self, job_id: str, job: Job | None) -> Any:
-        """Return what the task returns."""
-
-    @property
-    def remembers_failures(self) -> bool:
-        """True where a retry must know which job has failed before it."""
-        return False
-
-    def failed_before(self, job_id: str) -> None:
-        """Take note that this is a retry, and of the job that failed before it."""
-
-    def is_over(self, job: Job) -> bool:
-        """Tell whether a job that has failed is never taken up again by the vendor."""
-        return True
-
-    def begin_attempt(self, ti: Any, max_tries: int) -> None:
-        """Take note of whose attempt this is, before anything else is called."""
-
-    def start_xcoms(self, job: Job, intent: Intent) -> Mapping[str, Any]:
-        """Return the XComs that are pushed as soon as the job is known."""
-        return {}
-
-    async def find_unsettled(
-        self, leased: LeasedAccount, unsettled: Unsettled
-    ) -> Seen | None:
-        """Look for a job that a trigger of a cleared attempt must have started.
-
-        Where it cannot be cancelled and is attached to, it will do if the attempt may have
-        started it. None also where the vendor's jobs do not tell whose they are.
-        """
-        return None
+        return self._request
 
     # The attempt ------------------------------------------------------------------
 
@@ -293,26 +188,23 @@ class JobOperator(TakesIds, BaseOperator):
         self.check_arguments()
         self.warn_of_arguments()
         if self.start_in_trigger:
-            if type(self).__module__.startswith("async_triggers."):
+            reason = why_not_importable(type(self.job_request))
+            if reason is None:
                 self._leave_to_trigger(context, self._new_deadline())
 
-            self.log.info(
-                "start_in_trigger is set aside: the triggerer can build no %s, which is"
-                " a class of your own",
-                type(self).__name__,
-            )
+            self.log.info("start_in_trigger is ignored: %s", reason)
 
         return self._begin(context, self._new_deadline(), None, FirstContact())
 
     def _leave_to_trigger(self, context: Context, end_time: float | None) -> None:
         """Defer at once, and leave the start to the trigger."""
-        self.check_arguments()
+        request = self.job_request
         # A connection that cannot be used fails the task here and now.
-        self.make_hook().account()
+        request.make_hook().account()
         ti = context["ti"]
         record = self._read_record(context)
         unsettled = self._note_unsettled(context)
-        step = decide(record, fingerprint=self.fingerprint(), max_tries=ti.max_tries)
+        step = decide(record, fingerprint=request.fingerprint(), max_tries=ti.max_tries)
         told = IDLE
         if record is not None and step is Next.FIND:
             told = record.intent.name
@@ -328,11 +220,9 @@ class JobOperator(TakesIds, BaseOperator):
             default=None,
         )
         self._stop_if_killed()
-        cls = type(self)
         self.defer(
             trigger=StartTrigger(
-                f"{cls.__module__}.{cls.__qualname__}",
-                constructor_arguments(self, JobOperator),
+                request.to_json(),
                 ti.max_tries,
                 end_time,
                 execution_deadline,
@@ -376,8 +266,8 @@ class JobOperator(TakesIds, BaseOperator):
         superseded: str | None,
         contact: FirstContact,
     ) -> Any:
-        self.check_arguments()
-        self._ti = context["ti"]
+        ti = self._ti = context["ti"]
+        self._request = self.job_request.of_attempt(ti, ti.max_tries)
         with self._at_work(context):
             try:
                 return self._attempt(context, end_time, superseded, contact)
@@ -398,12 +288,11 @@ class JobOperator(TakesIds, BaseOperator):
         contact: FirstContact,
     ) -> Any:
         """Do all that must be done until the task can wait."""
-        ti = context["ti"]
-        self.begin_attempt(ti, ti.max_tries)
         starting = Starting(
-            operator=self,
+            request=self.job_request,
             desk=_WorkerDesk(self, context),
-            max_tries=ti.max_tries,
+            log=self.log,
+            max_tries=context["ti"].max_tries,
             superseded=superseded,
             contact=contact,
         )
@@ -415,6 +304,7 @@ class JobOperator(TakesIds, BaseOperator):
             except Behind as behind:
                 self._wait_behind(behind.seen, end_time, starting.superseded)
             else:
+                self._request = starting.request
                 self._job_id, self._owned = seen.job.id, owned
                 self._address = starting.contact.known or ""
                 if self._killed:
@@ -423,33 +313,6 @@ class JobOperator(TakesIds, BaseOperator):
                     self._stop_if_killed()
 
                 return self._wait_for_job(context, seen, end_time, owned=owned)
-
-    async def cancel_and_confirm(self, leased: LeasedAccount, job_id: str) -> Seen:
-        """Cancel a job that has not ended; return it once it has, or after half a minute.
-
-        Raise a transient error while the vendor does not show the job.
-        """
-        seen = await self.look(leased, job_id)
-        if seen.job.state.is_terminal:
-            return seen
-
-        await self.cancel(leased, job_id)
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + CONFIRM_CANCEL
-        pause = 0.5
-        while True:
-            try:
-                seen = await self.look(leased, job_id)
-            except TransientError:
-                # Whether it has stopped is seen later.
-                if loop.time() >= ends:
-                    raise
-            else:
-                if seen.job.state.is_terminal or loop.time() >= ends:
-                    return seen
-
-            await asyncio.sleep(pause)
-            pause = min(5.0, pause * 2)
 
     # Waiting ----------------------------------------------------------------------
 
@@ -462,10 +325,10 @@ class JobOperator(TakesIds, BaseOperator):
         # In every mode: a later run of the task must know that the connection works.
         self._claim(context, job_id)
         if seen.job.state.is_terminal:
-            return self._finish(context, self._complete(seen.job), attached=not owned)
+            return self._finish(context, self._complete(seen), attached=not owned)
 
-        if not self.waits:
-            return self.result(job_id, None)
+        if not self.job_request.waits:
+            return self._result(job_id, None)
 
         if self.deferrable:
             self._stop_if_killed()
@@ -477,13 +340,39 @@ class JobOperator(TakesIds, BaseOperator):
         self, context: Context, job: Job, record: Record | None
     ) -> None:
         intent = Intent() if record is None else record.intent
-        for key, value in self.start_xcoms(job, intent).items():
+        for key, value in self.job_request.start_xcoms(job, intent).items():
             context["ti"].xcom_push(key=key, value=value)
 
-    @property
-    def waits(self) -> bool:
-        """False when the task hands back the id and does not wait."""
-        return True
+    def _job(self, job_id: str, *, owned: bool, url: str = "") -> RemoteJob:
+        return self.job_request.job(job_id, owned=owned, url=url or self.job_url)
+
+    def _result(self, job_id: str, job: Job | None) -> Any:
+        """Return what the task returns."""
+        waits = self.job_request.waits
+        return self._job(job_id, owned=self._owned).result(job if waits else None)
+
+    def _trigger(
+        self,
+        seen: Seen | str,
+        *,
+        owned: bool,
+        end_time: float | None,
+        execution_deadline: float | None,
+    ) -> JobTrigger:
+        """Return the trigger that waits for a job."""
+        if isinstance(seen, str):
+            job, seen_at = self._job(seen, owned=owned), None
+        else:
+            job = self._job(seen.job.id, owned=owned, url=seen.job.url)
+            seen_at = seen.at
+
+        return trigger_for(
+            self.job_request,
+            job,
+            end_time=end_time,
+            execution_deadline=execution_deadline,
+            seen_at=seen_at,
+        )
 
     def _defer_for(
         self, context: Context, seen: Seen | str, end_time: float | None, *, owned: bool
@@ -508,7 +397,7 @@ class JobOperator(TakesIds, BaseOperator):
                 fate,
             )
 
-        trigger = self.make_trigger(
+        trigger = self._trigger(
             seen,
             owned=owned,
             end_time=end_time,
@@ -535,9 +424,9 @@ class JobOperator(TakesIds, BaseOperator):
         if not self.end_from_trigger:
             return None
 
-        reason = why_on_worker(self)
+        reason = why_on_worker(self, JobOperator)
         if reason is not None:
-            self.log.info("end_from_trigger is set aside: %s", reason)
+            self.log.info("end_from_trigger is ignored: %s", reason)
             return None
 
         failure = failure_of(self)
@@ -551,7 +440,7 @@ class JobOperator(TakesIds, BaseOperator):
         )
         if self.start_in_trigger:
             # Only a worker can write down a job that runs on, or one to start from.
-            if self.remembers_failures:
+            if self.job_request.remembers_failures:
                 ending = replace(ending, failure=Then.RESUME)
 
             ending = replace(ending, timeout=Then.RESUME, refusal=Then.RESUME)
@@ -567,7 +456,7 @@ class JobOperator(TakesIds, BaseOperator):
     def _wait_here(
         self, context: Context, seen: Seen, end_time: float | None, *, owned: bool
     ) -> Any:
-        trigger = self.make_trigger(
+        trigger = self._trigger(
             seen, owned=owned, end_time=end_time, execution_deadline=self._ends
         )
         outcome = self._wait_on(trigger)
@@ -581,7 +470,7 @@ class JobOperator(TakesIds, BaseOperator):
         self, seen: Seen, end_time: float | None, superseded: str | None
     ) -> None:
         """Wait until another job has ended, then come back to the start."""
-        trigger = self.make_trigger(
+        trigger = self._trigger(
             seen, owned=False, end_time=end_time, execution_deadline=self._ends
         )
         if self.deferrable:
@@ -691,7 +580,7 @@ class JobOperator(TakesIds, BaseOperator):
 
     def _endpoint(self) -> Endpoint:
         """Return whom the task talks to, in words."""
-        account, hook = self._account, self.make_hook()
+        account, hook = self._account, self.job_request.make_hook()
         assert account is not None  # noqa: S101 - inside _at_work
         return hook.endpoint(account)
 
@@ -732,12 +621,12 @@ class JobOperator(TakesIds, BaseOperator):
 
         That is a job of our own, or one that was perhaps started; None for neither.
         """
-        record, cls = self._read_record(context), type(self)
+        record, request = self._read_record(context), self.job_request
         if (
             record is None
             or not self._is_ours(record)
             or not self.cancel_on_kill
-            or not cls.__module__.startswith("async_triggers.")
+            or why_not_importable(type(request)) is not None
         ):
             return MomentTrigger(moment), None
 
@@ -745,8 +634,7 @@ class JobOperator(TakesIds, BaseOperator):
         self._claim(context, sought, moment)
         trigger = StartLaterTrigger(
             moment,
-            f"{cls.__module__}.{cls.__qualname__}",
-            constructor_arguments(self, JobOperator),
+            request.to_json(),
             context["ti"].max_tries,
             record.to_json(),
         )
@@ -757,7 +645,7 @@ class JobOperator(TakesIds, BaseOperator):
         return (
             record.owned
             and not record.ended
-            and record.fingerprint == self.fingerprint()
+            and record.fingerprint == self.job_request.fingerprint()
         )
 
     def _carry(self, end_time: float | None, superseded: str | None) -> dict[str, Any]:
@@ -785,7 +673,7 @@ class JobOperator(TakesIds, BaseOperator):
         self._job_id, self._owned = own or outcome.job_id, owned
         self._address = self.found_at = waiting.get("address") or ""
         self.job_url = waiting.get("url") or (outcome.job.url if outcome.job else "")
-        if own is not None and not self.same_job(own, outcome):
+        if own is not None and outcome.job_id != own:
             self.log.warning(
                 "The event tells of job %s, this task waits for %s: waiting on",
                 outcome.job_id,
@@ -824,10 +712,6 @@ class JobOperator(TakesIds, BaseOperator):
 
         return self._conclude(context, outcome, owned=owned)
 
-    def same_job(self, own: str, outcome: Outcome) -> bool:
-        """Tell whether an outcome is that of our own job."""
-        return outcome.job_id == own
-
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> Any:
@@ -859,7 +743,7 @@ class JobOperator(TakesIds, BaseOperator):
         self._note_end(context, job)
         match outcome.status:
             case Status.SUCCESS if outcome.kind is Kind.STARTED:
-                return self.result(outcome.job_id, None)
+                return self._result(outcome.job_id, None)
             case Status.SUCCESS:
                 assert job is not None  # noqa: S101 - looked at above
                 return self._finish(context, job, attached=not owned)
@@ -879,16 +763,13 @@ class JobOperator(TakesIds, BaseOperator):
                 self._publish(context, job, attached=not owned)
                 raise JobFailed(outcome.message, job=job)
 
-    def _complete(self, job: Job) -> Job:
+    def _complete(self, seen: Seen) -> Job:
         """Add what an ended job's row does not say, if there is time for it."""
+        job = self._job(seen.job.id, owned=self._owned, url=seen.job.url)
         try:
-            return self._ask(lambda leased: self.complete(leased, job))
+            return self._ask(lambda leased: job.complete(leased, seen.job, now=seen.at))
         except JobTimedOut:
-            return job
-
-    async def complete(self, leased: LeasedAccount, job: Job) -> Job:
-        """Add what the row of an ended job does not say; by default nothing."""
-        return job
+            return seen.job
 
     def _finish(self, context: Context, job: Job, *, attached: bool) -> Any:
         """Take the end of a job in: statistics, log, result or failure."""
@@ -909,7 +790,7 @@ class JobOperator(TakesIds, BaseOperator):
         )
         self.log.info("%s%s", outcome.message, f" [{facts}]" if facts else "")
         self._publish(context, job, attached=attached)
-        return self.result(job.id, job)
+        return self._result(job.id, job)
 
     def _note_end(self, context: Context, job: Job | None) -> None:
         """Write down that the job has failed: the next attempt need not look at it."""
@@ -917,7 +798,7 @@ class JobOperator(TakesIds, BaseOperator):
             JobState.FAILED,
             JobState.CANCELLED,
         }
-        if job is None or not has_failed or not self.is_over(job):
+        if job is None or not has_failed or not self.job_request.is_over(job):
             return
 
         try:
@@ -1026,7 +907,7 @@ class JobOperator(TakesIds, BaseOperator):
             self.log.warning("%s: %s", name, verdict.value)
             return
 
-        hook = self.make_hook()
+        hook = self.job_request.make_hook()
         failure: Exception | None = None
 
         async def settle() -> str:
@@ -1065,19 +946,22 @@ class JobOperator(TakesIds, BaseOperator):
     async def _stop_once(self, leased: LeasedAccount, wanted: str | Intent) -> str:
         """Check a job, or look for it, and cancel it; return what was done."""
         if not isinstance(wanted, Intent):
-            seen = await self.look(leased, wanted)
+            job = self._job(wanted, owned=True)
+            seen = await job.look(leased)
         else:
-            found = await self.find_started(leased, wanted)
-            if found is None or not await self.is_own_start(leased, found, wanted):
+            request = await self.job_request.resuming(wanted).resolved(leased)
+            found = await request.find_started(leased, wanted)
+            if found is None or not await request.is_own_start(leased, found, wanted):
                 return "was not found, or may belong to others: it is not cancelled"
 
             seen = found
+            job = self._job(seen.job.id, owned=True, url=seen.job.url)
 
         self.job_url = seen.job.url or self.job_url
         if seen.job.state.is_terminal:
             return "had ended already"
 
-        await self.cancel(leased, seen.job.id)
+        await job.cancel(leased)
         return "was cancelled, because the task was stopped"
 
     def _cancel_late(self, job_id: str) -> None:
@@ -1085,13 +969,15 @@ class JobOperator(TakesIds, BaseOperator):
         if not self.cancel_on_timeout:
             return
 
+        late = self._job(job_id, owned=True)
+
         async def cancel(leased: LeasedAccount) -> Seen:
             with urgent():
-                return await self.cancel_and_confirm(leased, job_id)
+                return await cancel_and_confirm(late, leased)
 
         where = f": {self.job_url}" if self.job_url else ""
         try:
-            job = self.make_hook().run(cancel).job
+            job = late.make_hook().run(cancel).job
         except compat.AirflowException as error:
             self.log.warning(
                 "Job %s could not be cancelled (%s). It is still running%s",
@@ -1119,12 +1005,6 @@ class JobOperator(TakesIds, BaseOperator):
             self._write(context, replace(record, killed=True))
 
     # What is written down ---------------------------------------------------------
-
-    def fingerprint(self) -> str:
-        """Return what tells two requests apart."""
-        request = {"conn_id": self.make_hook().conn_id, **self.describe_request()}
-        text = orjson.dumps(request, option=orjson.OPT_SORT_KEYS, default=str)
-        return hashlib.sha256(text).hexdigest()[:16]
 
     def _read_record(self, context: Context) -> Record | None:
         store = context.get("task_state_store")
@@ -1206,7 +1086,7 @@ class JobOperator(TakesIds, BaseOperator):
         Airflow's alarm is held back meanwhile. It is met by whatever ends the block with
         an exception: the task fails, or its trigger keeps the deadline.
         """
-        hook = self.make_hook()
+        hook = self.job_request.make_hook()
         # A segment before this one has warned of what it found.
         hook.is_quiet = bool(self._waiting)
         self._ends = self._deadline_here()
@@ -1215,6 +1095,7 @@ class JobOperator(TakesIds, BaseOperator):
             lambda: self._recall_found(context)
         )
         self.found_at = hook.address
+        self._request = replace(self.job_request, address=hook.address)
         with Alarm() as alarm:
             self._alarm = alarm
             with asyncio.Runner() as runner:
@@ -1352,10 +1233,10 @@ class JobOperator(TakesIds, BaseOperator):
         """Stop a job of ours as a trigger does; None for a lost one that is not found."""
         seen: Seen | str | None = None
         if isinstance(wanted, Intent):
-            patience = self.start_grace + PAUSE + FIND_PATIENCE
+            patience = self.job_request.start_grace + PAUSE + FIND_PATIENCE
             try:
                 async with asyncio.timeout(patience):
-                    seen = await find_own(self, leased, wanted)
+                    seen = await find_own(self.job_request, leased, wanted)
             except (EngineError, TimeoutError) as error:
                 self.log.warning(
                     "The job of a start that was not answered could not be looked for: %s",
@@ -1367,7 +1248,7 @@ class JobOperator(TakesIds, BaseOperator):
         if seen is None:
             return None
 
-        trigger = self.make_trigger(
+        trigger = self._trigger(
             seen, owned=True, end_time=None, execution_deadline=self._ends
         )
         return await trigger.time_out(leased)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -147,6 +148,10 @@ class JobSensor(TakesIds, BaseSensorOperator):
         """Return what the sensor returns; by default nothing."""
         return None
 
+    def in_attempt(self, context: Context) -> AbstractContextManager[None]:
+        """Frame what each segment of an attempt does; by default with nothing."""
+        return nullcontext()
+
     @property
     def run_seen(self) -> str:
         """What the first look has found out, where the sensor :attr:`keeps_run`."""
@@ -189,7 +194,9 @@ class JobSensor(TakesIds, BaseSensorOperator):
         """Return what the scheduler defers the sensor with."""
         cls = type(self)
         reason = (
-            (why_on_worker(self) or _why_begun(self)) if self.end_from_trigger else None
+            (why_on_worker(self, JobSensor) or _why_begun(self))
+            if self.end_from_trigger
+            else None
         )
         is_ended = self.end_from_trigger and reason is None
         limit = self.execution_timeout
@@ -227,12 +234,13 @@ class JobSensor(TakesIds, BaseSensorOperator):
         self._check_arguments()
         if self._wanted_from_trigger:
             reason = self._not_from_trigger or "Airflow begins mapped tasks on workers"
-            self.log.info("start_from_trigger is set aside: %s", reason)
+            self.log.info("start_from_trigger is ignored: %s", reason)
 
-        if not self.deferrable:
-            return self._look_until_timeout(context)
+        with self.in_attempt(context):
+            if not self.deferrable:
+                return self._look_until_timeout(context)
 
-        return self._look_and_defer(context, wall_clock() + self.timeout)
+            return self._look_and_defer(context, wall_clock() + self.timeout)
 
     def _look_until_timeout(self, context: Context) -> Any:
         """Wait as Airflow's own sensors do, and judge a timeout as in the other modes."""
@@ -275,9 +283,10 @@ class JobSensor(TakesIds, BaseSensorOperator):
         waiting = self._waiting
         contact = FirstContact.from_json(waiting.get("contact"))
         self._contact, self.found_at = contact, contact.known or ""
-        return self._look_and_defer(
-            context, waiting.get("end_time", wall_clock() + self.timeout)
-        )
+        with self.in_attempt(context):
+            return self._look_and_defer(
+                context, waiting.get("end_time", wall_clock() + self.timeout)
+            )
 
     def _look_and_defer(self, context: Context, end_time: float) -> Any:
         seen: Seen | None = None
@@ -521,7 +530,7 @@ class JobSensor(TakesIds, BaseSensorOperator):
             known = (
                 "" if account is None or not self._has_looked else address_of(account)
             )
-            compat.push_owner_token(context, trigger.shown_id, address=known)
+            compat.push_owner_token(context, trigger.remote_job.job_id, address=known)
 
         self.defer(
             trigger=trigger,
@@ -529,7 +538,7 @@ class JobSensor(TakesIds, BaseSensorOperator):
             kwargs=carry(
                 {
                     "end_time": end_time,
-                    "job_id": trigger.shown_id,
+                    "job_id": trigger.remote_job.job_id,
                     "address": self._address_to_note,
                 }
             ),
@@ -547,9 +556,9 @@ class JobSensor(TakesIds, BaseSensorOperator):
         if not self.end_from_trigger:
             return None
 
-        reason = why_on_worker(self)
+        reason = why_on_worker(self, JobSensor)
         if reason is not None:
-            self.log.info("end_from_trigger is set aside: %s", reason)
+            self.log.info("end_from_trigger is ignored: %s", reason)
             return None
 
         return self.narrowed(self.ending()).to_json()
@@ -593,6 +602,10 @@ class JobSensor(TakesIds, BaseSensorOperator):
         self, context: Context, event: Mapping[str, Any] | None = None
     ) -> Any:
         """End as the job did. Asks the vendor nothing."""
+        with self.in_attempt(context):
+            return self._take_in(context, event)
+
+    def _take_in(self, context: Context, event: Mapping[str, Any] | None) -> Any:
         waiting = self._waiting
         outcome = events.from_payload(event)
         own = waiting.get("job_id")

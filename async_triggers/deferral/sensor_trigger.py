@@ -181,7 +181,7 @@ class SensorTrigger(OneEventTrigger):
 
     async def _outcome(self) -> Outcome:
         if self.set_aside:
-            self.log.info("end_from_trigger is set aside: %s", self.set_aside)
+            self.log.info("end_from_trigger is ignored: %s", self.set_aside)
 
         end_time, execution_deadline = self._deadlines()
         ends = min(end_time, execution_deadline or end_time)
@@ -200,7 +200,7 @@ class SensorTrigger(OneEventTrigger):
                         seen, end_time=end_time, execution_deadline=execution_deadline
                     )
                     inner.task_instance = self.task_instance
-                    await self._own(inner.shown_id, sensor.run_seen)
+                    await self._own(inner.remote_job.job_id, sensor.run_seen)
 
                 if seen is not None and seen.job.state.is_terminal:
                     return events.ended(seen.job)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import nullcontext
-from importlib import import_module
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral import compat
@@ -24,13 +24,16 @@ from async_triggers.deferral.kill import GOES_ON, Patience
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.one_event import run_alone, see_through
 from async_triggers.deferral.record import Intent, Record, read_record
+from async_triggers.deferral.remote_job import RemoteJob, read_request
+from async_triggers.deferral.trigger import trigger_for
 from async_triggers.engine.errors import EngineError
 from async_triggers.engine.limiter import urgent
 
 if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
     from airflow.triggers.base import TriggerEvent
 
-    from async_triggers.deferral.operator import JobOperator
+    from async_triggers.deferral.remote_job import JobRequest
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Seen
 
@@ -50,8 +53,8 @@ class StartLaterTrigger(MomentTrigger):
     or the one that a start without an answer may have made.
 
     :param moment: the moment in epoch seconds
-    :param operator: the classpath of the operator
-    :param arguments: the arguments of its constructor, as they were rendered
+    :param request: what is to be started, see
+        :meth:`async_triggers.deferral.remote_job.JobRequest.to_json`
     :param max_tries: Airflow's ``max_tries`` of the attempt
     :param record: what was written down of the job, or before its start
     """
@@ -59,14 +62,12 @@ class StartLaterTrigger(MomentTrigger):
     def __init__(
         self,
         moment: float,
-        operator: str,
-        arguments: Mapping[str, Any],
+        request: Mapping[str, Any],
         max_tries: int,
         record: Mapping[str, Any],
     ) -> None:
         super().__init__(moment)
-        self.operator = operator
-        self.arguments = arguments
+        self.request = request
         self.max_tries = max_tries
         self.record = record
 
@@ -76,8 +77,7 @@ class StartLaterTrigger(MomentTrigger):
             "async_triggers.deferral.start_later.StartLaterTrigger",
             {
                 "moment": self.moment,
-                "operator": self.operator,
-                "arguments": self.arguments,
+                "request": self.request,
                 "max_tries": self.max_tries,
                 "record": self.record,
             },
@@ -137,34 +137,17 @@ class StartLaterTrigger(MomentTrigger):
     async def _settle(self) -> str:
         ti, record = self.task_instance, read_record(self.record)
         try:
-            task = self._make_task()
-            if record is None or not task.cancel_on_kill:
+            request = read_request(self.request).of_attempt(ti, self.max_tries)
+            if record is None or not request.cancel_on_kill:
                 return NOTHING
 
-            return await settle_record(task, record, ti, is_found_again=True)
+            return await settle_record(
+                request, record, ti, self.log, is_found_again=True
+            )
         except Exception as error:  # noqa: BLE001 - whatever a release may have changed
             told = f"{_named(record)} could not be cancelled: {error}"
             self.log.warning("%s. It may still be running", told)
             return told
-
-    def _make_task(self) -> JobOperator:
-        return build_operator(
-            self.operator, self.arguments, self.task_instance, self.max_tries
-        )
-
-
-def build_operator(
-    classpath: str, arguments: Mapping[str, Any], ti: Any, max_tries: int
-) -> JobOperator:
-    """Build a task's operator on the triggerer; raise whatever its constructor does."""
-    module, _, name = classpath.rpartition(".")
-    cls = getattr(import_module(module), name)
-    task: JobOperator = cls(task_id="start" if ti is None else ti.task_id, **arguments)
-    task.check_arguments()
-    if ti is not None:
-        task.begin_attempt(ti, max_tries)
-
-    return task
 
 
 def _named(record: Record | None) -> str:
@@ -174,46 +157,51 @@ def _named(record: Record | None) -> str:
     return f"Job {record.job_id}"
 
 
-def _log_unsettled(task: JobOperator, record: Record) -> None:
+def _log_unsettled(log: Logger, record: Record) -> None:
     """Log what is left behind when the process ends before a job could be checked."""
-    task.log.warning(
+    log.warning(
         "%s was not cancelled before this process ends. It may still be running",
         _named(record),
     )
 
 
 async def settle_record(
-    task: JobOperator, record: Record, ti: Any, *, is_found_again: bool = False
+    request: JobRequest,
+    record: Record,
+    ti: Any,
+    log: Logger,
+    *,
+    is_found_again: bool = False,
 ) -> str:
     """Settle the kill of what a record tells of; return what was done.
 
     Raise EngineError where the connection cannot be looked up. For ``is_found_again`` see
     :func:`.kill.judge_kill`.
     """
-    task.found_at = record.address
-    hook = task.make_hook()
+    request = replace(request, address=record.address)
+    hook = request.make_hook()
     try:
         account = await hook.known_account(patience=None)
     except asyncio.CancelledError:
-        _log_unsettled(task, record)
+        _log_unsettled(log, record)
         raise
 
     async with hook.lease(account=account) as leased:
         if record.job_id is None:
             return await settle_lost(
-                task, leased, record, ti, is_found_again=is_found_again
+                request, leased, record, ti, log, is_found_again=is_found_again
             )
 
-        return await settle_job(
-            task, leased, record.job_id, ti, is_found_again=is_found_again
-        )
+        job = request.job(record.job_id, owned=True, url=record.url)
+        return await settle_job(request, leased, job, ti, is_found_again=is_found_again)
 
 
 async def settle_lost(
-    task: JobOperator,
+    request: JobRequest,
     leased: LeasedAccount,
     record: Record,
     ti: Any,
+    log: Logger,
     *,
     is_found_again: bool = False,
 ) -> str:
@@ -223,15 +211,15 @@ async def settle_lost(
     whenever it is on a worker.
     """
     try:
-        seen = await _search(task, leased, record.intent)
+        seen = await _search(request, leased, record.intent)
     except EngineError as error:
         told = (
             f"The job of a start that was not answered could not be looked for: {error}"
         )
-        task.log.warning("%s. It may be running", told)
+        log.warning("%s. It may be running", told)
         return told
     except asyncio.CancelledError:
-        _log_unsettled(task, record)
+        _log_unsettled(log, record)
         raise
 
     if seen is None:
@@ -239,19 +227,19 @@ async def settle_lost(
 
     job = seen.job
     if not job.state.is_terminal and not await _is_own(
-        task, leased, seen, record.intent
+        request, leased, seen, record.intent
     ):
         told = (
             f"{job.title}: left alone: the start that was not answered may have made it,"
             " but so may somebody else"
         )
-        task.log.warning("%s", told)
+        log.warning("%s", told)
         return told
 
     return await settle_job(
-        task,
+        request,
         leased,
-        seen,
+        request.job(job.id, owned=True, url=job.url),
         ti,
         sought=record.intent.name,
         is_found_again=is_found_again,
@@ -259,9 +247,9 @@ async def settle_lost(
 
 
 async def settle_job(
-    task: JobOperator,
+    request: JobRequest,
     leased: LeasedAccount,
-    seen: Seen | str,
+    job: RemoteJob,
     ti: Any,
     *,
     sought: str | None = None,
@@ -271,9 +259,7 @@ async def settle_job(
 
     For the last arguments see :func:`.kill.judge_kill`.
     """
-    trigger = task.make_trigger(
-        seen, owned=True, end_time=None, execution_deadline=None
-    )
+    trigger = trigger_for(request, job)
     trigger.task_instance = ti
     return await trigger.settle_kill(
         leased, sought=sought, is_found_again=is_found_again
@@ -281,17 +267,19 @@ async def settle_job(
 
 
 async def _search(
-    task: JobOperator, leased: LeasedAccount, intent: Intent
+    request: JobRequest, leased: LeasedAccount, intent: Intent
 ) -> Seen | None:
     """Look for the job by its intent; None when it must have shown up and has not."""
     loop = asyncio.get_running_loop()
-    shows = loop.time() + task.start_grace + PAUSE
+    request = request.resuming(intent)
+    shows = loop.time() + request.start_grace + PAUSE
     patience = Patience(loop.time(), doubt=leased.account.belief.doubt)
     while True:
         pause = PAUSE
         try:
             with nullcontext() if patience.tries else urgent():
-                seen = await task.find_started(leased, intent)
+                request = await request.resolved(leased)
+                seen = await request.find_started(leased, intent)
         except EngineError as error:
             wait = patience.wait_after(error, loop.time())
             if wait is None:
@@ -306,7 +294,7 @@ async def _search(
 
 
 async def _is_own(
-    task: JobOperator, leased: LeasedAccount, seen: Seen, intent: Intent
+    request: JobRequest, leased: LeasedAccount, seen: Seen, intent: Intent
 ) -> bool:
     """Return whether a job was made by a start of ours; False where that stays unknown."""
     loop = asyncio.get_running_loop()
@@ -314,7 +302,8 @@ async def _is_own(
     while True:
         try:
             with nullcontext() if patience.tries else urgent():
-                return await task.is_own_start(leased, seen, intent)
+                request = await request.resolved(leased)
+                return await request.is_own_start(leased, seen, intent)
         except EngineError as error:
             pause = patience.wait_after(error, loop.time())
             if pause is None:
@@ -324,14 +313,14 @@ async def _is_own(
 
 
 async def find_own(
-    task: JobOperator, leased: LeasedAccount, intent: Intent
+    request: JobRequest, leased: LeasedAccount, intent: Intent
 ) -> Seen | None:
     """Look for the job of a start that was not answered; None where it is not ours.
 
     Raise EngineError where it cannot be looked for.
     """
-    seen = await _search(task, leased, intent)
+    seen = await _search(request, leased, intent)
     if seen is None or seen.job.state.is_terminal:
         return seen
 
-    return seen if await _is_own(task, leased, seen, intent) else None
+    return seen if await _is_own(request, leased, seen, intent) else None

@@ -1,7 +1,7 @@
 """Starting a job on the triggerer, outside of any worker.
 
-The worker defers at once; :class:`StartTrigger` rebuilds its operator, finds or starts the
-job as a worker would (:mod:`async_triggers.deferral.starting`), and then waits for it with
+The worker defers at once; :class:`StartTrigger` gets its request, finds or starts the job
+as a worker would (:mod:`async_triggers.deferral.starting`), and then waits for it with
 the vendor's own trigger. Starts share the account's limiter with all else that the
 triggerer asks, and wait for their turn before they look and not after.
 
@@ -46,9 +46,9 @@ from async_triggers.deferral.record import (
     read_record,
     read_unsettled,
 )
+from async_triggers.deferral.remote_job import RequestUnreadable, read_request
 from async_triggers.deferral.start_later import (
     NOTHING,
-    build_operator,
     settle_job,
     settle_lost,
     settle_record,
@@ -59,7 +59,7 @@ from async_triggers.deferral.starting import (
     Later,
     Starting,
 )
-from async_triggers.deferral.trigger import KILL_LOOK
+from async_triggers.deferral.trigger import KILL_LOOK, trigger_for
 from async_triggers.engine.errors import (
     EngineError,
     TransientError,
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
 
     from async_triggers.deferral.ending import Ending
-    from async_triggers.deferral.operator import JobOperator
+    from async_triggers.deferral.remote_job import JobRequest, RemoteJob
     from async_triggers.deferral.trigger import JobTrigger
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
@@ -98,8 +98,8 @@ class StartTrigger(OneEventTrigger):
     The event is that of the vendor's trigger; its ``start`` holds the number of the
     attempt and the record that the worker keeps.
 
-    :param operator: the classpath of the operator
-    :param arguments: the arguments of its constructor, as they were rendered
+    :param request: what to start, see
+        :meth:`async_triggers.deferral.remote_job.JobRequest.to_json`
     :param max_tries: Airflow's ``max_tries`` of the attempt, which only a clear raises
     :param end_time: the deadline in epoch seconds, None for none
     :param execution_deadline: the deadline that ``execution_timeout`` sets
@@ -112,8 +112,7 @@ class StartTrigger(OneEventTrigger):
 
     def __init__(
         self,
-        operator: str,
-        arguments: Mapping[str, Any],
+        request: Mapping[str, Any],
         max_tries: int,
         end_time: float | None,
         execution_deadline: float | None = None,
@@ -125,8 +124,7 @@ class StartTrigger(OneEventTrigger):
         ending: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.operator = operator
-        self.arguments = arguments
+        self.request = request
         self.max_tries = max_tries
         self.end_time = end_time
         self.execution_deadline = execution_deadline
@@ -137,7 +135,7 @@ class StartTrigger(OneEventTrigger):
         self.ending = ending
         # What is known of the start, for the event and for a kill.
         self._desk: _TriggerDesk | None = None
-        self._task: JobOperator | None = None
+        self._request: JobRequest | None = None
         self._inner: JobTrigger | None = None
         self._owned = False
         self._waits_for = "its turn"
@@ -147,11 +145,11 @@ class StartTrigger(OneEventTrigger):
 
     async def _outcome(self) -> Outcome:
         try:
-            task = self._task = self._make_task()
-            hook = task.make_hook()
-        except Exception as error:  # noqa: BLE001 - whatever a release may have changed
+            request = self._request = self._read_request()
+        except RequestUnreadable as error:
             return events.not_started(error)
 
+        hook = request.make_hook()
         try:
             account = await hook.known_account(patience=self._seconds_left())
         except EngineError as error:
@@ -161,9 +159,9 @@ class StartTrigger(OneEventTrigger):
             self._desk = desk = _TriggerDesk(self, leased)
             try:
                 async with asyncio.timeout(self._seconds_left()):
-                    seen, self._owned = await self._get_job(task, desk)
+                    seen, self._owned = await self._get_job(request, desk)
             except TimeoutError:
-                return await self._at_deadline(task, desk)
+                return await self._at_deadline(request, desk)
             except EngineError as error:
                 return events.not_started(
                     translate(error, hook.conn_id, hook.conn_type)
@@ -171,20 +169,20 @@ class StartTrigger(OneEventTrigger):
             except (AsyncTriggersException, compat.AirflowSkipException) as error:
                 return events.not_started(error)
 
-            return await self._wait_for(task, seen, leased)
+            return await self._wait_for(request, seen, leased)
 
-    def _make_task(self) -> JobOperator:
-        return build_operator(
-            self.operator, self.arguments, self.task_instance, self.max_tries
-        )
+    def _read_request(self) -> JobRequest:
+        request, ti = read_request(self.request), self.task_instance
+        return request if ti is None else request.of_attempt(ti, self.max_tries)
 
     async def _get_job(
-        self, task: JobOperator, desk: _TriggerDesk
+        self, request: JobRequest, desk: _TriggerDesk
     ) -> tuple[Seen, bool]:
         """Find or start the job, however long that takes."""
         starting = Starting(
-            operator=task,
+            request=request,
             desk=desk,
+            log=self.log,
             max_tries=self.max_tries,
             unsettled=read_unsettled(self.unsettled),
         )
@@ -192,21 +190,21 @@ class StartTrigger(OneEventTrigger):
             try:
                 return await starting.get_job()
             except Later as later:
-                await asyncio.sleep(await self._wait_of(task, desk, later, starting))
+                await asyncio.sleep(await self._wait_of(desk, later, starting))
             except Behind as behind:
-                self._waits_for = f"{behind.seen.job.title} was running"
-                trigger = task.make_trigger(
-                    behind.seen, owned=False, end_time=None, execution_deadline=None
-                )
+                other = behind.seen
+                self._waits_for = f"{other.job.title} was running"
+                job = request.job(other.job.id, owned=False, url=other.job.url)
+                trigger = trigger_for(request, job, seen_at=other.at)
                 await trigger.wait_on(desk.leased)
                 await asyncio.sleep(BREATH)
 
     async def _wait_of(
-        self, task: JobOperator, desk: _TriggerDesk, later: Later, starting: Starting
+        self, desk: _TriggerDesk, later: Later, starting: Starting
     ) -> float:
         """Return how long the start must wait; raise where that is of no use."""
         now, error, left = wall_clock(), later.error, self._seconds_left()
-        endpoint = task.make_hook().endpoint(desk.account)
+        endpoint = starting.request.make_hook().endpoint(desk.account)
         wait = later.within(left)
         self._waits_for = later.reason
         if error is None:
@@ -257,23 +255,21 @@ class StartTrigger(OneEventTrigger):
         starting.contact = replace(contact, known=known)
 
     async def _wait_for(
-        self, task: JobOperator, seen: Seen, leased: LeasedAccount
+        self, request: JobRequest, seen: Seen, leased: LeasedAccount
     ) -> Outcome:
         """Wait for the job that there is now."""
         job = seen.job
-        inner = self._inner = task.make_trigger(
-            seen,
-            owned=self._owned,
-            end_time=self.end_time,
-            execution_deadline=self.execution_deadline,
+        inner = self._take_over(
+            request,
+            request.job(job.id, owned=self._owned, url=job.url),
+            leased,
+            seen_at=seen.at,
         )
-        inner.task_instance = self.task_instance
-        inner._leased = leased  # noqa: SLF001 - its kill is ours
-        await self._tell(task, job)
+        await self._tell(request, job)
         if job.state.is_terminal:
             return events.ended(await inner.complete(leased, job))
 
-        if not task.waits:
+        if not request.waits:
             return Outcome(
                 status=Status.SUCCESS,
                 kind=Kind.STARTED,
@@ -284,7 +280,27 @@ class StartTrigger(OneEventTrigger):
 
         return await inner.wait_on(leased)
 
-    async def _tell(self, task: JobOperator, job: Job) -> None:
+    def _take_over(
+        self,
+        request: JobRequest,
+        job: RemoteJob,
+        leased: LeasedAccount,
+        *,
+        seen_at: float | None = None,
+    ) -> JobTrigger:
+        """Make the vendor's trigger, whose kill is ours."""
+        inner = self._inner = trigger_for(
+            request,
+            job,
+            end_time=self.end_time,
+            execution_deadline=self.execution_deadline,
+            seen_at=seen_at,
+        )
+        inner.task_instance = self.task_instance
+        inner._leased = leased  # noqa: SLF001 - its kill is ours
+        return inner
+
+    async def _tell(self, request: JobRequest, job: Job) -> None:
         """Push what people may want to know before the job has ended."""
         ti = self.task_instance
         if ti is None or not self.tells:
@@ -294,7 +310,7 @@ class StartTrigger(OneEventTrigger):
         record = None if desk is None else desk.record
         facts = dict.fromkeys(self.links, job.url) if job.url else {}
         if record is not None:
-            facts |= task.start_xcoms(job, record.intent)
+            facts |= request.start_xcoms(job, record.intent)
 
         try:
             for key, value in facts.items():
@@ -313,10 +329,10 @@ class StartTrigger(OneEventTrigger):
         ]
         return max(0.0, min(ends) - wall_clock()) if ends else None
 
-    async def _at_deadline(self, task: JobOperator, desk: _TriggerDesk) -> Outcome:
+    async def _at_deadline(self, request: JobRequest, desk: _TriggerDesk) -> Outcome:
         """Cancel what is ours: a job just being started, or that of an earlier attempt."""
         if desk.start is not None:
-            await desk.start.settled(task, LAST_ANSWER)
+            await desk.start.settled(request, LAST_ANSWER)
             seen = desk.start.seen
             if seen is not None:
                 await desk.write(desk.start.record.with_job(seen.job, owned=True))
@@ -327,20 +343,13 @@ class StartTrigger(OneEventTrigger):
             or record.job_id is None
             or not record.owned
             or record.ended
-            or record.fingerprint != task.fingerprint()
+            or record.fingerprint != request.fingerprint()
         ):
             return self._too_late()
 
         self._owned = True
-        inner = self._inner = task.make_trigger(
-            record.job_id,
-            owned=True,
-            end_time=self.end_time,
-            execution_deadline=self.execution_deadline,
-        )
-        inner.task_instance = self.task_instance
-        inner._leased = desk.leased  # noqa: SLF001 - its kill is ours
-        return await inner.wait_on(desk.leased)
+        job = request.job(record.job_id, owned=True, url=record.url)
+        return await self._take_over(request, job, desk.leased).wait_on(desk.leased)
 
     def _too_late(self) -> Outcome:
         desk = self._desk
@@ -391,7 +400,7 @@ class StartTrigger(OneEventTrigger):
 
     async def on_kill(self) -> None:
         """Cancel the job if the user's intention says so, also one just being started."""
-        inner, desk, task = self._inner, self._desk, self._task
+        inner, desk, request = self._inner, self._desk, self._request
         if self._fired or self.task_instance is None:
             return
 
@@ -399,21 +408,21 @@ class StartTrigger(OneEventTrigger):
             await inner.on_kill()
             return
 
-        if task is None or not task.cancel_on_kill:
+        if request is None or not request.cancel_on_kill:
             return
 
         name = "settle the kill of a start"
         if desk is not None and desk.start is not None:
-            settling = self._settle_start(task, desk.leased, desk.start)
+            settling = self._settle_start(request, desk.leased, desk.start)
             errand = desk.leased.run_errand(settling, name)
         else:
-            errand = run_alone(self._settle_claim(task), name)
+            errand = run_alone(self._settle_claim(request), name)
 
         told = await see_through(errand)
         if told is not None:
             self.log.info("%s", told)
 
-    async def _settle_claim(self, task: JobOperator) -> str:
+    async def _settle_claim(self, request: JobRequest) -> str:
         """Settle the kill of what an earlier run of the trigger has started, if one has."""
         ti = self.task_instance
         try:
@@ -423,7 +432,7 @@ class StartTrigger(OneEventTrigger):
 
             record = read_record(self.record if claim is None else claim[1])
             step = decide(
-                record, fingerprint=task.fingerprint(), max_tries=self.max_tries
+                record, fingerprint=request.fingerprint(), max_tries=self.max_tries
             )
             if (
                 record is None
@@ -432,24 +441,28 @@ class StartTrigger(OneEventTrigger):
             ):
                 return NOTHING
 
-            return await settle_record(task, record, ti)
+            return await settle_record(request, record, ti, self.log)
         except (EngineError, TimeoutError) as error:
             told = f"What was started could not be cancelled: {error}"
             self.log.warning("%s", told)
             return told
 
     async def _settle_start(
-        self, task: JobOperator, leased: LeasedAccount, start: _Start
+        self, request: JobRequest, leased: LeasedAccount, start: _Start
     ) -> str:
         """Wait for the answer of a start, and settle the kill of what it started."""
-        await start.settled(task)
+        await start.settled(request)
+        ti = self.task_instance
         if start.is_lost:
-            return await settle_lost(task, leased, start.record, self.task_instance)
+            return await settle_lost(request, leased, start.record, ti, self.log)
 
         if start.seen is None:
             return NOTHING
 
-        return await settle_job(task, leased, start.seen, self.task_instance)
+        job = start.seen.job
+        return await settle_job(
+            request, leased, request.job(job.id, owned=True, url=job.url), ti
+        )
 
 
 class _Start:
@@ -463,7 +476,7 @@ class _Start:
         """True when it was not answered, so that a job may be running."""
         self._request = request
 
-    async def settled(self, task: JobOperator, timeout: float | None = None) -> None:  # noqa: ASYNC109 - not cancelled
+    async def settled(self, made: JobRequest, timeout: float | None = None) -> None:  # noqa: ASYNC109 - not cancelled
         """Wait for the answer, and take it in."""
         request = self._request
         await asyncio.wait({request}, timeout=timeout)
@@ -474,7 +487,7 @@ class _Start:
         error = request.exception()
         if error is None:
             seen = request.result()
-            if not task.was_there_before(seen, self.record.intent):
+            if not made.was_there_before(seen, self.record.intent):
                 self.seen = seen
 
         elif isinstance(error, TransientError):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from async_triggers.deferral import compat
+from async_triggers.deferral.cancelling import cancel_and_confirm
 from async_triggers.deferral.contact import (
     SHORTEST_WAIT,
     FirstContact,
@@ -36,7 +37,9 @@ from async_triggers.engine.errors import (
 from async_triggers.engine.jobs import JobState, Seen
 
 if TYPE_CHECKING:
-    from async_triggers.deferral.operator import JobOperator
+    from airflow.sdk.types import Logger
+
+    from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.wire import Account
 
@@ -162,8 +165,9 @@ class Starting:
     ``contact`` is what the attempt has met of the vendor so far.
     """
 
-    operator: JobOperator
+    request: JobRequest
     desk: Desk
+    log: Logger
     max_tries: int
     superseded: str | None = None
     unsettled: Unsettled | None = None
@@ -181,7 +185,7 @@ class Starting:
             # An attempt before this one has had an answer from there.
             self.contact = replace(self.contact, known=address)
 
-        fingerprint = self.operator.fingerprint()
+        fingerprint = self.request.fingerprint()
         step = decide(record, fingerprint=fingerprint, max_tries=self.max_tries)
         if record is not None and record.job_id is not None:
             known = await self._take_up(step, record, record.job_id)
@@ -220,7 +224,8 @@ class Starting:
         if step is Next.SUPERSEDE:
             # From here on the old job is ours to end: its trigger may yet be killed.
             await self.desk.announce()
-            found = await self._supersede(job_id, record.fate)
+            job = self.request.job(job_id, owned=record.owned, url=record.url)
+            found = await self._supersede(job, record.fate)
             if found is None:
                 self.superseded = job_id
                 # If the start has to wait, the job need not be checked again.
@@ -286,7 +291,7 @@ class Starting:
             self.contact = self.contact.settled()
             raise refusal
 
-        hook = self.operator.make_hook()
+        hook = self.request.make_hook()
         raise with_fate(translate(refusal, hook.conn_id, hook.conn_type), fate)
 
     def _doubt(self, refusal: PermanentError, since: float) -> None:
@@ -323,7 +328,7 @@ class Starting:
 
     def _leave(self, job_id: str) -> None:
         """Take note of a job of the earlier attempt that is not ours to wait for."""
-        self.operator.log.warning(
+        self.log.warning(
             "An earlier attempt started job %s with other arguments: it runs on, and a new"
             " job is started",
             job_id,
@@ -331,20 +336,18 @@ class Starting:
 
     def _start_after(self, job_id: str, word: str) -> None:
         """Take note that the job of the earlier attempt has ended, and not well."""
-        self.operator.log.info(
+        self.log.info(
             "Job %s of the earlier attempt %s: starting a new one", job_id, word
         )
-        self.operator.failed_before(job_id)
+        self.request = self.request.after(job_id)
 
     async def _reattach(self, record: Record, job_id: str) -> Seen | None:
         """Look at the job of an earlier attempt; None when a new one is needed."""
-        operator = self.operator
+        job = self.request.job(job_id, owned=record.owned, url=record.url)
         try:
-            seen = await self._check(
-                lambda leased: operator.look(leased, job_id), record.fate
-            )
+            seen = await self._check(job.recheck, record.fate)
         except JobNotFound as error:
-            operator.log.warning("%s: starting a new job", error.message)
+            self.log.warning("%s: starting a new job", error.message)
             await self.desk.write(replace(record, ended=GONE))
             return None
 
@@ -355,38 +358,37 @@ class Starting:
             return None
 
         whose = "the earlier attempt started" if record.owned else "it waited for"
-        operator.log.info("Attaching to job %s, which %s", job_id, whose)
+        self.log.info("Attaching to job %s, which %s", job_id, whose)
         return seen
 
-    async def _supersede(self, job_id: str, fate: str) -> Seen | None:
+    async def _supersede(self, job: RemoteJob, fate: str) -> Seen | None:
         """Cancel the job of a cleared attempt and see it end, before a new one starts.
 
         Return it where the vendor cannot cancel, so that it is attached to.
         """
-        operator = self.operator
         try:
-            seen = await self._check(lambda leased: operator.look(leased, job_id), fate)
+            seen = await self._check(job.recheck, fate)
             if seen.job.state.is_terminal:
                 return self._settled(None)
 
-            if operator.attaches_when_cleared:
-                operator.log.info(
+            if self.request.attaches_when_cleared:
+                self.log.info(
                     "The task was cleared and its job %s cannot be cancelled: attaching"
                     " to it",
-                    job_id,
+                    job.job_id,
                 )
                 return self._settled(seen)
 
-            self.superseded = job_id
-            if not operator.cancel_on_kill:
-                operator.log.info(
-                    "Waiting for job %s of the cleared attempt to end", job_id
+            self.superseded = job.job_id
+            if not self.request.cancel_on_kill:
+                self.log.info(
+                    "Waiting for job %s of the cleared attempt to end", job.job_id
                 )
                 raise Behind(self._settled(seen))
 
-            operator.log.info("The task was cleared: cancelling its job %s", job_id)
+            self.log.info("The task was cleared: cancelling its job %s", job.job_id)
             ending = await self._check(
-                lambda leased: operator.cancel_and_confirm(leased, job_id), fate
+                lambda leased: cancel_and_confirm(job, leased), fate
             )
         except JobNotFound:
             return None
@@ -406,31 +408,34 @@ class Starting:
 
         None once it must have shown up and has not; until then come back later.
         """
-        operator, intent = self.operator, record.intent
+        intent = record.intent
+        self.request = self.request.resuming(intent)
 
         async def find(leased: LeasedAccount) -> tuple[Seen | None, float | None]:
-            seen = await operator.find_started(leased, intent)
+            request = await self._resolved(leased)
+            seen = await request.find_started(leased, intent)
             if seen is not None:
                 return seen, None
 
-            return None, (await operator.before_start(leased)).intent.at
+            return None, (await request.before_start(leased)).intent.at
 
         try:
             seen, now = await self._check(find, record.fate)
         except JobNotFound as error:
-            hook = self.operator.make_hook()
+            hook = self.request.make_hook()
             failure = translate(error, hook.conn_id, hook.conn_type)
             raise with_fate(failure, record.fate) from None
 
         self.contact = self.contact.settled()
         if seen is not None:
-            operator.log.info("Found job %s, whose start was not answered", seen.job.id)
+            self.log.info("Found job %s, whose start was not answered", seen.job.id)
             return seen
 
-        if now is None or intent.at is None or now >= intent.at + operator.start_grace:
+        grace = self.request.start_grace
+        if now is None or intent.at is None or now >= intent.at + grace:
             return None
 
-        left = intent.at + operator.start_grace - now
+        left = intent.at + grace - now
         raise Later(min(left, 20.0), "a start was not answered and may yet show up")
 
     @property
@@ -444,13 +449,15 @@ class Starting:
 
         Return it where the vendor cannot cancel, so that it is attached to.
         """
-        unsettled, operator = self.unsettled, self.operator
-        assert unsettled is not None  # noqa: S101 - _was_cleared looked
+        unsettled = self.unsettled
+        assert unsettled is not None  # noqa: S101 - see _was_cleared
+
+        async def find(leased: LeasedAccount) -> Seen | None:
+            request = await self._resolved(leased)
+            return await request.find_unsettled(leased, unsettled)
+
         try:
-            seen = await self._check(
-                lambda leased: operator.find_unsettled(leased, unsettled),
-                LEFT_TO_TRIGGER,
-            )
+            seen = await self._check(find, LEFT_TO_TRIGGER)
         except JobNotFound:
             # Nothing can run of what is gone.
             return None
@@ -459,7 +466,18 @@ class Starting:
         if seen is None:
             return None
 
-        return await self._supersede(seen.job.id, LEFT_TO_TRIGGER)
+        job = self.request.job(seen.job.id, owned=True, url=seen.job.url)
+        return await self._supersede(job, LEFT_TO_TRIGGER)
+
+    async def _resolved(self, leased: LeasedAccount) -> JobRequest:
+        """Return the request with the ids of all that it names."""
+        self.request = await self.request.resolved(leased)
+        return self.request
+
+    async def _before_start(self, leased: LeasedAccount) -> Before:
+        before = await (await self._resolved(leased)).before_start(leased)
+        self.request = before.request or self.request
+        return before
 
     async def _start_new(self, record: Record) -> tuple[Seen, bool]:
         """Start a job of our own, or take the one that ``if_running`` allows."""
@@ -467,9 +485,9 @@ class Starting:
             return await self._start_in_turn(record)
 
     async def _start_in_turn(self, record: Record) -> tuple[Seen, bool]:
-        operator, desk, began = self.operator, self.desk, wall_clock()
+        desk, began = self.desk, wall_clock()
         try:
-            before = await self._ask(operator.before_start)
+            before = await self._ask(self._before_start)
         except EngineError as error:
             self._refuse_start(error, began)
             raise
@@ -484,8 +502,9 @@ class Starting:
         await desk.write(record)
         began = wall_clock()
         try:
+            request = self.request
             seen = await self._ask(
-                lambda leased: operator.start(leased, record.intent), whole=True
+                lambda leased: request.start(leased, before), whole=True
             )
         except AlreadyRunning as error:
             await self._take_back(earlier)
@@ -500,7 +519,7 @@ class Starting:
                 self._refuse_start(error, began)
                 raise
 
-            operator.log.warning(
+            self.log.warning(
                 "The start was not answered (%s): looking for the job", error.message
             )
             found = await self._find_lost(record)
@@ -509,7 +528,7 @@ class Starting:
 
             seen = found
 
-        if operator.was_there_before(seen, before.intent):
+        if self.request.was_there_before(seen, before.intent):
             await self._take_back(earlier)
             attached = await self._meet(record, seen)
             if attached is not None:
@@ -517,7 +536,7 @@ class Starting:
 
         await desk.write(record.with_job(seen.job, owned=True))
         where = f": {seen.job.url}" if seen.job.url else ""
-        operator.log.info("%s started%s", seen.job.title, where)
+        self.log.info("%s started%s", seen.job.title, where)
         return seen, True
 
     async def _take_back(self, earlier: Record | None) -> None:
@@ -530,7 +549,7 @@ class Starting:
     async def _after_conflict(self, record: Record, error: AlreadyRunning) -> Seen:
         """The vendor says that a job runs already: see which."""
         try:
-            running = await self._ask(self.operator.find_running)
+            running = await self._ask(self.request.find_running)
         except TransientError as failure:
             raise _not_now(failure) from None
 
@@ -548,7 +567,7 @@ class Starting:
 
         Return it if it is to be waited for as if it were; None when it is over already.
         """
-        operator, job = self.operator, running.job
+        request, job = self.request, running.job
         if job.state.is_terminal:
             return None
 
@@ -564,24 +583,24 @@ class Starting:
             and unsettled is not None
             and unsettled.may_have_started(job)
         ):
-            operator.log.info(
+            self.log.info(
                 "%s, perhaps started by the cleared attempt: waiting for it to end",
                 told,
             )
             raise Behind(running)
 
-        if operator.if_running == "fail":
+        if request.if_running == "fail":
             msg = f"{told}, and if_running is 'fail'"
             raise JobAlreadyRunning(msg)
 
-        if operator.if_running == "skip":
+        if request.if_running == "skip":
             msg = f"{told}, and if_running is 'skip'"
             raise compat.AirflowSkipException(msg)
 
-        if operator.if_running == "attach" and operator.may_attach(job):
-            operator.log.info("%s: attaching to it", told)
+        if request.if_running == "attach" and request.may_attach(job):
+            self.log.info("%s: attaching to it", told)
             await self.desk.write(record.with_job(job, owned=False))
             return running
 
-        operator.log.info("%s: waiting for it to end, then starting our own", told)
+        self.log.info("%s: waiting for it to end, then starting our own", told)
         raise Behind(running)

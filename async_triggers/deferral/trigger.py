@@ -1,27 +1,26 @@
 """Waiting for a job on the triggerer.
 
 :class:`JobTrigger` is all of a trigger but the vendor: it leases the account, waits on
-the shared poller, keeps the deadlines, and yields one event. A subclass names its hook
-and how to look at and cancel a job; what it must declare is checked when its module is
-imported, not on the triggerer out of sight of the task that deferred.
+the shared poller, keeps the deadlines, and yields one event. A subclass makes the
+vendor's :class:`~async_triggers.deferral.remote_job.RemoteJob` of its arguments.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.contact import address_of
 from async_triggers.deferral.errors import explain, translate
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
-from async_triggers.deferral.hook import VendorHook, wall_clock
+from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.kill import Patience, Verdict, judge_kill
 from async_triggers.deferral.one_event import (
     OneEventTrigger,
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from async_triggers.deferral.alarm import Alarm
+    from async_triggers.deferral.remote_job import JobRequest, RemoteJob
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.listener import Notice
 
@@ -70,38 +70,27 @@ LAST_LOOK = 15.0
 class JobTrigger(OneEventTrigger):
     """Waits until a job has ended and yields one event.
 
-    Subclasses set :attr:`hook_class`, assign every argument of their constructor to an
-    attribute of the same name, and implement the abstract methods.
+    Subclasses assign every argument of their constructor to an attribute of the same name,
+    and implement the abstract methods.
     """
 
-    hook_class: ClassVar[type[VendorHook]]
-    stops_whatever_runs: ClassVar[bool] = False
-    """The vendor's cancel names no job, and the job that came after looks like ours."""
-
     # What the methods below read; subclasses take them as arguments.
-    conn_id: str
     end_time: float | None
     execution_deadline: float | None
     poll_interval: float
-    owned: bool
     cancel_on_kill: bool
     cancel_on_timeout: bool
     seen_at: float | None
 
     _leased: LeasedAccount | None = None
+    _cancelled: RemoteJob | None = None
+    """The job as it is to be asked for after a cancel."""
     _last_job: Job | None = None
     """The job as the poller last had news of it."""
-    job_url: str = ""
-    """Where the vendor shows the job, where that is known from the start."""
+    _looked_at: float | None = None
+    """The server's time of the last look that did not come through the poller."""
     _alarm: Alarm | None = None
     """Airflow's, where the wait is on a worker."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Reject a subclass without a hook, where it is written."""
-        super().__init_subclass__(**kwargs)
-        if not inspect.isabstract(cls) and getattr(cls, "hook_class", None) is None:
-            msg = f"{cls.__qualname__} must set hook_class to the vendor's hook"
-            raise TypeError(msg)
 
     @classmethod
     def claim(cls, context: Context, job_id: object) -> None:
@@ -115,44 +104,32 @@ class JobTrigger(OneEventTrigger):
 
     # What a vendor adds -----------------------------------------------------------
 
-    @property
     @abstractmethod
-    def subject(self) -> str:
-        """What the poller asks for: the id that the vendor's rows go by."""
+    def make_job(self) -> RemoteJob:
+        """Return the job that the arguments name. No I/O."""
+
+    @classmethod
+    @abstractmethod
+    def of(
+        cls,
+        job: RemoteJob,
+        *,
+        poll_interval: float,
+        end_time: float | None,
+        execution_deadline: float | None,
+        cancel_on_kill: bool,
+        cancel_on_timeout: bool,
+        seen_at: float | None,
+    ) -> Self:
+        """Return the trigger that waits for a job."""
 
     @property
-    def shown_id(self) -> str:
-        """The id of the job in events and messages."""
-        return self.subject
-
-    @property
-    def title(self) -> str:
-        """What to call the job in a sentence."""
-        return f"Job {self.shown_id}"
-
-    @property
-    def mark(self) -> str | None:
-        """What was known before the job started, for vendors that need it."""
-        return None
-
-    @abstractmethod
-    def make_hook(self) -> VendorHook:
-        """Return the hook of the trigger's connection. No I/O."""
-
-    @abstractmethod
-    async def look(self, leased: LeasedAccount) -> Job:
-        """Ask for the job once."""
-
-    @abstractmethod
-    async def cancel(self, leased: LeasedAccount) -> None:
-        """Cancel the job, if it is still this one that runs."""
+    def remote_job(self) -> RemoteJob:
+        """The job that is waited for."""
+        return self._cancelled or self.make_job()
 
     async def prepare(self, leased: LeasedAccount) -> None:
         """Learn what must be known before the wait; by default nothing."""
-
-    async def complete(self, leased: LeasedAccount, job: Job) -> Job:
-        """Add what the event should carry beyond the row; by default nothing."""
-        return job
 
     def needs_attention(self, job: Job) -> bool:
         """Tell whether a job that has not ended will not go on by itself."""
@@ -172,7 +149,7 @@ class JobTrigger(OneEventTrigger):
         if problem is not None:
             return self._refused(RequestRejected(problem))
 
-        hook = self.make_hook()
+        hook = self.remote_job.make_hook()
         try:
             account = await hook.known_account(patience=self._seconds_left())
         except EngineError as error:
@@ -207,15 +184,36 @@ class JobTrigger(OneEventTrigger):
             if moment is not None and not _is_seconds(moment):
                 return f"{name} is {moment!r}: give a time in epoch seconds, or None"
 
-        return self.check_id()
+        return self.remote_job.problem()
 
-    def check_id(self) -> str | None:
-        """Say why the id of the job cannot be one, None where it may be."""
-        subject: object = self.subject
-        if not isinstance(subject, str) or subject.strip() in {"", "None"}:
-            return f"{subject!r} is no id of a job: give the vendor's id"
+    # The vendor ---------------------------------------------------------------------
 
-        return None
+    @property
+    def title(self) -> str:
+        """What to call the job in a sentence."""
+        return self.remote_job.title
+
+    async def look(self, leased: LeasedAccount) -> Job:
+        """Ask for the job once."""
+        seen = await self.remote_job.look(leased)
+        self._looked_at = seen.at
+        return seen.job
+
+    async def cancel(self, leased: LeasedAccount) -> None:
+        """Cancel the job, if it is still this one that runs."""
+        self._cancelled = await self.remote_job.cancel(leased)
+
+    async def complete(self, leased: LeasedAccount, job: Job) -> Job:
+        """Add what the event should carry beyond the row."""
+        times = (self._looked_at, leased.poller.server_now)
+        now = max((each for each in times if each is not None), default=None)
+        return await self.remote_job.complete(leased, job, now=now)
+
+    def result(self, job: Job) -> Any:
+        """Return what a task returns that this trigger ends."""
+        return self.remote_job.result(job)
+
+    # The wait -----------------------------------------------------------------------
 
     async def wait_on(self, leased: LeasedAccount) -> Outcome:
         """Wait with an account that is leased already, on a worker as on the triggerer."""
@@ -255,6 +253,7 @@ class JobTrigger(OneEventTrigger):
         may have had one.
         """
         ti, trust = self.task_instance, leased.transport.trust
+        hook = self.remote_job.make_hook()
         if ti is None or error.suspect is None or trust.has_worked:
             return False
 
@@ -267,7 +266,7 @@ class JobTrigger(OneEventTrigger):
         self.log.warning(
             "%s. This address has answered before, so it counts as an outage: still"
             " waiting",
-            explain(error, self.conn_id, self.hook_class.conn_type),
+            explain(error, hook.conn_id, hook.conn_type),
         )
         trust.vouch()
         return True
@@ -275,12 +274,13 @@ class JobTrigger(OneEventTrigger):
     # No coroutine of its own, which would be kept for each of thousands that wait.
     def _joined(self, leased: LeasedAccount) -> Awaitable[Job]:
         """Wait for the job until it has ended or needs attention."""
+        job = self.remote_job
         return leased.wait(
-            self.subject,
+            job.polled_id,
             interval=self.poll_interval,
-            mark=self.mark,
+            mark=job.mark,
             seen_at=self.seen_at,
-            known=self.owned,
+            known=job.owned,
             listener=self,
             patience=self._seconds_left(),
         )
@@ -325,7 +325,7 @@ class JobTrigger(OneEventTrigger):
 
     @property
     def _may_cancel(self) -> bool:
-        return self.owned and self.cancel_on_timeout
+        return self.remote_job.owned and self.cancel_on_timeout
 
     async def wait_on_worker(self, leased: LeasedAccount, alarm: Alarm) -> Outcome:
         """Wait as on the triggerer; Airflow's alarm is the end of execution_timeout too."""
@@ -397,7 +397,7 @@ class JobTrigger(OneEventTrigger):
         ``shown`` is the job as it was checked right before.
         """
         work = leased.run_errand(
-            self._cancel_late(leased, shown), f"cancel {self.shown_id}"
+            self._cancel_late(leased, shown), f"cancel {self.remote_job.job_id}"
         )
         loop = asyncio.get_running_loop()
         ends = loop.time() + CONFIRM_CANCEL
@@ -582,8 +582,14 @@ class JobTrigger(OneEventTrigger):
         return f"{self.title} could not be cancelled: {reason}{self._goes_on('. ')}"
 
     def _goes_on(self, before: str) -> str:
-        url = self.job_url or (self._last_job.url if self._last_job is not None else "")
+        url = self._url
         return f"{before}It is still running{f': {url}' if url else ''}"
+
+    @property
+    def _url(self) -> str:
+        """Where the vendor shows the job, empty where that is not known."""
+        last = self._last_job
+        return self.remote_job.url or (last.url if last is not None else "")
 
     @property
     def _which_deadline(self) -> str:
@@ -600,7 +606,7 @@ class JobTrigger(OneEventTrigger):
         return Outcome(
             status=Status.TIMEOUT,
             kind=Kind.DEADLINE,
-            job_id=self.shown_id,
+            job_id=self.remote_job.job_id,
             message=(
                 f"{self.title} was still running when the"
                 f" {self._which_deadline} of the task passed; {said[cancel]}{where}"
@@ -610,23 +616,23 @@ class JobTrigger(OneEventTrigger):
         )
 
     def _refused(self, error: EngineError) -> Outcome:
-        message = str(translate(error, self.conn_id, self.hook_class.conn_type))
+        hook = self.remote_job.make_hook()
+        message = str(translate(error, hook.conn_id, hook.conn_type))
         if isinstance(error, PermanentError) and error.scope is Scope.ACCOUNT:
             message = f"{message.rstrip('.')}. {self._what_goes_on()}"
 
         return Outcome(
             status=Status.ERROR,
             kind=Kind.REFUSED,
-            job_id=self.shown_id,
+            job_id=self.remote_job.job_id,
             message=message,
             error=type(error).__name__,
         )
 
     def _what_goes_on(self) -> str:
         """Say what becomes of a job that cannot be polled any more."""
-        retry = " A retry of the task attaches to it." if self.owned else ""
-        url = self.job_url or (self._last_job.url if self._last_job is not None else "")
-        where = f" See {url}" if url else ""
+        retry = " A retry of the task attaches to it." if self.remote_job.owned else ""
+        where = f" See {self._url}" if self._url else ""
         return f"{self.title} was not cancelled and may still be running.{retry}{where}"
 
     # Being killed -----------------------------------------------------------------
@@ -639,7 +645,7 @@ class JobTrigger(OneEventTrigger):
         after a second. So the facts are gathered first, and the work is an errand of the
         account that goes on when this coroutine is interrupted.
         """
-        if self._fired or not self.cancel_on_kill or not self.owned:
+        if self._fired or not self.cancel_on_kill or not self.remote_job.owned:
             return
 
         if self.task_instance is None:
@@ -651,7 +657,7 @@ class JobTrigger(OneEventTrigger):
 
     def _start_settling(self) -> asyncio.Task[str]:
         """Begin what goes on by itself, however ``on_kill`` is interrupted."""
-        name = f"settle the kill of job {self.shown_id}"
+        name = f"settle the kill of job {self.remote_job.job_id}"
         if self._leased is not None:
             return self._leased.run_errand(self.settle_kill(self._leased), name)
 
@@ -660,7 +666,7 @@ class JobTrigger(OneEventTrigger):
         return run_alone(self._lease_and_settle(), name)
 
     async def _lease_and_settle(self) -> str:
-        hook = self.make_hook()
+        hook = self.remote_job.make_hook()
         try:
             account = await hook.known_account(patience=None)
         except EngineError as error:
@@ -723,13 +729,35 @@ class JobTrigger(OneEventTrigger):
             state=state,
             token=token,
             job=job,
-            job_id=self.shown_id,
+            job_id=self.remote_job.job_id,
             attempt=ti.try_number,
             sought=sought,
             is_found_again=is_found_again,
-            stops_whatever_runs=self.stops_whatever_runs,
+            stops_whatever_runs=self.remote_job.stops_whatever_runs,
         )
         return verdict, job
+
+
+def trigger_for(
+    request: JobRequest,
+    job: RemoteJob,
+    *,
+    end_time: float | None = None,
+    execution_deadline: float | None = None,
+    seen_at: float | None = None,
+) -> JobTrigger:
+    """Return the vendor's trigger that waits for a job as a request says."""
+    module, _, name = job.trigger.rpartition(".")
+    cls: type[JobTrigger] = getattr(import_module(module), name)
+    return cls.of(
+        job,
+        poll_interval=request.poll_interval,
+        end_time=end_time,
+        execution_deadline=execution_deadline,
+        cancel_on_kill=request.cancel_on_kill,
+        cancel_on_timeout=request.cancel_on_timeout,
+        seen_at=seen_at,
+    )
 
 
 @dataclass(slots=True)

@@ -200,31 +200,11 @@ class FivetranSensor(JobSensor):
     # The baseline is taken once. It outlives the looks of a rescheduled sensor, each of
     # which is a new process, and the retries of a task.
 
-    def execute(self, context: Context) -> Any:
-        """Wait for the sync: here, or on the triggerer."""
-        self._recall(context)
-        with self._moving_on(context):
-            return super().execute(context)
-
-    def execute_look(self, context: Context, event: object = None) -> Any:
-        """Come back to a first look that Fivetran did not answer."""
-        self._recall(context)
-        with self._moving_on(context):
-            return super().execute_look(context, event)
-
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; True when the sync has succeeded."""
         done = super().poke(context)
         self._remember(context)
         return done
-
-    def execute_complete(
-        self, context: Context, event: Mapping[str, Any] | None = None
-    ) -> Any:
-        """End as the sync did. Asks Fivetran nothing."""
-        self._recall(context)
-        with self._moving_on(context):
-            return super().execute_complete(context, event)
 
     def _defer(self, context: Context, seen: Seen | None, end_time: float) -> None:
         self._remember(context)
@@ -278,8 +258,9 @@ class FivetranSensor(JobSensor):
             )
 
     @contextlib.contextmanager
-    def _moving_on(self, context: Context) -> Iterator[None]:
-        """Let a retry wait for a later sync than the one that has failed."""
+    def in_attempt(self, context: Context) -> Iterator[None]:
+        """Recall the baseline; let a retry wait for a later sync than one that failed."""
+        self._recall(context)
         try:
             yield
         except JobEnded as error:

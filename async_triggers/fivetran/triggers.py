@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from async_triggers.deferral.trigger import JobTrigger
 from async_triggers.engine.errors import (
@@ -18,16 +17,18 @@ from async_triggers.engine.errors import (
     Scope,
     TransientError,
 )
-from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import parse_time
 from async_triggers.fivetran import api
 from async_triggers.fivetran.hooks import FivetranHook, FivetranHookAsync
+from async_triggers.fivetran.remote_job import FivetranSync
 
 if TYPE_CHECKING:
     from async_triggers.deferral.events import Outcome
+    from async_triggers.deferral.remote_job import RemoteJob
     from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Job
 
-__all__ = ["FivetranHookAsync", "FivetranTrigger", "stopped_job"]
+__all__ = ["FivetranHookAsync", "FivetranTrigger"]
 
 RESTART_PAUSE = 60.0
 """Seconds between two starts of a sync that Fivetran has put off."""
@@ -71,16 +72,10 @@ class FivetranTrigger(JobTrigger):
         :class:`async_triggers.deferral.ending.Ending`; None to resume it
     """
 
-    hook_class = FivetranHook
-    stops_whatever_runs = True
-
     # What few triggers ever change stands here: an object of more than thirty attributes
     # takes a kilobyte more.
-    _stopped: bool = False
     _first_seen: str | None = None
     """The baseline where none was given."""
-    _now: float | None = None
-    """The server's time of the last look, where it did not come through the poller."""
     _put_off: tuple[str | None, float] | None = None
     """What Fivetran put the sync off to, and the loop's time to start it again."""
     _restarted_at: float = -math.inf
@@ -128,9 +123,8 @@ class FivetranTrigger(JobTrigger):
         self.ending = ending
 
     @property
-    def job_url(self) -> str:  # type: ignore[override]
-        """Where Fivetran shows the connection."""
-        return api.dashboard_url(self.connector_id)
+    def _hook(self) -> FivetranHook:
+        return FivetranHook(self.fivetran_conn_id)
 
     @property
     def run_waited_for(self) -> api.Run:
@@ -147,29 +141,46 @@ class FivetranTrigger(JobTrigger):
             connection_id=self.connector_id, succeeded_at=before, failed_at=before
         )
 
-    @property
-    def subject(self) -> str:
-        """The id of the connection, which is what Fivetran's rows go by."""
-        return self.connector_id
+    def make_job(self) -> FivetranSync:
+        """Return the sync that the arguments name."""
+        return FivetranSync(
+            conn_id=self.fivetran_conn_id,
+            job_id=self.run_waited_for.id,
+            url=api.dashboard_url(self.connector_id),
+            owned=self.owned,
+            reschedule_wait_time=self.reschedule_wait_time,
+            unpause_after_cancel=self.unpause_after_cancel,
+        )
 
-    @property
-    def mark(self) -> str:
-        """What the connection showed before the sync."""
-        return self.run_waited_for.mark
-
-    @property
-    def shown_id(self) -> str:
-        """The id of the run."""
-        return self.run_waited_for.id
-
-    @property
-    def title(self) -> str:
-        """What to call the sync in a sentence."""
-        return self.run_waited_for.label
-
-    def make_hook(self) -> FivetranHook:
-        """Return the hook of the trigger's connection."""
-        return FivetranHook(self.fivetran_conn_id)
+    @classmethod
+    def of(
+        cls,
+        job: RemoteJob,
+        *,
+        poll_interval: float,
+        end_time: float | None,
+        execution_deadline: float | None,
+        cancel_on_kill: bool,
+        cancel_on_timeout: bool,
+        seen_at: float | None,
+    ) -> Self:
+        """Return the trigger that waits for a sync."""
+        assert isinstance(job, FivetranSync)  # noqa: S101 - its own class says so
+        return cls(
+            "",
+            job.run.connection_id,
+            job.conn_id,
+            poke_interval=poll_interval,
+            reschedule_wait_time=job.reschedule_wait_time,
+            baseline=job.mark,
+            end_time=end_time,
+            execution_deadline=execution_deadline,
+            owned=job.owned,
+            cancel_on_kill=cancel_on_kill,
+            cancel_on_timeout=cancel_on_timeout,
+            unpause_after_cancel=job.unpause_after_cancel,
+            seen_at=seen_at,
+        )
 
     async def prepare(self, leased: LeasedAccount) -> None:
         """See to it that there is something to compare with."""
@@ -181,9 +192,10 @@ class FivetranTrigger(JobTrigger):
         """Take what the connection shows now for what is to change."""
         while not self._has_baseline:
             try:
-                connection, now = await self.make_hook().get_fivetran_connection(
-                    leased, self.connector_id
-                )
+                (
+                    connection,
+                    now,
+                ) = await self._hook.get_fivetran_connection(leased, self.connector_id)
             except TransientError as error:
                 self.log.warning("%s: looking again", error.message)
                 await asyncio.sleep(FIRST_LOOK_PAUSE)
@@ -195,34 +207,10 @@ class FivetranTrigger(JobTrigger):
         given = (self.baseline, self.previous_completed_at, self.xcom or None)
         return any(each is not None for each in (*given, self._first_seen))
 
-    async def look(self, leased: LeasedAccount) -> Job:
-        """Ask for the connection once."""
-        seen = await self.make_hook().look(leased, self.run_waited_for)
-        self._now = seen.at
-        return stopped_job(seen.job) if self._stopped else seen.job
-
-    async def cancel(self, leased: LeasedAccount) -> None:
-        """Stop the sync by pausing its connection: Fivetran has no other way."""
-        await self.make_hook().stop_sync(
-            leased, self.run_waited_for, unpause=self.unpause_after_cancel
-        )
-        self._stopped = True
-
-    async def complete(self, leased: LeasedAccount, job: Job) -> Job:
-        """Add what the sync history tells."""
-        times = (self._now, leased.poller.server_now)
-        now = max((each for each in times if each is not None), default=None)
-        return await self.make_hook().settle(leased, job, now=now)
-
-    def result(self, job: Job) -> str | None:
-        """Return what a task returns that this trigger ends: the time of the success."""
-        done = job.statistics.get("succeeded_at")
-        return done if isinstance(done, str) else None
-
     def payload(self, outcome: Outcome) -> dict[str, Any]:
         """Write the event's payload, with the peers' ``return_value``."""
         job = outcome.job
-        done = None if job is None else self.result(job)
+        done = None if job is None else self.remote_job.result(job)
         return {**super().payload(outcome), "return_value": done}
 
     def hear(self, job: Job) -> None:
@@ -267,7 +255,7 @@ class FivetranTrigger(JobTrigger):
         """Start a sync again that was put off, or find out why none is running."""
         run = self.run_waited_for
         try:
-            connection, now = await self.make_hook().get_fivetran_connection(
+            connection, now = await self._hook.get_fivetran_connection(
                 leased, self.connector_id
             )
         except EngineError as error:
@@ -275,7 +263,7 @@ class FivetranTrigger(JobTrigger):
             self._look_again(error)
             return None
 
-        self._now = now
+        self._looked_at = now
         try:
             shown = api.judge_run(connection, run)
             if shown.state.is_terminal or not self.needs_attention(shown):
@@ -326,7 +314,7 @@ class FivetranTrigger(JobTrigger):
         self._restarted_at = loop.time()
         self._put_off = (until, loop.time() + RESTART_PAUSE)
         try:
-            await self.make_hook().start_sync(leased, self.connector_id)
+            await self._hook.start_sync(leased, self.connector_id)
         except AlreadyRunning:
             self.log.info("The sync of %s runs already", self.connector_id)
         else:
@@ -347,17 +335,9 @@ class FivetranTrigger(JobTrigger):
             return None
 
         try:
-            return await self.make_hook().find_stop(leased, connection, run, now=now)
+            return await self._hook.find_stop(leased, connection, run, now=now)
         except PermanentError as error:
             # An account without the history: nothing more can be learnt.
             self.log.info("The sync history could not be read: %s", error.message)
             self._ask_why_at = math.inf
             return None
-
-
-def stopped_job(job: Job) -> Job:
-    """Return a job that we have stopped as what it is, a cancelled one."""
-    if job.word == api.SYNCING or job.state not in {JobState.RUNNING, JobState.FAILED}:
-        return job
-
-    return replace(job, state=JobState.CANCELLED, word="stopped")

@@ -211,7 +211,7 @@ async def test_a_kill_leaves_other_jobs_alone(
     await _is_waited_for(triggerer, simulator, case)
     triggerer.supervisor.states["sync"] = state
     shown: Any = trigger
-    triggerer.supervisor.tokens["sync"] = {"try": 1, "job_id": shown.shown_id}
+    triggerer.supervisor.tokens["sync"] = {"try": 1, "job_id": shown.remote_job.job_id}
 
     await triggerer.kill(trigger_id)
     await triggerer.settled()

@@ -12,13 +12,12 @@ import pytest
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
 from async_triggers.deferral import one_event
-from async_triggers.deferral.arguments import constructor_arguments
-from async_triggers.deferral.operator import JobOperator
 from async_triggers.deferral.record import Record
 from async_triggers.deferral.start_later import StartLaterTrigger
 from async_triggers.fivetran.operators import FivetranOperator
 
 if TYPE_CHECKING:
+    from async_triggers.deferral.operator import JobOperator
     from async_triggers.simulator import Simulator
     from tests.runner.harness import Triggerer
 
@@ -47,17 +46,16 @@ def _lose_a_start(
     simulator.dbt_cloud.add_job(9001, lives=["running"])
     cls, arguments = OPERATORS[vendor]
     operator = cls(task_id="sync", **arguments)
-    operator.begin_attempt(TI, MAX_TRIES)
-    hook = operator.make_hook()
-    intent = hook.run(operator.before_start).intent
-    hook.run(lambda leased: operator.start(leased, intent))
+    request = operator.job_request.of_attempt(TI, MAX_TRIES)
+    hook = request.make_hook()
+    before = hook.run(request.before_start)
+    hook.run(lambda leased: request.start(leased, before))
     record = Record(
-        fingerprint=operator.fingerprint(), max_tries=MAX_TRIES, intent=intent
+        fingerprint=request.fingerprint(), max_tries=MAX_TRIES, intent=before.intent
     )
     return StartLaterTrigger(
         time.time() + wait,
-        f"{cls.__module__}.{cls.__qualname__}",
-        constructor_arguments(operator, JobOperator),
+        request.to_json(),
         MAX_TRIES,
         record.to_json(),
     )

@@ -10,9 +10,7 @@ from async_triggers.airbyte.api import Airbyte
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.dbt_cloud.api import DbtCloud
 from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
-from async_triggers.deferral.arguments import constructor_arguments
 from async_triggers.deferral.ending import Ending
-from async_triggers.deferral.operator import JobOperator
 from async_triggers.deferral.start_trigger import StartTrigger
 from async_triggers.fivetran.api import Fivetran
 from async_triggers.fivetran.operators import FivetranOperator
@@ -20,6 +18,7 @@ from async_triggers.simulator import Fault
 from tests.runner.harness import a_triggerer
 
 if TYPE_CHECKING:
+    from async_triggers.deferral.operator import JobOperator
     from async_triggers.simulator import Simulator
     from tests.runner.harness import Triggerer
 
@@ -56,11 +55,8 @@ def _operator(vendor: str) -> JobOperator:
 
 def _trigger(vendor: str, *, ending: Ending | None = None) -> StartTrigger:
     """Return what the worker defers with."""
-    operator = _operator(vendor)
-    cls = type(operator)
     return StartTrigger(
-        f"{cls.__module__}.{cls.__qualname__}",
-        constructor_arguments(operator, JobOperator),
+        _operator(vendor).job_request.to_json(),
         2,
         None,
         links=["_link"],
@@ -168,7 +164,8 @@ async def test_starts_share_one_account(
     for number in range(8):
         simulator.airbyte.add_connection(f"s{number}", lives=["running:1 succeeded"])
         trigger = _trigger("airbyte")
-        trigger.arguments = {**trigger.arguments, "connection_id": f"s{number}"}
+        fields = {**trigger.request["fields"], "connection_id": f"s{number}"}
+        trigger.request = {**trigger.request, "fields": fields}
         ids.append(triggerer.add(trigger, task_id=f"t{number}"))
 
     await triggerer.until(lambda: triggerer.supervisor.finished >= set(ids))

@@ -458,14 +458,14 @@ def test_a_trigger_is_what_it_is_stored_as(case: Case) -> None:
 
     assert classpath == f"{type(trigger).__module__}.{type(trigger).__qualname__}"
     assert again.serialize() == (classpath, kwargs)
-    assert again.subject == trigger.subject
-    assert again.mark == trigger.mark
+    assert again.remote_job.polled_id == trigger.remote_job.polled_id
+    assert again.remote_job.mark == trigger.remote_job.mark
 
 
 @every_vendor
 def test_a_trigger_by_itself_owns_nothing(case: Case) -> None:
     """Used by itself, a trigger does not cancel."""
-    assert case.trigger("4711", None).owned is False
+    assert case.trigger("4711", None).remote_job.owned is False
 
 
 @every_vendor

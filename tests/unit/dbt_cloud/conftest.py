@@ -125,12 +125,17 @@ def run_of(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Runs:
 
 
 @pytest.fixture
-def logged() -> Iterator[Callable[[], str]]:
-    """Return what tells all that has been logged, formatted."""
-    with capture_logs() as entries:
-        yield lambda: "\n".join(
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
+    """Return what gives all that has been logged, formatted."""
+
+    def text() -> str:
+        said = [
             str(entry["event"]) % entry.get("positional_args", ())
             if entry.get("positional_args")
             else str(entry["event"])
             for entry in entries
-        )
+        ]
+        return "\n".join([*said, caplog.text])
+
+    with capture_logs() as entries:
+        yield text

@@ -123,7 +123,8 @@ def test_the_account_of_a_task_wins(dbt_cloud: DbtCloudSimulator, clock: Clock) 
 
 
 def test_hook_params_reach_the_hook() -> None:
-    hook = trigger(7, hook_params={"timeout_seconds": 9, "retry_limit": 2}).make_hook()
+    waiting = trigger(7, hook_params={"timeout_seconds": 9, "retry_limit": 2})
+    hook = waiting.make_job().make_hook()
 
     assert (hook.timeout_seconds, hook.retry_limit) == (9, 2)
 
@@ -347,5 +348,5 @@ def test_a_user_who_stops_the_task_stops_the_run(
 
 
 def test_a_hook_is_made_without_any_request(dbt_cloud: DbtCloudSimulator) -> None:
-    assert isinstance(trigger(7).make_hook(), DbtCloudHook)
+    assert isinstance(trigger(7).make_job().make_hook(), DbtCloudHook)
     assert dbt_cloud.record.total == 0

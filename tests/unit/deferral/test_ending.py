@@ -18,6 +18,8 @@ from airflow.triggers.base import (
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.deferral import compat
 from async_triggers.deferral.ending import Ending, Then, failure_of, why_on_worker
+from async_triggers.deferral.operator import JobOperator
+from async_triggers.deferral.sensor import JobSensor
 from async_triggers.fivetran.sensors import FivetranSensor
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Task, deferred
@@ -271,6 +273,12 @@ class _Renamed(AirbyteTriggerSyncOperator):
     """A subclass that changes nothing which a worker would do at the end."""
 
 
+def why(task: Any) -> str | None:
+    return why_on_worker(
+        task, JobSensor if isinstance(task, JobSensor) else JobOperator
+    )
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -285,7 +293,7 @@ class _Renamed(AirbyteTriggerSyncOperator):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_needs_a_worker(make: Callable[[], BaseOperator], reason: str) -> None:
-    told = why_on_worker(make())
+    told = why(make())
 
     assert told is not None
     assert reason in told
@@ -294,9 +302,9 @@ def test_what_needs_a_worker(make: Callable[[], BaseOperator], reason: str) -> N
 def test_what_needs_none() -> None:
     callbacks = {"on_failure_callback": print, "on_retry_callback": print}
 
-    assert why_on_worker(_airbyte(**callbacks)) is None
-    assert why_on_worker(_Renamed(task_id="t", connection_id="c")) is None
-    assert why_on_worker(FivetranSensor(task_id="t", connector_id="c")) is None
+    assert why(_airbyte(**callbacks)) is None
+    assert why(_Renamed(task_id="t", connection_id="c")) is None
+    assert why(FivetranSensor(task_id="t", connector_id="c")) is None
 
 
 def test_a_state_store_that_is_cleared_needs_a_worker(
@@ -304,7 +312,7 @@ def test_a_state_store_that_is_cleared_needs_a_worker(
 ) -> None:
     monkeypatch.setenv("AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS", "True")
 
-    told = why_on_worker(_airbyte())
+    told = why(_airbyte())
 
     assert told is not None
     assert "task state store" in told
@@ -389,10 +397,10 @@ def test_a_mapped_task_downstream_needs_a_worker() -> None:
         plain = _airbyte(task_id="plain")
         other >> plain
 
-    told = why_on_worker(first)
+    told = why(first)
     assert told is not None
     assert "mapped" in told
-    assert why_on_worker(other) is None
+    assert why(other) is None
 
 
 def test_a_custom_xcom_backend_needs_a_worker(
@@ -400,7 +408,7 @@ def test_a_custom_xcom_backend_needs_a_worker(
 ) -> None:
     monkeypatch.setattr("airflow.sdk.execution_time.xcom.XCom", type("Mine", (), {}))
 
-    told = why_on_worker(_airbyte())
+    told = why(_airbyte())
 
     assert told is not None
     assert "XCom backend" in told
@@ -417,7 +425,7 @@ def test_a_task_that_must_not_end_there_is_resumed_and_says_why(
     task = Task(world, case.sync(**given))
 
     assert task.run() is not None
-    assert "end_from_trigger is set aside: only a worker calls" in caplog.text
+    assert "end_from_trigger is ignored: only a worker calls" in caplog.text
 
 
 @every_vendor

@@ -169,7 +169,7 @@ def test_a_start_that_must_wait_is_written_down(
     deferral = deferred(task.execute())
 
     assert deferral.classpath.endswith(".StartLaterTrigger")
-    assert deferral.arguments["arguments"]["additional_run_config"] == expected
+    assert deferral.arguments["request"]["fields"]["overrides"] == expected
 
 
 @pytest.mark.parametrize("mode", MODES)

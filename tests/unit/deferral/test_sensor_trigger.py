@@ -473,7 +473,7 @@ def test_what_needs_a_worker_is_resumed_and_says_why(
     event = asyncio.run(the_end(scheduled(task)))
 
     assert type(event) is TriggerEvent
-    assert f"end_from_trigger is set aside: only a worker {reason}" in caplog.text
+    assert f"end_from_trigger is ignored: only a worker {reason}" in caplog.text
 
 
 def test_what_comes_downstream_later_counts() -> None:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
+from async_triggers.airbyte.remote_job import AirbyteJobRequest
 from async_triggers.deferral import compat
 from async_triggers.deferral.moment import MomentTrigger
-from async_triggers.deferral.start_later import StartLaterTrigger
 from async_triggers.simulator import Fault
-from tests.unit.deferral.stage import Deferral, Task, TaskInstance, deferred, log
+from tests.unit.deferral.stage import Deferral, Task, TaskInstance, deferred
 from tests.unit.deferral.vendors import (
     CASES,
     TARGET,
@@ -119,15 +118,6 @@ Set = Callable[..., Scene]
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Set:
     """Return what sets a scene."""
-    make = StartLaterTrigger._make_task
-
-    def make_task(trigger: StartLaterTrigger) -> Any:
-        task: Any = make(trigger)
-        # Airflow's own goes past pytest.
-        task._cached_logger = log
-        return task
-
-    monkeypatch.setattr(StartLaterTrigger, "_make_task", make_task)
 
     def set_it(case: Case, **how: Any) -> Scene:
         return Scene(make_vendor_world(monkeypatch, case), **how)
@@ -142,14 +132,13 @@ def test_what_is_stored_of_the_trigger_is_pinned(scene: Set) -> None:
 
     assert deferral.classpath == "async_triggers.deferral.start_later.StartLaterTrigger"
     assert sorted(deferral.arguments) == [
-        "arguments",
         "max_tries",
         "moment",
-        "operator",
         "record",
+        "request",
     ]
-    assert deferral.arguments["operator"] == (
-        "async_triggers.airbyte.operators.AirbyteTriggerSyncOperator"
+    assert deferral.arguments["request"]["class"] == (
+        "async_triggers.airbyte.remote_job.AirbyteJobRequest"
     )
     again = here.task.trigger(deferral)
     assert again.serialize() == (deferral.classpath, deferral.arguments)
@@ -280,16 +269,11 @@ def test_a_task_that_may_not_cancel_only_waits(scene: Set, case: Case) -> None:
     assert TOKEN not in here.task.xcoms
 
 
-class _Own(AirbyteTriggerSyncOperator):
-    """What a DAG file may hold."""
-
-
-def test_a_class_of_ones_own_only_waits(scene: Set) -> None:
+def test_a_request_of_a_dag_file_only_waits(
+    scene: Set, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = scene(AIRBYTE)
-    target = TARGET["airbyte"]
-    here.task.make = lambda: _Own(
-        task_id="sync", connection_id=str(target), deferrable=True
-    )
+    monkeypatch.setattr(AirbyteJobRequest, "__module__", "unusual_prefix_1a2b_my_dag")
 
     assert here.begin().classpath.endswith(".MomentTrigger")
 
@@ -431,12 +415,12 @@ def test_a_connection_that_is_lost_is_told(
     assert "that was not answered could not be cancelled" in caplog.text
 
 
-def test_an_operator_that_cannot_be_built_is_told(
+def test_a_request_that_cannot_be_read_is_reported(
     scene: Set, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = scene(AIRBYTE)
     deferral = here.begin()
-    deferral.arguments["arguments"]["gone"] = 1
+    deferral.arguments["request"]["fields"]["gone"] = 1
 
     here.kill(deferral)
 

@@ -19,6 +19,7 @@ from airflow.sdk.exceptions import (
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
+from async_triggers.airbyte.remote_job import AirbyteJobRequest
 from async_triggers.deferral import compat, start_trigger
 from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.errors import (
@@ -28,7 +29,6 @@ from async_triggers.deferral.errors import (
     VendorRefused,
 )
 from async_triggers.deferral.record import KEY, UNSETTLED_KEY
-from async_triggers.deferral.start_trigger import StartTrigger
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Deferral, Task, XCom, deferred, log, the_event
 from tests.unit.deferral.vendors import (
@@ -76,15 +76,6 @@ Set = Callable[..., Scene]
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Set:
     """Return what sets a scene."""
-    make = StartTrigger._make_task
-
-    def make_task(trigger: StartTrigger) -> Any:
-        task: Any = make(trigger)
-        # Airflow's own goes past pytest.
-        task._cached_logger = log
-        return task
-
-    monkeypatch.setattr(StartTrigger, "_make_task", make_task)
 
     def set_it(case: Case, *lives: str, **arguments: Any) -> Scene:
         world = make_vendor_world(monkeypatch, case)
@@ -236,18 +227,40 @@ class _Own(AirbyteTriggerSyncOperator):
     """A class that no triggerer need know."""
 
 
-def test_a_class_of_ones_own_starts_on_the_worker_and_says_so(
-    scene: Set, caplog: pytest.LogCaptureFixture
+def _own(**given: Any) -> _Own:
+    return _Own(
+        task_id="sync",
+        connection_id=str(TARGET["airbyte"]),
+        deferrable=True,
+        start_in_trigger=True,
+        **given,
+    )
+
+
+def test_the_operator_may_be_a_class_that_no_triggerer_knows(scene: Set) -> None:
+    here = scene(AIRBYTE)
+    here.task.make = _own
+
+    deferral = here.begin()
+
+    assert deferral.classpath.endswith("StartTrigger")
+    assert here.task.go_on(deferral) == 1
+
+
+def test_a_request_of_a_dag_file_is_started_on_the_worker_and_says_so(
+    scene: Set, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO")
     here = scene(AIRBYTE)
-    given: dict[str, Any] = {"task_id": "sync", "connection_id": TARGET["airbyte"]}
-    here.task.make = lambda: _Own(**given, deferrable=True, start_in_trigger=True)
+    monkeypatch.setattr(AirbyteJobRequest, "__module__", "unusual_prefix_1a2b_my_dag")
 
     deferral = here.begin()
 
     assert deferral.classpath.endswith("AirbyteSyncTrigger")
-    assert "start_in_trigger is set aside" in caplog.text
+    assert (
+        "start_in_trigger is ignored: the triggerer cannot import AirbyteJobRequest"
+        in caplog.text
+    )
 
 
 def test_what_is_stored_of_the_trigger_is_pinned(scene: Set) -> None:
@@ -258,21 +271,20 @@ def test_what_is_stored_of_the_trigger_is_pinned(scene: Set) -> None:
 
     assert deferral.classpath == "async_triggers.deferral.start_trigger.StartTrigger"
     assert deferral.arguments == {
-        "operator": "async_triggers.airbyte.operators.AirbyteTriggerSyncOperator",
-        "arguments": {
-            "airbyte_conn_id": "airbyte_default",
-            "api_version": "v1",
-            "asynchronous": False,
-            "cancel_on_kill": True,
-            "cancel_on_timeout": True,
-            "connection_id": "connection-uuid-123",
-            "deferrable": True,
-            "end_from_trigger": False,
-            "if_running": "wait",
-            "job_type": "sync",
-            "start_in_trigger": True,
-            "timeout": 100,
-            "wait_seconds": 3,
+        "request": {
+            "v": 1,
+            "class": "async_triggers.airbyte.remote_job.AirbyteJobRequest",
+            "fields": {
+                "conn_id": "airbyte_default",
+                "api_version": "v1",
+                "cancel_on_kill": True,
+                "cancel_on_timeout": True,
+                "connection_id": "connection-uuid-123",
+                "if_running": "wait",
+                "job_type": "sync",
+                "poll_interval": 3,
+                "waits": True,
+            },
         },
         "max_tries": 2,
         "end_time": here.world.now() + 100,
@@ -285,13 +297,26 @@ def test_what_is_stored_of_the_trigger_is_pinned(scene: Set) -> None:
     }
 
 
-def test_an_operator_that_cannot_be_built_fails_the_task(scene: Set) -> None:
-    """As after a release that has renamed an argument."""
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"v": 2}, "has version 2, this package reads 1: run the same release"),
+        ({"class": "another.release.Request"}, "Is another.release installed there"),
+        (
+            {"class": "async_triggers.airbyte.api.Connection"},
+            "cannot make a Connection",
+        ),
+        ({"fields": {"renamed": 1}}, "renamed"),
+    ],
+)
+def test_a_request_of_another_release_fails_the_task(
+    scene: Set, change: dict[str, Any], match: str
+) -> None:
     here = scene(AIRBYTE)
     deferral = here.begin()
-    deferral.arguments["arguments"]["renamed"] = 1
+    deferral.arguments["request"].update(change)
 
-    with pytest.raises(VendorRefused, match="renamed"):
+    with pytest.raises(VendorRefused, match=match):
         here.task.go_on(deferral)
 
 

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.deferral import compat
 from async_triggers.deferral.trigger import JobTrigger
@@ -16,9 +15,7 @@ from tests.unit.deferral.stage import TARGET, Task, World, log, sync, the_event
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from async_triggers.deferral.hook import VendorHook
-    from async_triggers.engine.accounts import LeasedAccount
-    from async_triggers.engine.jobs import Job
+    from async_triggers.deferral.remote_job import RemoteJob
     from async_triggers.simulator.exchange import SimRequest
 
 ARGUMENTS = {
@@ -109,19 +106,11 @@ def test_a_constructor_raises_nothing_whatever_it_is_given(value: Any) -> None:
 class _Whole(JobTrigger):
     """All that a vendor must add but its constructor."""
 
-    hook_class: ClassVar[type[VendorHook]] = AirbyteHook
-
-    @property
-    def subject(self) -> str:
-        return ""
-
-    def make_hook(self) -> VendorHook:
-        return AirbyteHook()
-
-    async def look(self, leased: LeasedAccount) -> Job:
+    def make_job(self) -> RemoteJob:
         raise NotImplementedError
 
-    async def cancel(self, leased: LeasedAccount) -> None:
+    @classmethod
+    def of(cls, job: RemoteJob, **how: Any) -> Self:
         raise NotImplementedError
 
 
@@ -135,13 +124,6 @@ def test_a_subclass_that_cannot_be_stored_is_rejected_at_import() -> None:
 
         class Doubly(_Whole):
             def __init__(self, **rest: object) -> None: ...
-
-
-def test_a_subclass_without_a_hook_is_rejected_at_import() -> None:
-    with pytest.raises(TypeError, match="Hookless must set hook_class"):
-
-        class Hookless(_Whole):
-            hook_class = None  # type: ignore[assignment]
 
 
 # Events -----------------------------------------------------------------------------

@@ -18,10 +18,8 @@ from async_triggers.deferral.errors import (
     VendorRefused,
 )
 from async_triggers.engine.wire import parse_time
-from async_triggers.fivetran.operators import (
-    OLD_SCHEDULE_KEY,
-    FivetranOperator,
-)
+from async_triggers.fivetran.operators import FivetranOperator
+from async_triggers.fivetran.remote_job import OLD_SCHEDULE_KEY
 from async_triggers.simulator import ListQuirks, SimRequest
 from async_triggers.simulator.faults import Fault
 from tests.unit.deferral.stage import Deferral, Task, deferred, the_event

@@ -1,0 +1,218 @@
+"""Airbyte's jobs as values: what to start, and a job that there is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from async_triggers.airbyte import api
+from async_triggers.airbyte.hooks import AirbyteHook
+from async_triggers.deferral.record import Intent
+from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
+from async_triggers.engine.errors import EngineError, JobNotFound, RequestRejected
+from async_triggers.engine.jobs import JobState
+from async_triggers.engine.wire import parse_time
+
+if TYPE_CHECKING:
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Job, Seen
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AirbyteJob(RemoteJob):
+    """A job of Airbyte."""
+
+    api_version: str = "v1"
+
+    trigger = "async_triggers.airbyte.triggers.AirbyteSyncTrigger"
+
+    def problem(self) -> str | None:
+        """Say why the id cannot be one, None where it may be."""
+        job_id = self.job_id.strip()
+        if job_id.isascii() and job_id.isdecimal():
+            return None
+
+        return f"job_id is {self.job_id!r}: give the number of the job"
+
+    def make_hook(self) -> AirbyteHook:
+        """Return the hook of the job's connection."""
+        return AirbyteHook(self.conn_id, self.api_version, address=self.address)
+
+    async def look(self, leased: LeasedAccount) -> Seen:
+        """Ask for the job once."""
+        seen = await self.make_hook().get_job(leased, self.job_id)
+        return replace(seen, job=replace(seen.job, url=self.url))
+
+    async def cancel(self, leased: LeasedAccount) -> Self:
+        """Cancel the job, if it is still this one that runs."""
+        await self.make_hook().stop_job(leased, self.job_id)
+        return self
+
+    async def complete(
+        self, leased: LeasedAccount, job: Job, *, now: float | None
+    ) -> Job:
+        """Add the job's address, which its row does not hold.
+
+        One that is not known is worth a request where people will want to see the job.
+        """
+        url = self.url
+        if not url and job.state is not JobState.SUCCEEDED:
+            url = await address_of_job(self.make_hook(), leased, job)
+
+        return replace(job, url=url)
+
+    def result(self, job: Job | None) -> int:
+        """Return the job's id."""
+        return int(self.job_id)
+
+
+async def address_of_job(hook: AirbyteHook, leased: LeasedAccount, job: Job) -> str:
+    """Return where the web interface shows a job, for which its connection is asked for.
+
+    Empty where that is not to be learnt: the job matters more than its address.
+    """
+    connection_id = job.statistics.get("connection_id")
+    if not isinstance(connection_id, str) or not connection_id:
+        return ""
+
+    try:
+        workspace = await hook.workspace_of(leased, connection_id)
+    except EngineError as error:
+        log.info("The address of job %s is not known: %s", job.id, error.message)
+        return ""
+
+    return api.job_url(leased.account.ui_url, workspace, connection_id, job.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AirbyteJobRequest(JobRequest):
+    """A job of an Airbyte connection that is to be started."""
+
+    connection_id: str
+    job_type: str = "sync"
+    api_version: str = "v1"
+
+    start_grace = api.START_GRACE
+
+    def make_hook(self) -> AirbyteHook:
+        """Return the hook of the request's connection."""
+        return AirbyteHook(self.conn_id, self.api_version, address=self.address)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what is asked for."""
+        return {"connection_id": self.connection_id, "job_type": self.job_type}
+
+    def job(self, job_id: str, *, owned: bool, url: str = "") -> AirbyteJob:
+        """Return a job that this request has led to."""
+        return AirbyteJob(
+            conn_id=self.conn_id,
+            job_id=job_id,
+            url=url,
+            owned=owned,
+            api_version=self.api_version,
+            address=self.address,
+        )
+
+    async def before_start(self, leased: LeasedAccount) -> Before:
+        """Look at the connection, which also shows the server's time."""
+        try:
+            connection, now = await self.make_hook().get_airbyte_connection(
+                leased, self.connection_id
+            )
+        except JobNotFound as error:
+            msg = f"{error.message}: check connection_id"
+            raise RequestRejected(msg, status=error.status) from None
+
+        if connection.status and connection.status != "active":
+            msg = (
+                f"The Airbyte connection {self.connection_id} is {connection.status}:"
+                " enable it in Airbyte, nothing was started"
+            )
+            raise RequestRejected(msg)
+
+        if connection.schedule_type not in {"", "manual"}:
+            log.warning(
+                "The connection has a schedule of its own in Airbyte (%s), which starts"
+                " syncs besides this task's: set it to manual there",
+                connection.schedule_type,
+            )
+
+        if now is not None:
+            return Before(intent=Intent(at=now))
+
+        # A proxy has taken the server's time off: the ids of jobs only grow.
+        newest = [int(seen.job.id) for seen in await self._latest(leased)]
+        return Before(intent=Intent(baseline=str(max(newest, default=0))))
+
+    async def start(self, leased: LeasedAccount, before: Before) -> Seen:
+        """Start the job."""
+        hook = self.make_hook()
+        seen = await hook.start_job(leased, self.connection_id, self.job_type)
+        return await self._linked(leased, seen)
+
+    def was_there_before(self, seen: Seen, intent: Intent) -> bool:
+        """Return True if the vendor answered with a job that was queued already.
+
+        A start of a connection whose job is queued answers with that job.
+        """
+        created = parse_time(seen.job.started_at)
+        return (
+            created is not None and intent.at is not None and created < int(intent.at)
+        )
+
+    async def find_started(self, leased: LeasedAccount, intent: Intent) -> Seen | None:
+        """Look for the first job that was made after the intent.
+
+        Others may have come after it, but none before it has ended.
+        """
+        for seen in reversed(await self._latest(leased)):
+            if intent.at is None:
+                is_later = int(seen.job.id) > int(intent.baseline or 0)
+            else:
+                created = parse_time(seen.job.started_at)
+                is_later = created is not None and created >= int(intent.at)
+
+            if is_later and seen.job.statistics["job_type"] == self.job_type:
+                return await self._linked(leased, seen)
+
+        return None
+
+    async def is_own_start(
+        self, leased: LeasedAccount, seen: Seen, intent: Intent
+    ) -> bool:
+        """Decide by the time and the schedule: a job does not say who has started it."""
+        created = parse_time(seen.job.started_at)
+        if created is None or intent.at is None:
+            return False
+
+        connection, _ = await self.make_hook().get_airbyte_connection(
+            leased, self.connection_id
+        )
+        is_manual = connection.schedule_type in {"", "manual"}
+        return is_manual and created <= intent.at + api.START_WINDOW
+
+    async def find_running(self, leased: LeasedAccount) -> Seen | None:
+        """Return the newest job of the connection that has not ended."""
+        for seen in await self._latest(leased):
+            if not seen.job.state.is_terminal:
+                return await self._linked(leased, seen)
+
+        # Which refuses where there can be none.
+        await self.before_start(leased)
+        return None
+
+    async def _latest(self, leased: LeasedAccount) -> list[Seen]:
+        return await self.make_hook().list_jobs(leased, self.connection_id)
+
+    async def _linked(self, leased: LeasedAccount, seen: Seen) -> Seen:
+        """Add the job's address."""
+        url = await address_of_job(self.make_hook(), leased, seen.job)
+        return replace(seen, job=replace(seen.job, url=url))
+
+    def may_attach(self, job: Job) -> bool:
+        """Attach to a sync only: a reset leaves no data behind."""
+        return self.job_type == "sync" and job.statistics["job_type"] == "sync"

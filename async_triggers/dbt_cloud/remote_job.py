@@ -1,0 +1,314 @@
+"""dbt Cloud's runs as values: what to run, and a run that there is."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from async_triggers.dbt_cloud import api
+from async_triggers.dbt_cloud.hooks import DbtCloudHook
+from async_triggers.deferral.record import Intent, Unsettled
+from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
+from async_triggers.engine.errors import JobNotFound, PermanentError, RequestRejected
+from async_triggers.engine.wire import parse_time
+
+if TYPE_CHECKING:
+    from async_triggers.deferral.remote_job import Attempt
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Job, Seen
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DbtCloudRun(RemoteJob):
+    """A run of dbt Cloud."""
+
+    account_id: int | None = None
+    hook_params: Mapping[str, Any] | None = None
+
+    trigger = "async_triggers.dbt_cloud.triggers.DbtCloudRunJobTrigger"
+
+    def problem(self) -> str | None:
+        """Say why the id cannot be one, None where it may be."""
+        run_id = self.job_id.strip()
+        if run_id.isascii() and run_id.isdecimal():
+            return None
+
+        return f"run_id is {self.job_id!r}: give the number of the run"
+
+    def make_hook(self) -> DbtCloudHook:
+        """Return the hook of the run's connection."""
+        return DbtCloudHook.for_task(
+            self.conn_id, account_id=self.account_id, hook_params=self.hook_params
+        )
+
+    async def look(self, leased: LeasedAccount) -> Seen:
+        """Ask for the run once."""
+        return await self.make_hook().get_run(leased, self.job_id)
+
+    async def cancel(self, leased: LeasedAccount) -> Self:
+        """Cancel the run."""
+        await self.make_hook().cancel_run(leased, self.job_id)
+        return self
+
+    async def complete(
+        self, leased: LeasedAccount, job: Job, *, now: float | None
+    ) -> Job:
+        """Say why a run failed."""
+        return await self.make_hook().complete(leased, job)
+
+    def result(self, job: Job | None) -> int:
+        """Return the run's id."""
+        return int(self.job_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DbtCloudRunRequest(JobRequest):
+    """A run of a dbt Cloud job that is to be started.
+
+    The job is ``job_id``, or what the three names stand for. ``overrides`` are further
+    fields of the start, in the API's words; ``cause`` is what the task gives as the reason,
+    empty for one of its own. ``retry_of`` is the failed run that is to be retried.
+    """
+
+    account_id: int | None = None
+    job_id: int | None = None
+    project_name: str | None = None
+    environment_name: str | None = None
+    job_name: str | None = None
+    cause: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    reuse_existing_run: bool = False
+    retry_from_failure: bool = False
+    mark_cause: bool = True
+    hook_params: Mapping[str, Any] | None = None
+    found_id: int | None = None
+    retry_of: str = ""
+
+    start_grace = api.START_GRACE
+
+    def make_hook(self) -> DbtCloudHook:
+        """Return the hook of the request's connection."""
+        return DbtCloudHook.for_task(
+            self.conn_id, account_id=self.account_id, hook_params=self.hook_params
+        )
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what is asked for; the reason given for it does not change that."""
+        return {
+            "account_id": self.account_id,
+            "job_id": self.job_id,
+            "names": [self.project_name, self.environment_name, self.job_name],
+            "overrides": self.overrides,
+        }
+
+    def job(self, job_id: str, *, owned: bool, url: str = "") -> DbtCloudRun:
+        """Return a run that this request has led to."""
+        return DbtCloudRun(
+            conn_id=self.conn_id,
+            job_id=job_id,
+            url=url,
+            owned=owned,
+            account_id=self.account_id,
+            hook_params=self.hook_params,
+        )
+
+    async def resolved(self, leased: LeasedAccount) -> Self:
+        """Return the request with the id of the job, found by its name if need be."""
+        if self.job_id is not None or self.found_id is not None:
+            return self
+
+        found = await self.make_hook().find_job(
+            leased,
+            project_name=self.project_name or "",
+            environment_name=self.environment_name or "",
+            job_name=self.job_name or "",
+        )
+        return replace(self, found_id=found)
+
+    @property
+    def _target(self) -> int:
+        """The id of the job, once the request is resolved."""
+        found = self.found_id if self.job_id is None else self.job_id
+        assert found is not None  # noqa: S101 - see resolved()
+        return found
+
+    # The start --------------------------------------------------------------------
+
+    @property
+    def remembers_failures(self) -> bool:
+        """True where a retry runs what had failed."""
+        return self.retry_from_failure
+
+    def after(self, job_id: str) -> Self:
+        """Return the request of a retry, given the run that failed before it."""
+        return replace(self, retry_of=job_id) if self.retry_from_failure else self
+
+    def resuming(self, intent: Intent) -> Self:
+        """Return the request as it was when an intent was written down.
+
+        Should nothing have come of it, it is that run which is still to be retried.
+        """
+        return replace(self, retry_of=intent.baseline)
+
+    async def before_start(self, leased: LeasedAccount) -> Before:
+        """Look at the job, which also shows the server's time."""
+        hook = self.make_hook()
+        try:
+            _, now = await hook.get_job_definition(leased, self._target)
+        except JobNotFound as error:
+            msg = f"{error.message}: check job_id and account_id"
+            raise RequestRejected(msg, status=error.status) from None
+
+        marker = ""
+        attempt = self.attempt
+        if self.mark_cause and attempt is not None:
+            marker = _marker(leased, attempt, attempt.max_tries, attempt.try_number)
+
+        intent = Intent(at=now, baseline=self.retry_of, marker=marker)
+        running = None
+        if self.reuse_existing_run and not self.retry_of:
+            if self.overrides:
+                log.info(
+                    "reuse_existing_run is ignored: other runs lack what this task"
+                    " overrides"
+                )
+            else:
+                running = await self._newest_unfinished(leased)
+
+        return Before(intent=intent, running=running)
+
+    async def find_unsettled(
+        self, leased: LeasedAccount, unsettled: Unsettled
+    ) -> Seen | None:
+        """Look for a run that bears the mark of a cleared attempt and has not ended."""
+        attempt = self.attempt
+        if not self.mark_cause or attempt is None:
+            return None
+
+        marks = tuple(
+            _marker(leased, attempt, max_tries, try_number).strip()
+            for try_number, max_tries in unsettled.attempts
+        )
+        for seen, row in await self.make_hook().newest_runs(leased, self._target):
+            is_ours = api.read_cause(row).endswith(marks)
+            if is_ours and not seen.job.state.is_terminal:
+                return seen
+
+        return None
+
+    async def start(self, leased: LeasedAccount, before: Before) -> Seen:
+        """Start a run; after a failure of our own, of what failed."""
+        intent = before.intent
+        if intent.baseline:
+            seen = await self._retry(leased, intent.baseline)
+            if seen is not None:
+                return seen
+
+        return await self.make_hook().start_run(
+            leased, self._target, self._cause(intent), self.overrides
+        )
+
+    async def _retry(self, leased: LeasedAccount, run_id: str) -> Seen | None:
+        """Retry a failed run of our own; None where dbt Cloud cannot."""
+        hook = self.make_hook()
+        try:
+            row = await hook.get_run_details(leased, run_id)
+            if row.get("can_retry") is True:
+                seen = await hook.retry_run(leased, run_id)
+                log.info("Retrying run %s from where it failed", run_id)
+                return seen
+
+            reason = row.get("retry_not_supported_reason") or "it gives no reason"
+        except PermanentError as error:
+            reason = error.message
+
+        log.warning(
+            "dbt Cloud cannot retry run %s (%s): starting a run of the whole job",
+            run_id,
+            reason,
+        )
+        return None
+
+    def _cause(self, intent: Intent) -> str:
+        reason = self.cause
+        attempt = self.attempt
+        if not reason and attempt is not None:
+            reason = (
+                f"Triggered by the task {attempt.task_id} of the Airflow DAG"
+                f" {attempt.dag_id}"
+            )
+
+        cause = api.make_cause(reason, intent.marker)
+        if not cause.startswith(reason):
+            log.warning(
+                "trigger_reason is cut: dbt Cloud takes %d letters, the mark %d of them",
+                api.LONGEST_CAUSE,
+                len(intent.marker),
+            )
+
+        return cause
+
+    async def find_started(self, leased: LeasedAccount, intent: Intent) -> Seen | None:
+        """Look for the run by its mark, else by its cause and the time of the start."""
+        after = -math.inf if intent.at is None else float(int(intent.at))
+        own = self._cause(intent)
+        hook = self.make_hook()
+        # Without a mark the first one is ours: others may have come after it.
+        for seen, row in reversed(await hook.newest_runs(leased, self._target)):
+            if intent.baseline and str(row.get("retrying_run_id")) == intent.baseline:
+                return seen
+
+            cause = api.read_cause(row)
+            if intent.marker:
+                if cause.endswith(intent.marker.strip()):
+                    return seen
+
+            elif cause == own and (parse_time(row.get("created_at")) or 0.0) >= after:
+                return seen
+
+        return None
+
+    async def is_own_start(
+        self, leased: LeasedAccount, seen: Seen, intent: Intent
+    ) -> bool:
+        """Decide by the mark: without it, other runs of the DAG start runs like ours."""
+        return bool(intent.marker)
+
+    async def find_running(self, leased: LeasedAccount) -> Seen | None:
+        """Return None: no run is in the way of another, dbt Cloud queues them."""
+        return None
+
+    async def _newest_unfinished(self, leased: LeasedAccount) -> Seen | None:
+        for seen, _ in await self.make_hook().newest_runs(leased, self._target):
+            if not seen.job.state.is_terminal:
+                return seen
+
+        return None
+
+    def may_attach(self, job: Job) -> bool:
+        """Attach to a run of the job as it is: nothing is overridden."""
+        return not self.overrides
+
+    def start_xcoms(self, job: Job, intent: Intent) -> Mapping[str, Any]:
+        """Return the run's id and address."""
+        return {"job_run_url": job.url, "job_run_id": int(job.id)}
+
+
+def _marker(
+    leased: LeasedAccount, attempt: Attempt, max_tries: int, try_number: int
+) -> str:
+    """Return the mark of an attempt of the task, by which its run is found."""
+    whose = (
+        leased.account.account_id,
+        attempt.dag_id,
+        attempt.run_id,
+        attempt.task_id,
+        attempt.map_index,
+        max_tries,
+    )
+    return api.make_marker(whose, try_number)

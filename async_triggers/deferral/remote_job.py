@@ -1,0 +1,322 @@
+"""Jobs as values: what to start, and a job at a vendor.
+
+:class:`JobRequest` says what to start, and how; it travels only in a trigger that still
+has to start a job. :class:`RemoteJob` is a job that there is. It holds nothing that was
+rendered, because the arguments of a trigger lie in plain text in the database. Both are
+frozen and can be written as JSON. An operator holds a request and, once there is one, a
+job; a trigger that waits holds a job. So each process asks the vendor in the same way.
+
+A vendor writes one subclass of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import orjson
+
+if TYPE_CHECKING:
+    from async_triggers.deferral.hook import VendorHook
+    from async_triggers.deferral.record import Intent, Unsettled
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Job, Seen
+
+VERSION = 1
+"""The version of what is written of a request."""
+IF_RUNNING = ("wait", "attach", "fail", "skip")
+"""What to do when a job that is not the task's own is under way."""
+
+
+class RequestUnreadable(Exception):
+    """A stored request is from another release, or its class cannot be imported here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """Which attempt of which task starts a job."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    try_number: int
+    max_tries: int
+
+    @classmethod
+    def of(cls, ti: Any, max_tries: int) -> Attempt:
+        """Return the attempt of a task instance."""
+        return cls(
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+            try_number=ti.try_number,
+            max_tries=max_tries,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What the vendor shows right before a start.
+
+    ``running`` is the job that is under way already, if one is. ``facts`` is what the
+    vendor's own :meth:`JobRequest.start` wants to know of it. ``request`` is the request
+    from here on, where it has learnt something.
+    """
+
+    intent: Intent
+    running: Seen | None = None
+    facts: Any = None
+    request: JobRequest | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteJob(ABC):
+    """A job at a vendor.
+
+    ``job_id`` names it in records, events and messages. ``url`` shows it to people, empty
+    where that is not known. ``owned`` says that this task has started it. ``address`` is
+    the hash of where the API was found, where the connection may mean more than one place.
+    """
+
+    conn_id: str
+    job_id: str
+    url: str = ""
+    owned: bool = False
+    address: str = ""
+
+    trigger: ClassVar[str]
+    """The classpath of the vendor's trigger, see :meth:`.trigger.JobTrigger.of`."""
+    stops_whatever_runs: ClassVar[bool] = False
+    """The vendor's cancel names no job, and the job that came after looks like ours."""
+
+    @property
+    def polled_id(self) -> str:
+        """The id that the vendor's rows go by, which is what the poller asks for."""
+        return self.job_id
+
+    @property
+    def mark(self) -> str | None:
+        """What was known before the job started, for vendors that need it."""
+        return None
+
+    @property
+    def title(self) -> str:
+        """What to call the job in a sentence."""
+        return f"Job {self.job_id}"
+
+    def problem(self) -> str | None:
+        """Say why this can be no job, None where it may be one."""
+        polled: object = self.polled_id
+        if not isinstance(polled, str) or polled.strip() in {"", "None"}:
+            return f"{polled!r} is no id of a job: give the vendor's id"
+
+        return None
+
+    @abstractmethod
+    def make_hook(self) -> VendorHook:
+        """Return the hook of the job's connection. No I/O."""
+
+    @abstractmethod
+    async def look(self, leased: LeasedAccount) -> Seen:
+        """Ask for the job once."""
+
+    async def recheck(self, leased: LeasedAccount) -> Seen:
+        """Ask for a job of an earlier attempt, which may have stopped without a trace."""
+        return await self.look(leased)
+
+    @abstractmethod
+    async def cancel(self, leased: LeasedAccount) -> Self:
+        """Cancel the job, if it is still this one that runs.
+
+        Return it as it is to be asked for from now on.
+        """
+
+    async def complete(
+        self, leased: LeasedAccount, job: Job, *, now: float | None
+    ) -> Job:
+        """Add what the row of an ended job does not say; by default nothing.
+
+        ``now`` is the server's time, None where it is not known.
+        """
+        return job
+
+    def result(self, job: Job | None) -> Any:
+        """Return what the task returns; ``job`` is None where its end is not waited for."""
+        return self.job_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest(ABC):
+    """What to start, and what to do about it.
+
+    Fields are plain JSON. ``poll_interval`` is in seconds. ``waits`` is False for a task
+    that hands back the id of its job. ``address`` is as in :class:`RemoteJob`.
+    ``attempt`` is whose job it will be; it is set by the
+    process that starts, and not stored.
+    """
+
+    conn_id: str
+    poll_interval: float
+    waits: bool = True
+    if_running: str = "wait"
+    cancel_on_kill: bool = True
+    cancel_on_timeout: bool = True
+    address: str = ""
+    attempt: Attempt | None = field(default=None, metadata={"stored": False})
+
+    start_grace: ClassVar[float] = 0.0
+    """Seconds after which a start whose answer was lost shows up, if it ever does."""
+
+    # Between processes ------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the request as plain JSON, with its class and the version."""
+        cls = type(self)
+        return {
+            "v": VERSION,
+            "class": f"{cls.__module__}.{cls.__qualname__}",
+            "fields": {
+                each.name: getattr(self, each.name)
+                for each in fields(self)
+                if each.metadata.get("stored", True)
+            },
+        }
+
+    def of_attempt(self, ti: Any, max_tries: int) -> Self:
+        """Return the request as an attempt of a task makes it."""
+        return replace(self, attempt=Attempt.of(ti, max_tries))
+
+    def fingerprint(self) -> str:
+        """Return what tells two requests apart."""
+        request = {"conn_id": self.conn_id, **self.describe()}
+        text = orjson.dumps(request, option=orjson.OPT_SORT_KEYS, default=str)
+        return hashlib.sha256(text).hexdigest()[:16]
+
+    # What a vendor adds -----------------------------------------------------------
+
+    @abstractmethod
+    def make_hook(self) -> VendorHook:
+        """Return the hook of the request's connection. No I/O."""
+
+    @abstractmethod
+    def describe(self) -> Mapping[str, Any]:
+        """Return what is asked for, as JSON: what makes two requests the same."""
+
+    @abstractmethod
+    def job(self, job_id: str, *, owned: bool, url: str = "") -> RemoteJob:
+        """Return a job that this request has led to."""
+
+    async def resolved(self, leased: LeasedAccount) -> Self:
+        """Return the request with the ids of all that it names; by default as it is."""
+        return self
+
+    @abstractmethod
+    async def before_start(self, leased: LeasedAccount) -> Before:
+        """Learn what is there before the start.
+
+        Raise :class:`~async_triggers.engine.errors.RequestRejected` where the vendor will
+        not start one at all.
+        """
+
+    @abstractmethod
+    async def start(self, leased: LeasedAccount, before: Before) -> Seen:
+        """Start the job.
+
+        Raise :class:`~async_triggers.engine.errors.AlreadyRunning` when the vendor did
+        not, because one is under way.
+        """
+
+    def was_there_before(self, seen: Seen, intent: Intent) -> bool:
+        """Return True if a start was answered with a job that it has not started."""
+        return False
+
+    @abstractmethod
+    async def find_started(self, leased: LeasedAccount, intent: Intent) -> Seen | None:
+        """Look for the job of a start whose answer was lost."""
+
+    async def is_own_start(
+        self, leased: LeasedAccount, seen: Seen, intent: Intent
+    ) -> bool:
+        """Return True if a running job that was found so is hardly anyone else's.
+
+        A task that goes on waits for it in any case; one that was stopped cancels it.
+        """
+        return False
+
+    async def find_running(self, leased: LeasedAccount) -> Seen | None:
+        """Look for the job that is in the way of a start."""
+        return (await self.before_start(leased)).running
+
+    async def find_unsettled(
+        self, leased: LeasedAccount, unsettled: Unsettled
+    ) -> Seen | None:
+        """Look for a job that a trigger of a cleared attempt must have started.
+
+        Where it cannot be cancelled and is attached to, it will do if the attempt may have
+        started it. None also where the vendor's jobs do not show whose they are.
+        """
+        return None
+
+    def may_attach(self, job: Job) -> bool:
+        """Return True if a job that is not ours would do as well."""
+        return True
+
+    @property
+    def attaches_when_cleared(self) -> bool:
+        """True where a running job cannot be cancelled to make way for a new one."""
+        return False
+
+    @property
+    def remembers_failures(self) -> bool:
+        """True where a retry must know which job has failed before it."""
+        return False
+
+    def after(self, job_id: str) -> Self:
+        """Return the request of a retry, given the job that failed before it."""
+        return self
+
+    def resuming(self, intent: Intent) -> Self:
+        """Return the request as it was when an intent was written down."""
+        return self
+
+    def is_over(self, job: Job) -> bool:
+        """Return True if a job that has failed is never taken up again by the vendor."""
+        return True
+
+    def start_xcoms(self, job: Job, intent: Intent) -> Mapping[str, Any]:
+        """Return the XComs that are pushed as soon as the job is known."""
+        return {}
+
+
+def read_request(value: object) -> JobRequest:
+    """Read what :meth:`JobRequest.to_json` wrote, or raise :class:`RequestUnreadable`."""
+    version = value.get("v") if isinstance(value, Mapping) else None
+    if not isinstance(value, Mapping) or version != VERSION:
+        msg = (
+            f"The trigger's request has version {version!r}, this package reads {VERSION}:"
+            " run the same release on workers and triggerers, then clear the task"
+        )
+        raise RequestUnreadable(msg)
+
+    module, _, name = str(value.get("class")).rpartition(".")
+    try:
+        cls = getattr(import_module(module), name)
+        request = cls(**value["fields"])
+    except Exception as error:  # noqa: BLE001 - whatever a release may have changed
+        msg = (
+            f"The triggerer cannot make a {name}: {type(error).__name__}: {error}. Is"
+            f" {module} installed there, in the same release as on the workers?"
+        )
+        raise RequestUnreadable(msg) from None
+
+    if not isinstance(request, JobRequest):
+        msg = f"{module}.{name} is no JobRequest"
+        raise RequestUnreadable(msg)
+
+    return request
