@@ -141,12 +141,10 @@ class AirbyteJobRequest(JobRequest):
                 connection.schedule_type,
             )
 
-        if now is not None:
-            return Before(intent=Intent(at=now))
-
-        # A proxy has taken the server's time off: the ids of jobs only grow.
+        # Not by times: that of an answer is a proxy's, and may be seconds or an hour off
+        # from that of a job. The ids of jobs only grow.
         newest = [int(seen.job.id) for seen in await self._latest(leased)]
-        return Before(intent=Intent(baseline=str(max(newest, default=0))))
+        return Before(intent=Intent(at=now, baseline=str(max(newest, default=0))))
 
     async def start(self, leased: LeasedAccount, before: Before) -> Seen:
         """Start the job."""
@@ -159,10 +157,7 @@ class AirbyteJobRequest(JobRequest):
 
         A start of a connection whose job is queued answers with that job.
         """
-        created = parse_time(seen.job.started_at)
-        return (
-            created is not None and intent.at is not None and created < int(intent.at)
-        )
+        return int(seen.job.id) <= int(intent.baseline or 0)
 
     async def find_started(self, leased: LeasedAccount, intent: Intent) -> Seen | None:
         """Look for the first job that was made after the intent.
@@ -170,12 +165,7 @@ class AirbyteJobRequest(JobRequest):
         Others may have come after it, but none before it has ended.
         """
         for seen in reversed(await self._latest(leased)):
-            if intent.at is None:
-                is_later = int(seen.job.id) > int(intent.baseline or 0)
-            else:
-                created = parse_time(seen.job.started_at)
-                is_later = created is not None and created >= int(intent.at)
-
+            is_later = int(seen.job.id) > int(intent.baseline or 0)
             if is_later and seen.job.statistics["job_type"] == self.job_type:
                 return await self._linked(leased, seen)
 

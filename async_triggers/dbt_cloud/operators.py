@@ -207,7 +207,7 @@ class DbtCloudRunJobOperator(JobOperator):
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""
         super().check_arguments()
-        read_hook_params(self.hook_params).warn(self.log)
+        read_hook_params(self.hook_params)
         steps: object = self.steps_override
         if steps is not None and not (
             isinstance(steps, Sequence)

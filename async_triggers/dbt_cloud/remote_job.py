@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CLOCKS_DIFFER = 30.0
+"""Seconds by which the time of an answer and that of a run may differ."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DbtCloudRun(RemoteJob):
@@ -255,7 +258,7 @@ class DbtCloudRunRequest(JobRequest):
 
     async def find_started(self, leased: LeasedAccount, intent: Intent) -> Seen | None:
         """Look for the run by its mark, else by its cause and the time of the start."""
-        after = -math.inf if intent.at is None else float(int(intent.at))
+        after = -math.inf if intent.at is None else intent.at - CLOCKS_DIFFER
         own = self._cause(intent)
         hook = self.make_hook()
         # Without a mark the first one is ours: others may have come after it.

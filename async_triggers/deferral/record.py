@@ -7,6 +7,7 @@ so that a start whose answer was lost is looked for and never repeated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -19,17 +20,21 @@ if TYPE_CHECKING:
 
 KEY = "async_triggers"
 VERSION = 1
+CLOCKS_AGREE = 60.0
+"""Seconds by which two measures of one span may differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
     """What was known right before a start: what a lost start is found again by.
 
-    ``at`` is the server's time (epoch seconds), ``baseline`` what the vendor showed last
-    before it (the newest job, a time of success), ``marker`` what the start carries.
+    ``at`` is the server's time (epoch seconds), ``sent_at`` our own, ``baseline`` what the
+    vendor showed last before it (the newest job, a time of success), ``marker`` what the
+    start carries.
     """
 
     at: float | None = None
+    sent_at: float | None = None
     baseline: str = ""
     marker: str = ""
 
@@ -37,6 +42,19 @@ class Intent:
     def name(self) -> str:
         """Name it in the owner token of an attempt that looks for what came of it."""
         return f"sought: {self.at} {self.baseline}{self.marker}"
+
+    def age(self, *, server_now: float | None, now: float) -> float:
+        """Return how many seconds ago the start was sent; infinity where that is unknown.
+
+        ``now`` is our own time. By the server's, unless it disagrees with ours: then one
+        of its answers bears a wrong time.
+        """
+        own = math.inf if self.sent_at is None else max(0.0, now - self.sent_at)
+        if self.at is None or server_now is None:
+            return own
+
+        theirs = server_now - self.at
+        return theirs if abs(theirs - own) <= CLOCKS_AGREE else own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +92,7 @@ class Record:
             "address": self.address,
             "intent": {
                 "at": self.intent.at,
+                "sent_at": self.intent.sent_at,
                 "baseline": self.intent.baseline,
                 "marker": self.intent.marker,
             },

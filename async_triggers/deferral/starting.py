@@ -431,11 +431,10 @@ class Starting:
             self.log.info("Found job %s, whose start was not answered", seen.job.id)
             return seen
 
-        grace = self.request.start_grace
-        if now is None or intent.at is None or now >= intent.at + grace:
+        left = self.request.start_grace - intent.age(server_now=now, now=wall_clock())
+        if left <= 0:
             return None
 
-        left = intent.at + grace - now
         raise Later(min(left, 20.0), "a start was not answered and may yet show up")
 
     @property
@@ -498,7 +497,7 @@ class Starting:
                 return attached, False
 
         earlier = await desk.read()
-        record = replace(record, intent=before.intent)
+        record = replace(record, intent=replace(before.intent, sent_at=wall_clock()))
         await desk.write(record)
         began = wall_clock()
         try:

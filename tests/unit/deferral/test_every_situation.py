@@ -123,7 +123,7 @@ POLLS = {
 
 @every_vendor
 @pytest.mark.parametrize("end", ["success", "error"])
-def test_a_task_takes_three_requests_beside_polling(
+def test_a_task_takes_few_requests_beside_polling(
     scene: Set, case: Case, end: str
 ) -> None:
     world, task = scene(case, case.life(end))
@@ -140,7 +140,8 @@ def test_a_task_takes_three_requests_beside_polling(
         for each in polled
         if not POLLS[case.name].match(each) and "token" not in each
     ]
-    assert 2 <= len(asked) <= 3, asked
+    most = 4 if case.name == "airbyte" else 3
+    assert 2 <= len(asked) <= most, asked
     assert any(POLLS[case.name].match(each) for each in polled)
 
 

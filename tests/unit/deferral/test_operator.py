@@ -590,13 +590,26 @@ def test_a_worker_that_dies_with_the_answer_leaves_one_job(
     assert world.starts == 1
 
 
+def lose_a_start(world: World, *, hides: float) -> None:
+    """Lose the answer of a start, and then let the list of jobs fail for some seconds."""
+    world.airbyte.faults.add(a_lost_start("reset", takes_effect=True))
+
+    def hide(asked: SimRequest) -> None:
+        if asked.method == "POST" and asked.path.endswith("/jobs"):
+            world.on_request.remove(hide)
+            world.airbyte.faults.add(
+                Fault(
+                    kind="status", method="GET", path="*/jobs", times=None, lasts=hides
+                )
+            )
+
+    world.on_request.append(hide)
+
+
 def test_a_lost_start_is_the_first_job_since_not_the_newest(world: World) -> None:
     lives(world, "running:3 succeeded")
     task = Task(world, DEFERRABLE)
-    world.airbyte.faults.add(a_lost_start("reset", takes_effect=True))
-    world.airbyte.faults.add(
-        Fault(kind="status", method="GET", path="*/jobs", times=None, lasts=90)
-    )
+    lose_a_start(world, hides=90)
     deferral = deferred(task.execute())
     world.pass_time(100)
     foreign = world.airbyte.add_job(TARGET, "running")
@@ -608,10 +621,7 @@ def test_a_lost_start_is_the_first_job_since_not_the_newest(world: World) -> Non
 def test_a_task_cleared_after_its_start_was_lost_starts_anew(world: World) -> None:
     lives(world, FOREVER, "running:3 succeeded")
     task = Task(world, DEFERRABLE)
-    world.airbyte.faults.add(a_lost_start("reset", takes_effect=True))
-    world.airbyte.faults.add(
-        Fault(kind="status", method="GET", path="*/jobs", times=None, lasts=90)
-    )
+    lose_a_start(world, hides=90)
     assert deferred(task.execute()).moment is not None
     world.pass_time(100)
     task.clear()

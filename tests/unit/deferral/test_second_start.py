@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from email.utils import formatdate, parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -192,3 +194,62 @@ def test_the_lists_hold_a_start_and_the_cancel_of_a_cleared_job(
     for mode in MODES:
         made = steps_of(monkeypatch, case, "clear", mode)
         assert sum(each.method != "GET" for each in made) >= 2
+
+
+SKEWS = {"an hour behind": -3600.0, "an hour ahead": 3600.0, "seconds ahead": 3.0}
+SPANS = {"one answer": 1, "the first three": 3, "all": 10_000}
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "lost"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("skew", SKEWS.values(), ids=SKEWS)
+@every_vendor
+def test_no_wrong_time_of_an_answer_makes_a_second_run(
+    monkeypatch: pytest.MonkeyPatch,
+    case: Case,
+    skew: float,
+    mode: str,
+    *,
+    is_lost: bool,
+) -> None:
+    """The clock that dates the answers is a proxy's, and not the one of the jobs."""
+    wrong = []
+    for span, count in SPANS.items():
+        for first in (1, 2, 3):
+            scene = Scene(monkeypatch, case, "first", mode)
+            tell_wrong_times(scene, skew, first=first, count=count, loses_start=is_lost)
+            scene.task.run()
+            found = scene.check()
+            if found:
+                wrong.append((span, first, found))
+
+    assert wrong == []
+
+
+def tell_wrong_times(
+    scene: Scene, skew: float, *, first: int, count: int, loses_start: bool
+) -> None:
+    """Date some answers wrongly, from the first of them on; and lose that of a start."""
+    vendor = scene.world.vendor
+    ask: Callable[[SimRequest], SimReply] = vendor.respond
+    seen = 0
+    is_lost = not loses_start
+
+    def respond(asked: SimRequest) -> SimReply:
+        nonlocal seen, is_lost
+        seen += 1
+        started = scene.world.starts
+        reply = ask(asked)
+        if not is_lost and scene.world.starts > started:
+            is_lost = True
+            return replace(reply, fault="reset")
+
+        if first <= seen < first + count and "Date" in reply.headers:
+            moment = parsedate_to_datetime(reply.headers["Date"]).timestamp() + skew
+            told = {**reply.headers, "Date": formatdate(moment, usegmt=True)}
+            return replace(reply, headers=told)
+
+        return reply
+
+    vendor.respond = respond

@@ -276,6 +276,7 @@ def test_what_is_stored_of_the_trigger_is_pinned(scene: Set) -> None:
             "class": "async_triggers.airbyte.remote_job.AirbyteJobRequest",
             "fields": {
                 "conn_id": "airbyte_default",
+                "address": "",
                 "api_version": "v1",
                 "cancel_on_kill": True,
                 "cancel_on_timeout": True,

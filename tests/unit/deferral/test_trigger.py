@@ -71,6 +71,7 @@ def test_what_is_stored_of_a_trigger_is_pinned() -> None:
             "poll_interval": 3,
             "execution_deadline": None,
             "api_version": "v1",
+            "address": "",
             "owned": True,
             "cancel_on_kill": True,
             "cancel_on_timeout": True,
