@@ -517,7 +517,8 @@ class JobOperator(TakesIds, BaseOperator):
         contact, endpoint = starting.contact, self._endpoint()
         failure = endpoint.verdict(contact, error, now=now, fate=fate)
         if failure is not None:
-            raise failure
+            # Without what led to it, all of which the message says.
+            raise failure from None
 
         # On a worker that waits, execution_timeout is kept where it sleeps.
         limit = self._execution_deadline(context) if self.deferrable else None
@@ -540,7 +541,7 @@ class JobOperator(TakesIds, BaseOperator):
                 told += requested(error)
 
             msg = f"The start could not be made before the timeout: {told}"
-            raise with_fate(VendorUnavailable(msg), fate)
+            raise with_fate(VendorUnavailable(msg), fate) from None
 
         self._report_delay(later, seconds, ends, starting)
         if self.deferrable:
