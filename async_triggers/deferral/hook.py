@@ -35,6 +35,7 @@ from async_triggers.deferral.errors import (
     translate,
 )
 from async_triggers.deferral.fields import flag_of
+from async_triggers.deferral.thread import in_thread
 from async_triggers.deferral.unknown import unknown_keys
 from async_triggers.engine.address import is_loopback
 from async_triggers.engine.errors import (
@@ -70,6 +71,8 @@ MOST_PAGES = 1000
 """Pages of one list that are read at most: a hundred thousand rows or a million."""
 CONNECTION_TTL = 300.0
 """Seconds for which a connection that a trigger has read is not read again."""
+REREAD_LONGEST = 20.0
+"""Seconds for which a connection is looked up again after the account was refused."""
 CONNECTION_PATIENCE = 300.0
 """Seconds for which a trigger does not believe that its connection cannot be looked up."""
 
@@ -238,10 +241,22 @@ class VendorHook(BaseHook):
             await asyncio.sleep(min(15.0, 2.0**attempt))
 
     async def reread_account(self) -> Account:
-        """Read the connection again, whatever is known: its credentials were rejected."""
+        """Read the connection again, whatever is known: its credentials were rejected.
+
+        Raise :class:`~async_triggers.engine.errors.Unreachable` where that takes longer
+        than :data:`REREAD_LONGEST`: all who wait for the account wait for it meanwhile.
+        """
         known = self._what_is_known()
-        async with known.lock:
-            return await self._read_again(known)
+        try:
+            async with asyncio.timeout(REREAD_LONGEST), known.lock:
+                return await self._read_again(known)
+        except TimeoutError:
+            msg = (
+                f"The Airflow connection {self.conn_id!r} was not looked up within"
+                f" {REREAD_LONGEST:.0f} s"
+            )
+
+        raise Unreachable(msg)
 
     def _what_is_known(self) -> _Known:
         of_loop = _connections.setdefault(asyncio.get_running_loop(), {})
@@ -263,7 +278,7 @@ class VendorHook(BaseHook):
         try:
             # In a thread: the look-up is a blocking exchange with Airflow's supervisor,
             # and only this way of it works in triggers, in tasks and in dag.test().
-            connection = await asyncio.to_thread(self._get_ready)
+            connection = await in_thread(self._get_ready)
         except Exception as error:  # noqa: BLE001
             # Airflow turns every failure into "not found"; none of them is final here.
             # What it says is not repeated: it may hold the database's address.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from async_triggers.simulator import Fault
+from tests.runner.hanging_secrets import ANSWERS, HANGS, HangingSecrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,6 +228,60 @@ def test_behind_another_job(worker: Worker, simulator: Simulator, vendor: str) -
     assert f"{LATE}; it is left running" in told["message"]
     assert len(part.jobs()) == 1
     assert part.record.started == []
+
+
+@pytest.fixture
+def hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A secrets backend that does not answer: the file that is there once it hangs."""
+    path = tmp_path / "hangs"
+    backend = f"{HangingSecrets.__module__}.{HangingSecrets.__qualname__}"
+    monkeypatch.setenv("AIRFLOW__WORKERS__SECRETS_BACKEND", backend)
+    monkeypatch.setenv(HANGS, str(path))
+    monkeypatch.setenv(ANSWERS, "0")
+    return path
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@every_vendor
+def test_in_a_look_up_of_the_connection(
+    worker: Worker, simulator: Simulator, hangs: Path, vendor: str, *, deferrable: bool
+) -> None:
+    part = prepare(simulator, vendor)
+    name, arguments, *_ = VENDORS[vendor]
+
+    told = worker.run(
+        name, when=hangs.exists, **{**arguments, "deferrable": deferrable}
+    )
+
+    assert told["error"] == "AirflowTaskTimeout"
+    assert part.record.total == 0
+
+
+def test_in_a_look_up_after_a_refusal(
+    worker: Worker,
+    simulator: Simulator,
+    hangs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It hangs in a thread, for which nobody waits."""
+    monkeypatch.setenv(ANSWERS, "1")
+    part = prepare(simulator, "airbyte")
+    refused = Fault(kind="status", status=401, times=None)
+
+    def is_looked_up() -> bool:
+        if hangs.exists():
+            part.faults.clear()
+            return True
+
+        if part.record.started and not part.faults.as_list():
+            part.faults.add(refused)
+
+        return False
+
+    told = run(worker, "airbyte", when=is_looked_up)
+
+    assert told["error"] == "JobTimedOut"
+    assert part.jobs() == []
 
 
 @pytest.mark.parametrize("limit", [0.05, 0.4])

@@ -13,7 +13,7 @@ from airflow.sdk import Connection
 from structlog.testing import capture_logs
 
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
-from async_triggers.deferral import compat
+from async_triggers.deferral import compat, hook
 from async_triggers.engine.errors import Unreachable
 from async_triggers.engine.transport import Transport
 from async_triggers.engine.wire import Reply, Request
@@ -105,6 +105,7 @@ def dbt_cloud(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> DbtCloudSimulato
     }
     monkeypatch.setattr(Transport, "_ask", ask)
     monkeypatch.setattr(asyncio, "to_thread", in_this_thread)
+    monkeypatch.setattr(hook, "in_thread", in_this_thread)
     monkeypatch.setattr(
         DbtCloudHook,
         "get_connection",

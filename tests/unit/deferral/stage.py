@@ -261,6 +261,7 @@ def make_world(monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(asyncio.events, "new_event_loop", world.new_loop)
     monkeypatch.setattr(asyncio, "to_thread", at_once)
+    monkeypatch.setattr(hook, "in_thread", at_once)
     monkeypatch.setattr(hook, "time", SimpleNamespace(time=world.now))
     monkeypatch.setattr(BaseHook, "get_connection", world.get_connection)
     monkeypatch.setattr(Transport, "_ask", ask)

@@ -7,7 +7,8 @@ import pytest
 from airflow.sdk import BaseHook, Connection
 
 from async_triggers.airbyte.hooks import AirbyteHook
-from async_triggers.deferral.hook import CONNECTION_TTL
+from async_triggers.deferral import hook
+from async_triggers.deferral.hook import CONNECTION_TTL, REREAD_LONGEST
 from async_triggers.engine.errors import AccountMisconfigured, Unreachable
 from async_triggers.engine.jobs import JobState
 from tests.unit.deferral.stage import TARGET, World
@@ -32,7 +33,7 @@ def _slow_look_ups(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.sleep(1.0)
         return work()
 
-    monkeypatch.setattr(asyncio, "to_thread", slowly)
+    monkeypatch.setattr(hook, "in_thread", slowly)
 
 
 # The cache of connections ------------------------------------------------------------
@@ -125,6 +126,29 @@ def test_rejected_credentials_are_read_again_whatever_is_known(world: World) -> 
         again = await hook.reread_account()
         assert again.credentials != first.credentials
         assert await hook.known_account() is again
+
+    asyncio.run(go())
+
+
+def test_a_look_up_after_a_refusal_that_hangs_keeps_nobody_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        loop = asyncio.get_running_loop()
+        first = await AirbyteHook().known_account()
+
+        async def hang(_: object) -> None:
+            await loop.create_future()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(hook, "in_thread", hang)
+            with pytest.raises(Unreachable, match="was not looked up within 20 s"):
+                await AirbyteHook().reread_account()
+
+            assert loop.time() == REREAD_LONGEST
+            assert await AirbyteHook().known_account() is first
+
+        assert await AirbyteHook().reread_account() == first
 
     asyncio.run(go())
 

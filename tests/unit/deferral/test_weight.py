@@ -11,6 +11,7 @@ import pytest
 
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
+from async_triggers.deferral import hook
 from async_triggers.engine.accounts import shared_accounts
 from async_triggers.fivetran.triggers import FivetranTrigger
 from tests.unit.deferral.vendors import (
@@ -93,7 +94,7 @@ def test_a_trigger_that_waits_for_its_connection_is_few_objects(
     async def never(_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(asyncio, "to_thread", never)
+    monkeypatch.setattr(hook, "in_thread", never)
 
     objects, waiters = asyncio.run(weigh(begin))
     assert not waiters
