@@ -109,7 +109,9 @@ _OWN_PROBLEM = re.compile(
     r"|error:[a-z-]+(/[a-z-]+)*$"
 )
 _OWN_ANSWER = re.compile(
-    rb'\s*\{.*"(jobId|data|connectionId|workspaceId|sourceId|destinationId)"', re.DOTALL
+    rb'\s*\{.*"(jobId"\s*:\s*"?\d|data"\s*:\s*\[|'
+    rb'(connection|workspace|source|destination)Id"\s*:\s*"[^"])',
+    re.DOTALL,
 )
 _OAUTH_ERRORS = frozenset(
     {

@@ -89,7 +89,8 @@ FEED = Source(
 LIVE = Source(name="unfinished runs", kind=SourceKind.LIVE, page=PAGE)
 
 
-_OWN_ANSWER = re.compile(rb'\s*\{.*"(is_success|data)"', re.DOTALL)
+_OWN_ANSWER = re.compile(rb'\s*\{.*"(is_success"|status"\s*:\s*\{)', re.DOTALL)
+_LONG_ANSWER = re.compile(rb'\s*\{\s*"data"\s*:\s*[\[{]')
 
 
 class DbtCloudJobRunStatus(IntEnum):
@@ -549,10 +550,10 @@ def read_paths(request: Request, reply: Reply) -> list[str]:
 
 
 def read_row(request: Request, reply: Reply) -> Row:
-    """Read an envelope with one object."""
+    """Read an envelope with one object, each of which has an id."""
     data = read_data(request, reply)
-    if not isinstance(data, dict):
-        msg = f"The answer about {request.about} holds no object"
+    if not isinstance(data, dict) or data.get("id") is None:
+        msg = f"The answer about {request.about} holds no object with an id"
         raise UnreadableReply(msg, status=reply.status)
 
     return data
@@ -816,6 +817,10 @@ class DbtCloud:
         """Return True for an envelope; an artifact of a run has none."""
         if "/artifacts/" in request.path:
             return reply.body[:1] in {b"{", b"["}
+
+        if len(reply.body) > LONGEST_HEAD and _LONG_ANSWER.match(reply.body):
+            # What is known by its status may stand behind all the data.
+            return True
 
         return _OWN_ANSWER.match(reply.body, 0, LONGEST_HEAD) is not None
 

@@ -244,12 +244,26 @@ def test_the_vendors_own_successes(name: str, body: object) -> None:
         "<html>Log in</html>",
         {"status": "ok"},
         {"message": "up"},
+        {"data": None},
+        {"data": {}},
+        {"data": "x", "code": 200},
+        {"code": 200, "data": {"id": 1}},
+        {"jobId": None},
+        {"connectionId": ""},
     ],
 )
 def test_a_success_of_something_else_proves_nothing(
     vendor: Vendor, body: object
 ) -> None:
     assert not vendor.is_own_answer(POLL, answer(200, body))
+
+
+def test_a_long_answer_is_known_by_its_beginning() -> None:
+    rows = {"data": [{"id": each} for each in range(2000)], "status": {"code": 200}}
+    assert DBT_CLOUD.is_own_answer(POLL, answer(200, rows))
+    assert not DBT_CLOUD.is_own_answer(POLL, answer(200, {"data": "x" * 10_000}))
+    page = {"data": [{"jobId": each} for each in range(2000)]}
+    assert AIRBYTE.is_own_answer(POLL, answer(200, page))
 
 
 def test_an_artifact_has_no_envelope() -> None:
