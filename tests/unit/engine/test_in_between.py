@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 from dataclasses import replace
@@ -20,6 +21,7 @@ from async_triggers.engine.errors import (
     EngineError,
     InBetween,
     JobNotFound,
+    RateLimited,
     RefusedInBetween,
     RequestRejected,
     Suspect,
@@ -714,6 +716,46 @@ class TestNotices:
             assert times[0] <= 140.0
             assert 600.0 <= times[1] - times[0] <= 700.0
             assert "Something answered 403" in heard[0][1].text
+
+    @pytest.mark.parametrize("sources", [(), (FEED,)], ids=["single", "feed"])
+    @virtual
+    async def test_a_pause_of_an_hour_is_heard_of_while_a_round_waits_for_its_end(
+        self, sources: Any
+    ) -> None:
+        async with a_world(*sources) as world:
+            heard: dict[str, list[tuple[float, bool]]] = {job: [] for job in jobs(20)}
+
+            def note(job: str, notice: Notice) -> None:
+                heard[job].append((now(), notice.is_over))
+
+            for job in jobs(20):
+                world.server.start(job, lasts=math.inf)
+                world.join(job, notices=partial(note, job))
+
+            await asyncio.sleep(100.0)
+            faults = [RateLimited("429", status=429, retry_after=3600.0)]
+
+            def fault(_: Request) -> EngineError | None:
+                if not faults:
+                    return None
+
+                # As the transport does with what it is asked for.
+                world.transport.limiter.pause(3600.0)
+                return faults.pop()
+
+            world.server.fault = fault
+            await asyncio.sleep(3900.0)
+
+            for of_job in heard.values():
+                times = [at for at, is_over in of_job if not is_over]
+                over = [at for at, is_over in of_job if is_over]
+                assert len(times) == 6
+                assert 160.0 <= times[0] <= 195.0
+                for sooner, later in itertools.pairwise(times):
+                    assert 600.0 <= later - sooner <= 665.0
+
+                assert len(over) == 1
+                assert 3700.0 <= over[0] <= 3800.0
 
     @virtual
     async def test_no_more_than_ten_a_second_hear(self) -> None:

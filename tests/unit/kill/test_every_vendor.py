@@ -627,6 +627,41 @@ def test_a_refused_attempt_waits_for_as_long_as_the_vendor_says(
 
 
 @every_vendor
+@pytest.mark.parametrize("pause", [2 * HOUR, 20 * HOUR])
+@pytest.mark.parametrize("first", ["hang", "503"])
+def test_a_cancel_outlives_a_pause_that_another_request_was_asked_for(
+    case: Case,
+    world: KillWorld,
+    task: Task,
+    first: str,
+    pause: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its first attempt passes the pause and fails, the second one is held back by it."""
+    deferral = deferred(task.execute())
+    asked = Fault(kind="status", method="*", status=429, retry_after=pause)
+    world.airbyte.faults.add(asked)
+
+    def away() -> None:
+        world.airbyte.faults.add(
+            Fault(kind="hang", method="*", times=None, lasts=60.0)
+            if first == "hang"
+            else Fault(kind="status", method="*", status=503, times=None, lasts=60.0)
+        )
+
+    kill(task, deferral, after=120.0, meanwhile=away, lives_on=pause + HOUR)
+
+    assert world.running == []
+    assert world.cancels == 1
+    if first == "hang":
+        # What is held back for so long is not tried again in a second.
+        said = re.findall(
+            r"the account is paused; trying again in (\d+) s", caplog.text
+        )
+        assert [pause - 240 <= int(each) <= pause for each in said] == [True]
+
+
+@every_vendor
 def test_a_cancel_that_is_given_up_says_that_the_job_goes_on_and_where(
     case: Case, world: KillWorld, task: Task, caplog: pytest.LogCaptureFixture
 ) -> None:
