@@ -217,7 +217,7 @@ class Poller:
     ) -> None:
         state = self.state
         now = asyncio.get_running_loop().time()
-        if state.waiters.join(subject, waiter, known=known):
+        if state.waiters.join(subject, waiter, now, known=known):
             state.sweep.seen(subject, now)
 
         state.coverage.join(subject, seen_at)
@@ -251,7 +251,7 @@ class Poller:
                 planned = self._next_round
                 self._number += 1
                 self.state.trouble.is_in_round = False
-                await self._hold(self.round.hold(self._number))
+                await self._hold(self.round.hold(self._number, planned))
                 self._schedule(planned)
                 continue
 

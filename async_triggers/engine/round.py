@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from async_triggers.engine.state import PollingState
     from async_triggers.engine.wire import Source
 
+EPSILON = 1e-6
+"""What sums of intervals may be off by."""
 LEAST_FOR_POLLS = 0.25
 """The part of the account's share that starts leave to polls, however many there are."""
 
@@ -46,8 +48,8 @@ class Round:
         """Ask again for jobs whose refusal is not believed yet."""
         await self._singles.check_doubtful()
 
-    async def hold(self, number: int) -> None:
-        """Hold the round with this number, counted from 1.
+    async def hold(self, number: int, planned: float) -> None:
+        """Hold the round with this number, planned for a time of the loop.
 
         Raise :class:`~.asking.RoundGivenUp` when the vendor is in trouble,
         :class:`~.errors.PermanentError` when it refuses the account for good.
@@ -59,7 +61,7 @@ class Round:
             return
 
         self._asker.answers = 0
-        due = self._due(number)
+        due = self._due(number, planned)
         if not due:
             return
 
@@ -94,18 +96,29 @@ class Round:
             # The vendor answers, and nobody waits for a round that would show it.
             state.trouble.note_recovery()
 
-    def _due(self, number: int) -> list[str]:
-        state = self._state
-        pace = state.pace
-        return [
-            subject
-            for subject, watched in state.waiters.watched.items()
+    def _due(self, number: int, planned: float) -> list[str]:
+        """Return the jobs whose turn it is.
+
+        A longer interval takes every n-th round, at the same time as others of its kind.
+        Where n changes, since others come and go, its turn may be skipped, so it takes one
+        as soon as it is overdue.
+        """
+        state, pace = self._state, self._state.pace
+        due = []
+        for subject, watched in state.waiters.watched.items():
+            if subject in state.doubts:
+                continue
+
+            every = max(1, int(watched.interval / pace + EPSILON))
             if (
                 subject in state.owed
-                or number % max(1, int(watched.interval / pace + 1e-6)) == 0
-            )
-            and subject not in state.doubts
-        ]
+                or number % every == 0
+                or planned >= watched.asked_at + watched.interval - EPSILON
+            ):
+                watched.asked_at = planned
+                due.append(subject)
+
+        return due
 
     async def _walk(self, walk: Walk, due: Sequence[str]) -> Plan:
         """Follow the best plan that can be followed; return it."""

@@ -66,6 +66,8 @@ class Watched:
     """
     interval: float = math.inf
     """The shortest interval that a waiter asked for."""
+    asked_at: float = math.inf
+    """The loop's time of the last round in which it was its turn, or of its first wait."""
     thinned: bool = False
     """A waiter has left, and perhaps the one with the shortest interval."""
     known: bool = False
@@ -150,12 +152,12 @@ class Waiters:
                 if not waiter.future.done():
                     yield waiter
 
-    def join(self, subject: str, waiter: Waiter, *, known: bool) -> bool:
+    def join(self, subject: str, waiter: Waiter, now: float, *, known: bool) -> bool:
         """Let one wait; return True if nobody has waited for this job until now."""
         watched = self.watched.get(subject)
         is_new = watched is None
         if watched is None:
-            watched = self.watched[subject] = Watched()
+            watched = self.watched[subject] = Watched(asked_at=now)
 
         watched.known = watched.known or known
         watched.interval = min(watched.interval, waiter.interval)

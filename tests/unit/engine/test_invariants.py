@@ -120,9 +120,9 @@ def watch_cursor(world: World) -> None:
     poller, server = world.poller, world.server
     hold = poller.round.hold
 
-    async def watched_round(number: int) -> None:
+    async def watched_round(number: int, planned: float) -> None:
         before, asked = poller.state.coverage.cursor, len(server.requests)
-        await hold(number)
+        await hold(number, planned)
         after = poller.state.coverage.cursor
         if after == before:
             return

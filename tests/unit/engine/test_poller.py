@@ -5,6 +5,7 @@ import contextvars
 import itertools
 import logging
 import math
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -1228,3 +1229,28 @@ class TestNews:
 
         assert heard == ["the caller's"]
         assert "news of job a could not be given" in caplog.text
+
+
+GRIDS = {
+    "two that come": [60.0, *[5.0] * 10, *[7.0] * 6],
+    "one by one": [60.0, 20.0, 15.0, 10.0, 7.0, *[5.0] * 12],
+    "at random": [*random.Random(7).choices([5.0, 7.0, 10.0, 15.0, 20.0], k=500)],
+}
+
+
+@pytest.mark.parametrize("grids", GRIDS.values(), ids=GRIDS)
+@virtual
+async def test_a_long_interval_is_kept_however_the_grid_changes(
+    grids: list[float],
+) -> None:
+    async with a_world() as world:
+        world.join("slow", interval=60.0)
+        await asyncio.sleep(0)
+        planned = last = 0.0
+        for number, grid in enumerate(grids, start=1):
+            world.poller.state.grid = grid
+            planned += grid
+            if world.poller.round._due(number, planned):
+                last = planned
+
+            assert planned - last <= 60.0 + max(grids[1:])
