@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
-from airflow.providers.airbyte.operators.airbyte import (  # type: ignore[import-not-found]
+from airflow.providers.airbyte.operators.airbyte import (
     AirbyteTriggerSyncOperator,
 )
 from airflow.sdk import DAG

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow.providers.airbyte.hooks.airbyte import AirbyteHook  # type: ignore[import-not-found]
+from airflow.providers.airbyte.hooks.airbyte import AirbyteHook
 
 from tests.conformance.calls.reporting import Calls
 

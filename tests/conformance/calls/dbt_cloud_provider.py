@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from airflow.providers.dbt.cloud.hooks.dbt import DbtCloudHook  # type: ignore[import-not-found]
+from airflow.providers.dbt.cloud.hooks.dbt import DbtCloudHook
 
 from tests.conformance.calls.reporting import Calls
 
