@@ -33,6 +33,7 @@ _LONG = (
     "test_benchmarks.py",
     "test_real_dbt.py",
     "test_three_vendors.py",
+    "test_examples.py",
 )
 
 # From an idle machine to a healthy Airflow takes a quarter of a minute, a killed
