@@ -37,6 +37,9 @@ _PROCESSES = Path("/proc")
 _SIGN_OF_LIFE = 60.0
 """Seconds for which a scheduler may show no sign of life; its start takes up to thirty."""
 _PROBE_EVERY = 5.0
+_LOCKED = 30.0
+"""Seconds for which SQLite's one writer may keep the others waiting: a scheduler that gives
+up ends, which on a busy machine happens after the five seconds of the default."""
 _KILLED = 30.0
 """Seconds in which a process that was killed ends, however busy the machine is."""
 _WORKER = "airflow worker --"
@@ -146,7 +149,7 @@ class Deployment:
         self.parallelism = parallelism
         self.triggerers: list[Component] = []
         self._sqlite = self.home / "airflow.db" if database is None else None
-        self._database = database or f"sqlite:///{self._sqlite}"
+        self._database = database or f"sqlite:///{self._sqlite}?timeout={_LOCKED:g}"
         self._template = template
         self._triggerers_wanted = triggerers
         self._extra_config = config or {}
