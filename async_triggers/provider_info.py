@@ -157,11 +157,11 @@ _AIRBYTE_FORM: dict[str, Any] = {
 }
 
 
-def _fivetran_form(connection_type: str, hook: str) -> dict[str, Any]:
+def _fivetran_form(connection_type: str, hook: str, name: str) -> dict[str, Any]:
     return {
         "connection-type": connection_type,
         "hook-class-name": f"async_triggers.fivetran.hooks.{hook}",
-        "hook-name": "Fivetran",
+        "hook-name": name,
         "ui-field-behaviour": {
             "hidden-fields": ["schema", "port"],
             "relabeling": {"login": "API Key", "password": "API Secret"},
@@ -201,9 +201,10 @@ _DBT_CLOUD_FORM: dict[str, Any] = {
 
 _FORMS: tuple[dict[str, Any], ...] = (
     _AIRBYTE_FORM,
-    _fivetran_form("fivetran", "FivetranHook"),
+    # The list of types shows names alone, and "Fivetran" is that of the peers' type.
+    _fivetran_form("fivetran", "FivetranHook", "Fivetran (async-triggers)"),
     # The peers' spelling, so that connections made for them can still be edited.
-    _fivetran_form("Fivetran", "PeersFivetranHook"),
+    _fivetran_form("Fivetran", "PeersFivetranHook", "Fivetran"),
     _DBT_CLOUD_FORM,
 )
 

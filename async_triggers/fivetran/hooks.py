@@ -77,7 +77,7 @@ class FivetranHook(CallsByHand):
     conn_name_attr = "fivetran_conn_id"
     default_conn_name = "fivetran_default"
     conn_type = "fivetran"
-    hook_name = "Fivetran"
+    hook_name = "Fivetran (async-triggers)"
 
     vendor = FIVETRAN
     extra_keys = EXTRA_KEYS | {"trial", "insecure_http"}
@@ -456,6 +456,7 @@ class PeersFivetranHook(FivetranHook):
     """
 
     conn_type = "Fivetran"
+    hook_name = "Fivetran"
 
 
 def _base_url(host: str, *, port: int | None, scheme: str, insecure: bool) -> str:

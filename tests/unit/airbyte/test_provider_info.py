@@ -11,6 +11,8 @@ import pytest
 
 from async_triggers import provider_info
 from async_triggers.airbyte.hooks import AirbyteHook
+from async_triggers.dbt_cloud.hooks import DbtCloudHook
+from async_triggers.fivetran.hooks import FivetranHook, PeersFivetranHook
 from async_triggers.provider_info import get_provider_info
 
 
@@ -53,13 +55,34 @@ def test_airbytes_form_gives_way_to_the_official_providers(installed: set[str]) 
     assert "airbyte" not in forms()
 
 
-def test_the_form_is_that_of_the_hook() -> None:
-    form = forms()["airbyte"]
+@pytest.mark.parametrize(
+    "hook", [AirbyteHook, FivetranHook, PeersFivetranHook, DbtCloudHook]
+)
+def test_the_form_is_that_of_the_hook(hook: Any) -> None:
+    form = forms()[hook.conn_type]
 
-    assert form["connection-type"] == AirbyteHook.conn_type
-    assert form["hook-name"] == AirbyteHook.hook_name
+    assert form["hook-name"] == hook.hook_name
     module, _, name = form["hook-class-name"].rpartition(".")
-    assert getattr(import_module(module), name) is AirbyteHook
+    assert getattr(import_module(module), name) is hook
+
+
+@pytest.mark.parametrize("has_peers", [False, True])
+def test_the_list_of_connection_types_shows_no_name_twice(
+    installed: set[str], has_peers: bool
+) -> None:
+    theirs = {
+        "apache-airflow-providers-airbyte": "Airbyte",
+        "airflow-provider-fivetran-async": "Fivetran",
+        "apache-airflow-providers-dbt-cloud": "dbt Cloud",
+    }
+    if has_peers:
+        installed.update(theirs)
+
+    shown = [form["hook-name"] for form in forms().values()]
+    shown += theirs.values() if has_peers else ()
+
+    assert len(set(shown)) == len(shown)
+    assert {"Airbyte", "Fivetran", "dbt Cloud"} < set(shown)
 
 
 def test_all_that_it_names_can_be_imported() -> None:
