@@ -239,7 +239,7 @@ def ui_url(base: str, given: str) -> str:
 
         if parts.scheme not in {"http", "https"} or "@" in given:
             # It becomes part of links, which everybody may see.
-            msg = "extra.ui_url must be an http or https URL without a user or password"
+            msg = "extra.ui_url must be an http or https URL without credentials"
             raise AccountMisconfigured(msg)
 
         return given.rstrip("/")
@@ -671,9 +671,14 @@ class Airbyte:
     """Airbyte as the engine sees it."""
 
     name = "Airbyte"
+    noun = "job"
     grid_floor = 5.0
     overlap = OVERLAP
     sources: Sequence[Source] = (FEED, ENDED, RUNNING)
+
+    def name_of(self, job_id: str) -> str:
+        """Name a job within a sentence."""
+        return f"job {job_id}"
 
     def token_request(self, account: Account) -> Request | None:
         """Ask for a token: https://reference.airbyte.com/reference/createaccesstoken.

@@ -14,6 +14,7 @@ from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
 from async_triggers.engine.errors import EngineError, JobNotFound, RequestRejected
 from async_triggers.engine.jobs import JobState
 from async_triggers.engine.wire import parse_time
+from async_triggers.engine.wording import sentence
 
 if TYPE_CHECKING:
     from async_triggers.engine.accounts import LeasedAccount
@@ -124,7 +125,7 @@ class AirbyteJobRequest(JobRequest):
                 leased, self.connection_id
             )
         except JobNotFound as error:
-            msg = f"{error.message}: check connection_id"
+            msg = f"{sentence(error.message)} Check connection_id"
             raise RequestRejected(msg, status=error.status) from None
 
         if connection.status and connection.status != "active":

@@ -630,6 +630,7 @@ def read_run(row: Row) -> Job:
         id=row_id(row),
         state=state,
         word=word,
+        label=f"Run {row_id(row)}",
         message=_message(row) if explained else "",
         url=_link(row),
         started_at=short_text(row.get("started_at"))
@@ -779,9 +780,14 @@ class DbtCloud:
     """dbt Cloud as the engine sees it."""
 
     name = "dbt Cloud"
+    noun = "run"
     grid_floor = 5.0
     overlap = OVERLAP
     sources: Sequence[Source] = (BRACKETS, REPEATED, FEED, LIVE)
+
+    def name_of(self, job_id: str) -> str:
+        """Name a run within a sentence."""
+        return f"run {job_id}"
 
     def token_request(self, account: Account) -> Request | None:
         """Tokens are not asked for, the connection holds one."""

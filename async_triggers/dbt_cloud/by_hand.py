@@ -28,6 +28,7 @@ from async_triggers.deferral.errors import (
 from async_triggers.deferral.hook import VendorHook, list_pages
 from async_triggers.engine.errors import TransientError
 from async_triggers.engine.jobs import JobState
+from async_triggers.engine.wording import sentence, spaced, with_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection as AirflowConnection
@@ -413,7 +414,7 @@ class CallsByHand(VendorHook):
                     row = api.read_row(request, await hook.ask(leased, request))
                     job = api.read_run(row)
                 except TransientError as error:
-                    self.log.warning("%s: checking again", error.message)
+                    self.log.warning("%s Checking again", sentence(error.message))
                 else:
                     if row["status"] in expected:
                         return
@@ -465,13 +466,9 @@ class CallsByHand(VendorHook):
             )
 
         job = api.explain(job, step, [])
-        self.log.error(
-            "Run %s is %s%s%s",
-            run_id,
-            job.word,
-            f": {job.message}" if job.message else "",
-            f" ({job.url})" if job.url else "",
-        )
+        reason = f": {spaced(job.message)}" if job.message else ""
+        told = f"Run {run_id} is {job.word}{reason}"
+        self.log.error("%s", with_url(told, job.url))
 
     # What runs leave --------------------------------------------------------------
 

@@ -432,8 +432,8 @@ class DbtCloudHook(CallsByHand):
         request = api.get_account(leased.account)
         row = api.read_row(request, await leased.call(request, attempts=1))
         return (
-            f"dbt Cloud answers at {leased.account.base_url} for account"
-            f" {leased.account.account_id}, {words_of(row.get('name'))}"
+            f"dbt Cloud answers for account {leased.account.account_id},"
+            f" {words_of(row.get('name'))}: {leased.account.base_url}"
         )
 
     # Why a run failed -------------------------------------------------------------

@@ -14,6 +14,7 @@ from async_triggers.deferral.record import Intent, Unsettled
 from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
 from async_triggers.engine.errors import JobNotFound, PermanentError, RequestRejected
 from async_triggers.engine.wire import parse_time
+from async_triggers.engine.wording import aside, sentence
 
 if TYPE_CHECKING:
     from async_triggers.deferral.remote_job import Attempt
@@ -164,7 +165,7 @@ class DbtCloudRunRequest(JobRequest):
         try:
             _, now = await hook.get_job_definition(leased, self._target)
         except JobNotFound as error:
-            msg = f"{error.message}: check job_id and account_id"
+            msg = f"{sentence(error.message)} Check job_id and account_id"
             raise RequestRejected(msg, status=error.status) from None
 
         marker = ""
@@ -231,9 +232,9 @@ class DbtCloudRunRequest(JobRequest):
             reason = error.message
 
         log.warning(
-            "dbt Cloud cannot retry run %s (%s): starting a run of the whole job",
+            "dbt Cloud cannot retry run %s %s: starting a run of the whole job",
             run_id,
-            reason,
+            aside(str(reason)),
         )
         return None
 

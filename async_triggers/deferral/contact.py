@@ -26,8 +26,8 @@ from async_triggers.deferral.errors import (
     AsyncTriggersException,
     ConnectionUnusable,
     explain,
-    requested,
     translate,
+    with_request,
 )
 from async_triggers.engine.errors import (
     EngineError,
@@ -35,6 +35,7 @@ from async_triggers.engine.errors import (
     RefusedInBetween,
     TransientError,
 )
+from async_triggers.engine.wording import sentence
 
 if TYPE_CHECKING:
     from async_triggers.engine.wire import Account
@@ -255,10 +256,8 @@ class Endpoint:
         failure: AsyncTriggersException
         if wrong is not None and now >= wrong:
             told = explain(error, self.conn_id, self.conn_type)
-            failure = ConnectionUnusable(
-                f"{self.vendor} does not answer where the connection says: {told}"
-                f"{requested(error)}"
-            )
+            msg = f"{self.vendor} does not answer where the connection says: {told}"
+            failure = ConnectionUnusable(with_request(msg, error))
         elif isinstance(error, InBetween) and contact.is_cut_off(self.account):
             excerpt = f", {error.excerpt}" if error.excerpt else ""
             failure = translate(
@@ -289,7 +288,10 @@ class Endpoint:
         """
         told = explain(error, self.conn_id, self.conn_type)
         if contact.evidence_since is not None and contact.is_known(self.account):
-            told += ". This address has answered before, so it counts as an outage"
+            told = (
+                f"{sentence(told)} This address has answered before, so it counts as an"
+                " outage"
+            )
 
         moments = (ends, contact.believed_at(self.account))
         until = min((each for each in moments if each is not None), default=None)
@@ -297,7 +299,8 @@ class Endpoint:
         if until is not None:
             when = datetime.fromtimestamp(until, tz=UTC).isoformat(timespec="seconds")
 
-        return f"{told}. Trying again in {wait:.0f} s, until {when}{requested(error)}"
+        told = f"{sentence(told)} Trying again in {wait:.0f} s, until {when}"
+        return with_request(told, error)
 
 
 def with_fate(failure: AsyncTriggersException, fate: str) -> AsyncTriggersException:

@@ -21,6 +21,7 @@ one, and the next step.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from async_triggers.deferral.compat import AirflowException
@@ -31,6 +32,7 @@ from async_triggers.engine.errors import (
     EngineError,
     TransientError,
 )
+from async_triggers.engine.wording import sentence, with_url
 from async_triggers.provider_info import field_label, has_field
 
 if TYPE_CHECKING:
@@ -93,27 +95,45 @@ class EventUnusable(AsyncTriggersException):
     """The event that resumed the task is malformed or from another version."""
 
 
+# What Airflow calls a connection's fields, where a message speaks of them.
+_FIELDS = re.compile(
+    r"(?<![\w(/.])(host|login|password|schema|extra\.\w+)(?![-\w(/]|\.\w)"
+)
+
+
+def name_fields(text: str, conn_type: str) -> str:
+    """Call the fields of a connection in a text as its form does and as Airflow does."""
+    return _FIELDS.sub(lambda match: field_label(conn_type, match[0]), text)
+
+
 def explain(error: EngineError, conn_id: str, conn_type: str = "") -> str:
     """Say what went wrong with which connection.
 
     Where there is evidence of a wrong field, also which field that is, as the form of
     ``conn_type`` and Airflow call it, and what to write instead.
     """
-    told = f"{error.message} (connection {conn_id!r})"
+    message = error.message
+    if isinstance(error, AccountMisconfigured):
+        message = name_fields(message, conn_type)
+
+    told = f"{message} (connection {conn_id!r})"
     suspect = error.suspect
     if suspect is None:
         return told
 
-    told = f"{told}. {field_label(conn_type, suspect.field)}: {suspect.fix}"
+    told = f"{sentence(told)} {field_label(conn_type, suspect.field)}: {suspect.fix}"
     if suspect.is_path and has_field(conn_type, "extra.api_path"):
         told += f", or set {field_label(conn_type, 'extra.api_path')}"
 
     return told
 
 
-def requested(error: EngineError | None) -> str:
-    """Say what was requested, for the end of a message; empty where nothing was sent."""
-    return f". Requested: {error.url}" if error is not None and error.url else ""
+def with_request(text: str, error: EngineError | None) -> str:
+    """Add what was requested at the end of a message, unless nothing was sent."""
+    if error is None or not error.url:
+        return text
+
+    return f"{sentence(text)} Requested: {error.url}"
 
 
 def translate(
@@ -121,23 +141,24 @@ def translate(
 ) -> AsyncTriggersException:
     """Turn an error of the engine into one of Airflow's."""
     message = explain(error, conn_id, conn_type)
-    if error.suspect is not None or isinstance(error, AccountMisconfigured):
-        message += requested(error)
-
-    failure: AsyncTriggersException
     if isinstance(error, CredentialsRejected):
-        login, password = (field_label(conn_type, f) for f in ("login", "password"))
-        failure = ConnectionUnusable(
-            f"{message}. Check the connection's {login} and {password}"
-        )
-    elif isinstance(error, AccountMisconfigured):
-        failure = ConnectionUnusable(message)
-    elif isinstance(error, AlreadyRunning):
-        failure = JobAlreadyRunning(message)
-    elif isinstance(error, TransientError):
-        failure = VendorUnavailable(message)
-    else:
-        failure = VendorRefused(message)
+        fields = (field_label(conn_type, each) for each in ("login", "password"))
+        check = f"Check the connection's {' and '.join(fields)}"
+        message = f"{sentence(message)} {check}"
 
+    if error.suspect is not None or isinstance(error, AccountMisconfigured):
+        message = with_request(message, error)
+
+    failure = _class_for(error)(with_url(message, error.link))
     failure.cause = error
     return failure
+
+
+def _class_for(error: EngineError) -> type[AsyncTriggersException]:
+    if isinstance(error, CredentialsRejected | AccountMisconfigured):
+        return ConnectionUnusable
+
+    if isinstance(error, AlreadyRunning):
+        return JobAlreadyRunning
+
+    return VendorUnavailable if isinstance(error, TransientError) else VendorRefused

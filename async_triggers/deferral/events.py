@@ -32,6 +32,7 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.engine.errors import AccountMisconfigured, CredentialsRejected
 from async_triggers.engine.jobs import Job, JobState, Scalar
+from async_triggers.engine.wording import spaced, with_url
 
 VERSION = 1
 
@@ -98,15 +99,25 @@ _ENDINGS = {
 
 def ended(job: Job) -> Outcome:
     """Return the outcome of a job that has ended."""
-    told = f": {job.message}" if job.message else ""
-    where = f" ({job.url})" if job.url else ""
     return Outcome(
         status=_STATUS_OF[job.state],
         kind=Kind.ENDED,
         job_id=job.id,
-        message=f"{job.title} {_ENDINGS[job.state]}{told}{where}",
+        message=describe_end(job),
         job=job,
     )
+
+
+def describe_end(job: Job, facts: str = "") -> str:
+    """Say how a job has ended, why, and where the vendor shows it."""
+    told = f"{job.title} {_ENDINGS[job.state]}"
+    if job.message:
+        told += f": {spaced(job.message)}"
+
+    if facts:
+        told += f" [{facts}]"
+
+    return with_url(told, job.url)
 
 
 def not_started(error: Exception) -> Outcome:

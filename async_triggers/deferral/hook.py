@@ -31,8 +31,9 @@ from async_triggers.deferral.alarm import Alarm
 from async_triggers.deferral.contact import Endpoint
 from async_triggers.deferral.errors import (
     AsyncTriggersException,
-    requested,
+    name_fields,
     translate,
+    with_request,
 )
 from async_triggers.deferral.fields import flag_of
 from async_triggers.deferral.thread import in_thread
@@ -56,6 +57,7 @@ from async_triggers.engine.wire import (
     Row,
     Vendor,
 )
+from async_triggers.engine.wording import sentence
 from async_triggers.provider_info import ui_field_behaviour
 
 if TYPE_CHECKING:
@@ -234,7 +236,7 @@ class VendorHook(BaseHook):
                     raise
 
                 if attempt == 1:
-                    log.warning("%s, trying again", error.message)
+                    log.warning("%s Trying again", sentence(error.message))
             finally:
                 known.lock.release()
 
@@ -332,9 +334,12 @@ class VendorHook(BaseHook):
 
         if not account.route.verify:
             log.warning(
-                "The connection %r does not check TLS certificates: name the"
-                " certificate authority's file in extra.ca_bundle instead",
+                "The connection %r does not check TLS certificates: %s",
                 self.conn_id,
+                name_fields(
+                    "name the certificate authority's file in extra.ca_bundle instead",
+                    self.conn_type,
+                ),
             )
 
         return account
@@ -441,8 +446,9 @@ class VendorHook(BaseHook):
         try:
             return True, self.run(self.check)
         except AsyncTriggersException as error:
-            told, where = str(error), requested(error.cause)
-            return False, told if told.endswith(where) else f"{told}{where}"
+            told, cause = str(error), error.cause
+            is_shown = cause is not None and told.endswith(cause.url)
+            return False, told if is_shown else with_request(told, cause)
 
     @abstractmethod
     async def check(self, leased: LeasedAccount) -> str:
@@ -539,7 +545,7 @@ def _read_proxies(value: object) -> tuple[tuple[str, str], ...]:
     }
     for url in cleaned.values():
         if not _is_http(url):
-            msg = "extra.proxies must hold http:// or https:// URLs"
+            msg = "extra.proxies must hold http or https URLs"
             raise AccountMisconfigured(msg)
 
     return tuple(sorted(cleaned.items()))

@@ -62,8 +62,8 @@ from async_triggers.deferral.errors import (
     TaskKilled,
     VendorUnavailable,
     explain,
-    requested,
     translate,
+    with_request,
 )
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
@@ -83,7 +83,12 @@ from async_triggers.deferral.record import (
     read_record,
     read_unsettled,
 )
-from async_triggers.deferral.start_later import PAUSE, StartLaterTrigger, find_own
+from async_triggers.deferral.start_later import (
+    PAUSE,
+    StartLaterTrigger,
+    find_own,
+    lost,
+)
 from async_triggers.deferral.start_trigger import StartTrigger
 from async_triggers.deferral.starting import (
     SUPERSEDING,
@@ -97,6 +102,7 @@ from async_triggers.engine.backoff import repeating_for
 from async_triggers.engine.errors import EngineError, TransientError
 from async_triggers.engine.jobs import Job, JobState, Seen
 from async_triggers.engine.limiter import urgent
+from async_triggers.engine.wording import aside, begun, sentence, with_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -104,7 +110,7 @@ if TYPE_CHECKING:
     from async_triggers.deferral.remote_job import JobRequest, RemoteJob
     from async_triggers.deferral.trigger import JobTrigger
     from async_triggers.engine.accounts import LeasedAccount
-    from async_triggers.engine.wire import Account
+    from async_triggers.engine.wire import Account, Vendor
 
 T = TypeVar("T")
 
@@ -166,6 +172,11 @@ class JobOperator(TakesIds, BaseOperator):
 
     def warn_of_arguments(self) -> None:
         """Log what of the arguments has no effect; called once in an attempt."""
+
+    @property
+    def vendor(self) -> Vendor:
+        """The vendor, for its words."""
+        return self.job_request.vendor
 
     @abstractmethod
     def make_request(self) -> JobRequest:
@@ -388,11 +399,11 @@ class JobOperator(TakesIds, BaseOperator):
             fate = (
                 "it is cancelled and the task fails"
                 if owned and self.cancel_on_timeout
-                else "the task fails and the job is left running"
+                else "the task fails and it is left running"
             )
             self.log.info(
-                "Deferring until job %s ends; if it runs until %s %s",
-                job_id,
+                "Deferring until %s ends; if it runs until %s %s",
+                self.vendor.name_of(job_id),
                 moment,
                 fate,
             )
@@ -404,6 +415,7 @@ class JobOperator(TakesIds, BaseOperator):
             execution_deadline=execution_deadline,
         )
         trigger.ending = self._ending(owned=owned)
+        trigger.report_interval()
         self.defer(
             trigger=trigger,
             method_name="execute_complete",
@@ -459,6 +471,7 @@ class JobOperator(TakesIds, BaseOperator):
         trigger = self._trigger(
             seen, owned=owned, end_time=end_time, execution_deadline=self._ends
         )
+        trigger.report_interval()
         outcome = self._wait_on(trigger)
         alarm = self._alarm
         assert alarm is not None  # noqa: S101 - inside _at_work
@@ -512,7 +525,7 @@ class JobOperator(TakesIds, BaseOperator):
         """Wait until the start can be tried again; fail where that is of no use."""
         now, error = wall_clock(), later.error
         record = self._read_record(context)
-        fate = "" if record is None else record.fate
+        fate = "" if record is None else record.fate(self.vendor)
         self._recall_address(context, starting)
         contact, endpoint = starting.contact, self._endpoint()
         failure = endpoint.verdict(contact, error, now=now, fate=fate)
@@ -538,9 +551,9 @@ class JobOperator(TakesIds, BaseOperator):
             told = later.reason
             if error is not None:
                 told = explain(error, endpoint.conn_id, endpoint.conn_type)
-                told += requested(error)
 
             msg = f"The start could not be made before the timeout: {told}"
+            msg = with_request(msg, error)
             raise with_fate(VendorUnavailable(msg), fate) from None
 
         self._report_delay(later, seconds, ends, starting)
@@ -569,7 +582,7 @@ class JobOperator(TakesIds, BaseOperator):
     ) -> None:
         """Log that the start must wait: at first and now and then, else for debugging."""
         error, now, contact = later.error, wall_clock(), starting.contact
-        told = f"{later.reason}. Trying again in {seconds:.0f} s"
+        told = f"{sentence(later.reason)} Trying again in {seconds:.0f} s"
         if error is not None:
             told = self._endpoint().report(contact, error, wait=seconds, ends=end_time)
 
@@ -676,9 +689,9 @@ class JobOperator(TakesIds, BaseOperator):
         self.job_url = waiting.get("url") or (outcome.job.url if outcome.job else "")
         if own is not None and outcome.job_id != own:
             self.log.warning(
-                "The event tells of job %s, this task waits for %s: waiting on",
-                outcome.job_id,
-                own,
+                "The event is that of %s, this task waits for %s: waiting on",
+                self.vendor.name_of(outcome.job_id),
+                self.vendor.name_of(own),
             )
             self._claim(context, own)
             self._defer_for(context, own, waiting.get("end_time"), owned=owned)
@@ -738,7 +751,8 @@ class JobOperator(TakesIds, BaseOperator):
     def _conclude(self, context: Context, outcome: Outcome, *, owned: bool) -> Any:
         job = outcome.job
         if outcome.kind is Kind.ENDED and job is None:
-            msg = "The trigger's event says that the job ended and does not show it"
+            noun = self.vendor.noun
+            msg = f"The trigger's event is that of an end without its {noun}"
             raise EventUnusable(msg)
 
         self._note_end(context, job)
@@ -789,7 +803,7 @@ class JobOperator(TakesIds, BaseOperator):
             for name, value in job.statistics.items()
             if value is not None
         )
-        self.log.info("%s%s", outcome.message, f" [{facts}]" if facts else "")
+        self.log.info("%s", events.describe_end(job, facts))
         self._publish(context, job, attached=attached)
         return self._result(job.id, job)
 
@@ -808,7 +822,9 @@ class JobOperator(TakesIds, BaseOperator):
                 self._write(context, replace(record, ended=job.word))
         except Exception:
             # The next attempt looks at the job, then.
-            self.log.warning("The end of the job could not be noted", exc_info=True)
+            self.log.warning(
+                "The end of the %s could not be noted", self.vendor.noun, exc_info=True
+            )
 
     def _publish(self, context: Context, job: Job | None, *, attached: bool) -> None:
         """Push the job's statistics, and add them to the events of asset outlets."""
@@ -900,9 +916,10 @@ class JobOperator(TakesIds, BaseOperator):
         """Cancel while there is time for it, and log what came of it."""
         began = time.monotonic()
         is_lost = isinstance(wanted, Intent)
-        name = (
-            "The job of a start that was not answered" if is_lost else f"Job {wanted}"
-        )
+        name = lost(self.vendor)
+        if not isinstance(wanted, Intent):
+            name = begun(self.vendor.name_of(wanted))
+
         verdict = self._learn_verdict()
         if verdict is not Verdict.CANCEL:
             self.log.warning("%s: %s", name, verdict.value)
@@ -936,12 +953,13 @@ class JobOperator(TakesIds, BaseOperator):
             self.log.info("%s %s", name, told)
             return
 
+        why = aside(str(failure or f"{self.vendor.name} did not answer in time"))
+        fate = "It may still be running" if is_lost else "It is still running"
         self.log.warning(
-            "%s could not be cancelled before its worker ends (%s). %s%s",
+            "%s could not be cancelled before its worker ends %s. %s",
             name,
-            failure or "the vendor did not answer in time",
-            "It may still be running" if is_lost else "It is still running",
-            f": {self.job_url}" if self.job_url else "",
+            why,
+            with_url(fate, self.job_url),
         )
 
     async def _stop_once(self, leased: LeasedAccount, wanted: str | Intent) -> str:
@@ -976,27 +994,25 @@ class JobOperator(TakesIds, BaseOperator):
             with urgent():
                 return await cancel_and_confirm(late, leased)
 
-        where = f": {self.job_url}" if self.job_url else ""
         try:
             job = late.make_hook().run(cancel).job
         except compat.AirflowException as error:
             self.log.warning(
-                "Job %s could not be cancelled (%s). It is still running%s",
-                job_id,
-                error,
-                where,
+                "%s could not be cancelled %s. %s",
+                late.title,
+                aside(str(error)),
+                with_url("It is still running", self.job_url),
             )
             return
 
         if job.state.is_terminal:
-            self.log.info("Job %s: %s", job_id, job.word)
+            self.log.info("%s has stopped: it is %s", late.title, job.word)
             return
 
-        where = f": {job.url}" if job.url else where
         self.log.warning(
-            "Job %s was cancelled and has not stopped yet. It is still running%s",
-            job_id,
-            where,
+            "%s was cancelled and has not stopped yet. %s",
+            late.title,
+            with_url("It is still running", job.url or self.job_url),
         )
 
     def _mark_killed(self, context: Context) -> None:
@@ -1048,8 +1064,9 @@ class JobOperator(TakesIds, BaseOperator):
             record = read_record(compat.claim_left_behind(context))
         except Exception:
             self.log.warning(
-                "The claim of the trigger could not be read: a job may be running that"
+                "The claim of the trigger could not be read: a %s may be running that"
                 " the retry does not know",
+                self.vendor.noun,
                 exc_info=True,
             )
         else:
@@ -1073,8 +1090,8 @@ class JobOperator(TakesIds, BaseOperator):
         except Exception:
             self.log.warning(
                 "The owner token could not be pushed: a kill of the deferred task will"
-                " leave job %s running",
-                job_id,
+                " leave its %s running",
+                self.vendor.noun,
                 exc_info=True,
             )
 
@@ -1200,8 +1217,9 @@ class JobOperator(TakesIds, BaseOperator):
         assert leased is not None  # noqa: S101 - as above
         assert alarm is not None  # noqa: S101 - as above
         alarm.is_met = True
+        noun = self.vendor.noun
         late = (
-            "The job could not be started before the execution_timeout of the task"
+            f"The {noun} could not be started before the execution_timeout of the task"
             " passed"
         )
         wanted = self._job_to_stop()
@@ -1216,7 +1234,7 @@ class JobOperator(TakesIds, BaseOperator):
         outcome = runner.run(stop())
         self._stop_if_killed()
         if outcome is None:
-            msg = f"{late}; a start was not answered, a job may be running"
+            msg = f"{late}; a start was not answered, a {noun} may be running"
             raise JobTimedOut(msg)
 
         if outcome.kind is not Kind.DEADLINE:
@@ -1240,8 +1258,7 @@ class JobOperator(TakesIds, BaseOperator):
                     seen = await find_own(self.job_request, leased, wanted)
             except (EngineError, TimeoutError) as error:
                 self.log.warning(
-                    "The job of a start that was not answered could not be looked for: %s",
-                    error,
+                    "%s could not be looked for: %s", lost(self.vendor), error
                 )
         else:
             seen = wanted

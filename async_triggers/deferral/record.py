@@ -14,9 +14,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.engine.wire import parse_time
+from async_triggers.engine.wording import begun, with_url
 
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
+    from async_triggers.engine.wire import Vendor
 
 KEY = "async_triggers"
 VERSION = 1
@@ -102,19 +104,20 @@ class Record:
         """Complete an intent with the job that came of it."""
         return replace(self, job_id=job.id, owned=owned, url=job.url or self.url)
 
-    @property
-    def fate(self) -> str:
+    def fate(self, vendor: Vendor) -> str:
         """Say what a task that gives up leaves behind; empty for nothing."""
         if self.ended:
             return ""
 
         if self.job_id is None:
             return (
-                "A start was not answered, a job may be running; a retry looks for it"
+                f"A start was not answered, a {vendor.noun} may be running; a retry looks"
+                " for it"
             )
 
-        where = f": {self.url}" if self.url else ""
-        return f"Job {self.job_id} may still be running; a retry checks it again{where}"
+        name = begun(vendor.name_of(self.job_id))
+        told = f"{name} may still be running; a retry checks it again"
+        return with_url(told, self.url)
 
 
 def read_record(value: object) -> Record | None:

@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import orjson
 
+from async_triggers.engine.wording import begun
+
 if TYPE_CHECKING:
     from async_triggers.deferral.hook import VendorHook
     from async_triggers.deferral.record import Intent, Unsettled
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
+    from async_triggers.engine.wire import Vendor
 
 VERSION = 1
 """The version of what is written of a request."""
@@ -107,14 +110,20 @@ class RemoteJob(ABC):
 
     @property
     def title(self) -> str:
-        """What to call the job in a sentence."""
-        return f"Job {self.job_id}"
+        """What to call the job at the beginning of a sentence."""
+        return begun(self.vendor.name_of(self.job_id))
+
+    @property
+    def vendor(self) -> Vendor:
+        """The vendor, for its words."""
+        return self.make_hook().vendor
 
     def problem(self) -> str | None:
         """Say why this can be no job, None where it may be one."""
         polled: object = self.polled_id
         if not isinstance(polled, str) or polled.strip() in {"", "None"}:
-            return f"{polled!r} is no id of a job: give the vendor's id"
+            noun = self.vendor.noun
+            return f"{polled!r} is no id of a {noun}: give the vendor's id"
 
         return None
 
@@ -203,6 +212,11 @@ class JobRequest(ABC):
     @abstractmethod
     def make_hook(self) -> VendorHook:
         """Return the hook of the request's connection. No I/O."""
+
+    @property
+    def vendor(self) -> Vendor:
+        """The vendor, for its words."""
+        return self.make_hook().vendor
 
     @abstractmethod
     def describe(self) -> Mapping[str, Any]:
@@ -310,8 +324,8 @@ def read_request(value: object) -> JobRequest:
         request = cls(**value["fields"])
     except Exception as error:  # noqa: BLE001 - whatever a release may have changed
         msg = (
-            f"The triggerer cannot make a {name}: {type(error).__name__}: {error}. Is"
-            f" {module} installed there, in the same release as on the workers?"
+            f"The triggerer cannot make a {name}, is {module} installed there, in the same"
+            f" release as on the workers? {type(error).__name__}: {error}"
         )
         raise RequestUnreadable(msg) from None
 

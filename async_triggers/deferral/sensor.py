@@ -48,6 +48,7 @@ from async_triggers.deferral.one_event import BACKSTOP
 from async_triggers.deferral.sensor_trigger import SensorTrigger
 from async_triggers.engine.backoff import repeating_for
 from async_triggers.engine.errors import Doubted, PermanentError, Scope, TransientError
+from async_triggers.engine.wording import sentence
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from async_triggers.deferral.trigger import JobTrigger
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
-    from async_triggers.engine.wire import Account
+    from async_triggers.engine.wire import Account, Vendor
 
 
 SOFT = (
@@ -120,6 +121,11 @@ class JobSensor(TakesIds, BaseSensorOperator):
     @abstractmethod
     def make_hook(self) -> VendorHook:
         """Return the hook of the sensor's connection."""
+
+    @property
+    def vendor(self) -> Vendor:
+        """The vendor, for its words."""
+        return self.make_hook().vendor
 
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""
@@ -249,7 +255,9 @@ class JobSensor(TakesIds, BaseSensorOperator):
         except compat.AirflowSensorTimeout as error:
             return self._skip_or_raise(error)
         except compat.AirflowSkipException as error:
-            failure = self._too_late(f"{error}. Until then: {self._trouble}")
+            failure = self._too_late(
+                f"{sentence(str(error))} Until then: {self._trouble}"
+            )
             if isinstance(failure, compat.AirflowSensorTimeout):
                 raise
 
@@ -300,7 +308,7 @@ class JobSensor(TakesIds, BaseSensorOperator):
             if looks_wrong or not self.waits_unseen:
                 self._look_later(error, end_time)
 
-            self.log.warning("%s. Waiting all the same", error)
+            self.log.warning("%s Waiting all the same", sentence(str(error)))
         except compat.AirflowException as error:
             self._skip_or_raise(error)
         else:
@@ -377,17 +385,17 @@ class JobSensor(TakesIds, BaseSensorOperator):
         """Log that a look has failed: at first and now and then, else for debugging."""
         contact, account = self._contact or FirstContact(), self._account
         cause = getattr(error, "cause", None)
-        told = f"{error}. Trying again in {wait:.0f} s"
+        told = f"{sentence(str(error))} Trying again in {wait:.0f} s"
         if account is not None and cause is not None:
             endpoint = self.make_hook().endpoint(account)
             told = endpoint.report(contact, cause, wait=wait, ends=ends)
 
         now = wall_clock()
         if contact.must_report(cause, now=now):
-            self.log.warning("The job cannot be checked now: %s", told)
+            self.log.warning("The %s cannot be checked now: %s", self.vendor.noun, told)
             self._contact = contact.reported(cause, now=now)
         else:
-            self.log.debug("The job cannot be checked now: %s", told)
+            self.log.debug("The %s cannot be checked now: %s", self.vendor.noun, told)
 
     def _note_answer(self, context: Context) -> None:
         """Write down, once in a process, that the vendor answers there."""
@@ -524,6 +532,7 @@ class JobSensor(TakesIds, BaseSensorOperator):
         trigger = self.make_trigger(
             seen, end_time=end_time, execution_deadline=execution_deadline
         )
+        trigger.report_interval()
         trigger.ending = self._ending()
         if trigger.ending is not None:
             account = self._account
@@ -611,10 +620,13 @@ class JobSensor(TakesIds, BaseSensorOperator):
         own = waiting.get("job_id")
         if own is not None and outcome.job_id != own:
             self.log.warning(
-                "The event tells of job %s, this task waits for %s: waiting on",
-                outcome.job_id,
-                own,
+                "The event is that of %s, this task waits for %s: waiting on",
+                self.vendor.name_of(outcome.job_id),
+                self.vendor.name_of(own),
             )
+            if self.keeps_run:
+                self.recall_run(own)
+
             self._defer(context, None, waiting["end_time"])
 
         address = waiting.get("address") or (event or {}).get("address")
@@ -627,7 +639,7 @@ class JobSensor(TakesIds, BaseSensorOperator):
         job = outcome.job
         if outcome.status is Status.SUCCESS:
             if job is None:
-                msg = "The trigger's event says success and does not show the job"
+                msg = f"The trigger's event is a success without its {self.vendor.noun}"
                 raise EventUnusable(msg)
 
             self.log.info("%s", outcome.message)

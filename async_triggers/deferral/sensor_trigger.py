@@ -22,8 +22,8 @@ from async_triggers.deferral.contact import FirstContact, address_of
 from async_triggers.deferral.errors import (
     ConnectionUnusable,
     explain,
-    requested,
     translate,
+    with_request,
 )
 from async_triggers.deferral.events import Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
@@ -34,6 +34,7 @@ from async_triggers.engine.errors import (
     PermanentError,
     TransientError,
 )
+from async_triggers.engine.wording import aside
 
 if TYPE_CHECKING:
     import jinja2
@@ -140,8 +141,8 @@ class SensorTrigger(OneEventTrigger):
             except Exception as error:  # noqa: BLE001 - whatever Jinja meets
                 msg = (
                     f"{name} cannot be rendered on the triggerer"
-                    f" ({type(error).__name__}: {error}). A DAG's own macros and filters"
-                    " are not known there: set start_from_trigger=False to use them"
+                    f" {aside(f'{type(error).__name__}: {error}')}. A DAG's own macros and"
+                    " filters are not known there: set start_from_trigger=False to use them"
                 )
                 raise ArgumentUnusable(msg) from None
 
@@ -205,6 +206,7 @@ class SensorTrigger(OneEventTrigger):
                 if seen is not None and seen.job.state.is_terminal:
                     return events.ended(seen.job)
 
+                inner.report_interval()
                 return await inner.wait_on(leased)
         except TimeoutError:
             return self._too_late()
@@ -218,13 +220,13 @@ class SensorTrigger(OneEventTrigger):
 
         A field of the connection that looks wrong until then is no timeout.
         """
-        told = "The vendor could not be asked before the sensor's timeout"
+        late = "The vendor could not be asked before the sensor's timeout"
         contact = self._contact
         if contact.evidence_since is not None and contact.known != self._address:
-            return events.not_started(ConnectionUnusable(f"{told}: {self._trouble}"))
+            return events.not_started(ConnectionUnusable(f"{late}: {self._trouble}"))
 
         return Outcome(
-            status=Status.TIMEOUT, kind=Kind.DEADLINE, job_id="", message=told
+            status=Status.TIMEOUT, kind=Kind.DEADLINE, job_id="", message=late
         )
 
     def _deadlines(self) -> tuple[float, float | None]:
@@ -346,14 +348,16 @@ class SensorTrigger(OneEventTrigger):
         if failure is not None:
             raise failure
 
-        self._trouble = explain(error, endpoint.conn_id, endpoint.conn_type)
-        self._trouble += requested(error)
+        trouble = explain(error, endpoint.conn_id, endpoint.conn_type)
+        self._trouble = with_request(trouble, error)
         told = endpoint.report(contact, error, wait=LOOK_AGAIN, ends=ends)
         if contact.must_report(error, now=now):
-            self.log.warning("The job cannot be checked now: %s", told)
+            self.log.warning(
+                "The %s cannot be checked now: %s", sensor.vendor.noun, told
+            )
             return contact.reported(error, now=now)
 
-        self.log.debug("The job cannot be checked now: %s", told)
+        self.log.debug("The %s cannot be checked now: %s", sensor.vendor.noun, told)
         return contact
 
     async def _own(self, job_id: str, run: str) -> None:

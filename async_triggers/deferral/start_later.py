@@ -28,6 +28,7 @@ from async_triggers.deferral.remote_job import RemoteJob, read_request
 from async_triggers.deferral.trigger import trigger_for
 from async_triggers.engine.errors import EngineError
 from async_triggers.engine.limiter import urgent
+from async_triggers.engine.wording import begun, sentence
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from async_triggers.deferral.remote_job import JobRequest
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Seen
+    from async_triggers.engine.wire import Vendor
 
 PAUSE = 5.0
 """Seconds between two looks for the job of a start that was not answered."""
@@ -136,6 +138,7 @@ class StartLaterTrigger(MomentTrigger):
 
     async def _settle(self) -> str:
         ti, record = self.task_instance, read_record(self.record)
+        request: JobRequest | None = None
         try:
             request = read_request(self.request).of_attempt(ti, self.max_tries)
             if record is None or not request.cancel_on_kill:
@@ -145,23 +148,31 @@ class StartLaterTrigger(MomentTrigger):
                 request, record, ti, self.log, is_found_again=True
             )
         except Exception as error:  # noqa: BLE001 - whatever a release may have changed
-            told = f"{_named(record)} could not be cancelled: {error}"
-            self.log.warning("%s. It may still be running", told)
+            told = f"{_named(request, record)} could not be cancelled: {error}"
+            self.log.warning("%s It may still be running", sentence(told))
             return told
 
 
-def _named(record: Record | None) -> str:
+def lost(vendor: Vendor) -> str:
+    """Name, at the beginning of a sentence, what a lost start may have made."""
+    return f"The {vendor.noun} of a start that was not answered"
+
+
+def _named(request: JobRequest | None, record: Record | None) -> str:
+    if request is None:
+        return "What was started"
+
     if record is None or record.job_id is None:
-        return "The job of a start that was not answered"
+        return lost(request.vendor)
 
-    return f"Job {record.job_id}"
+    return begun(request.vendor.name_of(record.job_id))
 
 
-def _log_unsettled(log: Logger, record: Record) -> None:
+def _log_unsettled(log: Logger, request: JobRequest, record: Record) -> None:
     """Log what is left behind when the process ends before a job could be checked."""
     log.warning(
         "%s was not cancelled before this process ends. It may still be running",
-        _named(record),
+        _named(request, record),
     )
 
 
@@ -183,7 +194,7 @@ async def settle_record(
     try:
         account = await hook.known_account(patience=None)
     except asyncio.CancelledError:
-        _log_unsettled(log, record)
+        _log_unsettled(log, request, record)
         raise
 
     async with hook.lease(account=account) as leased:
@@ -213,13 +224,11 @@ async def settle_lost(
     try:
         seen = await _search(request, leased, record.intent)
     except EngineError as error:
-        told = (
-            f"The job of a start that was not answered could not be looked for: {error}"
-        )
-        log.warning("%s. It may be running", told)
+        told = f"{lost(request.vendor)} could not be looked for: {error}"
+        log.warning("%s It may be running", sentence(told))
         return told
     except asyncio.CancelledError:
-        _log_unsettled(log, record)
+        _log_unsettled(log, request, record)
         raise
 
     if seen is None:

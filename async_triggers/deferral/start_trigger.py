@@ -27,8 +27,8 @@ from async_triggers.deferral import compat, events
 from async_triggers.deferral.errors import (
     AsyncTriggersException,
     explain,
-    requested,
     translate,
+    with_request,
 )
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
@@ -65,6 +65,7 @@ from async_triggers.engine.errors import (
     TransientError,
     UnreadableReply,
 )
+from async_triggers.engine.wording import aside, sentence
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -139,7 +140,8 @@ class StartTrigger(OneEventTrigger):
         self._inner: JobTrigger | None = None
         self._owned = False
         self._waits_for = "its turn"
-        self._requested = ""
+        self._error: EngineError | None = None
+        """Why it waits, where that is a failure."""
 
     # Starting ---------------------------------------------------------------------
 
@@ -208,16 +210,16 @@ class StartTrigger(OneEventTrigger):
         wait = later.within(left)
         self._waits_for = later.reason
         if error is None:
-            told = f"{later.reason}. Trying again in {wait:.0f} s"
+            told = f"{sentence(later.reason)} Trying again in {wait:.0f} s"
         else:
             self._waits_for = explain(error, endpoint.conn_id, endpoint.conn_type)
-            self._requested = requested(error)
+            self._error = error
             await self._recall(starting)
             if starting.contact.is_known(desk.account):
                 desk.leased.transport.trust.vouch()
 
             record = desk.record
-            fate = "" if record is None else record.fate
+            fate = "" if record is None else record.fate(starting.vendor)
             failure = endpoint.verdict(starting.contact, error, now=now, fate=fate)
             if failure is not None:
                 raise failure
@@ -278,6 +280,7 @@ class StartTrigger(OneEventTrigger):
                 job=job,
             )
 
+        inner.report_interval()
         return await inner.wait_on(leased)
 
     def _take_over(
@@ -317,7 +320,9 @@ class StartTrigger(OneEventTrigger):
                 await compat.push_from_trigger(ti, key, value)
         except Exception:
             # The worker pushes them as well, once the job has ended.
-            self.log.warning("The job's XComs could not be pushed", exc_info=True)
+            self.log.warning(
+                "The XComs of what was started could not be pushed", exc_info=True
+            )
 
     # Deadlines --------------------------------------------------------------------
 
@@ -354,15 +359,19 @@ class StartTrigger(OneEventTrigger):
     def _too_late(self) -> Outcome:
         desk = self._desk
         lost = desk is not None and desk.is_in_doubt
-        fate = "; a start was not answered, a job may be running" if lost else ""
+        request = self._request
+        assert request is not None  # noqa: S101 - read before
+        noun = request.vendor.noun
+        fate = f"; a start was not answered, a {noun} may be running" if lost else ""
+        told = (
+            f"The {noun} could not be started before the timeout of the task passed"
+            f" {aside(self._waits_for)}{fate}"
+        )
         return Outcome(
             status=Status.TIMEOUT,
             kind=Kind.DEADLINE,
             job_id="",
-            message=(
-                "The job could not be started before the timeout of the task passed"
-                f" ({self._waits_for}){fate}{self._requested}"
-            ),
+            message=with_request(told, self._error),
             cancel=Cancel.NONE,
         )
 
@@ -618,7 +627,9 @@ class _TriggerDesk:
                 await insist(lambda: self._put(ti, job_id, told), self._trigger.log)
         except TimeoutError:
             # The intent is written: the job is found by it, should that be needed.
-            self._trigger.log.warning("The id of job %s could not be kept", job_id)
+            self._trigger.log.warning(
+                "The id of what was started could not be kept: %s", job_id
+            )
 
     async def _put(self, ti: Any, job_id: str, told: object) -> None:
         await compat.write_claim(ti, self._name, job_id, told, address=self.address)

@@ -35,18 +35,18 @@ from async_triggers.engine.errors import (
     UnreadableReply,
 )
 from async_triggers.engine.jobs import JobState, Seen
+from async_triggers.engine.wording import aside, begun, sentence, with_url
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
 
     from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
     from async_triggers.engine.accounts import LeasedAccount
-    from async_triggers.engine.wire import Account
+    from async_triggers.engine.wire import Account, Vendor
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Seen | None")
 
-LEFT_TO_TRIGGER = "A job that a cleared attempt has started may still be running"
 GONE = "gone"
 """The end in the record of a job of which it need not be known how it ended."""
 SUPERSEDING = "superseding"
@@ -173,6 +173,11 @@ class Starting:
     unsettled: Unsettled | None = None
     contact: FirstContact = field(default_factory=FirstContact)
 
+    @property
+    def vendor(self) -> Vendor:
+        """Whose jobs they are."""
+        return self.request.vendor
+
     async def get_job(self) -> tuple[Seen, bool]:
         """Return the job to wait for and whether it is ours.
 
@@ -225,7 +230,7 @@ class Starting:
             # From here on the old job is ours to end: its trigger may yet be killed.
             await self.desk.announce()
             job = self.request.job(job_id, owned=record.owned, url=record.url)
-            found = await self._supersede(job, record.fate)
+            found = await self._supersede(job, record.fate(self.vendor))
             if found is None:
                 self.superseded = job_id
                 # If the start has to wait, the job need not be checked again.
@@ -329,15 +334,18 @@ class Starting:
     def _leave(self, job_id: str) -> None:
         """Take note of a job of the earlier attempt that is not ours to wait for."""
         self.log.warning(
-            "An earlier attempt started job %s with other arguments: it runs on, and a new"
-            " job is started",
-            job_id,
+            "An earlier attempt started %s with other arguments: it runs on, and a new"
+            " %s is started",
+            self.vendor.name_of(job_id),
+            self.vendor.noun,
         )
 
     def _start_after(self, job_id: str, word: str) -> None:
         """Take note that the job of the earlier attempt has ended, and not well."""
         self.log.info(
-            "Job %s of the earlier attempt %s: starting a new one", job_id, word
+            "%s of the earlier attempt %s: starting a new one",
+            begun(self.vendor.name_of(job_id)),
+            word,
         )
         self.request = self.request.after(job_id)
 
@@ -345,9 +353,11 @@ class Starting:
         """Look at the job of an earlier attempt; None when a new one is needed."""
         job = self.request.job(job_id, owned=record.owned, url=record.url)
         try:
-            seen = await self._check(job.recheck, record.fate)
+            seen = await self._check(job.recheck, record.fate(self.vendor))
         except JobNotFound as error:
-            self.log.warning("%s: starting a new job", error.message)
+            self.log.warning(
+                "%s Starting a new %s", sentence(error.message), self.vendor.noun
+            )
             await self.desk.write(replace(record, ended=GONE))
             return None
 
@@ -358,7 +368,7 @@ class Starting:
             return None
 
         whose = "the earlier attempt started" if record.owned else "it waited for"
-        self.log.info("Attaching to job %s, which %s", job_id, whose)
+        self.log.info("Attaching to %s, which %s", self.vendor.name_of(job_id), whose)
         return seen
 
     async def _supersede(self, job: RemoteJob, fate: str) -> Seen | None:
@@ -366,6 +376,7 @@ class Starting:
 
         Return it where the vendor cannot cancel, so that it is attached to.
         """
+        name = self.vendor.name_of(job.job_id)
         try:
             seen = await self._check(job.recheck, fate)
             if seen.job.state.is_terminal:
@@ -373,20 +384,17 @@ class Starting:
 
             if self.request.attaches_when_cleared:
                 self.log.info(
-                    "The task was cleared and its job %s cannot be cancelled: attaching"
-                    " to it",
-                    job.job_id,
+                    "The task was cleared and %s cannot be cancelled: attaching to it",
+                    name,
                 )
                 return self._settled(seen)
 
             self.superseded = job.job_id
             if not self.request.cancel_on_kill:
-                self.log.info(
-                    "Waiting for job %s of the cleared attempt to end", job.job_id
-                )
+                self.log.info("Waiting for %s of the cleared attempt to end", name)
                 raise Behind(self._settled(seen))
 
-            self.log.info("The task was cleared: cancelling its job %s", job.job_id)
+            self.log.info("The task was cleared: cancelling %s", name)
             ending = await self._check(
                 lambda leased: cancel_and_confirm(job, leased), fate
             )
@@ -420,15 +428,18 @@ class Starting:
             return None, (await request.before_start(leased)).intent.at
 
         try:
-            seen, now = await self._check(find, record.fate)
+            seen, now = await self._check(find, record.fate(self.vendor))
         except JobNotFound as error:
             hook = self.request.make_hook()
             failure = translate(error, hook.conn_id, hook.conn_type)
-            raise with_fate(failure, record.fate) from None
+            raise with_fate(failure, record.fate(self.vendor)) from None
 
         self.contact = self.contact.settled()
         if seen is not None:
-            self.log.info("Found job %s, whose start was not answered", seen.job.id)
+            self.log.info(
+                "Found %s, whose start was not answered",
+                self.vendor.name_of(seen.job.id),
+            )
             return seen
 
         left = self.request.start_grace - intent.age(server_now=now, now=wall_clock())
@@ -456,7 +467,7 @@ class Starting:
             return await request.find_unsettled(leased, unsettled)
 
         try:
-            seen = await self._check(find, LEFT_TO_TRIGGER)
+            seen = await self._check(find, self._left_to_trigger)
         except JobNotFound:
             # Nothing can run of what is gone.
             return None
@@ -466,7 +477,12 @@ class Starting:
             return None
 
         job = self.request.job(seen.job.id, owned=True, url=seen.job.url)
-        return await self._supersede(job, LEFT_TO_TRIGGER)
+        return await self._supersede(job, self._left_to_trigger)
+
+    @property
+    def _left_to_trigger(self) -> str:
+        noun = self.vendor.noun
+        return f"A {noun} that a cleared attempt has started may still be running"
 
     async def _resolved(self, leased: LeasedAccount) -> JobRequest:
         """Return the request with the ids of all that it names."""
@@ -519,7 +535,9 @@ class Starting:
                 raise
 
             self.log.warning(
-                "The start was not answered (%s): looking for the job", error.message
+                "The start was not answered %s: looking for the %s",
+                aside(error.message),
+                self.vendor.noun,
             )
             found = await self._find_lost(record)
             if found is None:
@@ -534,8 +552,7 @@ class Starting:
                 return attached, False
 
         await desk.write(record.with_job(seen.job, owned=True))
-        where = f": {seen.job.url}" if seen.job.url else ""
-        self.log.info("%s started%s", seen.job.title, where)
+        self.log.info("%s", with_url(f"{seen.job.title} started", seen.job.url))
         return seen, True
 
     async def _take_back(self, earlier: Record | None) -> None:
@@ -573,33 +590,30 @@ class Starting:
         if job.id == self.superseded:
             raise Behind(running)
 
-        where = f" ({job.url})" if job.url else ""
         since = f" since {job.started_at}" if job.started_at else ""
-        told = f"{job.title} is running already{since}{where}"
+        state = f"{job.title} is running already{since}"
         unsettled = self.unsettled
         if (
             self._was_cleared
             and unsettled is not None
             and unsettled.may_have_started(job)
         ):
-            self.log.info(
-                "%s, perhaps started by the cleared attempt: waiting for it to end",
-                told,
-            )
+            state += ", perhaps started by the cleared attempt: waiting for it to end"
+            self.log.info("%s", with_url(state, job.url))
             raise Behind(running)
 
-        if request.if_running == "fail":
-            msg = f"{told}, and if_running is 'fail'"
-            raise JobAlreadyRunning(msg)
+        if request.if_running in {"fail", "skip"}:
+            msg = with_url(f"{state}, and if_running is {request.if_running}", job.url)
+            if request.if_running == "fail":
+                raise JobAlreadyRunning(msg)
 
-        if request.if_running == "skip":
-            msg = f"{told}, and if_running is 'skip'"
             raise compat.AirflowSkipException(msg)
 
         if request.if_running == "attach" and request.may_attach(job):
-            self.log.info("%s: attaching to it", told)
+            self.log.info("%s", with_url(f"{state}, attaching to it", job.url))
             await self.desk.write(record.with_job(job, owned=False))
             return running
 
-        self.log.info("%s: waiting for it to end, then starting our own", told)
+        state += ", waiting for it to end, then starting our own"
+        self.log.info("%s", with_url(state, job.url))
         raise Behind(running)

@@ -41,6 +41,7 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.limiter import urgent
+from async_triggers.engine.wording import aside, sentence, with_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -190,7 +191,7 @@ class JobTrigger(OneEventTrigger):
 
     @property
     def title(self) -> str:
-        """What to call the job in a sentence."""
+        """What to call the job at the beginning of a sentence."""
         return self.remote_job.title
 
     async def look(self, leased: LeasedAccount) -> Job:
@@ -214,6 +215,18 @@ class JobTrigger(OneEventTrigger):
         return self.remote_job.result(job)
 
     # The wait -----------------------------------------------------------------------
+
+    def report_interval(self) -> None:
+        """Log how often the job is polled where that is not as often as was asked for."""
+        vendor = self.remote_job.vendor
+        if self.poll_interval < vendor.grid_floor:
+            self.log.info(
+                "%s is polled every %g s at most, for all tasks together: %g s count as"
+                " that",
+                vendor.name,
+                vendor.grid_floor,
+                self.poll_interval,
+            )
 
     async def wait_on(self, leased: LeasedAccount) -> Outcome:
         """Wait with an account that is leased already, on a worker as on the triggerer."""
@@ -264,9 +277,9 @@ class JobTrigger(OneEventTrigger):
             return False
 
         self.log.warning(
-            "%s. This address has answered before, so it counts as an outage: still"
+            "%s This address has answered before, so it counts as an outage: still"
             " waiting",
-            explain(error, hook.conn_id, hook.conn_type),
+            sentence(explain(error, hook.conn_id, hook.conn_type)),
         )
         trust.vouch()
         return True
@@ -496,7 +509,10 @@ class JobTrigger(OneEventTrigger):
                         else f"could not be cancelled: {failure.message}"
                     )
                     self.log.warning(
-                        "%s: %s; trying again in %.0f s", self.title, told, wait
+                        "%s: %s Trying again in %.0f s",
+                        self.title,
+                        sentence(told),
+                        wait,
                     )
 
                 await asyncio.sleep(wait)
@@ -566,9 +582,9 @@ class JobTrigger(OneEventTrigger):
                 )
             else:
                 self.log.warning(
-                    "%s was not cancelled before this process ends (%s)%s",
+                    "%s was not cancelled before this process ends %s%s",
                     self.title,
-                    reason,
+                    aside(reason),
                     self._goes_on(". "),
                 )
 
@@ -578,12 +594,11 @@ class JobTrigger(OneEventTrigger):
 
     def _given_up(self, error: EngineError) -> str:
         """Say that a cancel is tried no more, and that the job goes on, and where."""
-        reason = error.message.rstrip(".")
-        return f"{self.title} could not be cancelled: {reason}{self._goes_on('. ')}"
+        told = sentence(f"{self.title} could not be cancelled: {error.message}")
+        return self._goes_on(f"{told} ")
 
     def _goes_on(self, before: str) -> str:
-        url = self._url
-        return f"{before}It is still running{f': {url}' if url else ''}"
+        return with_url(f"{before}It is still running", self._url)
 
     @property
     def _url(self) -> str:
@@ -602,15 +617,16 @@ class JobTrigger(OneEventTrigger):
             Cancel.CONFIRMED: "it was cancelled",
             Cancel.UNCONFIRMED: "cancelling it could not be confirmed",
         }
-        where = f" ({job.url})" if job is not None and job.url else ""
+        told = (
+            f"{self.title} was still running when the {self._which_deadline} of the task"
+            f" passed; {said[cancel]}"
+        )
+        url = job.url if job is not None and job.url else self._url
         return Outcome(
             status=Status.TIMEOUT,
             kind=Kind.DEADLINE,
             job_id=self.remote_job.job_id,
-            message=(
-                f"{self.title} was still running when the"
-                f" {self._which_deadline} of the task passed; {said[cancel]}{where}"
-            ),
+            message=with_url(told, url),
             job=job,
             cancel=cancel,
         )
@@ -619,7 +635,8 @@ class JobTrigger(OneEventTrigger):
         hook = self.remote_job.make_hook()
         message = str(translate(error, hook.conn_id, hook.conn_type))
         if isinstance(error, PermanentError) and error.scope is Scope.ACCOUNT:
-            message = f"{message.rstrip('.')}. {self._what_goes_on()}"
+            # On a line of its own: both may end with a URL.
+            message = f"{message}\n{self._what_goes_on()}"
 
         return Outcome(
             status=Status.ERROR,
@@ -632,8 +649,8 @@ class JobTrigger(OneEventTrigger):
     def _what_goes_on(self) -> str:
         """Say what becomes of a job that cannot be polled any more."""
         retry = " A retry of the task attaches to it." if self.remote_job.owned else ""
-        where = f" See {self._url}" if self._url else ""
-        return f"{self.title} was not cancelled and may still be running.{retry}{where}"
+        told = f"{self.title} was not cancelled and may still be running.{retry}"
+        return with_url(told, self._url)
 
     # Being killed -----------------------------------------------------------------
 
@@ -657,7 +674,7 @@ class JobTrigger(OneEventTrigger):
 
     def _start_settling(self) -> asyncio.Task[str]:
         """Begin what goes on by itself, however ``on_kill`` is interrupted."""
-        name = f"settle the kill of job {self.remote_job.job_id}"
+        name = f"settle the kill of {self.remote_job.job_id}"
         if self._leased is not None:
             return self._leased.run_errand(self.settle_kill(self._leased), name)
 

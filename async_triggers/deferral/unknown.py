@@ -18,12 +18,12 @@ def unknown_keys(keys: Iterable[object], known: Collection[str]) -> dict[str, st
 
 
 def _describe(name: str, known: Collection[str]) -> str:
-    told = f"the key {name[:_LONGEST]!r} is unknown and has no effect"
+    problem = f"the key {name[:_LONGEST]!r} is unknown and has no effect"
     # Older forms of Airflow put the type of the connection before the key.
     bare = name.strip().lower().replace("-", "_").rpartition("__")[2]
     for cutoff in (0.6, 0.4):
         nearest = difflib.get_close_matches(bare, sorted(known), 1, cutoff)
         if nearest:
-            return f"{told}. Did you mean {nearest[0]!r}?"
+            return f"{problem}. Did you mean {nearest[0]!r}?"
 
-    return f"{told}. Known are: {', '.join(sorted(known))}"
+    return f"{problem}. Known are: {', '.join(sorted(known))}"

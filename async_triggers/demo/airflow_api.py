@@ -160,7 +160,7 @@ class AirflowApi:
         try:
             response = self._read(request) if method == "GET" else self._once(request)
         except httpx.TimeoutException as error:
-            raise TimeoutError(f"{method} {target}: no answer ({error})") from error
+            raise TimeoutError(f"{method} {target}: no answer: {error}") from error
         except httpx.TransportError as error:
             raise ConnectionError(f"{method} {target}: {error}") from error
         if response.is_error:

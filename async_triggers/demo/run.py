@@ -115,7 +115,8 @@ def _run(
             say=say,
         )
         with deployment:
-            say(f"Airflow at {deployment.url}; its files are in {home}")
+            say(f"Airflow's files are in {home}")
+            say(f"Airflow answers at {deployment.url}")
             demo = Demo(deployment, simulator, scenarios, began=began)
             demo.connect()
             demo.start()

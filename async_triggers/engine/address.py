@@ -35,7 +35,7 @@ def read_address(
     """
     if "@" in text:
         # Also behind a slash, which a password may hold.
-        msg = f"host holds a user or a password: {credentials}"
+        msg = f"host holds credentials: {credentials}"
         raise AccountMisconfigured(msg)
 
     if "://" not in text:

@@ -87,8 +87,8 @@ def _in_between(vendor: Vendor, request: Request, reply: Reply) -> InBetween:
     status, excerpt = reply.status, _excerpt(reply)
     if status == HTTP_PROXY_AUTHENTICATION:
         said = (
-            f"The proxy on the way to {vendor.name} wants credentials: put them into its"
-            " URL"
+            f"The proxy on the way to {vendor.name} wants credentials: put them into the"
+            " URL in Proxy (extra.proxies)"
         )
     else:
         said = (
@@ -126,10 +126,12 @@ def _suspect(reply: Reply) -> Suspect | None:
             return None
 
         address = without_secrets(f"{there.scheme}://{there.netloc}")
-        return Suspect("host", f"the server redirects to {address}: write that address")
+        return Suspect(
+            "host", f"write the address {address} that the server redirects to"
+        )
 
     if b"HTTPS" in reply.body[:1000] and status == HTTP_BAD_REQUEST:
-        return Suspect("host", "the server speaks TLS: write https://")
+        return Suspect("host", "the server speaks TLS: write https instead of http")
 
     if is_web_page(reply):
         return Suspect(

@@ -168,7 +168,7 @@ class Singles:
         try:
             request = state.vendor.single(state.account, subject)
         except Exception as error:  # noqa: BLE001 - whatever the job's id has led to
-            state.waiters.fail(subject, unusable(subject, error))
+            state.waiters.fail(subject, unusable(state.vendor.name_of(subject), error))
             return True
 
         try:
@@ -224,7 +224,10 @@ class Singles:
         """
         state = self._state
         state.trouble.note(
-            UnreadableReply(f"The answer about job {subject} broke: {place_of(error)}"),
+            UnreadableReply(
+                f"The answer about {state.vendor.name_of(subject)} broke:"
+                f" {place_of(error)}"
+            ),
             cause=error,
         )
         watched = state.waiters.watched.get(subject)
@@ -239,7 +242,7 @@ class Singles:
         lasts = MOST_LAST * state.account.belief.doubt
         is_alone = self._asker.answers > 0 or now >= watched.broken_since + lasts
         if watched.breaks >= GIVE_UP_AFTER and is_alone:
-            state.waiters.fail(subject, unusable(subject, error))
+            state.waiters.fail(subject, unusable(state.vendor.name_of(subject), error))
 
         return False
 
@@ -285,10 +288,10 @@ class Singles:
         fresh = [each for each in refusals if each not in before | believed.keys()]
         if fresh:
             log.warning(
-                "%s (%d jobs refused that were shown before; checking again before this"
-                " is believed)",
-                refusals[fresh[0]].message,
+                "%d refused that were shown before; checking again before this is"
+                " believed: %s",
                 len(fresh),
+                refusals[fresh[0]].message,
             )
 
         if most:
@@ -310,7 +313,7 @@ class Singles:
             self._state.waiters.fail(subject, refusal)
             return
 
-        log.warning("%s. Its end counts as a list has shown it", refusal.message)
+        log.warning("An end counts as a list has shown it: %s", refusal.message)
         self._rows.take_end(subject, watched.end)
 
 

@@ -32,6 +32,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from async_triggers.engine.wording import spaced
+
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
@@ -58,15 +60,19 @@ class EngineError(Exception):
     """Something went wrong between us and a vendor.
 
     ``status`` is the HTTP status where there was one, ``url`` what was requested,
-    without its query. ``suspect`` is the evidence of a wrong field in the connection;
-    None where the failure may as well be an outage.
+    without its query; ``link`` where the vendor shows what is to be done about it. Both
+    stand at the end of a message and not in it. ``suspect`` is the evidence of a wrong
+    field in the connection; None where the failure may as well be an outage.
     """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
+        # It may hold words of the vendor's.
+        message = spaced(message)
         super().__init__(message)
         self.message = message
         self.status = status
         self.url = ""
+        self.link = ""
         self.suspect: Suspect | None = None
 
     def again(self) -> EngineError:

@@ -198,7 +198,7 @@ class Poller:
                 try:
                     listener.hear(news)
                 except Exception:
-                    log.exception("The news of job %s could not be given", news.id)
+                    log.exception("The news of %s could not be given", news.id)
         finally:
             self._leave(subject, waiter)
 
@@ -369,11 +369,11 @@ def _hand_over(listener: Listener | None, notice: Notice) -> None:
 def _check_wait(subject: object, interval: object, seen_at: object) -> None:
     """Refuse what would break a round for all others, before it joins one."""
     if not isinstance(subject, str) or not subject.strip():
-        msg = f"{subject!r} is no id of a job to wait for"
+        msg = f"{subject!r} is no id to wait for"
     elif not _is_number(interval) or interval < 0:  # type: ignore[operator]
-        msg = f"{interval!r} is no interval in seconds to poll job {subject} at"
+        msg = f"{interval!r} is no interval in seconds to poll {subject} at"
     elif seen_at is not None and not _is_number(seen_at):
-        msg = f"{seen_at!r} is no time in epoch seconds of a look at job {subject}"
+        msg = f"{seen_at!r} is no time in epoch seconds of a look at {subject}"
     else:
         return
 

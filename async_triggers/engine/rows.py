@@ -31,10 +31,11 @@ class Rows:
         try:
             return self.take(subject, row, feed=source.kind is SourceKind.FEED)
         except Exception:
-            log.exception("A row of %s about job %s broke", source.name, subject)
+            name = self._vendor.name_of(subject)
+            log.exception("A row of %s about %s broke", source.name, name)
             self._state.odd.add(subject)
             self._state.sources.distrust(
-                source, f"its row about job {subject} cannot be taken in"
+                source, f"its row about {name} cannot be taken in"
             )
             return []
 
@@ -137,8 +138,9 @@ class Rows:
             if not alone:
                 raise
 
-            log.exception("The answer about job %s cannot be judged", subject)
-            waiter.future.set_exception(unusable(subject, error))
+            name = self._vendor.name_of(subject)
+            log.exception("The answer about %s cannot be judged", name)
+            waiter.future.set_exception(unusable(name, error))
 
         return None
 
@@ -155,5 +157,6 @@ class Rows:
                 and state.planner.current == source.name
             ):
                 state.sources.distrust(
-                    source, f"it did not show the end of job {job.id}"
+                    source,
+                    f"it did not show the end of {self._vendor.name_of(job.id)}",
                 )

@@ -52,6 +52,7 @@ from async_triggers.engine.wire import (
     Reply,
     without_secrets,
 )
+from async_triggers.engine.wording import aside
 
 if TYPE_CHECKING:
     from async_triggers.engine.limiter import Limiter
@@ -411,8 +412,8 @@ class Transport:
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             return Unreachable(
                 f"{host} shows a TLS certificate that is not trusted"
-                f" ({error.certificate_error}): name the certificate authority's file in"
-                " the connection's extra.ca_bundle"
+                f" {aside(str(error.certificate_error))}: name the certificate authority's"
+                " file in the connection's CA bundle (extra.ca_bundle)"
             )
 
         if isinstance(
@@ -433,9 +434,9 @@ class Transport:
             # Of aiohttp and yarl (a certificate's error is a ValueError too, see above):
             # an address or a header that HTTP cannot carry.
             return AccountMisconfigured(
-                f"{self.account} cannot be asked: correct the connection's host,"
-                " credentials or extra.proxies, one of them holds characters or a"
-                " scheme that HTTP does not allow"
+                f"{self.account} cannot be asked: correct the connection's host, login,"
+                " password or extra.proxies, one of them holds characters or a scheme"
+                " that HTTP does not allow"
             )
 
         return Unreachable(
@@ -584,8 +585,8 @@ class Transport:
             trust.load_verify_locations(cafile=route.ca_bundle)
         except (OSError, ssl.SSLError) as error:
             msg = (
-                f"The connection's extra.ca_bundle {route.ca_bundle!r} cannot be used:"
-                f" {error}. Name a readable PEM file"
+                f"The connection's extra.ca_bundle {route.ca_bundle!r} cannot be used,"
+                f" name a readable PEM file: {error}"
             )
             raise AccountMisconfigured(msg) from None
 
@@ -628,7 +629,8 @@ def _wrong_server(url: URL, error: OSError) -> str | None:
     """Say what is wrong with an address that does not lead to the API at all."""
     if isinstance(error, ssl.SSLError):
         no_tls = error.reason in _NO_TLS
-        return "the server does not speak TLS: write http://" if no_tls else None
+        fix = "the server does not speak TLS: write http instead of https"
+        return fix if no_tls else None
 
     # A resolver that does not answer (EAI_AGAIN) says nothing about the name.
     if isinstance(error, socket.gaierror):

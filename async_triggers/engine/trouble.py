@@ -21,6 +21,7 @@ from async_triggers.engine.errors import (
     UnreadableReply,
 )
 from async_triggers.engine.listener import Notice
+from async_triggers.engine.wording import begun
 
 if TYPE_CHECKING:
     from async_triggers.engine.errors import TransientError
@@ -140,12 +141,15 @@ def place_of(error: BaseException) -> str:
     return f"{type(error).__name__}{where}"
 
 
-def unusable(subject: str, error: Exception) -> PermanentError:
-    """Return what ends the wait for a job that causes an unforeseen error."""
+def unusable(name: str, error: Exception) -> PermanentError:
+    """Return what ends the wait for a job that causes an unforeseen error.
+
+    ``name`` is what to call it within a sentence.
+    """
     if isinstance(error, PermanentError):
         return error.again()  # type: ignore[return-value]
 
     return RequestRejected(
-        f"Job {subject} cannot be polled: {place_of(error)}. Check its id; if it is"
+        f"{begun(name)} cannot be polled: {place_of(error)}. Check its id; if it is"
         " right, report this with the triggerer's log"
     )

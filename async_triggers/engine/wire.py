@@ -301,7 +301,8 @@ class Account:
 
     def __str__(self) -> str:
         """Name the account without anything secret."""
-        return f"{self.vendor} at {without_secrets(self.base_url)}"
+        # No link: it stands within sentences.
+        return f"{self.vendor} at {without_secrets(self.base_url).partition('://')[2]}"
 
     def __repr__(self) -> str:
         """Name the account without anything secret."""
@@ -371,12 +372,17 @@ class Vendor(Protocol):
     """All that the engine must know of a vendor. Implementations do no I/O."""
 
     name: str
+    noun: str
+    """What the vendor calls a job: job, run, sync."""
     grid_floor: float
     """The shortest interval in seconds at which the vendor may be polled."""
     overlap: float
     """Seconds by which the window of a feed begins before the last look."""
     sources: Sequence[Source]
     """The ways to ask for many jobs at once, the preferred one first."""
+
+    def name_of(self, job_id: str) -> str:
+        """Name a job within a sentence, by its id or by what the poller asks for."""
 
     def token_request(self, account: Account) -> Request | None:
         """Ask for an access token, or None where the credentials are sent as they are."""

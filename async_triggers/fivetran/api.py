@@ -42,6 +42,7 @@ from async_triggers.engine.wire import (
     short_text,
     words_of,
 )
+from async_triggers.engine.wording import aside, with_url
 
 HTTP_CONFLICT = 409
 
@@ -173,7 +174,7 @@ class Run:
         """Name the run for people."""
         what = "Re-sync" if self.resync else "Sync"
         if self.behind:
-            what = "Somebody else's sync"
+            what = "Earlier sync"
 
         return f"{what} of {self.connection_id}"
 
@@ -617,13 +618,14 @@ def refuse_unless_set_up(connection: Connection) -> None:
         return
 
     tasks, failed = map("; ".join, (connection.tasks, connection.failed_tests))
-    msg = (
+    error = RequestRejected(
         f"The Fivetran connection {connection.id} is {connection.setup_state}"
-        f"{f' ({tasks})' if tasks else ''}"
-        f"{f', and its setup tests fail ({failed})' if failed else ''}: nothing was"
-        f" started. Complete its setup: {dashboard_url(connection.id)}"
+        f"{f' {aside(tasks)}' if tasks else ''}"
+        f"{f', and its setup tests fail {aside(failed)}' if failed else ''}: nothing was"
+        " started, complete its setup"
     )
-    raise RequestRejected(msg)
+    error.link = dashboard_url(connection.id)
+    raise error
 
 
 # https://fivetran.com/docs/rest-api/api-reference/destinations/create-destination: what
@@ -741,10 +743,11 @@ def judge_run(connection: Connection, run: Run) -> Job:
 
 def paused_warning(job: Job) -> str:
     """Say that a sync is waited for although its connection is paused."""
-    return (
-        f"{job.title} is waited for, but its connection is paused in Fivetran: still"
-        f" waiting until it is un-paused and has synced: {job.url}"
+    told = (
+        f"{job.title} is waited for, but its connection is paused in Fivetran: waiting"
+        " until it is un-paused and has synced"
     )
+    return with_url(told, job.url)
 
 
 def read_history(
@@ -935,10 +938,16 @@ class Fivetran:
     """Fivetran as the engine sees it."""
 
     name = "Fivetran"
+    noun = "sync"
     grid_floor = 15.0
     # There is no feed whose window could overlap.
     overlap = 0.0
     sources: Sequence[Source] = (ACCOUNT_LIST, GROUP_LISTS)
+
+    def name_of(self, job_id: str) -> str:
+        """Name a run within a sentence, by its id or that of its connection."""
+        label = Run.from_id(job_id).label
+        return f"the {label[0].lower()}{label[1:]}"
 
     def token_request(self, account: Account) -> Request | None:
         """Credentials are sent as they are."""

@@ -18,6 +18,7 @@ from async_triggers.deferral.arguments import (
 from async_triggers.deferral.errors import JobFailed, VendorRefused
 from async_triggers.deferral.hook import VendorHook, list_rows, wall_clock
 from async_triggers.engine.wire import format_time, parse_time
+from async_triggers.engine.wording import spaced, with_url
 from async_triggers.fivetran import api
 
 if TYPE_CHECKING:
@@ -323,11 +324,8 @@ class CallsByHand(VendorHook):
         had_failed = strict and api.is_later(failed, connection.succeeded_at)
         if has_failed or had_failed:
             reason = "; ".join(connection.tasks) or "Fivetran reports a failure"
-            msg = (
-                f"The sync of {connector_id} failed at {failed}: {reason}"
-                f" ({api.dashboard_url(connector_id)})"
-            )
-            raise JobFailed(msg)
+            told = f"The sync of {connector_id} failed at {failed}: {spaced(reason)}"
+            raise JobFailed(with_url(told, api.dashboard_url(connector_id)))
 
         is_put_off = connection.sync_state == api.RESCHEDULED
         if is_put_off and connection.schedule_type == api.MANUAL:

@@ -18,6 +18,7 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.jobs import Job, JobState, Seen
 from async_triggers.engine.wire import format_time, parse_time
+from async_triggers.engine.wording import sentence
 from async_triggers.fivetran import api
 from async_triggers.fivetran.hooks import FivetranHook
 
@@ -65,7 +66,7 @@ class FivetranSync(RemoteJob):
 
     @property
     def title(self) -> str:
-        """What to call the sync in a sentence."""
+        """What to call the sync at the beginning of a sentence."""
         return self.run.label
 
     def make_hook(self) -> FivetranHook:
@@ -209,7 +210,7 @@ class FivetranSyncRequest(JobRequest):
                 leased, self.connector_id or self.found_id
             )
         except JobNotFound as error:
-            msg = f"{error.message}: check connector_id"
+            msg = f"{sentence(error.message)} Check connector_id"
             raise RequestRejected(msg, status=error.status) from None
 
         request = self

@@ -18,6 +18,7 @@ from async_triggers.engine.errors import (
     TransientError,
 )
 from async_triggers.engine.wire import parse_time
+from async_triggers.engine.wording import sentence
 from async_triggers.fivetran import api
 from async_triggers.fivetran.hooks import FivetranHook, FivetranHookAsync
 from async_triggers.fivetran.remote_job import FivetranSync
@@ -55,7 +56,9 @@ class FivetranTrigger(JobTrigger):
         the sync. Without this, ``xcom`` and ``baseline`` the first look sets it: then a
         sync that ends while the triggerer restarts is missed
     :param xcom: the same as text, from an older signature
-    :param poke_interval: how often to look, in seconds; never more often than every 15
+    :param poke_interval: how often to look, in seconds. All tasks of an account share their
+        polls, which come every 15 seconds at most: the default, which is the peers', means
+        15
     :param reschedule_wait_time: seconds after which a sync that Fivetran has put off is
         started again, where the connection's schedule is manual; None or 0 waits until
         the time that Fivetran names
@@ -197,7 +200,7 @@ class FivetranTrigger(JobTrigger):
                     now,
                 ) = await self._hook.get_fivetran_connection(leased, self.connector_id)
             except TransientError as error:
-                self.log.warning("%s: looking again", error.message)
+                self.log.warning("%s Looking again", sentence(error.message))
                 await asyncio.sleep(FIRST_LOOK_PAUSE)
             else:
                 self._first_seen = connection.run(at=now).mark
@@ -283,7 +286,7 @@ class FivetranTrigger(JobTrigger):
         if isinstance(error, PermanentError) and error.scope is Scope.ACCOUNT:
             raise error
 
-        self.log.warning("%s: checking again", error.message)
+        self.log.warning("%s Checking again", sentence(error.message))
         if self._put_off is not None:
             later = asyncio.get_running_loop().time() + RESTART_PAUSE
             self._put_off = (self._put_off[0], later)

@@ -156,7 +156,7 @@ class Lookup:
         except TookTooLong as error:
             self.stale.append(question)
             msg = (
-                f"{error}, of the {self.seconds:.0f} s that a parse may take. It goes on"
+                f"{error} (of the {self.seconds:.0f} s that a parse may take). It goes on"
                 " in the background, and a later parse finds the answer; or run"
                 f" async-triggers generate {place.file} --refresh on this machine, or"
                 " raise [core] dagbag_import_timeout"
@@ -166,8 +166,8 @@ class Lookup:
             raise GeneratorError(place, str(error)) from None
         except OSError as error:
             msg = (
-                f"the answers cannot be kept: {error}. Set [async_triggers]"
-                " generators_cache to a folder that can be written"
+                "the answers cannot be kept, set [async_triggers] generators_cache to a"
+                f" folder that can be written: {error}"
             )
             raise GeneratorError(place, msg) from None
 

@@ -325,7 +325,7 @@ def test_the_connection_of_a_server_without_authentication(
     ("fields", "words"),
     [
         ({"password": "psst"}, "Client ID (login) and Client Secret (password)"),
-        ({"host": ""}, "host is empty"),
+        ({"host": ""}, "Server URL (host) is empty"),
         ({"schema": "v1/nowhere"}, "set Token URL (schema) to v1/applications/token"),
         ({"host": "http://127.0.0.1:9"}, "cannot be reached"),
     ],

@@ -383,14 +383,14 @@ def test_values_from_default_args(run_of: Runs, dbt_cloud: DbtCloudSimulator) ->
 def test_an_account_that_nobody_names(
     run_of: Runs, dbt_cloud: DbtCloudSimulator
 ) -> None:
-    with pytest.raises(ConnectionUnusable, match="login is empty"):
+    with pytest.raises(ConnectionUnusable, match=r"Account ID \(login\) is empty"):
         run_of(lambda: dbt(dbt_cloud_conn_id="no_account")).work()
 
 
 def test_an_unknown_job_is_told_before_anything_is_started(
     run_of: Runs, dbt_cloud: DbtCloudSimulator
 ) -> None:
-    with pytest.raises(VendorRefused, match="check job_id and account_id"):
+    with pytest.raises(VendorRefused, match="Check job_id and account_id"):
         run_of(lambda: dbt(job_id=1)).work()
 
     assert not dbt_cloud.record.started

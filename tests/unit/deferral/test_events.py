@@ -148,7 +148,7 @@ def test_the_message_of_an_end_names_job_reason_and_address(
     outcome = ended(job)
 
     assert outcome.status is status
-    assert outcome.message == f"Job 7 {words} (https://ui/7)"
+    assert outcome.message == f"Job 7 {words}: https://ui/7"
 
 
 @pytest.mark.parametrize(

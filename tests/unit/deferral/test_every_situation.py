@@ -308,7 +308,8 @@ def test_a_retry_with_other_arguments_leaves_the_job_alone(
     assert task.run() is not None
     assert (world.starts, world.cancels) == (2, 0)
     assert len(running(world)) == 1
-    assert "it runs on, and a new job is started" in caplog.text
+    noun = task.operator.vendor.noun
+    assert f"it runs on, and a new {noun} is started" in caplog.text
 
 
 @every_vendor

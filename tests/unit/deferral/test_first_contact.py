@@ -31,6 +31,7 @@ from async_triggers.engine.errors import (
     TransientError,
     Unreachable,
 )
+from async_triggers.engine.wording import begun as as_sentence
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Deferral, Task, deferred, log
 from tests.unit.deferral.vendors import (
@@ -546,9 +547,8 @@ def test_a_key_that_is_refused_for_good_fails_and_names_the_job(
     assert 295 <= here.world.elapsed() - begin <= 330
     told = str(caught.value)
     assert "does not accept" in told
-    assert (
-        f"Job {record['job_id']} may still be running; a retry checks it again" in told
-    )
+    name = here.task.operator.vendor.name_of(record["job_id"])
+    assert f"{as_sentence(name)} may still be running; a retry checks it again" in told
     assert told.endswith(record["url"])
     assert here.world.starts == 1
     assert here.task.store.values[KEY]["job_id"] == record["job_id"]
@@ -583,7 +583,8 @@ def test_an_outage_of_a_look_lasts_until_the_deadline_and_names_the_job(
         here.task.run()
 
     assert 2900 <= here.world.elapsed() <= 3100
-    assert f"Job {record['job_id']} may still be running" in str(caught.value)
+    name = here.task.operator.vendor.name_of(record["job_id"])
+    assert f"{as_sentence(name)} may still be running" in str(caught.value)
 
 
 @every_mode

@@ -424,7 +424,7 @@ def test_a_request_that_cannot_be_read_is_reported(
 
     here.kill(deferral)
 
-    assert "that was not answered could not be cancelled" in caplog.text
+    assert "What was started could not be cancelled" in caplog.text
 
 
 def test_a_wait_for_nothing_but_time_does_nothing_when_it_is_killed() -> None:

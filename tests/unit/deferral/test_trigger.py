@@ -136,7 +136,7 @@ def test_one_event_tells_all_about_the_end(world: World) -> None:
     assert payload == {
         "v": 1,
         "status": "success",
-        "message": "Job 1 succeeded (http://localhost:8000/x)",
+        "message": "Job 1 succeeded: http://localhost:8000/x",
         "job_id": 1,
         "kind": "ended",
         "error": None,
@@ -231,7 +231,7 @@ def test_at_the_deadline_what_may_not_be_cancelled_is_left_running(
 
     assert payload["status"] == "timeout"
     assert payload["cancel"] == "none"
-    assert "left running (http://localhost:8000/x)" in payload["message"]
+    assert "left running: http://localhost:8000/x" in payload["message"]
     assert world.cancels == 0
 
 
@@ -393,7 +393,7 @@ def test_a_connection_that_became_malformed_is_refused(world: World) -> None:
     payload = event_of(a_trigger(world))
 
     assert payload["error"] == "AccountMisconfigured"
-    assert "host is empty" in payload["message"]
+    assert "Server URL (host) is empty" in payload["message"]
     assert "airbyte_default" in payload["message"]
 
 

@@ -44,8 +44,8 @@ def test_a_revoked_key_ends_the_wait_and_not_the_job(
     told = str(caught.value)
     assert f"(connection '{case.name}_default')" in told
     assert "was not cancelled and may still be running" in told
-    assert "A retry of the task attaches to it." in told
-    url = told.rpartition("See ")[2]
+    assert "A retry of the task attaches to it: " in told
+    url = told.rpartition(": ")[2]
     assert url.startswith("http")
     assert URLS[case.name] in url
     assert " " not in url

@@ -217,6 +217,7 @@ class FakeVendor:
     """Reads what :class:`Server` says."""
 
     name = "Fake"
+    noun = "job"
     grid_floor = 5.0
     overlap = OVERLAP
 
@@ -227,6 +228,9 @@ class FakeVendor:
         self.digests = True
         self.tells_all: Callable[[Job], Job | None] | None = None
         self.judged: Counter[str] = Counter()
+
+    def name_of(self, job_id: str) -> str:
+        return f"job {job_id}"
 
     def token_request(self, account: Account) -> Request | None:
         return None

@@ -198,10 +198,10 @@ class TestLease:
     async def test_repr_tells_the_state(self) -> None:
         async with lease(VENDOR, an_account()) as leased:
             assert repr(leased) == (
-                "<LeasedAccount Fake at http://fake.test [1 holds, 0 errands]>"
+                "<LeasedAccount Fake at fake.test [1 holds, 0 errands]>"
             )
             assert repr(leased.shared).startswith(
-                f"<SharedAccount Fake at http://fake.test [{leased!r}] <Poller ["
+                f"<SharedAccount Fake at fake.test [{leased!r}] <Poller ["
             )
 
 

@@ -311,7 +311,7 @@ def test_one_vendors_refusal_is_not_anothers(name: str) -> None:
             400,
             "Client sent an HTTP request to an HTTPS server.",
             TEXT,
-            "write https://",
+            "write https instead of http",
         ),
         (302, "", {"location": "/elsewhere"}, None),
         (302, "", {}, None),

@@ -1228,7 +1228,7 @@ class TestNews:
             assert (await world.waits["a"]).state is JobState.SUCCEEDED
 
         assert heard == ["the caller's"]
-        assert "news of job a could not be given" in caplog.text
+        assert "news of a could not be given" in caplog.text
 
 
 GRIDS = {

@@ -127,7 +127,7 @@ class TestMapping:
             state = transport.statistics()
             assert (state.requests, state.failures, state.received_bytes) == (1, 0, 8)
             assert repr(transport) == (
-                "<Transport Fake at http://fake.test [open | 1 requests,"
+                "<Transport Fake at fake.test [open | 1 requests,"
                 " 0 failed, 0 connections]>"
             )
 
@@ -747,7 +747,7 @@ async def test_a_secret_that_http_cannot_carry_names_the_field() -> None:
         a_server(well) as server,
         a_transport(base_url=server.url, credentials=key) as transport,
     ):
-        with pytest.raises(AccountMisconfigured, match="credentials") as caught:
+        with pytest.raises(AccountMisconfigured, match="login, password") as caught:
             await transport.send(ASK)
 
         assert SECRET not in repr(caught.value)

@@ -93,7 +93,7 @@ def test_a_key_in_base64_may_stand_in_either_field(
         ({"login": "", "password": "cGxhbnRlZA=="}, "login is empty"),
         ({"host": "ftp://x"}, "host is no URL"),
         ({"host": "https://x:port"}, "is no URL"),
-        ({"host": "https://u:planted@x"}, "host holds a user"),
+        ({"host": "https://u:planted@x"}, "host holds credentials"),
         ({"extra": {"trial": "perhaps"}}, "extra.trial must be true or false"),
         ({"extra": {"timeout": 0}}, "extra.timeout must be"),
     ],

@@ -18,6 +18,7 @@ from async_triggers.deferral.errors import (
     VendorRefused,
 )
 from async_triggers.engine.wire import parse_time
+from async_triggers.fivetran.api import dashboard_url
 from async_triggers.fivetran.operators import FivetranOperator
 from async_triggers.fivetran.remote_job import OLD_SCHEDULE_KEY
 from async_triggers.simulator import ListQuirks, SimRequest
@@ -379,8 +380,9 @@ def test_a_connection_that_fails_its_setup_tests_is_not_started(
 
     assert (
         f"is {setup_state} (Reconnect), and its setup tests fail (Log in: Wrong password):"
-        " nothing was started." in str(caught.value)
+        " nothing was started, complete its setup" in str(caught.value)
     )
+    assert str(caught.value).endswith(f": {dashboard_url(C)}")
     assert paths(world) == [f"GET /connections/{C}", f"POST /connections/{C}/test"]
     assert world.starts == 0
 
@@ -472,7 +474,7 @@ def test_a_connection_that_breaks_meanwhile_fails_the_task(
 
 
 def test_an_unknown_connection_is_named_with_the_field(world: FivetranWorld) -> None:
-    with pytest.raises(VendorRefused, match="check connector_id"):
+    with pytest.raises(VendorRefused, match="Check connector_id"):
         Task(world, sync(connector_id="nobody")).run()
 
 
@@ -603,9 +605,7 @@ def test_attached_syncs_are_not_stopped(world: FivetranWorld) -> None:
 def test_fail_and_skip_do_so_at_once(world: FivetranWorld) -> None:
     world.fivetran.start_sync(C, "syncing")
 
-    with pytest.raises(
-        JobAlreadyRunning, match="Somebody else's sync of connection_id"
-    ):
+    with pytest.raises(JobAlreadyRunning, match="Earlier sync of connection_id"):
         Task(world, sync(if_running="fail")).run()
 
     with pytest.raises(AirflowSkipException):

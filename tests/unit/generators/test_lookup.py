@@ -510,7 +510,7 @@ def test_a_cache_that_cannot_be_written_is_told(
 ) -> None:
     world.cache.folder.write_text("a file")
 
-    with pytest.raises(GeneratorError, match=r"Set .async_triggers. generators_cache"):
+    with pytest.raises(GeneratorError, match=r"set .async_triggers. generators_cache"):
         sources(world.parse(), selection)
 
 
