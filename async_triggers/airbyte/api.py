@@ -396,8 +396,8 @@ def cancel_job(job_id: str) -> Request:
     )
 
 
-def latest_jobs(connection_id: str, limit: int = 5) -> Request:
-    """Ask for the newest jobs of a connection.
+def latest_jobs(connection_id: str, limit: int = 5, *, job_type: str = "") -> Request:
+    """Ask for the newest jobs of a connection, of one type or of all.
 
     https://reference.airbyte.com/reference/listjobs: without ``orderBy`` the oldest come
     first.
@@ -411,6 +411,7 @@ def latest_jobs(connection_id: str, limit: int = 5) -> Request:
             ("connectionId", connection_id),
             ("orderBy", "createdAt|DESC"),
             ("limit", str(limit)),
+            *((("jobType", job_type),) if job_type else ()),
         ),
         note=_Walk(source="latest", limit=limit),
     )
@@ -439,7 +440,7 @@ def get_health() -> Request:
     )
 
 
-def list_workspaces() -> Request:
+def any_workspace() -> Request:
     """Ask for a workspace: https://reference.airbyte.com/reference/listworkspaces."""
     return Request(
         method="GET",
@@ -449,36 +450,60 @@ def list_workspaces() -> Request:
     )
 
 
-def list_connections(offset: int = 0) -> Request:
-    """Ask for a page of the connections of all workspaces.
+def list_workspaces() -> Request:
+    """Ask for the first page of the workspaces.
+
+    https://reference.airbyte.com/reference/listworkspaces
+    """
+    return _first_page("/workspaces")
+
+
+def list_connections(workspace_id: str = "") -> Request:
+    """Ask for the first page of the connections of one workspace, or of all.
 
     https://reference.airbyte.com/reference/listconnections: without ``workspaceIds``
     those of all workspaces that the caller may see.
     """
-    return _page_of("/connections", offset)
+    only = (("workspaceIds", workspace_id),) if workspace_id else ()
+    return _first_page("/connections", only)
 
 
-def list_sources(offset: int = 0) -> Request:
-    """Ask for a page of the sources: https://reference.airbyte.com/reference/listsources."""
-    return _page_of("/sources", offset)
+def list_sources() -> Request:
+    """Ask for the first page of the sources.
+
+    https://reference.airbyte.com/reference/listsources
+    """
+    return _first_page("/sources")
 
 
-def list_destinations(offset: int = 0) -> Request:
-    """Ask for a page of the destinations.
+def list_destinations() -> Request:
+    """Ask for the first page of the destinations.
 
     https://reference.airbyte.com/reference/listdestinations
     """
-    return _page_of("/destinations", offset)
+    return _first_page("/destinations")
 
 
-def _page_of(path: str, offset: int) -> Request:
+def _first_page(path: str, only: tuple[tuple[str, str], ...] = ()) -> Request:
+    return _page_of(path, 0, only)
+
+
+def _page_of(path: str, offset: int, only: tuple[tuple[str, str], ...]) -> Request:
     return Request(
         method="GET",
         path=path,
         about=f"the list at {path}",
-        params=(("limit", str(PAGE)), ("offset", str(offset))),
-        note=offset,
+        params=(("limit", str(PAGE)), ("offset", str(offset)), *only),
+        note=_Place(offset=offset, only=only),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where a walk over a list of connections and the like is, and what it asks for."""
+
+    offset: int
+    only: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -588,12 +613,29 @@ def read_connection(request: Request, reply: Reply) -> Connection:
 
 
 def read_page(request: Request, reply: Reply) -> tuple[list[Row], Request | None]:
-    """Read a page of connections, sources or destinations, and how to go on.
+    """Read a page of connections, sources or the like, and how to go on.
 
     A page may be short and yet not the last one: only an empty one ends the list.
     """
-    rows = read_jobs(request, reply)
-    return rows, _page_of(request.path, request.note + PAGE) if rows else None
+    rows, place = read_jobs(request, reply), request.note
+    if not rows or not isinstance(place, _Place):
+        return rows, None
+
+    return rows, _page_of(request.path, place.offset + PAGE, place.only)
+
+
+def read_names(rows: Sequence[Row], word: str) -> dict[str, str]:
+    """Return the names of a list by their ids; ``word`` says of what the list is."""
+    return {
+        known: words_of(row.get("name"))
+        for row in rows
+        if (known := _text(row.get(f"{word}Id")))
+    }
+
+
+def is_in(row: Row, workspace_id: str) -> bool:
+    """Return whether a connection of a list is one of a workspace."""
+    return _text(row.get("workspaceId")) in {None, workspace_id}
 
 
 def read_replication(row: Row) -> Replication:

@@ -25,10 +25,12 @@ from async_triggers.deferral.hook import (
     read_extra,
     read_route,
 )
+from async_triggers.deferral.names import one_named
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     ConnectionChanged,
     EngineError,
+    JobNotFound,
     RequestRejected,
 )
 from async_triggers.engine.jobs import JobState, Seen
@@ -39,6 +41,7 @@ from async_triggers.engine.wire import (
     Credentials,
     is_web_page,
 )
+from async_triggers.engine.wording import sentence
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -287,10 +290,15 @@ class AirbyteHook(VendorHook):
         return await leased.persist(look_and_cancel, patience=60.0)
 
     async def list_jobs(
-        self, leased: LeasedAccount, connection_id: str, limit: int = 5
+        self,
+        leased: LeasedAccount,
+        connection_id: str,
+        limit: int = 5,
+        *,
+        job_type: str = "",
     ) -> list[Seen]:
-        """Return the newest jobs of a connection, the newest first."""
-        request = api.latest_jobs(connection_id, limit)
+        """Return the newest jobs of a connection, of one type or all, the newest first."""
+        request = api.latest_jobs(connection_id, limit, job_type=job_type)
         reply = await leased.call(request)
         return [
             Seen(job=api.read_job(row), at=reply.date)
@@ -317,6 +325,96 @@ class AirbyteHook(VendorHook):
         connection, _ = await self.get_airbyte_connection(leased, connection_id)
         return connection.workspace_id
 
+    async def get_known_connection(
+        self, leased: LeasedAccount, connection_id: str
+    ) -> tuple[api.Connection, float | None]:
+        """Return a connection as :meth:`get_airbyte_connection`.
+
+        One that Airbyte does not know is
+        :class:`~async_triggers.engine.errors.RequestRejected`.
+        """
+        try:
+            return await self.get_airbyte_connection(leased, connection_id)
+        except JobNotFound as error:
+            msg = f"{sentence(error.message)} Check connection_id"
+            raise RequestRejected(msg, status=error.status) from None
+
+    async def newest_sync(self, leased: LeasedAccount, connection_id: str) -> Seen:
+        """Return the newest sync of a connection, running or not.
+
+        Raise :class:`~async_triggers.engine.errors.RequestRejected` where it has had none.
+        """
+        connection, _ = await self.get_known_connection(leased, connection_id)
+        jobs = await self.list_jobs(leased, connection_id, job_type="sync")
+        # Not every server keeps to the filter.
+        syncs = [each for each in jobs if each.job.statistics["job_type"] == "sync"]
+        if not syncs:
+            msg = (
+                f"The Airbyte connection {connection_id} ({connection.name}) has had no"
+                " sync: there is none to wait for"
+            )
+            raise RequestRejected(msg)
+
+        return syncs[0]
+
+    async def find_connection_id(
+        self,
+        leased: LeasedAccount,
+        connection_name: str,
+        *,
+        workspace_name: str = "",
+        workspace_id: str = "",
+    ) -> str:
+        """Find a connection by its name, in one workspace or in all.
+
+        Raise :class:`~async_triggers.engine.errors.RequestRejected` unless there is
+        exactly one.
+        """
+        workspace = ""
+        if workspace_name or workspace_id:
+            workspace = await self._find_workspace_id(
+                leased, workspace_name, workspace_id
+            )
+
+        rows = await self._list(leased, api.list_connections(workspace))
+        return one_named(
+            AIRBYTE.name,
+            "connection",
+            connection_name,
+            # Not every server keeps to the filter.
+            api.read_names(
+                [row for row in rows if not workspace or api.is_in(row, workspace)],
+                "connection",
+            ),
+            instead="connection_id"
+            if workspace
+            else "workspace_name, workspace_id or connection_id",
+        )
+
+    async def _find_workspace_id(
+        self, leased: LeasedAccount, workspace_name: str, workspace_id: str
+    ) -> str:
+        rows = await self._list(leased, api.list_workspaces())
+        names = api.read_names(rows, "workspace")
+        if not workspace_id:
+            return one_named(
+                AIRBYTE.name,
+                "workspace",
+                workspace_name,
+                names,
+                instead="workspace_id",
+            )
+
+        if workspace_id not in names:
+            # Asked for its connections, Airbyte would refuse the credentials.
+            msg = (
+                f"Airbyte shows no workspace {workspace_id!r} to these credentials: check"
+                " workspace_id"
+            )
+            raise RequestRejected(msg)
+
+        return workspace_id
+
     async def list_replications(self, leased: LeasedAccount) -> list[api.Replication]:
         """Return the connections of all workspaces, with what they replicate."""
         rows = await self._list(leased, api.list_connections())
@@ -337,7 +435,7 @@ class AirbyteHook(VendorHook):
 
     async def check(self, leased: LeasedAccount) -> str:
         """Ask for a workspace, which any credentials that work may see."""
-        reply = await leased.call(api.list_workspaces(), attempts=1)
+        reply = await leased.call(api.any_workspace(), attempts=1)
         reply.object("the workspaces")
         return f"Airbyte answers at {leased.account.base_url}"
 
@@ -377,8 +475,9 @@ class AirbyteHook(VendorHook):
     ) -> None:
         """Wait until a job has succeeded; cancel it when ``timeout`` seconds have passed.
 
-        Trouble with the API is only a late answer. The job is never checked more often
-        than every five seconds. ``timeout`` None or 0 waits for as long as the job runs.
+        Trouble with the API is only a late answer. The job is checked every five seconds
+        at most, also where ``wait_seconds`` is left at the official provider's default of
+        three. ``timeout`` None or 0 waits for as long as the job runs.
         Raise JobFailed, JobCancelled or JobTimedOut of
         :mod:`async_triggers.deferral.errors` when it has not succeeded.
         """

@@ -11,10 +11,10 @@ from airflow.sdk.configuration import conf
 from async_triggers.airbyte import api
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.links import AirbyteJobLink
+from async_triggers.airbyte.naming import CONNECTION, NAMES, check_one_way
 from async_triggers.airbyte.remote_job import AirbyteJobRequest
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.deferral.arguments import (
-    identifier,
     needs_deferrable,
     not_negative,
     one_of,
@@ -35,15 +35,22 @@ class AirbyteTriggerSyncOperator(JobOperator):
     ``airbyte_job``: job_id, status, url, attached, job_started_at, connection_id,
     job_type, rows_synced, bytes_synced, duration.
 
-    :param connection_id: the connection in Airbyte (templated)
+    :param connection_id: the connection in Airbyte (templated); or ``connection_name``
     :param airbyte_conn_id: the Airflow connection (templated)
     :param asynchronous: hand the job's id back at once, and do not wait
     :param deferrable: wait on the triggerer and not on a worker
     :param api_version: the version in the API's path, where the connection's host does
         not say it
-    :param wait_seconds: how often to look at the job, in seconds; never more often than
-        every five
+    :param wait_seconds: how often to look at the job, in seconds. All tasks of an account
+        share their polls, which come every five seconds at most: the default, which is the
+        official provider's, means five
     :param timeout: seconds after which the task gives up; None or 0 for never
+    :param connection_name: the name of the connection, which must be the only one of that
+        name (templated). It is looked up when the job is to start, never when the DAG is
+        parsed
+    :param workspace_name: the name of the connection's workspace, where the name of the
+        connection alone is not enough (templated)
+    :param workspace_id: the workspace itself, instead of its name (templated)
     :param job_type: sync, reset or clear (Airbyte's API offers no refresh)
     :param if_running: what to do when somebody else's job of the connection is under way:
         ``wait`` for it to end and start our own, ``attach`` to it (to a sync only),
@@ -56,16 +63,21 @@ class AirbyteTriggerSyncOperator(JobOperator):
     :param start_in_trigger: leave the start to the triggerer as well; needs ``deferrable``
     """
 
-    template_fields: Sequence[str] = ("connection_id", "airbyte_conn_id")
+    template_fields: Sequence[str] = ("connection_id", "airbyte_conn_id", *NAMES)
     ui_color = "#6C51FD"
     operator_extra_links = (AirbyteJobLink(),)
 
-    ids = Ids(required={"connection_id": identifier, "airbyte_conn_id": text})
+    ids = Ids(
+        required={"airbyte_conn_id": text},
+        optional=CONNECTION,
+        either=(("connection_id",), ("connection_name",)),
+        hint="Give connection_id or connection_name",
+    )
     statistics_key = "airbyte_job"
 
     def __init__(
         self,
-        connection_id: str,
+        connection_id: str | None = None,
         airbyte_conn_id: str = "airbyte_default",
         asynchronous: bool = False,
         deferrable: bool = conf.getboolean(
@@ -75,6 +87,9 @@ class AirbyteTriggerSyncOperator(JobOperator):
         wait_seconds: float | timedelta = 3,
         timeout: float | timedelta | None = 3600,
         *,
+        connection_name: str | None = None,
+        workspace_name: str | None = None,
+        workspace_id: str | None = None,
         job_type: str = "sync",
         if_running: str = "wait",
         cancel_on_kill: bool = True,
@@ -85,6 +100,9 @@ class AirbyteTriggerSyncOperator(JobOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.connection_id = connection_id
+        self.connection_name = connection_name
+        self.workspace_name = workspace_name
+        self.workspace_id = workspace_id
         self.airbyte_conn_id = airbyte_conn_id
         self.asynchronous = asynchronous
         self.deferrable = deferrable
@@ -100,6 +118,12 @@ class AirbyteTriggerSyncOperator(JobOperator):
             "start_in_trigger", start_in_trigger, deferrable=deferrable
         )
         self.note_ids(kwargs)
+        check_one_way(self, kwargs)
+
+    def check_arguments(self) -> None:
+        """Raise AirflowException when a rendered argument cannot be used."""
+        super().check_arguments()
+        check_one_way(self)
 
     @property
     def hook(self) -> AirbyteHook:
@@ -115,7 +139,10 @@ class AirbyteTriggerSyncOperator(JobOperator):
         """Return what the rendered arguments ask for."""
         return AirbyteJobRequest(
             conn_id=self.airbyte_conn_id,
-            connection_id=self.connection_id,
+            connection_id=self.connection_id or None,
+            connection_name=self.connection_name or None,
+            workspace_name=self.workspace_name or None,
+            workspace_id=self.workspace_id or None,
             job_type=self.job_type,
             api_version=self.api_version,
             poll_interval=self.wait_seconds,

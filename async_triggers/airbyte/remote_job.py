@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from async_triggers.airbyte import api
 from async_triggers.airbyte.hooks import AirbyteHook
+from async_triggers.airbyte.naming import NAMES
 from async_triggers.deferral.record import Intent
 from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
-from async_triggers.engine.errors import EngineError, JobNotFound, RequestRejected
+from async_triggers.engine.errors import EngineError, RequestRejected
 from async_triggers.engine.jobs import JobState
 from async_triggers.engine.wire import parse_time
-from async_triggers.engine.wording import sentence
 
 if TYPE_CHECKING:
     from async_triggers.engine.accounts import LeasedAccount
@@ -91,9 +91,16 @@ async def address_of_job(hook: AirbyteHook, leased: LeasedAccount, job: Job) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class AirbyteJobRequest(JobRequest):
-    """A job of an Airbyte connection that is to be started."""
+    """A job of an Airbyte connection that is to be started.
 
-    connection_id: str
+    The connection is ``connection_id``, or what the names stand for.
+    """
+
+    connection_id: str | None = None
+    connection_name: str | None = None
+    workspace_name: str | None = None
+    workspace_id: str | None = None
+    found_id: str = ""
     job_type: str = "sync"
     api_version: str = "v1"
 
@@ -105,7 +112,11 @@ class AirbyteJobRequest(JobRequest):
 
     def describe(self) -> Mapping[str, Any]:
         """Return what is asked for."""
-        return {"connection_id": self.connection_id, "job_type": self.job_type}
+        request = {"connection_id": self.connection_id, "job_type": self.job_type}
+        if self.connection_id:
+            return request
+
+        return {**request, **{name: getattr(self, name) for name in NAMES}}
 
     def job(self, job_id: str, *, owned: bool, url: str = "") -> AirbyteJob:
         """Return a job that this request has led to."""
@@ -118,19 +129,39 @@ class AirbyteJobRequest(JobRequest):
             address=self.address,
         )
 
+    async def resolved(self, leased: LeasedAccount) -> Self:
+        """Return the request with the id of the connection, found by name if need be."""
+        if self.connection_id or self.found_id:
+            return self
+
+        found = await self.make_hook().find_connection_id(
+            leased,
+            self.connection_name or "",
+            workspace_name=self.workspace_name or "",
+            workspace_id=self.workspace_id or "",
+        )
+        return replace(self, found_id=found)
+
+    def resuming(self, intent: Intent) -> Self:
+        """Return the request for the connection that a start was sent to.
+
+        Its name may belong to another one by now.
+        """
+        return replace(self, found_id=intent.marker) if intent.marker else self
+
+    @property
+    def _target(self) -> str:
+        """The id of the connection, once the request is resolved."""
+        return self.connection_id or self.found_id
+
     async def before_start(self, leased: LeasedAccount) -> Before:
         """Look at the connection, which also shows the server's time."""
-        try:
-            connection, now = await self.make_hook().get_airbyte_connection(
-                leased, self.connection_id
-            )
-        except JobNotFound as error:
-            msg = f"{sentence(error.message)} Check connection_id"
-            raise RequestRejected(msg, status=error.status) from None
-
+        connection, now = await self.make_hook().get_known_connection(
+            leased, self._target
+        )
         if connection.status and connection.status != "active":
             msg = (
-                f"The Airbyte connection {self.connection_id} is {connection.status}:"
+                f"The Airbyte connection {self._target} is {connection.status}:"
                 " enable it in Airbyte, nothing was started"
             )
             raise RequestRejected(msg)
@@ -145,12 +176,15 @@ class AirbyteJobRequest(JobRequest):
         # Not by times: that of an answer is a proxy's, and may be seconds or an hour off
         # from that of a job. The ids of jobs only grow.
         newest = [int(seen.job.id) for seen in await self._latest(leased)]
-        return Before(intent=Intent(at=now, baseline=str(max(newest, default=0))))
+        intent = Intent(
+            at=now, baseline=str(max(newest, default=0)), marker=self.found_id
+        )
+        return Before(intent=intent)
 
     async def start(self, leased: LeasedAccount, before: Before) -> Seen:
         """Start the job."""
         hook = self.make_hook()
-        seen = await hook.start_job(leased, self.connection_id, self.job_type)
+        seen = await hook.start_job(leased, self._target, self.job_type)
         return await self._linked(leased, seen)
 
     def was_there_before(self, seen: Seen, intent: Intent) -> bool:
@@ -181,7 +215,7 @@ class AirbyteJobRequest(JobRequest):
             return False
 
         connection, _ = await self.make_hook().get_airbyte_connection(
-            leased, self.connection_id
+            leased, self._target
         )
         is_manual = connection.schedule_type in {"", "manual"}
         return is_manual and created <= intent.at + api.START_WINDOW
@@ -197,7 +231,7 @@ class AirbyteJobRequest(JobRequest):
         return None
 
     async def _latest(self, leased: LeasedAccount) -> list[Seen]:
-        return await self.make_hook().list_jobs(leased, self.connection_id)
+        return await self.make_hook().list_jobs(leased, self._target)
 
     async def _linked(self, leased: LeasedAccount, seen: Seen) -> Seen:
         """Add the job's address."""

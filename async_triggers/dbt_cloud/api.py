@@ -23,7 +23,6 @@ from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
     JobNotFound,
-    RequestRejected,
     UnreadableReply,
 )
 from async_triggers.engine.jobs import Job, JobState
@@ -1059,16 +1058,3 @@ def _detail(reply: Reply) -> str:
 
     told = [words_of(status.get(key)) for key in ("user_message", "developer_message")]
     return "; ".join(dict.fromkeys(each for each in told if each))
-
-
-def unknown_name(kind: str, name: str, found: Sequence[Row]) -> RequestRejected:
-    """Return the error for a name that does not stand for exactly one thing."""
-    ids = ", ".join(words_of(row.get("id")) for row in found)
-    if found:
-        told = f"dbt Cloud has {len(found)} {kind}s named {name!r} ({ids}): give job_id"
-    else:
-        told = (
-            f"dbt Cloud has no {kind} named {name!r}: check the name, letter by letter"
-        )
-
-    return RequestRejected(told)

@@ -28,6 +28,7 @@ from async_triggers.deferral.hook import (
     read_extra,
     read_route,
 )
+from async_triggers.deferral.names import one_named
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
@@ -533,11 +534,12 @@ class DbtCloudHook(CallsByHand):
     ) -> int:
         # The filter of the server is "contains", whatever the case of the letters.
         rows = await self._all(leased, request)
-        found = [row for row in rows if row.get("name") == name]
-        if len(found) != 1:
-            raise api.unknown_name(kind, name, found)
-
-        return int(api.row_id(found[0]))
+        names = {
+            api.row_id(row): words_of(row.get("name"))
+            for row in rows
+            if isinstance(row.get("id"), int)
+        }
+        return int(one_named("dbt Cloud", kind, name, names, instead="job_id"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

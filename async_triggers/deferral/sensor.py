@@ -92,8 +92,6 @@ class JobSensor(TakesIds, BaseSensorOperator):
 
     start_trigger_args = _StartTriggerArgs()
 
-    keeps_run: ClassVar[bool] = False
-    """True where the first look finds out what later ones must know."""
     returns: ClassVar[bool] = False
     """Whether the sensor returns anything, see :meth:`result`."""
 
@@ -157,6 +155,11 @@ class JobSensor(TakesIds, BaseSensorOperator):
     def in_attempt(self, context: Context) -> AbstractContextManager[None]:
         """Frame what each segment of an attempt does; by default with nothing."""
         return nullcontext()
+
+    @property
+    def keeps_run(self) -> bool:
+        """True where the first look finds out what later ones must know."""
+        return False
 
     @property
     def run_seen(self) -> str:

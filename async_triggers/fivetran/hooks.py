@@ -18,12 +18,12 @@ from async_triggers.deferral.hook import (
     read_extra,
     read_route,
 )
+from async_triggers.deferral.names import one_named
 from async_triggers.engine.address import read_https_address
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
     JobNotFound,
-    RequestRejected,
     TransientError,
     VendorBroken,
 )
@@ -235,31 +235,21 @@ class FivetranHook(CallsByHand):
         Raise :class:`~async_triggers.engine.errors.RequestRejected` unless there is
         exactly one.
         """
-        rows = await self._rows(leased, api.list_groups())
-        names = [words_of(row.get("name")) for row in rows]
-        groups = [
-            api.row_id(row) for row in rows if row.get("name") == destination_name
-        ]
-        if len(groups) != 1:
-            msg = (
-                f"There are {len(groups)} destinations named {destination_name!r} in"
-                f" Fivetran: check destination_name, or give connector_id. There are:"
-                f" {', '.join(sorted(names)[:20])}"
-            )
-            raise RequestRejected(msg)
-
-        known = await self.list_fivetran_connections(leased, groups[0])
-        found = [each for each in known if each.schema == connector_name]
-        if len(found) != 1:
-            seen = ", ".join(sorted(each.schema for each in known)[:20])
-            msg = (
-                f"There are {len(found)} connections named {connector_name!r} in the"
-                f" destination {destination_name!r}: check connector_name, or give"
-                f" connector_id. There are: {seen}"
-            )
-            raise RequestRejected(msg)
-
-        return found[0].id
+        group = one_named(
+            "Fivetran",
+            "destination",
+            destination_name,
+            await self.list_groups(leased),
+            instead="connector_id",
+        )
+        known = await self.list_fivetran_connections(leased, group)
+        return one_named(
+            "Fivetran",
+            "connection",
+            connector_name,
+            {each.id: each.schema for each in known},
+            instead="connector_id",
+        )
 
     async def start_sync(
         self, leased: LeasedAccount, connector_id: str, *, force: bool = False

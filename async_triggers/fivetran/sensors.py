@@ -79,7 +79,6 @@ class FivetranSensor(JobSensor):
 
     ids = IDS
     returns = True
-    keeps_run = True
 
     def __init__(
         self,
@@ -223,6 +222,11 @@ class FivetranSensor(JobSensor):
         before = self._baseline() or "the next"
         names = (self.connector_id, self.connector_name, self.destination_name)
         return repr((*names, before))
+
+    @property
+    def keeps_run(self) -> bool:
+        """True: the first look sets the baseline, or finds the connection."""
+        return True
 
     @property
     def run_seen(self) -> str:

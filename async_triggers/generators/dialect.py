@@ -46,7 +46,16 @@ AIRBYTE = Vendor(
     operator=AirbyteTriggerSyncOperator,
     sensor=AirbyteJobSensor,
     reserved=frozenset(
-        {"task_id", "connection_id", "airbyte_job_id", "asynchronous", "wait_seconds"}
+        {
+            "task_id",
+            "connection_id",
+            "connection_name",
+            "workspace_name",
+            "workspace_id",
+            "airbyte_job_id",
+            "asynchronous",
+            "wait_seconds",
+        }
     ),
 )
 FIVETRAN = Vendor(

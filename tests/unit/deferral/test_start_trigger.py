@@ -281,10 +281,14 @@ def test_what_is_stored_of_the_trigger_is_pinned(scene: Set) -> None:
                 "cancel_on_kill": True,
                 "cancel_on_timeout": True,
                 "connection_id": "connection-uuid-123",
+                "connection_name": None,
+                "found_id": "",
                 "if_running": "wait",
                 "job_type": "sync",
                 "poll_interval": 3,
                 "waits": True,
+                "workspace_id": None,
+                "workspace_name": None,
             },
         },
         "max_tries": 2,
@@ -302,7 +306,7 @@ def test_what_is_stored_of_the_trigger_is_pinned(scene: Set) -> None:
     ("change", "match"),
     [
         ({"v": 2}, "has version 2, this package reads 1: run the same release"),
-        ({"class": "another.release.Request"}, "Is another.release installed there"),
+        ({"class": "another.release.Request"}, "is another.release installed there"),
         (
             {"class": "async_triggers.airbyte.api.Connection"},
             "cannot make a Connection",

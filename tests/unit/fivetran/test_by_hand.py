@@ -243,7 +243,7 @@ def test_a_time_that_is_given(world: FivetranWorld) -> None:
     ],
 )
 def test_what_is_not_there_is_a_value_error(world: FivetranWorld, call: Any) -> None:
-    with pytest.raises(ValueError, match=r"connector|group|destination"):
+    with pytest.raises(ValueError, match=r"connect|group|destination"):
         call(FivetranHook())
 
 

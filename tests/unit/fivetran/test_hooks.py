@@ -287,7 +287,7 @@ def test_names_that_are_there_twice_are_refused(world: FivetranWorld) -> None:
     world.fivetran.add_group("again", name="simulated_warehouse")
     hook = FivetranHook()
 
-    with pytest.raises(VendorRefused, match="There are 2 destinations"):
+    with pytest.raises(VendorRefused, match="has 2 destinations named"):
         hook.run(
             lambda leased: hook.find_connector_id(
                 leased, "sheets.orders", "simulated_warehouse"

@@ -1196,8 +1196,11 @@ def test_names_are_looked_up_when_the_task_runs(world: FivetranWorld) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ({"destination_name": "x"}, "0 destinations named 'x'.*simulated_warehouse"),
-        ({"connector_name": "x"}, "0 connections named 'x'.*sheets.orders"),
+        (
+            {"destination_name": "x"},
+            "no destination named 'x'.*Nearest: 'simulated_warehouse'",
+        ),
+        ({"connector_name": "x"}, "no connection named 'x'.*Nearest: 'sheets.orders'"),
     ],
 )
 def test_a_name_that_is_not_there_is_answered_with_those_that_are(

@@ -169,14 +169,9 @@ def _dbt_cloud(reply: Reply, mark: str) -> list[Callable[[], Any]]:
         dbt_cloud.run_url(account, row)
         return dbt_cloud.explain(dbt_cloud.read_run(row), step, ["a node"])
 
-    def listing() -> Any:
-        rows, following = dbt_cloud.read_rows(runs, reply)
-        dbt_cloud.unknown_name("job", "nightly", rows)
-        return following
-
     return [
         details,
-        listing,
+        lambda: dbt_cloud.read_rows(runs, reply),
         lambda: dbt_cloud.read_paths(run, reply),
         lambda: dbt_cloud.read_failed_nodes(file, reply),
     ]

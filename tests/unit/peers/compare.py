@@ -82,7 +82,7 @@ def _of_member(theirs: Described, ours: Described | None) -> str:
     if theirs["kind"] != ours["kind"]:
         return f"is a {ours['kind']} and not a {theirs['kind']}"
 
-    if theirs["kind"] == "value" and not _same(theirs, ours):
+    if theirs["kind"] == "value" and not _holds(theirs, ours):
         return f"{ours} instead of {theirs}"
 
     return _of_call(theirs.get("signature"), ours.get("signature"))
@@ -114,12 +114,29 @@ def _of_call(theirs: list[Described] | None, ours: list[Described] | None) -> st
 
 
 def _takes_the_same(theirs: Described, ours: Described) -> bool:
-    """Compare two arguments of one name: their kinds and their defaults."""
-    defaults = [each.get("default") for each in (theirs, ours)]
-    if theirs["kind"] != ours["kind"] or None in defaults:
-        return theirs["kind"] == ours["kind"] and defaults[0] == defaults[1]
+    """Compare two arguments of one name: their kinds and their defaults.
 
-    return _same(theirs["default"], ours["default"])
+    What is needed there may be left out here.
+    """
+    if theirs["kind"] != ours["kind"]:
+        return False
+
+    if "default" not in theirs:
+        return True
+
+    return "default" in ours and _same(theirs["default"], ours["default"])
+
+
+def _holds(theirs: Described, ours: Described) -> bool:
+    """Compare values; a sequence may go on after what theirs has, as template fields do."""
+    if "value" not in theirs or not isinstance(theirs["value"], list):
+        return _same(theirs, ours)
+
+    own = ours.get("value")
+    begins_alike = (
+        isinstance(own, list) and own[: len(theirs["value"])] == theirs["value"]
+    )
+    return begins_alike and theirs["type"] == ours["type"]
 
 
 def _same(theirs: Described, ours: Described) -> bool:

@@ -79,6 +79,10 @@ def hook_of_dbt_cloud() -> Any:
             lambda hook: hook["members"]["conn_type"].update(value="http"),
             "DbtCloudHook.conn_type",
         ),
+        (
+            lambda hook: hook["signature"][0].pop("default"),
+            "DbtCloudHook",
+        ),
     ],
 )
 def test_the_comparison_sees(change: Any, name: str) -> None:

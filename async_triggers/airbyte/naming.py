@@ -1,0 +1,54 @@
+"""Which connection of Airbyte a task means: one given by id, or by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from async_triggers.deferral.arguments import ArgumentUnusable, identifier, text
+
+if TYPE_CHECKING:
+    from async_triggers.deferral.ids import Read
+
+NAMES = ("connection_name", "workspace_name", "workspace_id")
+"""The arguments that name a connection, all of them templated."""
+CONNECTION: Mapping[str, Read] = {
+    "connection_id": identifier,
+    "connection_name": text,
+    "workspace_name": text,
+    "workspace_id": identifier,
+}
+"""The arguments that give a connection, with how each is read."""
+
+
+class Named(Protocol):
+    """A task that is given a connection by id or by name."""
+
+    connection_id: str | None
+    connection_name: str | None
+    workspace_name: str | None
+    workspace_id: str | None
+
+
+def check_one_way(task: Named, more: Mapping[str, Any] | None = None) -> None:
+    """Raise ArgumentUnusable where a connection is given in more than one way.
+
+    ``more`` are what a constructor passes on: what comes from ``default_args`` is judged
+    at run time alone.
+    """
+    shared = (more or {}).get("default_args") or {}
+    if any(name in shared for name in CONNECTION):
+        return
+
+    if task.connection_id and task.connection_name:
+        msg = "Give connection_id or connection_name, not both"
+        raise ArgumentUnusable(msg)
+
+    workspace = [name for name in NAMES[1:] if getattr(task, name)]
+    if len(workspace) > 1:
+        msg = "Give workspace_name or workspace_id, not both"
+        raise ArgumentUnusable(msg)
+
+    if workspace and not task.connection_name:
+        msg = f"{workspace[0]} is for connection_name, which is not given"
+        raise ArgumentUnusable(msg)
