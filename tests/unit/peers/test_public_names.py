@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,24 @@ def test_the_page_names_the_module_to_import_from(theirs: str) -> None:
     row = f"| `{theirs}` | `async_triggers.{MODULES[theirs]}` |"
 
     assert row in PAGE.read_text().splitlines()
+
+
+def test_the_page_begins_with_the_airflow_and_the_python_that_are_needed() -> None:
+    project = tomllib.loads((PAGE.parents[2] / "pyproject.toml").read_text())["project"]
+    needed = next(
+        re.fullmatch(r"apache-airflow>=(.+),<(\d+)", each)
+        for each in project["dependencies"]
+        if each.startswith("apache-airflow>")
+    )
+    assert needed is not None
+    python = project["requires-python"].removeprefix(">=")
+
+    first = " ".join(PAGE.read_text().split("\n\n")[1].split())
+
+    assert first.startswith(
+        f"This package needs Airflow {needed[1]} or later, below {needed[2]}, and Python"
+        f" {python} or later."
+    )
 
 
 def hook_of_dbt_cloud() -> Any:
