@@ -376,7 +376,7 @@ def start_job(connection_id: str, job_type: str) -> Request:
 
 
 def get_job(job_id: str) -> Request:
-    """Ask for a job: https://reference.airbyte.com/reference/getjob."""
+    """Request a job: https://reference.airbyte.com/reference/getjob."""
     return Request(
         method="GET", path=f"/jobs/{segment(job_id, 'job_id')}", about=f"job {job_id}"
     )
@@ -397,7 +397,7 @@ def cancel_job(job_id: str) -> Request:
 
 
 def latest_jobs(connection_id: str, limit: int = 5, *, job_type: str = "") -> Request:
-    """Ask for the newest jobs of a connection, of one type or of all.
+    """Request the newest jobs of a connection, of one type or of all.
 
     https://reference.airbyte.com/reference/listjobs: without ``orderBy`` the oldest come
     first.
@@ -418,7 +418,7 @@ def latest_jobs(connection_id: str, limit: int = 5, *, job_type: str = "") -> Re
 
 
 def get_connection(connection_id: str) -> Request:
-    """Ask for a connection: https://reference.airbyte.com/reference/getconnection."""
+    """Request a connection: https://reference.airbyte.com/reference/getconnection."""
     return Request(
         method="GET",
         path=f"/connections/{segment(connection_id, 'connection_id')}",
@@ -441,7 +441,7 @@ def get_health() -> Request:
 
 
 def any_workspace() -> Request:
-    """Ask for a workspace: https://reference.airbyte.com/reference/listworkspaces."""
+    """Request a workspace: https://reference.airbyte.com/reference/listworkspaces."""
     return Request(
         method="GET",
         path="/workspaces",
@@ -451,7 +451,7 @@ def any_workspace() -> Request:
 
 
 def list_workspaces() -> Request:
-    """Ask for the first page of the workspaces.
+    """Request the first page of the workspaces.
 
     https://reference.airbyte.com/reference/listworkspaces
     """
@@ -459,7 +459,7 @@ def list_workspaces() -> Request:
 
 
 def list_connections(workspace_id: str = "") -> Request:
-    """Ask for the first page of the connections of one workspace, or of all.
+    """Request the first page of the connections of one workspace, or of all.
 
     https://reference.airbyte.com/reference/listconnections: without ``workspaceIds``
     those of all workspaces that the caller may see.
@@ -469,7 +469,7 @@ def list_connections(workspace_id: str = "") -> Request:
 
 
 def list_sources() -> Request:
-    """Ask for the first page of the sources.
+    """Request the first page of the sources.
 
     https://reference.airbyte.com/reference/listsources
     """
@@ -477,7 +477,7 @@ def list_sources() -> Request:
 
 
 def list_destinations() -> Request:
-    """Ask for the first page of the destinations.
+    """Request the first page of the destinations.
 
     https://reference.airbyte.com/reference/listdestinations
     """
@@ -723,7 +723,7 @@ class Airbyte:
         return f"job {job_id}"
 
     def token_request(self, account: Account) -> Request | None:
-        """Ask for a token: https://reference.airbyte.com/reference/createaccesstoken.
+        """Request a token: https://reference.airbyte.com/reference/createaccesstoken.
 
         Both spellings of the grant's key are sent: the schema and the list of required
         keys of the API's own description differ in it.
@@ -845,7 +845,7 @@ class Airbyte:
         return None
 
     def single(self, account: Account, subject: str) -> Request:
-        """Ask for one job."""
+        """Request one job."""
         return get_job(subject)
 
     def many(
@@ -857,7 +857,7 @@ class Airbyte:
         since: float | None = None,
         scope: str = "",
     ) -> Request:
-        """Ask for what changed since a server time, or for what is running.
+        """Request what changed since a server time, or for what is running.
 
         https://reference.airbyte.com/reference/listjobs. Newest first: a row that changes
         while we page can then only repeat, never be shifted past us. ``workspaceIds`` is
@@ -906,7 +906,7 @@ class Airbyte:
         return ""
 
     def needs_confirmation(self, job: Job) -> bool:
-        """Ask singly for what lists may leave out: how much was synced."""
+        """Request singly what lists may leave out: how much was synced."""
         return job.state is JobState.SUCCEEDED and job.statistics["rows_synced"] is None
 
     def confirmation(self, job: Job, *, now: float | None) -> Request | None:
@@ -966,7 +966,7 @@ def _resume(walk: _Walk, reply: Reply, data: Sequence[Row]) -> float | None:
 
 
 def _was_filtered(walk: _Walk, data: Sequence[Row]) -> bool:
-    """Tell whether the server filtered; only rows that ended show their time."""
+    """Return whether the server filtered; only rows that ended show their time."""
     if walk.since is None:
         return True
 

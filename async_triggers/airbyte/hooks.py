@@ -246,7 +246,7 @@ class AirbyteHook(VendorHook):
         return Seen(job=job, at=reply.date)
 
     async def get_job(self, leased: LeasedAccount, job_id: int | str) -> Seen:
-        """Ask for a job.
+        """Request a job.
 
         Raise :class:`~async_triggers.engine.errors.JobNotFound` when Airbyte does not
         know it or does not show it.
@@ -434,7 +434,7 @@ class AirbyteHook(VendorHook):
         return await list_rows(first, leased.call, api.read_page)
 
     async def check(self, leased: LeasedAccount) -> str:
-        """Ask for a workspace, which any credentials that work may see."""
+        """Request a workspace, which any credentials that work may see."""
         reply = await leased.call(api.any_workspace(), attempts=1)
         reply.object("the workspaces")
         return f"Airbyte answers at {leased.account.base_url}"

@@ -44,7 +44,7 @@ class AirbyteJob(RemoteJob):
         return AirbyteHook(self.conn_id, self.api_version, address=self.address)
 
     async def look(self, leased: LeasedAccount) -> Seen:
-        """Ask for the job once."""
+        """Request the job once."""
         seen = await self.make_hook().get_job(leased, self.job_id)
         return replace(seen, job=replace(seen.job, url=self.url))
 

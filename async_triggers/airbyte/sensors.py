@@ -177,7 +177,7 @@ class AirbyteJobSensor(JobSensor):
         )
 
     async def look(self, leased: LeasedAccount) -> Seen:
-        """Ask for the job, which the first look has to find where it is not given."""
+        """Request the job, which the first look has to find where it is not given."""
         hook = self.make_hook()
         if self.waits_unseen:
             seen = await hook.get_job(leased, self._job_id)

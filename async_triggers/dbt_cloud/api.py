@@ -126,7 +126,7 @@ class DbtCloudJobRunStatus(IntEnum):
 
     @classmethod
     def is_terminal(cls, status: int) -> bool:
-        """Tell whether a run with this status has ended; ValueError if it is none."""
+        """Return whether a run with this status has ended; ValueError if it is none."""
         return _STATES[cls(status)].is_terminal
 
 
@@ -302,7 +302,7 @@ def rerun_job(account: Account, job_id: int | str) -> Request:
 def get_run(
     account: Account, run_id: int | str, *, include_related: Sequence[str] = ()
 ) -> Request:
-    """Ask for a run: https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Retrieve%20Run.
+    """Request a run: https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Retrieve%20Run.
 
     ``include_related`` adds ``run_steps`` (with their logs), ``trigger``, ``job``.
     """
@@ -333,7 +333,7 @@ def list_runs(
     statuses: Sequence[int] = (),
     limit: int = PAGE,
 ) -> Request:
-    """Ask for runs: https://docs.getdbt.com/dbt-cloud/api-v2#/operations/List%20Runs.
+    """Request runs: https://docs.getdbt.com/dbt-cloud/api-v2#/operations/List%20Runs.
 
     Without ``order_by`` the oldest come first. The server may ignore ``statuses``.
     """
@@ -351,7 +351,7 @@ def list_runs(
 
 
 def query_runs(account: Account, query: Mapping[str, object]) -> Request:
-    """Ask for one page of runs with a query of the caller's own."""
+    """Request one page of runs with a query of the caller's own."""
     params: list[tuple[str, str]] = []
     for name, value in query.items():
         if name == "include_related" and isinstance(value, list | tuple):
@@ -369,7 +369,7 @@ def query_runs(account: Account, query: Mapping[str, object]) -> Request:
 
 
 def get_job(account: Account, job_id: int | str) -> Request:
-    """Ask for a job: https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Retrieve%20Job."""
+    """Request a job: https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Retrieve%20Job."""
     return Request(
         method="GET",
         path=f"{_root(account)}/jobs/{segment(job_id, 'job_id')}/",
@@ -385,7 +385,7 @@ def list_jobs(
     name_contains: str | None = None,
     order_by: str | None = None,
 ) -> Request:
-    """Ask for jobs: https://docs.getdbt.com/dbt-cloud/api-v2#/operations/List%20Jobs."""
+    """Request jobs: https://docs.getdbt.com/dbt-cloud/api-v2#/operations/List%20Jobs."""
     params = [
         (name, str(value))
         for name, value in (
@@ -400,7 +400,7 @@ def list_jobs(
 
 
 def get_project(account: Account, project_id: int | str) -> Request:
-    """Ask for a project: https://docs.getdbt.com/dbt-cloud/api-v3."""
+    """Request a project: https://docs.getdbt.com/dbt-cloud/api-v3."""
     return Request(
         method="GET",
         path=f"{_root(account, 3)}/projects/{segment(project_id, 'project_id')}/",
@@ -411,7 +411,7 @@ def get_project(account: Account, project_id: int | str) -> Request:
 def get_environment(
     account: Account, project_id: int | str, environment_id: int | str
 ) -> Request:
-    """Ask for an environment: https://docs.getdbt.com/dbt-cloud/api-v3."""
+    """Request an environment: https://docs.getdbt.com/dbt-cloud/api-v3."""
     project = segment(project_id, "project_id")
     environment = segment(environment_id, "environment_id")
     return Request(
@@ -422,7 +422,7 @@ def get_environment(
 
 
 def list_projects(account: Account, *, name_contains: str | None = None) -> Request:
-    """Ask for projects: https://docs.getdbt.com/dbt-cloud/api-v3."""
+    """Request projects: https://docs.getdbt.com/dbt-cloud/api-v3."""
     return _listing(
         f"{_root(account, 3)}/projects/", "the list of projects", _named(name_contains)
     )
@@ -431,7 +431,7 @@ def list_projects(account: Account, *, name_contains: str | None = None) -> Requ
 def list_environments(
     account: Account, project_id: int | str, *, name_contains: str | None = None
 ) -> Request:
-    """Ask for the environments of a project: https://docs.getdbt.com/dbt-cloud/api-v3."""
+    """Request the environments of a project: https://docs.getdbt.com/dbt-cloud/api-v3."""
     return _listing(
         f"{_root(account, 3)}/projects/{segment(project_id, 'project_id')}/environments/",
         f"the list of environments of project {project_id}",
@@ -440,12 +440,12 @@ def list_environments(
 
 
 def list_accounts() -> Request:
-    """Ask for the accounts of the token: https://docs.getdbt.com/dbt-cloud/api-v2."""
+    """Request the accounts of the token: https://docs.getdbt.com/dbt-cloud/api-v2."""
     return Request(method="GET", path="/api/v2/accounts/", about="the accounts")
 
 
 def get_account(account: Account) -> Request:
-    """Ask for the account: https://docs.getdbt.com/dbt-cloud/api-v2."""
+    """Request the account: https://docs.getdbt.com/dbt-cloud/api-v2."""
     return Request(
         method="GET", path=f"{_root(account)}/", about=f"account {account.account_id}"
     )
@@ -454,7 +454,7 @@ def get_account(account: Account) -> Request:
 def list_artifacts(
     account: Account, run_id: int | str, *, step: int | None = None
 ) -> Request:
-    """Ask for the paths of a run's artifacts: https://docs.getdbt.com/dbt-cloud/api-v2."""
+    """Request the paths of a run's artifacts: https://docs.getdbt.com/dbt-cloud/api-v2."""
     return Request(
         method="GET",
         path=f"{_root(account)}/runs/{segment(run_id, 'run_id')}/artifacts/",
@@ -466,7 +466,7 @@ def list_artifacts(
 def get_artifact(
     account: Account, run_id: int | str, path: str, *, step: int | None = None
 ) -> Request:
-    """Ask for one artifact, of the run's last step if ``step`` names none.
+    """Request one artifact, of the run's last step if ``step`` names none.
 
     https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Retrieve%20Run%20Artifact
     """
@@ -591,7 +591,7 @@ def _extra(request: Request, reply: Reply) -> Mapping[str, Any]:
 def _is_more(
     reply: Reply, request: Request, rows: Sequence[Row], *, seen: int, limit: int
 ) -> bool:
-    """Tell whether a list goes on: by its total, else by how full the page is."""
+    """Return whether a list goes on: by its total, else by how full the page is."""
     if not rows:
         return False
 
@@ -846,7 +846,7 @@ class DbtCloud:
         return None
 
     def single(self, account: Account, subject: str) -> Request:
-        """Ask for one run, without its steps: their logs are long."""
+        """Request one run, without its steps: their logs are long."""
         return get_run(account, subject)
 
     def many(
@@ -858,7 +858,7 @@ class DbtCloud:
         since: float | None = None,
         scope: str = "",
     ) -> Request:
-        """Ask for runs by id, for those that ended, or for those that did not.
+        """Request runs by id, for those that ended, or for those that did not.
 
         https://docs.getdbt.com/dbt-cloud/api-v2#/operations/List%20Runs
         """
@@ -1020,7 +1020,7 @@ def _resume(walk: _Walk, reply: Reply, data: Sequence[Row]) -> float | None:
 def _did_filter(
     walk: _Walk, request: Request, reply: Reply, rows: Mapping[str, Row]
 ) -> bool:
-    """Tell whether the server did what it was asked.
+    """Return whether the server did what it was asked.
 
     The rows prove it. Where there are none, the filters prove it that the server says it
     applied, if it says any.

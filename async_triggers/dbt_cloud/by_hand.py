@@ -321,7 +321,7 @@ class CallsByHand(VendorHook):
         )
 
     def _has_failed(self, job_id: int, account_id: int | None) -> bool:
-        """Tell whether the newest run of a job has failed."""
+        """Return whether the newest run of a job has failed."""
         newest = {"job_definition_id": job_id, "order_by": "-id", "limit": 1}
         runs = self.get_job_runs(account_id, newest).json()["data"]
         return bool(runs) and runs[0]["status"] == DbtCloudJobRunStatus.ERROR

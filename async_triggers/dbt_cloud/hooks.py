@@ -268,7 +268,7 @@ class DbtCloudHook(CallsByHand):
         return await self._seen(leased, api.retry_run(leased.account, run_id))
 
     async def get_run(self, leased: LeasedAccount, run_id: int | str) -> Seen:
-        """Ask for a run.
+        """Request a run.
 
         Raise :class:`~async_triggers.engine.errors.JobNotFound` when dbt Cloud does not
         know it or does not show it.
@@ -429,7 +429,7 @@ class DbtCloudHook(CallsByHand):
         return (await self.ask(leased, request)).body
 
     async def check(self, leased: LeasedAccount) -> str:
-        """Ask for the account, which any token of it may see."""
+        """Request the account, which any token of it may see."""
         request = api.get_account(leased.account)
         row = api.read_row(request, await leased.call(request, attempts=1))
         return (

@@ -51,7 +51,7 @@ class DbtCloudRun(RemoteJob):
         )
 
     async def look(self, leased: LeasedAccount) -> Seen:
-        """Ask for the run once."""
+        """Request the run once."""
         return await self.make_hook().get_run(leased, self.job_id)
 
     async def cancel(self, leased: LeasedAccount) -> Self:

@@ -121,7 +121,7 @@ class DbtCloudJobRunSensor(JobSensor):
         )
 
     async def look(self, leased: LeasedAccount) -> Seen:
-        """Ask for the run, and why it failed if it did."""
+        """Request the run, and why it failed if it did."""
         hook = self.make_hook()
         seen = await hook.get_run(leased, self._run_id)
         return replace(seen, job=await hook.complete(leased, seen.job))

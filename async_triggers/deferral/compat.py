@@ -131,7 +131,7 @@ def _address_in(token: Any) -> str:
 
 
 async def is_waited_for(ti: Any, moment: float) -> bool:
-    """Tell whether the task's attempt waits for a moment, as far as it has written down."""
+    """Return whether the attempt waits for a moment, as far as it has written down."""
     value = await BaseXCom.aget_one(key=OWNER_KEY, **_place_of(ti))
     return (
         isinstance(value, dict)
@@ -208,7 +208,7 @@ def _place_of(ti: Any) -> dict[str, Any]:
 
 
 def has_own_xcom_backend() -> bool:
-    """Tell whether XComs are kept elsewhere than in Airflow's database."""
+    """Return whether XComs are kept elsewhere than in Airflow's database."""
     # Resolved when it is imported, which may load a backend's libraries.
     from airflow.sdk.bases import xcom as own  # noqa: PLC0415
     from airflow.sdk.execution_time import xcom as used  # noqa: PLC0415
@@ -217,12 +217,12 @@ def has_own_xcom_backend() -> bool:
 
 
 def clears_state_on_success() -> bool:
-    """Tell whether a worker clears the state store of a task that succeeds."""
+    """Return whether a worker clears the state store of a task that succeeds."""
     return bool(conf.getboolean("state_store", "clear_on_success", fallback=False))
 
 
 def has_mapped_downstream(task: Any) -> bool:
-    """Tell whether a mapped task, or a mapped group, expands over what a task returns."""
+    """Return whether a mapped task, or a mapped group, expands over what a task returns."""
     return task.has_dag() and next(task.iter_mapped_dependants(), None) is not None
 
 

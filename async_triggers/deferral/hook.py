@@ -452,7 +452,7 @@ class VendorHook(BaseHook):
 
     @abstractmethod
     async def check(self, leased: LeasedAccount) -> str:
-        """Ask for something small; return what to tell the user."""
+        """Request something small; return what to tell the user."""
 
 
 def _says_http(connection: AirflowConnection) -> bool:

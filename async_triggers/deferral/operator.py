@@ -655,7 +655,7 @@ class JobOperator(TakesIds, BaseOperator):
         return trigger, sought
 
     def _is_ours(self, record: Record) -> bool:
-        """Tell whether a record is of a job that we have started, or may have."""
+        """Return whether a record is of a job that we have started, or may have."""
         return (
             record.owned
             and not record.ended

@@ -171,11 +171,11 @@ class Unsettled:
         return replace(self, attempts=known[-MOST_ATTEMPTS:])
 
     def was_cleared(self, max_tries: int) -> bool:
-        """Tell whether one of them was cleared: the task fails before it is retried."""
+        """Return whether one of them was cleared: the task fails before it is retried."""
         return any(known != max_tries for _, known in self.attempts)
 
     def may_have_started(self, job: Job) -> bool:
-        """Tell whether a job is none that was there before."""
+        """Return whether a job is none that was there before."""
         since = parse_time(job.started_at)
         return since is None or since >= self.at - CLOCKS_DIFFER
 
@@ -206,7 +206,7 @@ class Next(Enum):
 
 
 def decide(record: Record | None, *, fingerprint: str, max_tries: int) -> Next:
-    """Tell what an attempt does, given what the last one wrote down.
+    """Return what an attempt does, given what the last one wrote down.
 
     A clear raises ``max_tries``, a retry never does; a task that was cleared while it ran
     keeps it, but its record says that it was killed.

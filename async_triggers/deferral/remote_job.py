@@ -133,10 +133,10 @@ class RemoteJob(ABC):
 
     @abstractmethod
     async def look(self, leased: LeasedAccount) -> Seen:
-        """Ask for the job once."""
+        """Request the job once."""
 
     async def recheck(self, leased: LeasedAccount) -> Seen:
-        """Ask for a job of an earlier attempt, which may have stopped without a trace."""
+        """Request a job of an earlier attempt, which may have stopped without a trace."""
         return await self.look(leased)
 
     @abstractmethod

@@ -131,7 +131,7 @@ class JobSensor(TakesIds, BaseSensorOperator):
 
     @abstractmethod
     async def look(self, leased: LeasedAccount) -> Seen:
-        """Ask for the job, and for all that its end should tell."""
+        """Request the job, and for all that its end should tell."""
 
     @abstractmethod
     def make_trigger(
@@ -673,7 +673,7 @@ class JobSensor(TakesIds, BaseSensorOperator):
 
 
 def _why_begun(sensor: JobSensor) -> str | None:
-    """Tell why a worker is needed that would have begun the task; None if none is."""
+    """Return why a worker is needed that would have begun the task; None if none is."""
     hooked = sensor._pre_execute_hook is not None  # noqa: SLF001 - its only name
     if hooked or type(sensor).pre_execute is not BaseOperator.pre_execute:
         return "only a worker calls pre_execute"

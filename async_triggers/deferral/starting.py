@@ -450,7 +450,7 @@ class Starting:
 
     @property
     def _was_cleared(self) -> bool:
-        """Tell whether a job may be under way that a cleared attempt had started."""
+        """Return whether a job may be under way that a cleared attempt had started."""
         unsettled = self.unsettled
         return unsettled is not None and unsettled.was_cleared(self.max_tries)
 

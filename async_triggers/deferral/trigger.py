@@ -133,7 +133,7 @@ class JobTrigger(OneEventTrigger):
         """Learn what must be known before the wait; by default nothing."""
 
     def needs_attention(self, job: Job) -> bool:
-        """Tell whether a job that has not ended will not go on by itself."""
+        """Return whether a job that has not ended will not go on by itself."""
         return False
 
     async def attend(self, leased: LeasedAccount, job: Job) -> Job | None:
@@ -195,7 +195,7 @@ class JobTrigger(OneEventTrigger):
         return self.remote_job.title
 
     async def look(self, leased: LeasedAccount) -> Job:
-        """Ask for the job once."""
+        """Request the job once."""
         seen = await self.remote_job.look(leased)
         self._looked_at = seen.at
         return seen.job

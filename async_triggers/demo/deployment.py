@@ -189,7 +189,7 @@ class Deployment:
         self.stop()
 
     def __repr__(self) -> str:
-        """Tell where it is and what of it runs."""
+        """Return where it is and what of it runs."""
         running = [part.name for part in self.components if part.alive]
         return f"<Deployment {self.url} home={self.home} running={running}>"
 
@@ -703,7 +703,7 @@ def _status(process: Path) -> list[str]:
 
 
 def _exists(pid: int) -> bool:
-    """Tell whether a process has this id."""
+    """Return whether a process has this id."""
     try:
         os.kill(pid, 0)
     except PermissionError:

@@ -409,7 +409,7 @@ class LeasedAccount:
         return await retrying(once)
 
     def _was_check(self, error: TransientError) -> bool:
-        """Tell whether what failed was the check of a doubt, which has no answer yet.
+        """Return whether what failed was the check of a doubt, which has no answer yet.
 
         The next check is not due: what is sent again now would only be held back for it.
         """

@@ -138,7 +138,7 @@ class Singles:
         return sorted(wanted, key=lambda subject: watched[subject].failures)
 
     async def ask_all(self, subjects: Iterable[str]) -> None:
-        """Ask for jobs one by one, a few at a time.
+        """Request jobs one by one, a few at a time.
 
         Jobs for which no answer came go last, so that they keep nobody else waiting. When
         the round has had no answer at all, the vendor is in trouble and not the jobs.
@@ -163,7 +163,7 @@ class Singles:
         await self._asker.spread(self.sorted(subjects), ask)
 
     async def ask(self, subject: str) -> bool:
-        """Ask for one job; False when no answer came."""
+        """Request one job; False when no answer came."""
         state = self._state
         try:
             request = state.vendor.single(state.account, subject)
@@ -260,7 +260,7 @@ class Singles:
             self._state.waiters.fail(subject, error)
 
     async def check_doubtful(self) -> None:
-        """Ask again for jobs whose refusal is not believed yet.
+        """Request again jobs whose refusal is not believed yet.
 
         What the last round has shown of others still holds: they answer, or they do not.
         """
@@ -370,7 +370,7 @@ class Confirmations:
         return True
 
     def _note_unhelpful(self, request: Request, why: str) -> None:
-        """Ask singly for a while when confirmations turn out to be asked for in vain."""
+        """Request singly a while when confirmations turn out to be asked for in vain."""
         self._unhelpful += 1
         if self._unhelpful < GIVE_UP_AFTER:
             return

@@ -145,7 +145,7 @@ class Planner:
         """
         measures = self._measures.setdefault(source.name, Measures())
         if not whole and self._current == source.name:
-            # It does not keep what it promised: it must win anew.
+            # It does not keep what it promised: it must win again.
             self._current = "singles"
 
         if rows:
@@ -291,7 +291,7 @@ class Planner:
         return best
 
     def _singles(self, situation: Situation) -> Plan:
-        """Ask for each; those that join may be found in the list of what runs.
+        """Request each; those that join may be found in the list of what runs.
 
         The others have been seen to run, and whoever has ended since is not in it.
         """

@@ -45,7 +45,7 @@ class Round:
         """Walks that failed in a row."""
 
     async def check_doubtful(self) -> None:
-        """Ask again for jobs whose refusal is not believed yet."""
+        """Request again jobs whose refusal is not believed yet."""
         await self._singles.check_doubtful()
 
     async def hold(self, number: int, planned: float) -> None:

@@ -385,7 +385,7 @@ class Vendor(Protocol):
         """Name a job within a sentence, by its id or by what the poller asks for."""
 
     def token_request(self, account: Account) -> Request | None:
-        """Ask for an access token, or None where the credentials are sent as they are."""
+        """Request an access token, or None where the credentials are sent as they are."""
 
     def read_token(self, reply: Reply) -> Token:
         """Read the access token."""
@@ -417,7 +417,7 @@ class Vendor(Protocol):
         """Return (requests left, requests allowed) where the reply tells them."""
 
     def single(self, account: Account, subject: str) -> Request:
-        """Ask for one job."""
+        """Request one job."""
 
     def many(
         self,
@@ -437,7 +437,7 @@ class Vendor(Protocol):
         """Read the rows of a reply to :meth:`single` or :meth:`many`."""
 
     def judge(self, account: Account, subject: str, row: Row, mark: str | None) -> Job:
-        """Tell from a row what a waiter's job is doing.
+        """Read from a row what a waiter's job is doing.
 
         ``mark`` is what the waiter knew before the job started, for vendors whose rows
         speak of a connection and not of a job.
@@ -454,10 +454,10 @@ class Vendor(Protocol):
         """Name the group that a row belongs to, empty where lists are not scoped."""
 
     def needs_confirmation(self, job: Job) -> bool:
-        """Tell whether a terminal state that a list showed must be asked for singly."""
+        """Return whether a terminal state that a list showed must be asked for singly."""
 
     def confirmation(self, job: Job, *, now: float | None) -> Request | None:
-        """Ask for what confirms an end that a list showed and tells the rest of it as well.
+        """Request what confirms an end that a list showed and tells the rest of it as well.
 
         ``now`` is the server's time in epoch seconds. None where nothing does both: then
         it is asked for with :meth:`single`.

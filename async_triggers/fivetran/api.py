@@ -283,7 +283,7 @@ def latest_time(*times: str | None) -> str | None:
 
 
 def is_later(time: str | None, than: str | None) -> bool:
-    """Tell whether a server time is strictly later than a baseline; None is never."""
+    """Return whether a server time is strictly later than a baseline; None is never."""
     moment = parse_time(time)
     if moment is None:
         return False
@@ -296,7 +296,7 @@ def is_later(time: str | None, than: str | None) -> bool:
 
 
 def get_connection(connection_id: str) -> Request:
-    """Ask for a connection.
+    """Request a connection.
 
     https://fivetran.com/docs/rest-api/api-reference/connections/connection-details
     """
@@ -309,7 +309,7 @@ def get_connection(connection_id: str) -> Request:
 
 
 def list_connections(group_id: str = "", *, schema: str = "") -> Request:
-    """Ask for the connections of the account or of one group, a thousand at a time.
+    """Request the connections of the account or of one group, a thousand at a time.
 
     https://fivetran.com/docs/rest-api/api-reference/connections/list-connections
     """
@@ -321,7 +321,7 @@ def list_connections(group_id: str = "", *, schema: str = "") -> Request:
 
 
 def list_groups() -> Request:
-    """Ask for the groups, which are the destinations by name.
+    """Request the groups, which are the destinations by name.
 
     https://fivetran.com/docs/rest-api/api-reference/groups/list-all-groups
     """
@@ -329,7 +329,7 @@ def list_groups() -> Request:
 
 
 def get_group(group_id: str) -> Request:
-    """Ask for a group.
+    """Request a group.
 
     https://fivetran.com/docs/rest-api/api-reference/groups/group-details
     """
@@ -372,7 +372,7 @@ def run_setup_tests(connection_id: str) -> Request:
 
 
 def get_destination(group_id: str) -> Request:
-    """Ask for the destination of a group, whose id it has.
+    """Request the destination of a group, whose id it has.
 
     https://fivetran.com/docs/rest-api/api-reference/destinations/destination-details
     """
@@ -385,7 +385,7 @@ def get_destination(group_id: str) -> Request:
 
 
 def get_schemas(connection_id: str) -> Request:
-    """Ask for the schemas and tables of a connection.
+    """Request the schemas and tables of a connection.
 
     https://fivetran.com/docs/rest-api/api-reference/connection-schema/connection-schema-config
     """
@@ -461,7 +461,7 @@ def modify_connection(
 
 
 def sync_history(connection_id: str, *, since: float, until: float) -> Request:
-    """Ask for the syncs in a window of server times (epoch seconds).
+    """Request the syncs in a window of server times (epoch seconds).
 
     https://fivetran.com/docs/rest-api/api-reference/connections/connection-sync-history
     """
@@ -486,7 +486,7 @@ def history_window(run: Run, *, now: float) -> tuple[float, float]:
 
 
 def account_info() -> Request:
-    """Ask who we are: https://fivetran.com/docs/rest-api/api-reference/account."""
+    """Request who we are: https://fivetran.com/docs/rest-api/api-reference/account."""
     return Request(
         method="GET",
         path="/v1/account/info",
@@ -608,7 +608,7 @@ def read_connection(row: Row) -> Connection:
 
 
 def is_set_up(connection: Connection) -> bool:
-    """Tell whether the setup of a connection is complete."""
+    """Return whether the setup of a connection is complete."""
     return connection.setup_state in {"", CONNECTED}
 
 
@@ -688,7 +688,7 @@ def _moved(connection: Connection, run: Run) -> tuple[bool, bool]:
 
 
 def judge_run(connection: Connection, run: Run) -> Job:
-    """Tell how a run is doing from what its connection shows.
+    """Return how a run is doing from what its connection shows.
 
     A later time of success or failure ends it. A connection that was paused or broke
     meanwhile shows no time, and ends it too.
@@ -822,7 +822,7 @@ def settle_job(job: Job, run: Run, records: Sequence[HistoryRecord]) -> Job:
 
 
 def _both_moved(job: Job, run: Run) -> bool:
-    """Tell whether two syncs have ended since a run was to start."""
+    """Return whether two syncs have ended since a run was to start."""
     succeeded, failed = (
         job.statistics.get(name) for name in ("succeeded_at", "failed_at")
     )
@@ -866,7 +866,7 @@ def with_record(job: Job, record: HistoryRecord) -> Job:
 def find_stop(
     connection: Connection, run: Run, records: Sequence[HistoryRecord], *, now: float
 ) -> Job | None:
-    """Tell from the history whether a run has stopped without a time that says so.
+    """Read from the history whether a run has stopped without a time that says so.
 
     A sync that was cancelled leaves the times of its connection as they were. None while
     the run goes on, or has not begun, or may yet be continued.
@@ -1020,7 +1020,7 @@ class Fivetran:
         return (left, allowed) if sane else None
 
     def single(self, account: Account, subject: str) -> Request:
-        """Ask for one connection."""
+        """Request one connection."""
         return get_connection(subject)
 
     def many(
@@ -1032,7 +1032,7 @@ class Fivetran:
         since: float | None = None,
         scope: str = "",
     ) -> Request:
-        """Ask for the connections of the account, or of one group."""
+        """Request the connections of the account, or of one group."""
         return list_connections(scope)
 
     def read(self, request: Request, reply: Reply) -> Page:
@@ -1053,7 +1053,7 @@ class Fivetran:
         row: Row,
         mark: str | None,
     ) -> Job:
-        """Tell how the run is doing that a waiter waits for."""
+        """Return how the run is doing that a waiter waits for."""
         return judge_run(read_connection(row), Run.from_mark(subject, mark))
 
     def digest(self, row: Row) -> int | None:

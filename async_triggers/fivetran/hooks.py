@@ -256,7 +256,7 @@ class FivetranHook(CallsByHand):
     ) -> float | None:
         """Start a sync; return the server's time of the answer.
 
-        ``force`` stops a sync that is under way and starts it anew.
+        ``force`` stops a sync that is under way and starts it again.
         """
         return await self._start(leased, api.start_sync(connector_id, force=force))
 
@@ -346,7 +346,7 @@ class FivetranHook(CallsByHand):
         return await leased.persist(change, attempts=self.attempts)
 
     async def look(self, leased: LeasedAccount, run: api.Run) -> Seen:
-        """Ask how a run is doing."""
+        """Request how a run is doing."""
         connection, now = await self.get_fivetran_connection(leased, run.connection_id)
         return Seen(job=api.judge_run(connection, run), at=now)
 
@@ -424,7 +424,7 @@ class FivetranHook(CallsByHand):
         return api.settle_job(job, run, records)
 
     async def check(self, leased: LeasedAccount) -> str:
-        """Ask who we are."""
+        """Request who we are."""
         request = api.account_info()
         data = api.read_data(request, await leased.call(request, attempts=1))
         told = (words_of(data.get(each)) for each in ("account_name", "account_id"))

@@ -72,7 +72,7 @@ class FivetranOperator(JobOperator):
     A connection that is not set up, say because it is broken, has its setup tests run once.
     The sync starts if they pass.
 
-    Unlike the peers, a sync that is under way is never stopped and started anew.
+    Unlike the peers, a sync that is under way is never stopped and started again.
 
     :param connector_id: the connection in Fivetran (templated)
     :param connector_name: its name, together with ``destination_name`` (templated)

@@ -76,7 +76,7 @@ class FivetranSync(RemoteJob):
         )
 
     async def look(self, leased: LeasedAccount) -> Seen:
-        """Ask how the sync is doing."""
+        """Request how the sync is doing."""
         _, seen = await self._look(leased)
         return seen
 
@@ -87,7 +87,7 @@ class FivetranSync(RemoteJob):
         return connection, Seen(job=stopped_job(job) if self.stopped else job, at=now)
 
     async def recheck(self, leased: LeasedAccount) -> Seen:
-        """Ask how the sync of an earlier attempt is doing.
+        """Request how the sync of an earlier attempt is doing.
 
         One that was cancelled at Fivetran leaves its connection as if it were still to
         come; an attempt that attached to it would wait in vain. So its history is asked.

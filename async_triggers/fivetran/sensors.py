@@ -281,7 +281,7 @@ class FivetranSensor(JobSensor):
     # Looking ----------------------------------------------------------------------
 
     async def look(self, leased: LeasedAccount) -> Seen:
-        """Ask for the connection; the first look may set the baseline."""
+        """Request the connection; the first look may set the baseline."""
         hook = self.make_hook()
         connector_id = self.connector_id or await self._find_id(leased)
         connection, now = await hook.get_fivetran_connection(leased, connector_id)

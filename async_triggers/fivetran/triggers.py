@@ -227,7 +227,7 @@ class FivetranTrigger(JobTrigger):
     # Syncs that will not go on by themselves ----------------------------------------
 
     def needs_attention(self, job: Job) -> bool:
-        """Tell whether a sync was put off, or does not seem to run at all.
+        """Return whether a sync was put off, or does not seem to run at all.
 
         https://fivetran.com/docs/rest-api/api-reference/connections: with the schedule
         type "manual" nothing runs a connection but a request, not even what Fivetran

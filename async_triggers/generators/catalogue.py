@@ -39,7 +39,7 @@ def _has_two_parts(kind: str) -> bool:
 async def airbyte_loaders(
     hook: AirbyteHook, leased: LeasedAccount
 ) -> tuple[Loader, ...]:
-    """Ask for all connections of all workspaces, and where their streams go."""
+    """Request all connections of all workspaces, and where their streams go."""
     connections, sources, destinations = await asyncio.gather(
         hook.list_replications(leased),
         hook.list_sources(leased),
@@ -53,7 +53,7 @@ def read_airbyte(
     sources: Iterable[Endpoint],
     destinations: Iterable[Endpoint],
 ) -> tuple[Loader, ...]:
-    """Tell where the streams of the connections go."""
+    """Return where the streams of the connections go."""
     source_by_id = {each.id: each for each in sources}
     target_by_id = {each.id: each for each in destinations}
     found = {}
@@ -160,7 +160,7 @@ def _airbyte_schemas(
 async def fivetran_loaders(
     hook: FivetranHook, leased: LeasedAccount, databases: Sequence[str] | None
 ) -> tuple[Loader, ...]:
-    """Ask for all connections of all groups.
+    """Request all connections of all groups.
 
     ``databases``, in lower case, are those whose tables are wanted: only for connections
     that load into one of them is their schema asked for. The empty one stands for any;
@@ -220,7 +220,7 @@ def read_fivetran(
     connections: Iterable[fivetran_api.Connection],
     tables: Mapping[str, tuple[fivetran_api.Table, ...] | None],
 ) -> tuple[Loader, ...]:
-    """Tell where the tables of the connections go."""
+    """Return where the tables of the connections go."""
     found = {}
     for each in connections:
         landings: tuple[Landing, ...] = ()

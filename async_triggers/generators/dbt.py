@@ -206,7 +206,7 @@ def environment(inherited: Mapping[str, str], dbt: str) -> dict[str, str]:
 
 
 def explain(code: int, out: str, err: str, step: str) -> str:
-    """Tell why dbt failed, in its own words, and what to do.
+    """Return why dbt failed, in its own words, and what to do.
 
     ``step`` is what to do where dbt's words suggest nothing else.
     """

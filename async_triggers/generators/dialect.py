@@ -230,7 +230,7 @@ def find(text: str, folder: Path, place: Place, what: str) -> Path:
 
 @cache
 def takes(operator: type, argument: str) -> bool:
-    """Tell whether an operator, or what it is made from, takes an argument by name."""
+    """Return whether an operator, or what it is made from, takes an argument by name."""
     if argument in TASK_KEYS:
         return True
 

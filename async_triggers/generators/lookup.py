@@ -70,7 +70,7 @@ class Lookup:
     """Finds answers; one for each load of a file.
 
     :ivar seconds: how long all questions together may take
-    :ivar renew: ask everything anew, as a person wants it who says so
+    :ivar renew: ask everything again, as a person wants it who says so
     :ivar warnings: what was said of answers that are not the newest
     :ivar stale: the questions that are to be asked again in the background
     """

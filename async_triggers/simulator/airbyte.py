@@ -206,7 +206,7 @@ class AirbyteJob:
     rows_synced: int
 
     def is_over(self, at: float) -> bool:
-        """Tell whether the job has ended; one that does not exist yet has not."""
+        """Return whether the job has ended; one that does not exist yet has not."""
         moment = self.timeline.at(at)
         return moment is not None and moment.word in TERMINAL
 

@@ -130,7 +130,7 @@ class Fault:
         return asdict(self)
 
     def matches(self, request: SimRequest, operation: Operation | None) -> bool:
-        """Tell whether the request is one of those meant."""
+        """Return whether the request is one of those meant."""
         return (
             self.method in ("*", request.method)
             and self.operation in (None, operation)
