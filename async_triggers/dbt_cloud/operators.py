@@ -248,8 +248,8 @@ class DbtCloudRunJobOperator(JobOperator):
 
         return DbtCloudRunRequest(
             conn_id=self.dbt_cloud_conn_id,
-            account_id=optional_id("account_id", self.account_id),
-            job_id=optional_id("job_id", self.job_id),
+            account_id=_id_if_any("account_id", self.account_id),
+            job_id=_id_if_any("job_id", self.job_id),
             project_name=self.project_name,
             environment_name=self.environment_name,
             job_name=self.job_name,
@@ -265,6 +265,14 @@ class DbtCloudRunJobOperator(JobOperator):
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_timeout=self.cancel_on_timeout,
         )
+
+
+def _id_if_any(name: str, value: object) -> int | None:
+    """Return an id; None also for what a template has come to since the start."""
+    try:
+        return optional_id(name, value)
+    except ArgumentUnusable:
+        return None
 
 
 class DbtCloudGetJobRunArtifactOperator(TakesIds, BaseOperator):

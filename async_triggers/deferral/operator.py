@@ -37,7 +37,7 @@ from airflow.sdk import BaseOperator
 
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.alarm import Alarm
-from async_triggers.deferral.arguments import make_plain
+from async_triggers.deferral.arguments import ArgumentUnusable, make_plain
 from async_triggers.deferral.cancelling import cancel_and_confirm
 from async_triggers.deferral.carried import carry, take_out
 from async_triggers.deferral.contact import (
@@ -184,9 +184,8 @@ class JobOperator(TakesIds, BaseOperator):
 
     @property
     def job_request(self) -> JobRequest:
-        """What the rendered arguments ask for."""
+        """What the rendered arguments ask for; what starts a job has checked them."""
         if self._request is None:
-            self.check_arguments()
             self._request = replace(self.make_request(), address=self.found_at)
 
         return self._request
@@ -268,6 +267,7 @@ class JobOperator(TakesIds, BaseOperator):
             if outcome.kind is Kind.DEADLINE:
                 raise JobTimedOut(outcome.message, job=outcome.job)
 
+        self.check_arguments()
         return self._begin(context, ends, waiting.get("superseded"), contact)
 
     def _begin(
@@ -713,6 +713,7 @@ class JobOperator(TakesIds, BaseOperator):
                 start.get("try"),
                 attempt,
             )
+            self.check_arguments()
             self._leave_to_trigger(context, waiting.get("end_time"))
 
         record = read_record(start.get("record"))
@@ -732,6 +733,11 @@ class JobOperator(TakesIds, BaseOperator):
         """Resume; when Airflow's own timeout came first, cancel what is ours."""
         self._waiting, others = take_out(next_kwargs)
         make_plain(self, JobOperator)
+        # What starts a job checks them. The end of one fails for no argument that has come
+        # to nothing since, say because the task upstream was cleared.
+        with contextlib.suppress(ArgumentUnusable):
+            self.settle_ids()
+
         try:
             return super().resume_execution(next_method, others, context)
         except compat.TaskDeferralError:

@@ -22,8 +22,14 @@ from async_triggers.dbt_cloud.sensors import DbtCloudJobRunSensor
 from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.fivetran.operators import FivetranOperator, FivetranResyncOperator
 from async_triggers.fivetran.sensors import FivetranSensor
-from tests.unit.deferral.stage import Task
-from tests.unit.deferral.vendors import CASES, make_vendor_world
+from tests.unit.deferral.stage import Task, deferred
+from tests.unit.deferral.vendors import (
+    CASES,
+    TARGET,
+    Case,
+    every_vendor,
+    make_vendor_world,
+)
 
 NAMES = {"project_name": "Shop", "environment_name": "Prod", "job_name": "Nightly"}
 CONNECTOR = {"connector_name": "crm", "destination_name": "lake"}
@@ -340,3 +346,57 @@ def test_blanks_around_an_id_are_left_out(kind: str, name: str) -> None:
     task.settle_ids()
 
     assert getattr(task, name) == "7"
+
+
+@pytest.mark.parametrize("start_in_trigger", [False, True])
+@pytest.mark.parametrize("kind", ["operator", "sensor"])
+@pytest.mark.parametrize("value", [None, "", "None", "a/b"])
+@every_vendor
+def test_the_end_of_a_job_fails_for_no_id_that_has_come_to_nothing_since(
+    monkeypatch: pytest.MonkeyPatch,
+    case: Case,
+    value: object,
+    kind: str,
+    *,
+    start_in_trigger: bool,
+) -> None:
+    """As when the task upstream is cleared, and its output is gone with that."""
+    world = make_vendor_world(monkeypatch, case)
+    world.add_target(case.life("success"))
+    if kind == "operator":
+        make = case.sync(start_in_trigger=start_in_trigger)
+    else:
+        make = case.sensor(world.add_foreign(case.life("success")))
+
+    task = Task(world, make)
+    deferral = deferred(task.execute())
+    event = task.wait(deferral)
+
+    def render() -> BaseOperator:
+        operator = make()
+        for name in type(operator).ids.given(operator):  # type: ignore[attr-defined]
+            setattr(operator, name, value)
+
+        return operator
+
+    task.make = render
+    task.resume(deferral, event)
+
+
+@every_vendor
+def test_airflow_s_own_timeout_cancels_the_job_of_an_id_with_blanks(
+    monkeypatch: pytest.MonkeyPatch, case: Case
+) -> None:
+    world = make_vendor_world(monkeypatch, case)
+    world.add_target(case.life())
+    name = {
+        "airbyte": "connection_id",
+        "fivetran": "connector_id",
+        "dbt_cloud": "job_id",
+    }[case.name]
+    task = Task(world, case.sync(**{name: f" {TARGET[case.name]}\n"}))
+    deferred(task.execute())
+
+    task.expire()
+
+    assert world.vendor.jobs() == []
