@@ -21,7 +21,7 @@ async def cancel_and_confirm(job: RemoteJob, leased: LeasedAccount) -> Seen:
 
     Raise a transient error while the vendor does not show the job.
     """
-    seen = await job.look(leased)
+    seen = await job.recheck(leased)
     if seen.job.state.is_terminal:
         return seen
 

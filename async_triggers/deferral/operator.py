@@ -972,7 +972,7 @@ class JobOperator(TakesIds, BaseOperator):
         """Check a job, or look for it, and cancel it; return what was done."""
         if not isinstance(wanted, Intent):
             job = self._job(wanted, owned=True)
-            seen = await job.look(leased)
+            seen = await job.recheck(leased)
         else:
             request = await self.job_request.resuming(wanted).resolved(leased)
             found = await request.find_started(leased, wanted)

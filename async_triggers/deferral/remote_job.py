@@ -136,7 +136,7 @@ class RemoteJob(ABC):
         """Request the job once."""
 
     async def recheck(self, leased: LeasedAccount) -> Seen:
-        """Request a job of an earlier attempt, which may have stopped without a trace."""
+        """Request a job that may have stopped without a trace since it was watched."""
         return await self.look(leased)
 
     @abstractmethod

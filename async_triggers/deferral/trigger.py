@@ -590,7 +590,8 @@ class JobTrigger(OneEventTrigger):
 
     async def _check(self, leased: LeasedAccount) -> Job | Exception:
         """Return the job as the vendor shows it, or why it does not."""
-        return await _in_time(self.look(leased), CHECK_TIMEOUT)
+        seen = await _in_time(self.remote_job.recheck(leased), CHECK_TIMEOUT)
+        return seen if isinstance(seen, Exception) else seen.job
 
     def _given_up(self, error: EngineError) -> str:
         """Say that a cancel is tried no more, and that the job goes on, and where."""

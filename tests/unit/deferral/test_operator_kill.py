@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from datetime import timedelta
@@ -16,6 +17,7 @@ from async_triggers.deferral.errors import JobTimedOut, TaskKilled
 from async_triggers.simulator import Fault
 from async_triggers.simulator.lives import as_life
 from tests.unit.deferral.stage import TARGET, Task, World, deferred, methods, sync
+from tests.unit.deferral.vendors import CASES, make_vendor_world
 
 if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimRequest
@@ -379,3 +381,32 @@ def test_resumed_with_an_event_a_kill_has_nothing_to_cancel(task: Task) -> None:
     task.operator.on_kill()
 
     assert task.world.requests == []
+
+
+@pytest.mark.parametrize(
+    "ends", ["killed on its worker", "killed while deferred", "resumed too late"]
+)
+def test_a_sync_that_was_cancelled_at_fivetran_is_not_paused_as_well(
+    monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """Its connection looks as if it were still to come: the history shows its end."""
+    case = CASES[1]
+    world = make_vendor_world(monkeypatch, case)
+    world.add_target("syncing:60 canceled")
+    on_worker = ends == "killed on its worker"
+    task = Task(world, case.sync(deferrable=not on_worker))
+    if on_worker:
+        # Before the wait requests the history by itself.
+        kill_after(task, 185.0)
+        with pytest.raises(TaskKilled):
+            task.execute()
+    else:
+        trigger = task.trigger(deferred(task.execute()))
+        world.pass_time(500)
+        if ends == "killed while deferred":
+            asyncio.run(trigger.on_kill())
+        else:
+            task.expire()
+
+    assert world.cancels == 0
+    assert not any(each.method == "PATCH" for each in world.requests)
