@@ -390,7 +390,11 @@ class StartTrigger(OneEventTrigger):
 
     def result(self, job: Job) -> Any:
         """Return what a task returns that this trigger ends."""
-        return None if self._inner is None else self._inner.result(job)
+        inner, request = self._inner, self._request
+        if inner is None or request is None:
+            return None
+
+        return inner.remote_job.result(job if request.waits else None)
 
     def payload(self, outcome: Outcome) -> dict[str, Any]:
         """Write the payload of the vendor's event, and what became of the start."""

@@ -189,6 +189,25 @@ def test_a_task_that_does_not_wait_hands_back_what_it_does_on_a_worker(
     assert returned[0] == returned[1]
 
 
+def test_a_baseline_is_handed_back_also_where_the_trigger_ends_the_task(
+    scene: Set,
+) -> None:
+    """A retry may find that the sync has ended: a sensor waits for that success."""
+    here = scene(FIVETRAN, FIVETRAN.life("success"), wait_for_completion=False)
+    here.task.make = FIVETRAN.sync(wait_for_completion=False)
+    before = here.task.execute()
+    here.world.pass_time(300)
+    here.task.retry()
+    here.task.make = FIVETRAN.sync(
+        wait_for_completion=False, start_in_trigger=True, end_from_trigger=True
+    )
+    event = here.task.end(deferred(here.task.execute()))
+
+    assert isinstance(event, TaskSuccessEvent)
+    assert here.task.xcoms["return_value"] == before
+    assert here.world.starts == 1
+
+
 def test_outside_of_a_triggerer_it_starts_all_the_same(scene: Set) -> None:
     """In dag.test() a trigger has no task instance, and nowhere to keep a claim."""
     here = scene(AIRBYTE)
