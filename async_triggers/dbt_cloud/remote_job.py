@@ -239,13 +239,15 @@ class DbtCloudRunRequest(JobRequest):
         return None
 
     def _cause(self, intent: Intent) -> str:
-        reason = self.cause
-        attempt = self.attempt
-        if not reason and attempt is not None:
-            reason = (
-                f"Triggered by the task {attempt.task_id} of the Airflow DAG"
-                f" {attempt.dag_id}"
-            )
+        reason, attempt = self.cause, self.attempt
+        if not reason:
+            # dag.test() does not show its triggers whose they are, and a cause is needed.
+            reason = "Triggered by a task of Airflow"
+            if attempt is not None:
+                reason = (
+                    f"Triggered by the task {attempt.task_id} of the Airflow DAG"
+                    f" {attempt.dag_id}"
+                )
 
         cause = api.make_cause(reason, intent.marker)
         if not cause.startswith(reason):
