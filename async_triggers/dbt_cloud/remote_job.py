@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -13,7 +12,6 @@ from async_triggers.dbt_cloud.hooks import DbtCloudHook
 from async_triggers.deferral.record import Intent, Unsettled
 from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
 from async_triggers.engine.errors import JobNotFound, PermanentError, RequestRejected
-from async_triggers.engine.wire import parse_time
 from async_triggers.engine.wording import aside, sentence
 
 if TYPE_CHECKING:
@@ -22,9 +20,6 @@ if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job, Seen
 
 log = logging.getLogger(__name__)
-
-CLOCKS_DIFFER = 30.0
-"""Seconds by which the time of an answer and that of a run may differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +152,7 @@ class DbtCloudRunRequest(JobRequest):
 
         Should nothing have come of it, it is that run which is still to be retried.
         """
-        return replace(self, retry_of=intent.baseline)
+        return replace(self, retry_of=intent.retry_of)
 
     async def before_start(self, leased: LeasedAccount) -> Before:
         """Look at the job, which also shows the server's time."""
@@ -173,7 +168,13 @@ class DbtCloudRunRequest(JobRequest):
         if self.mark_cause and attempt is not None:
             marker = _marker(leased, attempt, attempt.max_tries, attempt.try_number)
 
-        intent = Intent(at=now, baseline=self.retry_of, marker=marker)
+        intent = Intent(
+            at=now,
+            # What bears no mark is known by its id, as these only grow.
+            baseline="" if marker else await self._newest_id(leased),
+            marker=marker,
+            retry_of=self.retry_of,
+        )
         running = None
         if self.reuse_existing_run and not self.retry_of:
             if self.overrides:
@@ -208,8 +209,8 @@ class DbtCloudRunRequest(JobRequest):
     async def start(self, leased: LeasedAccount, before: Before) -> Seen:
         """Start a run; after a failure of our own, of what failed."""
         intent = before.intent
-        if intent.baseline:
-            seen = await self._retry(leased, intent.baseline)
+        if intent.retry_of:
+            seen = await self._retry(leased, intent.retry_of)
             if seen is not None:
                 return seen
 
@@ -260,13 +261,12 @@ class DbtCloudRunRequest(JobRequest):
         return cause
 
     async def find_started(self, leased: LeasedAccount, intent: Intent) -> Seen | None:
-        """Look for the run by its mark, else by its cause and the time of the start."""
-        after = -math.inf if intent.at is None else intent.at - CLOCKS_DIFFER
+        """Look for the run by its mark, else for one of its cause made since the intent."""
         own = self._cause(intent)
         hook = self.make_hook()
         # Without a mark the first one is ours: others may have come after it.
         for seen, row in reversed(await hook.newest_runs(leased, self._target)):
-            if intent.baseline and str(row.get("retrying_run_id")) == intent.baseline:
+            if intent.retry_of and str(row.get("retrying_run_id")) == intent.retry_of:
                 return seen
 
             cause = api.read_cause(row)
@@ -274,7 +274,7 @@ class DbtCloudRunRequest(JobRequest):
                 if cause.endswith(intent.marker.strip()):
                     return seen
 
-            elif cause == own and (parse_time(row.get("created_at")) or 0.0) >= after:
+            elif cause == own and int(seen.job.id) > int(intent.baseline or 0):
                 return seen
 
         return None
@@ -288,6 +288,10 @@ class DbtCloudRunRequest(JobRequest):
     async def find_running(self, leased: LeasedAccount) -> Seen | None:
         """Return None: no run is in the way of another, dbt Cloud queues them."""
         return None
+
+    async def _newest_id(self, leased: LeasedAccount) -> str:
+        runs = await self.make_hook().newest_runs(leased, self._target)
+        return str(max((int(seen.job.id) for seen, _ in runs), default=0))
 
     async def _newest_unfinished(self, leased: LeasedAccount) -> Seen | None:
         for seen, _ in await self.make_hook().newest_runs(leased, self._target):

@@ -32,13 +32,14 @@ class Intent:
 
     ``at`` is the server's time (epoch seconds), ``sent_at`` our own, ``baseline`` what the
     vendor showed last before it (the newest job, a time of success), ``marker`` what the
-    start carries.
+    start carries, ``retry_of`` the failed job that it retries.
     """
 
     at: float | None = None
     sent_at: float | None = None
     baseline: str = ""
     marker: str = ""
+    retry_of: str = ""
 
     @property
     def name(self) -> str:
@@ -97,6 +98,7 @@ class Record:
                 "sent_at": self.intent.sent_at,
                 "baseline": self.intent.baseline,
                 "marker": self.intent.marker,
+                "retry_of": self.intent.retry_of,
             },
         }
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ from tests.unit.dbt_cloud.stage import ACCOUNT, JOB, Clock, Runs, TaskRun
 
 if TYPE_CHECKING:
     from async_triggers.simulator.dbt_cloud import DbtCloudSimulator
+    from async_triggers.simulator.exchange import SimReply, SimRequest
 
 MARK = re.compile(r" \[at:[0-9a-f]{10}-\d+\]$")
 
@@ -510,6 +513,37 @@ def test_a_start_whose_answer_is_lost_is_found(
 
     (start,) = dbt_cloud.record.started
     assert str(result) == start.job
+
+
+@pytest.mark.parametrize("skew", [-3600, 0, 3600])
+def test_without_a_mark_a_run_that_was_there_before_is_not_taken_for_a_lost_one(
+    run_of: Runs,
+    dbt_cloud: DbtCloudSimulator,
+    monkeypatch: pytest.MonkeyPatch,
+    skew: float,
+) -> None:
+    """That of the attempt before bears the same cause, and has failed seconds ago."""
+    lives(dbt_cloud, "running:1 error", "running:60 success")
+    task = run_of(lambda: dbt(mark_cause=False))
+    with pytest.raises(JobFailed):
+        task.finish()
+
+    dbt_cloud.faults.add(
+        Fault(kind="reset", method="POST", path="*/run/", takes_effect=True)
+    )
+    respond = dbt_cloud.respond
+
+    def wrongly_dated(request: SimRequest) -> SimReply:
+        reply = respond(request)
+        moment = parsedate_to_datetime(reply.headers["Date"]).timestamp() + skew
+        told = {**reply.headers, "Date": formatdate(moment, usegmt=True)}
+        return replace(reply, headers=told)
+
+    monkeypatch.setattr(dbt_cloud, "respond", wrongly_dated)
+
+    result = task.retry().finish()
+
+    assert [start.job for start in dbt_cloud.record.started][1:] == [str(result)]
 
 
 def test_a_start_that_never_arrived_is_repeated_after_a_while(

@@ -24,7 +24,9 @@ records = st.builds(
         Intent,
         at=st.none() | st.floats(0, 1e10),
         baseline=st.text(),
+        sent_at=st.none() | st.floats(0, 1e10),
         marker=st.text(),
+        retry_of=st.text(),
     ),
 )
 WRITTEN = Record(fingerprint="f", max_tries=2, job_id="1").to_json()
