@@ -656,7 +656,7 @@ def test_a_cancel_outlives_a_pause_that_another_request_was_asked_for(
     if first == "hang":
         # What is held back for so long is not tried again in a second.
         said = re.findall(
-            r"the account is paused; trying again in (\d+) s", caplog.text
+            r"the account is paused\. Trying again in (\d+) s", caplog.text
         )
         assert [pause - 240 <= int(each) <= pause for each in said] == [True]
 
