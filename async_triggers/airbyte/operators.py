@@ -41,7 +41,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
     :param deferrable: wait on the triggerer and not on a worker
     :param api_version: the version in the API's path, where the connection's host does
         not say it
-    :param wait_seconds: how often to look at the job, in seconds. All tasks of an account
+    :param wait_seconds: the seconds between two checks of the job. All tasks of an account
         share their polls, which come every five seconds at most: the default, which is the
         official provider's, means five
     :param timeout: seconds after which the task gives up; None or 0 for never

@@ -137,9 +137,9 @@ class AirbyteJobSensor(JobSensor):
         """The job that was found and its address, which outlive a triggerer's restart."""
         return f"{self._found} {self._url}".strip()
 
-    def recall_run(self, told: str) -> None:
+    def recall_run(self, text: str) -> None:
         """Take the job that was found before."""
-        self._found, _, self._url = told.partition(" ")
+        self._found, _, self._url = text.partition(" ")
 
     @property
     def waits_unseen(self) -> bool:

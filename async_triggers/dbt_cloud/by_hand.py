@@ -467,8 +467,8 @@ class CallsByHand(VendorHook):
 
         job = api.explain(job, step, [])
         reason = f": {spaced(job.message)}" if job.message else ""
-        told = f"Run {run_id} is {job.word}{reason}"
-        self.log.error("%s", with_url(told, job.url))
+        words = f"Run {run_id} is {job.word}{reason}"
+        self.log.error("%s", with_url(words, job.url))
 
     # What runs leave --------------------------------------------------------------
 

@@ -255,8 +255,8 @@ class Endpoint:
         wrong = contact.wrong_at(self.account)
         failure: AsyncTriggersException
         if wrong is not None and now >= wrong:
-            told = explain(error, self.conn_id, self.conn_type)
-            msg = f"{self.vendor} does not answer where the connection says: {told}"
+            words = explain(error, self.conn_id, self.conn_type)
+            msg = f"{self.vendor} does not answer where the connection says: {words}"
             failure = ConnectionUnusable(with_request(msg, error))
         elif isinstance(error, InBetween) and contact.is_cut_off(self.account):
             excerpt = f", {error.excerpt}" if error.excerpt else ""
@@ -286,10 +286,10 @@ class Endpoint:
 
         ``ends`` is the deadline of the task.
         """
-        told = explain(error, self.conn_id, self.conn_type)
+        words = explain(error, self.conn_id, self.conn_type)
         if contact.evidence_since is not None and contact.is_known(self.account):
-            told = (
-                f"{sentence(told)} This address has answered before, so it counts as an"
+            words = (
+                f"{sentence(words)} This address has answered before, so it counts as an"
                 " outage"
             )
 
@@ -299,8 +299,8 @@ class Endpoint:
         if until is not None:
             when = datetime.fromtimestamp(until, tz=UTC).isoformat(timespec="seconds")
 
-        told = f"{sentence(told)} Trying again in {wait:.0f} s, until {when}"
-        return with_request(told, error)
+        words = f"{sentence(words)} Trying again in {wait:.0f} s, until {when}"
+        return with_request(words, error)
 
 
 def with_fate(failure: AsyncTriggersException, fate: str) -> AsyncTriggersException:

@@ -116,16 +116,16 @@ def explain(error: EngineError, conn_id: str, conn_type: str = "") -> str:
     if isinstance(error, AccountMisconfigured):
         message = name_fields(message, conn_type)
 
-    told = f"{message} (connection {conn_id!r})"
+    words = f"{message} (connection {conn_id!r})"
     suspect = error.suspect
     if suspect is None:
-        return told
+        return words
 
-    told = f"{sentence(told)} {field_label(conn_type, suspect.field)}: {suspect.fix}"
+    words = f"{sentence(words)} {field_label(conn_type, suspect.field)}: {suspect.fix}"
     if suspect.is_path and has_field(conn_type, "extra.api_path"):
-        told += f", or set {field_label(conn_type, 'extra.api_path')}"
+        words += f", or set {field_label(conn_type, 'extra.api_path')}"
 
-    return told
+    return words
 
 
 def with_request(text: str, error: EngineError | None) -> str:

@@ -110,14 +110,14 @@ def ended(job: Job) -> Outcome:
 
 def describe_end(job: Job, facts: str = "") -> str:
     """Say how a job has ended, why, and where the vendor shows it."""
-    told = f"{job.title} {_ENDINGS[job.state]}"
+    words = f"{job.title} {_ENDINGS[job.state]}"
     if job.message:
-        told += f": {spaced(job.message)}"
+        words += f": {spaced(job.message)}"
 
     if facts:
-        told += f" [{facts}]"
+        words += f" [{facts}]"
 
-    return with_url(told, job.url)
+    return with_url(words, job.url)
 
 
 def not_started(error: Exception) -> Outcome:

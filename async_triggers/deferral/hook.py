@@ -446,9 +446,9 @@ class VendorHook(BaseHook):
         try:
             return True, self.run(self.check)
         except AsyncTriggersException as error:
-            told, cause = str(error), error.cause
-            is_shown = cause is not None and told.endswith(cause.url)
-            return False, told if is_shown else with_request(told, cause)
+            words, cause = str(error), error.cause
+            is_shown = cause is not None and words.endswith(cause.url)
+            return False, words if is_shown else with_request(words, cause)
 
     @abstractmethod
     async def check(self, leased: LeasedAccount) -> str:

@@ -582,15 +582,15 @@ class JobOperator(TakesIds, BaseOperator):
     ) -> None:
         """Log that the start must wait: at first and now and then, else for debugging."""
         error, now, contact = later.error, wall_clock(), starting.contact
-        told = f"{sentence(later.reason)} Trying again in {seconds:.0f} s"
+        words = f"{sentence(later.reason)} Trying again in {seconds:.0f} s"
         if error is not None:
-            told = self._endpoint().report(contact, error, wait=seconds, ends=end_time)
+            words = self._endpoint().report(contact, error, wait=seconds, ends=end_time)
 
         if error is None or contact.must_report(error, now=now):
-            self.log.warning("The start cannot be made now: %s", told)
+            self.log.warning("The start cannot be made now: %s", words)
             starting.contact = contact.reported(error, now=now)
         else:
-            self.log.debug("The start cannot be made now: %s", told)
+            self.log.debug("The start cannot be made now: %s", words)
 
     def _endpoint(self) -> Endpoint:
         """Return whom the task talks to, in words."""

@@ -118,8 +118,8 @@ class Record:
             )
 
         name = begun(vendor.name_of(self.job_id))
-        told = f"{name} may still be running; a retry checks it again"
-        return with_url(told, self.url)
+        words = f"{name} may still be running; a retry checks it again"
+        return with_url(words, self.url)
 
 
 def read_record(value: object) -> Record | None:

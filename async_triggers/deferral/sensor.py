@@ -166,7 +166,7 @@ class JobSensor(TakesIds, BaseSensorOperator):
         """What the first look has found out, where the sensor :attr:`keeps_run`."""
         return ""
 
-    def recall_run(self, told: str) -> None:
+    def recall_run(self, text: str) -> None:
         """Take in what :attr:`run_seen` once said."""
 
     # Beginning on the triggerer -----------------------------------------------------
@@ -388,17 +388,19 @@ class JobSensor(TakesIds, BaseSensorOperator):
         """Log that a look has failed: at first and now and then, else for debugging."""
         contact, account = self._contact or FirstContact(), self._account
         cause = getattr(error, "cause", None)
-        told = f"{sentence(str(error))} Trying again in {wait:.0f} s"
+        words = f"{sentence(str(error))} Trying again in {wait:.0f} s"
         if account is not None and cause is not None:
             endpoint = self.make_hook().endpoint(account)
-            told = endpoint.report(contact, cause, wait=wait, ends=ends)
+            words = endpoint.report(contact, cause, wait=wait, ends=ends)
 
         now = wall_clock()
         if contact.must_report(cause, now=now):
-            self.log.warning("The %s cannot be checked now: %s", self.vendor.noun, told)
+            self.log.warning(
+                "The %s cannot be checked now: %s", self.vendor.noun, words
+            )
             self._contact = contact.reported(cause, now=now)
         else:
-            self.log.debug("The %s cannot be checked now: %s", self.vendor.noun, told)
+            self.log.debug("The %s cannot be checked now: %s", self.vendor.noun, words)
 
     def _note_answer(self, context: Context) -> None:
         """Write down, once in a process, that the vendor answers there."""

@@ -350,14 +350,14 @@ class SensorTrigger(OneEventTrigger):
 
         trouble = explain(error, endpoint.conn_id, endpoint.conn_type)
         self._trouble = with_request(trouble, error)
-        told = endpoint.report(contact, error, wait=LOOK_AGAIN, ends=ends)
+        words = endpoint.report(contact, error, wait=LOOK_AGAIN, ends=ends)
         if contact.must_report(error, now=now):
             self.log.warning(
-                "The %s cannot be checked now: %s", sensor.vendor.noun, told
+                "The %s cannot be checked now: %s", sensor.vendor.noun, words
             )
             return contact.reported(error, now=now)
 
-        self.log.debug("The %s cannot be checked now: %s", sensor.vendor.noun, told)
+        self.log.debug("The %s cannot be checked now: %s", sensor.vendor.noun, words)
         return contact
 
     async def _own(self, job_id: str, run: str) -> None:

@@ -148,9 +148,9 @@ class StartLaterTrigger(MomentTrigger):
                 request, record, ti, self.log, is_found_again=True
             )
         except Exception as error:  # noqa: BLE001 - whatever a release may have changed
-            told = f"{_named(request, record)} could not be cancelled: {error}"
-            self.log.warning("%s It may still be running", sentence(told))
-            return told
+            words = f"{_named(request, record)} could not be cancelled: {error}"
+            self.log.warning("%s It may still be running", sentence(words))
+            return words
 
 
 def lost(vendor: Vendor) -> str:
@@ -224,9 +224,9 @@ async def settle_lost(
     try:
         seen = await _search(request, leased, record.intent)
     except EngineError as error:
-        told = f"{lost(request.vendor)} could not be looked for: {error}"
-        log.warning("%s It may be running", sentence(told))
-        return told
+        words = f"{lost(request.vendor)} could not be looked for: {error}"
+        log.warning("%s It may be running", sentence(words))
+        return words
     except asyncio.CancelledError:
         _log_unsettled(log, request, record)
         raise
@@ -238,12 +238,12 @@ async def settle_lost(
     if not job.state.is_terminal and not await _is_own(
         request, leased, seen, record.intent
     ):
-        told = (
+        words = (
             f"{job.title}: left alone: the start that was not answered may have made it,"
             " but so may somebody else"
         )
-        log.warning("%s", told)
-        return told
+        log.warning("%s", words)
+        return words
 
     return await settle_job(
         request,

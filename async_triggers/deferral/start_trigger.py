@@ -210,7 +210,7 @@ class StartTrigger(OneEventTrigger):
         wait = later.within(left)
         self._waits_for = later.reason
         if error is None:
-            told = f"{sentence(later.reason)} Trying again in {wait:.0f} s"
+            words = f"{sentence(later.reason)} Trying again in {wait:.0f} s"
         else:
             self._waits_for = explain(error, endpoint.conn_id, endpoint.conn_type)
             self._error = error
@@ -228,13 +228,13 @@ class StartTrigger(OneEventTrigger):
                 wait = starting.contact.wait(wait, endpoint.account, now=now)
 
             ends = None if left is None else now + left
-            told = endpoint.report(starting.contact, error, wait=wait, ends=ends)
+            words = endpoint.report(starting.contact, error, wait=wait, ends=ends)
 
         if starting.contact.must_report(error, now=now):
-            self.log.warning("The start cannot be made now: %s", told)
+            self.log.warning("The start cannot be made now: %s", words)
             starting.contact = starting.contact.reported(error, now=now)
         else:
-            self.log.debug("The start cannot be made now: %s", told)
+            self.log.debug("The start cannot be made now: %s", words)
 
         return wait
 
@@ -363,7 +363,7 @@ class StartTrigger(OneEventTrigger):
         assert request is not None  # noqa: S101 - read before
         noun = request.vendor.noun
         fate = f"; a start was not answered, a {noun} may be running" if lost else ""
-        told = (
+        words = (
             f"The {noun} could not be started before the timeout of the task passed"
             f" {aside(self._waits_for)}{fate}"
         )
@@ -371,7 +371,7 @@ class StartTrigger(OneEventTrigger):
             status=Status.TIMEOUT,
             kind=Kind.DEADLINE,
             job_id="",
-            message=with_request(told, self._error),
+            message=with_request(words, self._error),
             cancel=Cancel.NONE,
         )
 

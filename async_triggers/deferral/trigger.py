@@ -503,7 +503,7 @@ class JobTrigger(OneEventTrigger):
                     return verdict
 
                 if patience.tries == 1:
-                    told = (
+                    words = (
                         verdict.value
                         if failure is None
                         else f"could not be cancelled: {failure.message}"
@@ -511,7 +511,7 @@ class JobTrigger(OneEventTrigger):
                     self.log.warning(
                         "%s: %s Trying again in %.0f s",
                         self.title,
-                        sentence(told),
+                        sentence(words),
                         wait,
                     )
 
@@ -595,8 +595,8 @@ class JobTrigger(OneEventTrigger):
 
     def _given_up(self, error: EngineError) -> str:
         """Say that a cancel is tried no more, and that the job goes on, and where."""
-        told = sentence(f"{self.title} could not be cancelled: {error.message}")
-        return self._goes_on(f"{told} ")
+        words = sentence(f"{self.title} could not be cancelled: {error.message}")
+        return self._goes_on(f"{words} ")
 
     def _goes_on(self, before: str) -> str:
         return with_url(f"{before}It is still running", self._url)
@@ -618,7 +618,7 @@ class JobTrigger(OneEventTrigger):
             Cancel.CONFIRMED: "it was cancelled",
             Cancel.UNCONFIRMED: "cancelling it could not be confirmed",
         }
-        told = (
+        words = (
             f"{self.title} was still running when the {self._which_deadline} of the task"
             f" passed; {said[cancel]}"
         )
@@ -627,7 +627,7 @@ class JobTrigger(OneEventTrigger):
             status=Status.TIMEOUT,
             kind=Kind.DEADLINE,
             job_id=self.remote_job.job_id,
-            message=with_url(told, url),
+            message=with_url(words, url),
             job=job,
             cancel=cancel,
         )
@@ -650,8 +650,8 @@ class JobTrigger(OneEventTrigger):
     def _what_goes_on(self) -> str:
         """Say what becomes of a job that cannot be polled any more."""
         retry = " A retry of the task attaches to it." if self.remote_job.owned else ""
-        told = f"{self.title} was not cancelled and may still be running.{retry}"
-        return with_url(told, self._url)
+        words = f"{self.title} was not cancelled and may still be running.{retry}"
+        return with_url(words, self._url)
 
     # Being killed -----------------------------------------------------------------
 

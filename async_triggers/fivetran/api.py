@@ -743,11 +743,11 @@ def judge_run(connection: Connection, run: Run) -> Job:
 
 def paused_warning(job: Job) -> str:
     """Say that a sync is waited for although its connection is paused."""
-    told = (
+    words = (
         f"{job.title} is waited for, but its connection is paused in Fivetran: waiting"
         " until it is un-paused and has synced"
     )
-    return with_url(told, job.url)
+    return with_url(words, job.url)
 
 
 def read_history(

@@ -315,17 +315,17 @@ class CallsByHand(VendorHook):
         if always_wait and connection.sync_state == api.SYNCING:
             return False
 
-        told = after.isoformat()
-        if api.is_later(connection.succeeded_at, told):
+        since = after.isoformat()
+        if api.is_later(connection.succeeded_at, since):
             return True
 
         failed = connection.failed_at
-        has_failed = api.is_later(failed, told)
+        has_failed = api.is_later(failed, since)
         had_failed = strict and api.is_later(failed, connection.succeeded_at)
         if has_failed or had_failed:
             reason = "; ".join(connection.tasks) or "Fivetran reports a failure"
-            told = f"The sync of {connector_id} failed at {failed}: {spaced(reason)}"
-            raise JobFailed(with_url(told, api.dashboard_url(connector_id)))
+            words = f"The sync of {connector_id} failed at {failed}: {spaced(reason)}"
+            raise JobFailed(with_url(words, api.dashboard_url(connector_id)))
 
         is_put_off = connection.sync_state == api.RESCHEDULED
         if is_put_off and connection.schedule_type == api.MANUAL:

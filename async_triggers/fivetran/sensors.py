@@ -233,9 +233,9 @@ class FivetranSensor(JobSensor):
         """The baseline, which outlives a restart of the triggerer."""
         return "" if self._run is None else self._run.id
 
-    def recall_run(self, told: str) -> None:
-        """Take the baseline that was told before."""
-        self._run = api.Run.from_id(told) if told else None
+    def recall_run(self, text: str) -> None:
+        """Take the baseline that was found before."""
+        self._run = api.Run.from_id(text) if text else None
 
     def _recall(self, context: Context) -> None:
         store = context.get("task_state_store")

@@ -13,7 +13,9 @@ from tests.unit.messages.links import harmed_in
 PACKAGE = Path(async_triggers.__file__).parent
 LOG = {"debug", "info", "warning", "error", "exception", "critical"}
 # What may be a URL, or a text that ends with one: of ours, or of a vendor's words.
-URL = re.compile(r"(^|[._( ])(\w*url|link|told|message|error|failure|reason|refusal)$")
+URL = re.compile(
+    r"(^|[._( ])(\w*url|link|told|words|message|error|failure|reason|refusal)$"
+)
 
 
 def problems() -> list[str]:

@@ -232,7 +232,7 @@ def test_no_text_of_the_package_puts_anything_behind_a_url() -> None:
         'f"See {job.url}."',
         'f"It failed ({url})"',
         'f"{error.message}: trying again"',
-        'f"{told}{more} x"',
+        'f"{words}{more} x"',
         'msg = "See https://example.com/x."',
         'msg = "See (https://example.com/x)"',
         'log.info("It goes on: %s, for now", job.url)',
@@ -248,7 +248,7 @@ def test_the_check_of_the_source_sees(source: str) -> None:
     [
         'f"See {job.url}"',
         'f"{base_url}/jobs/{job_id}"',
-        'f"{told} Trying again"',
+        'f"{words} Trying again"',
         'msg = "See https://example.com/x or https://example.com/y"',
         'log.info("It goes on: %s", job.url)',
         'log.info("Job %s, for now", job_id)',
@@ -330,9 +330,9 @@ def test_urls_in_a_vendors_own_words_can_be_followed_too(
         },
     }
     scene = Scene(make_vendor_world(monkeypatch, case), case)
-    told = json.dumps(body[case.name])
+    text = json.dumps(body[case.name])
     scene.world.vendor.faults.add(
-        Fault(kind="status", status=403, body=told, times=None)
+        Fault(kind="status", status=403, body=text, times=None)
     )
 
     scene.run(scene.task(case.life("success")).run)
