@@ -181,7 +181,9 @@ class AirbyteJobSensor(JobSensor):
         hook = self.make_hook()
         if self.waits_unseen:
             seen = await hook.get_job(leased, self._job_id)
-            if seen.job.state.is_terminal and not self._url:
+            # Of a job that goes on, once: before the sensor is deferred.
+            is_wanted = seen.job.state.is_terminal or self.deferrable
+            if is_wanted and not self._url:
                 self._url = await address_of_job(hook, leased, seen.job)
         else:
             connection_id = self.connection_id or await hook.find_connection_id(
