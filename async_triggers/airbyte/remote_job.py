@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from async_triggers.airbyte import api
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.naming import NAMES
+from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.record import Intent
 from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
 from async_triggers.engine.errors import EngineError, RequestRejected
@@ -210,15 +211,19 @@ class AirbyteJobRequest(JobRequest):
         self, leased: LeasedAccount, seen: Seen, intent: Intent
     ) -> bool:
         """Decide by the time and the schedule: a job does not say who has started it."""
-        created = parse_time(seen.job.started_at)
-        if created is None or intent.at is None:
+        if intent.at is None:
             return False
 
-        connection, _ = await self.make_hook().get_airbyte_connection(
+        connection, now = await self.make_hook().get_airbyte_connection(
             leased, self._target
         )
         is_manual = connection.schedule_type in {"", "manual"}
-        return is_manual and created <= intent.at + api.START_WINDOW
+        return is_manual and intent.is_followed_by(
+            parse_time(seen.job.started_at),
+            within=api.START_WINDOW,
+            server_now=now,
+            now=wall_clock(),
+        )
 
     async def find_running(self, leased: LeasedAccount) -> Seen | None:
         """Return the newest job of the connection that has not ended."""

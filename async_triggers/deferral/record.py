@@ -50,14 +50,35 @@ class Intent:
         """Return how many seconds ago the start was sent; infinity where that is unknown.
 
         ``now`` is our own time. By the server's, unless it disagrees with ours: then one
-        of its answers bears a wrong time.
+        of its answers bears a wrong time. But a clock of ours that runs back is wrong.
         """
-        own = math.inf if self.sent_at is None else max(0.0, now - self.sent_at)
+        own = math.inf if self.sent_at is None else now - self.sent_at
         if self.at is None or server_now is None:
-            return own
+            return max(0.0, own)
 
         theirs = server_now - self.at
-        return theirs if abs(theirs - own) <= CLOCKS_AGREE else own
+        trusts_theirs = own < 0 <= theirs or abs(theirs - own) <= CLOCKS_AGREE
+        return theirs if trusts_theirs else max(0.0, own)
+
+    def is_followed_by(
+        self,
+        began: float | None,
+        *,
+        within: float,
+        server_now: float | None,
+        now: float,
+    ) -> bool:
+        """Return True if a job began at most some seconds after the start was sent.
+
+        ``began`` is by the vendor's clock, None where it is not known; the job must be one
+        that was made after the intent. For the other arguments see :meth:`age`.
+        """
+        if self.age(server_now=server_now, now=now) <= within:
+            return True
+
+        # Whichever clock was behind: what is perhaps another's job is not ours.
+        sent = [each for each in (self.at, self.sent_at) if each is not None]
+        return began is not None and bool(sent) and began <= min(sent) + within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

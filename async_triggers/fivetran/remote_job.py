@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from async_triggers.deferral.hook import wall_clock
@@ -330,8 +331,13 @@ class FivetranSyncRequest(JobRequest):
         if connection.schedule_type != api.MANUAL or now is None or intent.at is None:
             return False
 
-        latest = intent.at + api.START_WINDOW
-        if now <= latest:
+        followed_by = partial(
+            intent.is_followed_by,
+            within=api.START_WINDOW,
+            server_now=now,
+            now=wall_clock(),
+        )
+        if followed_by(None):
             return True
 
         since, until = api.history_window(run, now=now)
@@ -339,8 +345,8 @@ class FivetranSyncRequest(JobRequest):
             leased, run.connection_id, since=since, until=until
         )
         own = api.records_of(run, records)
-        began = parse_time(own[0].start) if own else None
-        return began is not None and own[0].end is None and began <= latest
+        began = parse_time(own[0].start) if own and own[0].end is None else None
+        return followed_by(began)
 
     async def find_unsettled(
         self, leased: LeasedAccount, unsettled: Unsettled

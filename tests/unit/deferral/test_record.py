@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -91,3 +92,27 @@ def test_a_record_that_lacks_a_field_is_none(name: str) -> None:
 )
 def test_what_an_attempt_does_first(record: Record | None, step: Next) -> None:
     assert decide(record, fingerprint="same", max_tries=2) is step
+
+
+@pytest.mark.parametrize(
+    ("at", "sent_at", "server_now", "now", "age"),
+    [
+        pytest.param(1000, 1000, 1030, 1030, 30, id="both agree"),
+        pytest.param(1003, 1000, 1030, 1030, 27, id="the server's, if they nearly do"),
+        pytest.param(4600, 1000, 1030, 1030, 30, id="the first answer was ahead"),
+        pytest.param(1000, 1000, 4630, 1030, 30, id="the second answer is ahead"),
+        pytest.param(1000, 4600, 1100, 1100, 100, id="our clock was ahead"),
+        pytest.param(None, 1000, 1030, 1030, 30, id="no time at first"),
+        pytest.param(1000, 1000, None, 1030, 30, id="no time now"),
+        pytest.param(None, 4600, 1030, 1030, 0, id="no time, and our clock was ahead"),
+        pytest.param(1000, None, None, 1030, math.inf, id="nothing to go by"),
+    ],
+)
+def test_how_long_ago_a_start_was_sent(
+    at: float | None,
+    sent_at: float | None,
+    server_now: float | None,
+    now: float,
+    age: float,
+) -> None:
+    assert Intent(at=at, sent_at=sent_at).age(server_now=server_now, now=now) == age

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
+from email.utils import formatdate, parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +25,7 @@ from tests.unit.deferral.vendors import (
 )
 
 if TYPE_CHECKING:
-    from async_triggers.simulator.exchange import SimRequest
+    from async_triggers.simulator.exchange import SimReply, SimRequest
 
 AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
 STARTS = {"airbyte": "*/jobs", "fivetran": "*/sync", "dbt_cloud": "*/run/"}
@@ -360,6 +362,66 @@ def test_without_the_servers_time_no_job_of_airbyte_is_told_from_others(
     monkeypatch.setattr(here.world.vendor, "respond", undated)
 
     here.kill(here.begin())
+
+    assert here.world.cancels == 0
+    assert len(here.running()) == 1
+
+
+def date_wrongly(world: VendorWorld, skew: float, *, first: int, count: int) -> None:
+    """Let a proxy date some answers by a clock of its own."""
+    ask: Callable[[SimRequest], SimReply] = world.vendor.respond
+    seen = 0
+
+    def respond(asked: SimRequest) -> SimReply:
+        nonlocal seen
+        seen += 1
+        reply = ask(asked)
+        if not first <= seen < first + count or "Date" not in reply.headers:
+            return reply
+
+        moment = parsedate_to_datetime(reply.headers["Date"]).timestamp() + skew
+        headers = {**reply.headers, "Date": formatdate(moment, usegmt=True)}
+        return replace(reply, headers=headers)
+
+    world.vendor.respond = respond
+
+
+SKEWED = pytest.mark.parametrize("skew", [-3600.0, -400.0, 400.0, 3600.0])
+SPANS = pytest.mark.parametrize(
+    ("first", "count"),
+    [(1, 10_000), (1, 1), (1, 3), (2, 1), (4, 10_000)],
+    ids=["all", "the first", "until the start", "the second", "after the start"],
+)
+
+
+@SKEWED
+@SPANS
+@every_vendor
+def test_whatever_the_time_of_an_answer_is_our_own_job_is_stopped(
+    scene: Set, case: Case, skew: float, first: int, count: int
+) -> None:
+    here = scene(case)
+    date_wrongly(here.world, skew, first=first, count=count)
+
+    here.kill(here.begin())
+
+    assert here.running() == []
+
+
+@SKEWED
+@SPANS
+@every_vendor
+def test_whatever_the_time_of_an_answer_is_a_later_job_of_others_is_left_alone(
+    scene: Set, case: Case, skew: float, first: int, count: int
+) -> None:
+    here = scene(case, takes_effect=False, outage=800.0)
+    date_wrongly(here.world, skew, first=first, count=count)
+    deferral = here.begin()
+    here.world.signals.append(
+        (here.world.elapsed() + 750.0, lambda: here.world.add_foreign(case.life()))
+    )
+
+    here.kill(deferral)
 
     assert here.world.cancels == 0
     assert len(here.running()) == 1
