@@ -26,6 +26,15 @@ CLOCKS_AGREE = 60.0
 """Seconds by which two measures of one span may differ."""
 
 
+def earlier_clock(server_now: float | None, now: float) -> float | None:
+    """Return the server's time or ours, whichever is earlier; None without the server's.
+
+    One of them may be wrong. What happened since the earlier one includes all that
+    happened since the right one.
+    """
+    return None if server_now is None else min(server_now, now)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
     """What was known right before a start: what a lost start is found again by.

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from async_triggers.deferral.hook import wall_clock
-from async_triggers.deferral.record import Intent, Unsettled
+from async_triggers.deferral.record import Intent, Unsettled, earlier_clock
 from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
 from async_triggers.engine.errors import (
     JobNotFound,
@@ -220,7 +220,9 @@ class FivetranSyncRequest(JobRequest):
             now = tested_at or now
             request = replace(self, tested=True)
 
-        run = connection.run(at=now, resync=self.resync)
+        # The end of the sync must lie behind it, by the vendor's own clock.
+        at = earlier_clock(now, wall_clock())
+        run = connection.run(at=at, resync=self.resync)
         running = None
         if connection.sync_state == api.SYNCING:
             # Unless we may attach to it, all that matters of it is when it has stopped.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from email.utils import formatdate, parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -1294,3 +1295,30 @@ def test_the_peers_defaults_are_ours() -> None:
         "connector_name",
         "destination_name",
     )
+
+
+@pytest.mark.parametrize("skew", [3600.0, -3600.0, 90.0, 20.0])
+@pytest.mark.parametrize(
+    "mode", [{}, {"start_in_trigger": True}, {"deferrable": False}]
+)
+def test_a_cancelled_sync_is_found_though_the_look_before_it_bore_a_wrong_time(
+    world: FivetranWorld, skew: float, mode: dict[str, bool]
+) -> None:
+    world.add(lives=["syncing:15 canceled"])
+    respond = world.fivetran.respond
+    wrong = True
+
+    def dated(asked: SimRequest) -> Any:
+        nonlocal wrong
+        reply = respond(asked)
+        if wrong and asked.method == "GET":
+            moment = parsedate_to_datetime(reply.headers["Date"]).timestamp() + skew
+            reply.headers["Date"] = formatdate(moment, usegmt=True)
+
+        wrong = wrong and asked.method == "GET"
+        return reply
+
+    world.fivetran.respond = dated  # type: ignore[assignment]
+
+    with pytest.raises(JobCancelled):
+        Task(world, sync(timeout=4 * HOUR, **mode)).run()
