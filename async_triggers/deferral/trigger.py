@@ -13,6 +13,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -713,13 +714,17 @@ class JobTrigger(OneEventTrigger):
 
         For the other arguments see :func:`.kill.judge_kill`.
         """
+        pending = _Pending()
         try:
             verdict = await self._cancel_as_judged(
                 leased,
                 lambda: self._judge(
-                    leased, sought=sought, is_found_again=is_found_again
+                    leased,
+                    sought=sought,
+                    is_found_again=is_found_again,
+                    pending=pending,
                 ),
-                _Pending(),
+                pending,
             )
         except EngineError as error:
             told = self._given_up(error)
@@ -734,26 +739,39 @@ class JobTrigger(OneEventTrigger):
         *,
         sought: str | None = None,
         is_found_again: bool = False,
+        pending: _Pending | None = None,
     ) -> tuple[Verdict, Job | Exception]:
-        """Learn what happened to the task, and what follows for its job, as it is now."""
+        """Learn what happened to the task, and what follows for its job, as it is now.
+
+        ``pending`` knows what Airflow says as soon as that is known: the vendor may take
+        a minute, and the process may end meanwhile.
+        """
         ti = self.task_instance
         assert ti is not None  # noqa: S101 - the callers looked
-        state, token, job = await asyncio.gather(
-            _in_time(compat.task_state(ti), KILL_LOOK),
-            _in_time(compat.owner_token(ti), KILL_LOOK),
-            self._check(leased),
-        )
-        verdict = judge_kill(
-            state=state,
-            token=token,
-            job=job,
-            job_id=self.remote_job.job_id,
-            attempt=ti.try_number,
-            sought=sought,
-            is_found_again=is_found_again,
-            stops_whatever_runs=self.remote_job.stops_whatever_runs,
-        )
-        return verdict, job
+        checking = asyncio.ensure_future(self._check(leased))
+        try:
+            state, token = await asyncio.gather(
+                _in_time(compat.task_state(ti), KILL_LOOK),
+                _in_time(compat.owner_token(ti), KILL_LOOK),
+            )
+            judge = partial(
+                judge_kill,
+                state=state,
+                token=token,
+                job_id=self.remote_job.job_id,
+                attempt=ti.try_number,
+                sought=sought,
+                is_found_again=is_found_again,
+                stops_whatever_runs=self.remote_job.stops_whatever_runs,
+            )
+            if pending is not None:
+                pending.verdict = judge(job=TimeoutError())
+
+            job = await checking
+        finally:
+            checking.cancel()
+
+        return judge(job=job), job
 
 
 def trigger_for(

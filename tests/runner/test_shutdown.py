@@ -124,7 +124,7 @@ def test_each_pending_cancel_is_tried_once_more(
         )
         one.supervisor.states["sync"] = "failed"
         one.supervisor.to_cancel.update(ids)
-        await until(lambda: caplog.text.count("trying again in 3600 s") == KILLS)
+        await until(lambda: caplog.text.count("Trying again in 3600 s") == KILLS)
         if recovers:
             vendor.faults.clear()
 

@@ -511,7 +511,7 @@ def test_a_connection_that_airbyte_does_not_have(stage: AirbyteStage) -> None:
     assert sync.end() == "failed"
 
     log = sync.log()
-    assert "check connection_id (connection 'lifecycle_airbyte')" in log
+    assert "Check connection_id (connection 'lifecycle_airbyte')" in log
     assert DEFERRED not in log
 
 

@@ -43,7 +43,7 @@ def test_a_pending_cancel_is_made_or_logged(
 
     sync.mark("failed")
     stage.wait_until(
-        lambda: "trying again in 3600 s" in said(),
+        lambda: "Trying again in 3600 s" in said(),
         "the cancel to be refused",
         every=1.0,
     )

@@ -753,6 +753,7 @@ def stop_the_triggerer(
     *,
     meanwhile: Callable[[], None],
     then: Callable[[], None] = lambda: None,
+    after: float = 5.0,
 ) -> float:
     """Let a kill be pending when the process is told to end; return how long that takes."""
     trigger = task.trigger(deferral)
@@ -763,7 +764,7 @@ def stop_the_triggerer(
         loop = asyncio.get_running_loop()
         loop.call_later(40.0, meanwhile)
         await stop_all(task.world, [trigger], after=40.0)
-        await asyncio.sleep(5.0)
+        await asyncio.sleep(after)
         then()
         ends.append(loop.time())
 
@@ -791,6 +792,30 @@ def test_a_pending_cancel_is_tried_once_more_when_the_triggerer_ends(
     assert world.cancels == 1
     assert "cancelled, unless it had ended, before this process ends" in caplog.text
     assert took < 10.0
+
+
+@every_vendor
+@pytest.mark.parametrize("after", [0.5, 1.5, 30.0])
+@pytest.mark.parametrize("kind", ["status", "hang", "reset"])
+def test_a_cancel_whose_first_check_is_under_way_is_made_when_the_triggerer_ends(
+    case: Case, world: KillWorld, task: Task, kind: Any, after: float
+) -> None:
+    """Airflow has said long before the vendor that a user has stopped the task."""
+    deferral = deferred(task.execute())
+
+    def refuse() -> None:
+        world.airbyte.faults.add(Fault(kind=kind, status=503, method="*", times=None))
+
+    stop_the_triggerer(
+        task,
+        deferral,
+        meanwhile=refuse,
+        then=world.airbyte.faults.clear,
+        after=after,
+    )
+
+    assert world.running == []
+    assert world.cancels == 1
 
 
 @every_vendor
