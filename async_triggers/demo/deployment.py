@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _HOST = "127.0.0.1"
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SESSIONS = Path("processes", "sessions")
+"""Where a deployment writes down the sessions of its processes, below its home."""
 _PROCESSES = Path("/proc")
 _SIGN_OF_LIFE = 60.0
 """Seconds for which a scheduler may show no sign of life; its start takes up to thirty."""
@@ -389,7 +392,7 @@ class Deployment:
         """Stop all processes: SIGTERM, ``grace`` seconds, SIGKILL to all they have forked.
 
         May be called at any time and more than once. It does not let itself be
-        interrupted: a second Ctrl-C does not leave processes behind.
+        interrupted: a second signal does not leave processes behind.
         """
         # What was replaced may have left workers behind, in its session.
         parts = [*self._replaced, *self.components]
@@ -537,6 +540,7 @@ class Deployment:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        _note_session(self.home, process.pid)
         return Component(name, process, log, arguments)
 
     def _is_healthy(self) -> bool:
@@ -715,12 +719,56 @@ def _exists(pid: int) -> bool:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ignore Ctrl-C meanwhile. Only a main thread may say so, and only it is hit."""
+    """Ignore what else would end the process. Only a main thread may say so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {each: signal.signal(each, signal.SIG_IGN) for each in _ENDING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _note_session(home: Path, pid: int) -> None:
+    """Write down which session was begun, for :func:`stop_leftovers`."""
+    with (home / _SESSIONS).open("a") as file:
+        file.write(f"{pid} {_started_at(pid)}\n")
+
+
+def _started_at(pid: int) -> str:
+    """Return when a process was started, in ticks since the machine was; "0" if gone."""
+    try:
+        return _status(_PROCESSES / str(pid))[19]
+    except OSError:
+        return "0"
+
+
+def _is_zombie(pid: int) -> bool:
+    """Return whether a process has ended and is only not taken note of yet."""
+    try:
+        return _status(_PROCESSES / str(pid))[0] in "ZX"
+    except OSError:
+        return True
+
+
+def stop_leftovers(home: Path) -> int:
+    """Kill what a deployment in that folder has left behind; return how many there were.
+
+    One that was killed itself could stop nothing. A session's number is not given to
+    another process for as long as the session has members.
+    """
+    try:
+        lines = (home / _SESSIONS).read_text().splitlines()
+    except OSError:
+        return 0
+    left = set()
+    for line in lines:
+        pid, _, started_at = line.partition(" ")
+        if _started_at(int(pid)) in {started_at, "0"}:
+            left |= {each for each in _session(int(pid)) if not _is_zombie(each)}
+    for each in left:
+        with contextlib.suppress(ProcessLookupError):
+            _kill(each)
+    return len(left)

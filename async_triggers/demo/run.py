@@ -20,7 +20,11 @@ from async_triggers.demo.airflow_api import (
     DeadlinePassedError,
     Run,
 )
-from async_triggers.demo.deployment import Deployment, DeploymentError
+from async_triggers.demo.deployment import (
+    Deployment,
+    DeploymentError,
+    stop_leftovers,
+)
 from async_triggers.demo.measure import (
     JobTimes,
     Moment,
@@ -280,6 +284,8 @@ def _alone_in(home: Path) -> Iterator[None]:
                     "or new directory with --home"
                 )
                 raise DemoError(message)
+            # The lock is ours: the demo that began them is gone.
+            stop_leftovers(home)
             shutil.rmtree(home)
         yield
 
@@ -288,13 +294,16 @@ def _alone_in(home: Path) -> Iterator[None]:
 def _terminated_as_interrupted() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the demo as Ctrl-C does: with everything stopped.
 
-    SIGINT too: a shell starts what it runs in the background with SIGINT ignored.
+    SIGINT too: a shell starts what it runs in the background with SIGINT ignored. Only the
+    first of them: the end must not be interrupted.
     """
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def interrupt(_number: int, _frame: object) -> None:
+        for each in caught:
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, interrupt) for number in caught}
     try:
         yield
