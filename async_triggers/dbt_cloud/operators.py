@@ -275,7 +275,7 @@ def _id_if_any(name: str, value: object) -> int | None:
         return None
 
 
-class DbtCloudGetJobRunArtifactOperator(TakesIds, BaseOperator):
+class DbtCloudGetJobRunArtifactOperator(BaseOperator, TakesIds):
     """Downloads an artifact of a run, and returns the name of the file.
 
     The file is written as dbt Cloud gives it, on the worker that runs the task.
@@ -349,7 +349,7 @@ class DbtCloudGetJobRunArtifactOperator(TakesIds, BaseOperator):
         return str(file)
 
 
-class DbtCloudListJobsOperator(TakesIds, BaseOperator):
+class DbtCloudListJobsOperator(BaseOperator, TakesIds):
     """Returns the ids of the account's jobs.
 
     :param dbt_cloud_conn_id: the Airflow connection (templated)
@@ -406,7 +406,7 @@ class DbtCloudListJobsOperator(TakesIds, BaseOperator):
         return found
 
 
-class DbtCloudListJobRunsOperator(TakesIds, BaseOperator):
+class DbtCloudListJobRunsOperator(BaseOperator, TakesIds):
     """Returns runs as dbt Cloud shows them: a list, or one alone.
 
     :param dbt_cloud_conn_id: the Airflow connection (templated)

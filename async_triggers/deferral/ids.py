@@ -113,7 +113,11 @@ class Ids:
 
 
 class TakesIds:
-    """A task that takes ids."""
+    """A task that takes ids.
+
+    It stands behind Airflow's own class among the bases: Airflow compares constructors with
+    that of the first one, and takes the defaults of mapped tasks from what is new.
+    """
 
     ids: ClassVar[Ids]
     _given: frozenset[str] = frozenset()

@@ -124,7 +124,7 @@ FIND_PATIENCE = 60.0
 """Seconds more than a start takes to show up in which it is looked for at a deadline."""
 
 
-class JobOperator(TakesIds, BaseOperator):
+class JobOperator(BaseOperator, TakesIds):
     """Starts one job at a vendor and waits until it has ended."""
 
     statistics_key: ClassVar[str]

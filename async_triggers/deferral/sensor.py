@@ -87,7 +87,7 @@ class _StartTriggerArgs:
         return sensor.describe_start()
 
 
-class JobSensor(TakesIds, BaseSensorOperator):
+class JobSensor(BaseSensorOperator, TakesIds):
     """Waits until a job has ended."""
 
     start_trigger_args = _StartTriggerArgs()

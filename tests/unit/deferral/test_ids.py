@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 import pytest
 from airflow.sdk import DAG, BaseOperator, TaskGroup
+from airflow.sdk.bases.operator import _get_operator_defaults
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
@@ -400,3 +401,26 @@ def test_airflow_s_own_timeout_cancels_the_job_of_an_id_with_blanks(
     task.expire()
 
     assert world.vendor.jobs() == []
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        AirbyteTriggerSyncOperator,
+        AirbyteJobSensor,
+        DbtCloudRunJobOperator,
+        DbtCloudJobRunSensor,
+        DbtCloudGetJobRunArtifactOperator,
+        DbtCloudListJobsOperator,
+        DbtCloudListJobRunsOperator,
+        FivetranOperator,
+        FivetranResyncOperator,
+        FivetranSensor,
+    ],
+    ids=lambda cls: cls.__name__,
+)
+def test_a_mapped_task_has_airflows_own_defaults(cls: type[BaseOperator]) -> None:
+    """None where Airflow expects a list ends a mapped task before it has begun."""
+    ours, airflows = _get_operator_defaults(cls), _get_operator_defaults(BaseOperator)
+
+    assert {name: ours[name] for name in airflows} == airflows
