@@ -52,7 +52,7 @@ def test_an_interrupted_demo_stops_all_it_started(tmp_path: Path) -> None:
         said = ""
         for line in demo.stdout:
             said += line
-            if "Airflow at http://127.0.0.1:" in line:
+            if "Airflow answers at http://127.0.0.1:" in line:
                 break
         while_it_runs = _processes_of(home)
 
