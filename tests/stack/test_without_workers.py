@@ -30,7 +30,9 @@ LIVES = {
     "dbt_cloud": ("running:12 error", "running:12 success"),
 }
 # The triggerer may have been killed before it had written the job's id down, or after.
-AGAIN = re.compile("Attaching to job|Found job .*, whose start was not answered")
+AGAIN = re.compile(
+    "Attaching to (job|run)|Found (job|run) .*, whose start was not answered"
+)
 TASKS = {"airbyte": "airbyte", "fivetran": "fivetran", "dbt": "dbt_cloud"}
 TARGETS = {"airbyte": "orders", "fivetran": "orders", "dbt_cloud": "3001"}
 
