@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument(
         "--refresh",
         action="store_true",
-        help="ask dbt and the vendors again, and store the answers for Airflow's parses",
+        help="query dbt and the vendors again, and store the answers for Airflow's parses",
     )
     generate.set_defaults(run=_generate)
     migrate = commands.add_parser(
