@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.remote_job import AirbyteJob
-from async_triggers.deferral.trigger import JobTrigger
+from async_triggers.deferral.trigger import JobTrigger, Wait
 
 __all__ = ["AirbyteHook", "AirbyteSyncTrigger"]
 
@@ -89,32 +89,17 @@ class AirbyteSyncTrigger(JobTrigger):
         )
 
     @classmethod
-    def of(
-        cls,
-        job: RemoteJob,
-        *,
-        poll_interval: float,
-        end_time: float | None,
-        execution_deadline: float | None,
-        cancel_on_kill: bool,
-        cancel_on_timeout: bool,
-        seen_at: float | None,
-    ) -> Self:
+    def of(cls, job: RemoteJob, **wait: Unpack[Wait]) -> Self:
         """Return the trigger that waits for a job."""
         assert isinstance(job, AirbyteJob)  # noqa: S101 - its own class says so
         return cls(
             int(job.job_id),
             job.conn_id,
-            end_time,
-            poll_interval,
-            execution_deadline,
             api_version=job.api_version,
             address=job.address,
             owned=job.owned,
-            cancel_on_kill=cancel_on_kill,
-            cancel_on_timeout=cancel_on_timeout,
-            seen_at=seen_at,
             job_url=job.url,
+            **wait,
         )
 
     async def is_still_running(self, hook: AirbyteHook) -> bool:

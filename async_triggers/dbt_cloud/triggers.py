@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from async_triggers.dbt_cloud.hooks import DbtCloudHook, DbtCloudJobRunStatus
 from async_triggers.dbt_cloud.remote_job import DbtCloudRun
-from async_triggers.deferral.trigger import JobTrigger
+from async_triggers.deferral.trigger import JobTrigger, Wait
 
 __all__ = ["DbtCloudHook", "DbtCloudJobRunStatus", "DbtCloudRunJobTrigger"]
 
@@ -89,33 +89,18 @@ class DbtCloudRunJobTrigger(JobTrigger):
         )
 
     @classmethod
-    def of(
-        cls,
-        job: RemoteJob,
-        *,
-        poll_interval: float,
-        end_time: float | None,
-        execution_deadline: float | None,
-        cancel_on_kill: bool,
-        cancel_on_timeout: bool,
-        seen_at: float | None,
-    ) -> Self:
+    def of(cls, job: RemoteJob, **wait: Unpack[Wait]) -> Self:
         """Return the trigger that waits for a run."""
         assert isinstance(job, DbtCloudRun)  # noqa: S101 - its own class says so
         params = job.hook_params
         return cls(
             job.conn_id,
             int(job.job_id),
-            end_time,
-            poll_interval,
-            job.account_id,
-            None if params is None else dict(params),
-            execution_deadline,
+            account_id=job.account_id,
+            hook_params=None if params is None else dict(params),
             owned=job.owned,
-            cancel_on_kill=cancel_on_kill,
-            cancel_on_timeout=cancel_on_timeout,
-            seen_at=seen_at,
             job_url=job.url,
+            **wait,
         )
 
     async def is_still_running(self, hook: DbtCloudHook) -> bool:

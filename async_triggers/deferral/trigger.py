@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.contact import address_of
@@ -69,6 +69,17 @@ LAST_LOOK = 15.0
 """Seconds for the last look at a job when its deadline has come."""
 
 
+class Wait(TypedDict):
+    """How to wait for a job; each is an argument of every vendor's trigger."""
+
+    poll_interval: float
+    end_time: float | None
+    execution_deadline: float | None
+    cancel_on_kill: bool
+    cancel_on_timeout: bool
+    seen_at: float | None
+
+
 class JobTrigger(OneEventTrigger):
     """Waits until a job has ended and yields one event.
 
@@ -112,17 +123,7 @@ class JobTrigger(OneEventTrigger):
 
     @classmethod
     @abstractmethod
-    def of(
-        cls,
-        job: RemoteJob,
-        *,
-        poll_interval: float,
-        end_time: float | None,
-        execution_deadline: float | None,
-        cancel_on_kill: bool,
-        cancel_on_timeout: bool,
-        seen_at: float | None,
-    ) -> Self:
+    def of(cls, job: RemoteJob, **wait: Unpack[Wait]) -> Self:
         """Return the trigger that waits for a job."""
 
     @property

@@ -6,9 +6,9 @@ import asyncio
 import math
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from async_triggers.deferral.trigger import JobTrigger
+from async_triggers.deferral.trigger import JobTrigger, Wait
 from async_triggers.engine.errors import (
     AlreadyRunning,
     EngineError,
@@ -156,33 +156,23 @@ class FivetranTrigger(JobTrigger):
         )
 
     @classmethod
-    def of(
-        cls,
-        job: RemoteJob,
-        *,
-        poll_interval: float,
-        end_time: float | None,
-        execution_deadline: float | None,
-        cancel_on_kill: bool,
-        cancel_on_timeout: bool,
-        seen_at: float | None,
-    ) -> Self:
+    def of(cls, job: RemoteJob, **wait: Unpack[Wait]) -> Self:
         """Return the trigger that waits for a sync."""
         assert isinstance(job, FivetranSync)  # noqa: S101 - its own class says so
         return cls(
             "",
             job.run.connection_id,
             job.conn_id,
-            poke_interval=poll_interval,
+            poke_interval=wait["poll_interval"],
             reschedule_wait_time=job.reschedule_wait_time,
             baseline=job.mark,
-            end_time=end_time,
-            execution_deadline=execution_deadline,
+            end_time=wait["end_time"],
+            execution_deadline=wait["execution_deadline"],
             owned=job.owned,
-            cancel_on_kill=cancel_on_kill,
-            cancel_on_timeout=cancel_on_timeout,
+            cancel_on_kill=wait["cancel_on_kill"],
+            cancel_on_timeout=wait["cancel_on_timeout"],
             unpause_after_cancel=job.unpause_after_cancel,
-            seen_at=seen_at,
+            seen_at=wait["seen_at"],
         )
 
     async def prepare(self, leased: LeasedAccount) -> None:
