@@ -33,6 +33,7 @@ from tests.conformance.verdicts import Verdict, Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractAsyncContextManager
 
 pytestmark = [
     pytest.mark.conformance,
@@ -235,18 +236,22 @@ def _where(fault: str) -> str:
     return where if where in TOLERATED else ""
 
 
+def before(
+    vendor: str, simulator: Simulator
+) -> AbstractAsyncContextManager[ValidatingProxy]:
+    """Put Prism before a simulated vendor, with that vendor's definition."""
+    return validating(
+        command(), specification(vendor), simulator.urls[vendor], PREFIXES[vendor]
+    )
+
+
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_every_reply_of_the_simulator_is_as_the_definition_says(
     vendor: str, verdicts: Verdicts
 ) -> None:
     async with Simulator() as simulator:
         arrange(simulator, vendor)
-        async with validating(
-            command(),
-            specification(vendor),
-            simulator.urls[vendor],
-            PREFIXES[vendor],
-        ) as proxy:
+        async with before(vendor, simulator) as proxy:
             await send(
                 proxy, CALLS[vendor](simulator), authorization(simulator, vendor)
             )
@@ -279,12 +284,7 @@ async def test_every_request_of_ours_is_as_the_definition_says(
 ) -> None:
     async with Simulator() as simulator:
         given = arrange(simulator, vendor)
-        async with validating(
-            command(),
-            specification(vendor),
-            simulator.urls[vendor],
-            PREFIXES[vendor],
-        ) as proxy:
+        async with before(vendor, simulator) as proxy:
             variables = {
                 name: value.replace(simulator.urls[vendor], proxy.url)
                 for name, value in connection_variables(simulator).items()
