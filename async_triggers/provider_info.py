@@ -57,8 +57,8 @@ def get_provider_info() -> dict[str, Any]:
         "config": {
             "async_triggers": {
                 "description": (
-                    "How much is asked of the vendors. Each process (a triggerer, a task)"
-                    " has a budget of its own; a connection's extra wins over these."
+                    "Limits for the requests to the vendors. They apply to each process (a"
+                    " triggerer, a task); a connection's extra overrides them."
                 ),
                 "options": {
                     **_options("airbyte", "Airbyte", "600", "2", "2"),
@@ -112,7 +112,7 @@ _ROUTE_FIELDS = {
         "Proxy", "string", "URL of a proxy; without it the environment's is used."
     ),
     "ca_bundle": _extra(
-        "CA bundle", "string", "PEM file of a certificate authority of your own."
+        "CA bundle", "string", "PEM file of your own certificate authority."
     ),
     "requests_per_minute": _extra(
         "Requests per minute",

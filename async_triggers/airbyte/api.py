@@ -820,7 +820,7 @@ class Airbyte:
 
             # The same body stands for "took longer than a minute" and for others.
             return VendorBroken(
-                f"Airbyte could not tell about {request.about}: {detail}",
+                f"Airbyte did not confirm {request.about}: {detail}",
                 status=status,
                 ambiguous=True,
             )

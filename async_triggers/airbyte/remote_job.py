@@ -169,8 +169,8 @@ class AirbyteJobRequest(JobRequest):
 
         if connection.schedule_type not in {"", "manual"}:
             log.warning(
-                "The connection has a schedule of its own in Airbyte (%s), which starts"
-                " syncs besides this task's: set it to manual there",
+                "Airbyte also syncs this connection on a schedule (%s): set the schedule"
+                " to manual in Airbyte if only this task should start syncs",
                 connection.schedule_type,
             )
 

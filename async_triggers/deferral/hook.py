@@ -667,7 +667,7 @@ async def list_pages(
         if rows and rows == before:
             msg = (
                 f"The list about {first.about} does not end: a page is the same as the one"
-                " before it. Does a proxy drop what is asked for behind the '?'?"
+                " before it. Does a proxy drop the query behind the '?'?"
             )
             raise UnreadableReply(msg)
 
@@ -676,8 +676,8 @@ async def list_pages(
 
     if request is not None:
         msg = (
-            f"The list about {first.about} does not end after {MOST_PAGES} pages: ask for"
-            " less of it, by a filter"
+            f"The list about {first.about} does not end after {MOST_PAGES} pages: narrow"
+            " it with a filter"
         )
         raise UnreadableReply(msg)
 

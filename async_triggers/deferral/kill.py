@@ -31,20 +31,20 @@ class Verdict(Enum):
 
     CANCEL = "cancelled, because the task was stopped"
     ENDED = "had ended already"
-    REATTACHED = "left alone, a newer attempt of the task waits for it"
+    REATTACHED = "not cancelled: a newer attempt of the task waits for it"
     REPLACED = (
         "left to the newer attempt of the task, which stops it before it starts its own:"
         " a cancel would stop whatever runs by now"
     )
-    TAKEN_OVER = "left alone, another triggerer waits for it"
-    RETRY = "left alone, the retry of the task will attach to it"
-    AGAIN = "left alone: the task goes on, and knows the job when it is on a worker"
+    TAKEN_OVER = "not cancelled: another triggerer waits for it"
+    RETRY = "not cancelled: the retry of the task will attach to it"
+    AGAIN = "not cancelled: the task goes on, and its worker finds the job"
     NO_TOKEN = (
-        "left alone: the task is still deferred and pushed no owner token, so a takeover"  # noqa: S105
-        " cannot be told from a clear; call claim() before defer()"
+        "not cancelled: the task is still deferred without an owner token, so a takeover"  # noqa: S105
+        " looks the same as a clear; call claim() before defer()"
     )
     REMOVED = "not cancelled: a parse has removed its task from the DAG, and no user"
-    UNKNOWN = "left alone: the state of its task could not be learnt"
+    UNKNOWN = "not cancelled: the state of its task could not be read"
 
     @property
     def is_doubtful(self) -> bool:

@@ -167,7 +167,7 @@ def _warm_up(ti: Any) -> None:
         return ""
 
     _warm.add(loop)
-    run_alone(ask(), "ask Airflow for the first time")
+    run_alone(ask(), "query Airflow for the first time")
 
 
 _errands: set[asyncio.Task[str]] = set()
@@ -216,7 +216,7 @@ async def insist(exchange: Callable[[], Awaitable[T]], log: Any) -> T:
             attempt += 1
             if attempt == 1:
                 log.warning(
-                    "Airflow could not be asked for an XCom, trying again: %s", error
+                    "An XCom could not be read from Airflow, trying again: %s", error
                 )
 
             await asyncio.sleep(min(15.0, 2.0**attempt))

@@ -617,7 +617,7 @@ class JobOperator(BaseOperator, TakesIds):
             return compat.earlier_address(context)
         except Exception:
             self.log.warning(
-                "Airflow could not be asked whether the connection has worked before",
+                "Airflow did not say whether the connection has worked before",
                 exc_info=True,
             )
             return None
@@ -709,7 +709,7 @@ class JobOperator(BaseOperator, TakesIds):
         attempt = waiting.get("try")
         if attempt is not None and start.get("try") != attempt:
             self.log.warning(
-                "The event tells of attempt %s, this is attempt %s: waiting on",
+                "The event belongs to attempt %s, this is attempt %s: waiting on",
                 start.get("try"),
                 attempt,
             )

@@ -231,7 +231,7 @@ class Next(Enum):
 
     START = "start a job"
     AFTER = "start a job, since that of the earlier attempt has failed"
-    REATTACH = "look at the job of the earlier attempt, it may be taken over"
+    REATTACH = "check the job of the earlier attempt, it may be taken over"
     FIND = "look for the job of the earlier attempt, whose start was not answered"
     SUPERSEDE = "end the job of the cleared attempt, then start a new one"
     LEAVE = "leave the job of the earlier attempt alone, then start a new one"

@@ -178,8 +178,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
         """
         needs_deferrable("start_from_trigger", wanted, deferrable=self.deferrable)
         self._not_from_trigger = (
-            f"the triggerer can build no {type(self).__name__}, which is a class of your"
-            " own"
+            f"the triggerer cannot create a {type(self).__name__}, which is a custom class"
             if wanted and not type(self).__module__.startswith("async_triggers.")
             else ""
         )
@@ -433,7 +432,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
 
         moment = now + wait
         if moment >= end_time:
-            msg = f"The vendor could not be asked before the timeout: {error}"
+            msg = f"No poll succeeded before the timeout: {error}"
             self._skip_or_raise(self._too_late(msg))
 
         self._report_trouble(error, wait=wait, ends=end_time)

@@ -220,7 +220,7 @@ class SensorTrigger(OneEventTrigger):
 
         A field of the connection that looks wrong until then is no timeout.
         """
-        late = "The vendor could not be asked before the sensor's timeout"
+        late = "No poll succeeded before the sensor's timeout"
         contact = self._contact
         if contact.evidence_since is not None and contact.known != self._address:
             return events.not_started(ConnectionUnusable(f"{late}: {self._trouble}"))

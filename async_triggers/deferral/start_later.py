@@ -239,8 +239,8 @@ async def settle_lost(
         request, leased, seen, record.intent
     ):
         words = (
-            f"{job.title}: left alone: the start that was not answered may have made it,"
-            " but so may somebody else"
+            f"{job.title}: not cancelled: the start that was not answered may have made it,"
+            " but so may another user"
         )
         log.warning("%s", words)
         return words

@@ -223,8 +223,8 @@ class JobTrigger(OneEventTrigger):
         vendor = self.remote_job.vendor
         if self.poll_interval < vendor.grid_floor:
             self.log.info(
-                "%s is polled every %g s at most, for all tasks together: %g s count as"
-                " that",
+                "%s is polled every %g s at most, for all tasks together; an interval of"
+                " %g s makes no difference",
                 vendor.name,
                 vendor.grid_floor,
                 self.poll_interval,

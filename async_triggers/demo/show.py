@@ -212,8 +212,8 @@ def _requests(
     return Group(
         table,
         Text(
-            f"{looks} of these asked how jobs are doing. Asking for each job by "
-            f"itself, once a poll interval, would have made {separate}."
+            f"{looks} of these polled jobs. Polling each job by itself, once a poll "
+            f"interval, would have made {separate}."
         ),
     )
 

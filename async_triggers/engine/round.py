@@ -169,7 +169,7 @@ class Round:
             return False
 
         self._state.sources.distrust(
-            plan.source, "it fails while single jobs can be asked for"
+            plan.source, "it fails while single jobs can be polled"
         )
         return True
 

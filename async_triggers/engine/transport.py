@@ -434,13 +434,13 @@ class Transport:
             # Of aiohttp and yarl (a certificate's error is a ValueError too, see above):
             # an address or a header that HTTP cannot carry.
             return AccountMisconfigured(
-                f"{self.account} cannot be asked: correct the connection's host, login,"
+                f"{self.account} cannot be used: correct the connection's host, login,"
                 " password or extra.proxies, one of them holds characters or a scheme"
                 " that HTTP does not allow"
             )
 
         return Unreachable(
-            f"The connection to {host} broke while asking about {request.about}:"
+            f"The connection to {host} broke while requesting {request.about}:"
             f" {_reason(error)}",
             ambiguous=True,
         )
@@ -490,7 +490,7 @@ class Transport:
                 if request.authorized and url.origin() != base.origin():
                     msg = (
                         f"The credentials of {self.account} are not sent to"
-                        f" {url.host}, where {request.about} was to be asked for"
+                        f" {url.host}, where {request.about} should come from"
                     )
                     raise RequestRejected(msg)
 
@@ -526,7 +526,7 @@ class Transport:
 
         if scheme not in {"http", "https"}:
             msg = (
-                f"{self.account} is to be asked through a proxy of the kind {scheme}:"
+                f"{self.account} is configured with a proxy of the kind {scheme}:"
                 " name an HTTP proxy in the connection's extra.proxies, or none"
             )
             raise AccountMisconfigured(msg)

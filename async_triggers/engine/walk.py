@@ -173,7 +173,7 @@ class Walk:
 
             if not page.sound:
                 self._state.sources.distrust(
-                    source, "its rows are not what was asked for"
+                    source, "its rows do not match the request"
                 )
                 raise Misled
 

@@ -154,8 +154,8 @@ def default_cache() -> Cache:
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         msg = (
-            f"{folder} belongs to somebody else: set [async_triggers] generators_cache to"
-            " a folder of your own"
+            f"{folder} belongs to another user: set [async_triggers] generators_cache to"
+            " your own folder"
         )
         raise PermissionError(msg)
 

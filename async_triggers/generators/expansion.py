@@ -278,7 +278,7 @@ def _by_id(
         generator.vendor.name, generator.conn_id, None, generator.place
     )
     known = {each.id: each for each in loaders}
-    remarks = [f"{len(loaders)} connections looked at"]
+    remarks = [f"{len(loaders)} connections checked"]
     unknown = [each for each in generator.ids if each not in known]
     if unknown:
         text = (
@@ -310,7 +310,7 @@ def _unmatched(
     lines = [
         (
             f"no {generator.vendor.name} connection loads {len(missed)} of the source"
-            f" tables; {len(loaders)} connections with {tables} tables were looked at"
+            f" tables; {len(loaders)} connections with {tables} tables were checked"
         )
     ]
     for each in missed[:_LISTED]:

@@ -236,7 +236,7 @@ class Lookup:
         ):
             return None
 
-        msg = f"{entry.trouble} (it may be asked again in {waits:.0f} s)"
+        msg = f"{entry.trouble} (it may be queried again in {waits:.0f} s)"
         return Unanswered(msg) if entry.refused else OutOfReach(msg)
 
     def _last_good(self, question: Question, entry: Entry, error: Unanswered) -> Any:

@@ -177,7 +177,7 @@ class InventoryQuestion(Question):
         try:
             found = hook.run(_within(seconds, ask))
         except TimeoutError:
-            msg = f"{self.vendor} did not tell all connections in {seconds:.0f} s"
+            msg = f"{self.vendor} did not list all connections in {seconds:.0f} s"
             raise TookTooLong(msg) from None
         except VendorUnavailable as error:
             raise OutOfReach(str(error)) from None

@@ -133,7 +133,7 @@ def _check(root: yaml.Node, nowhere: Place) -> None:
             here = keys if key is None else (*keys, key)
             if key is not None and isinstance(node, yaml.MappingNode):
                 if key in seen:
-                    msg = f"the key stands here twice; again in line {line}"
+                    msg = f"the key is given twice; again in line {line}"
                     raise GeneratorError(_at(here, seen[key]), msg)
 
                 seen[key] = line

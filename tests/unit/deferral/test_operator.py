@@ -196,7 +196,7 @@ def test_a_schedule_of_airbytes_own_is_warned_about_once(
     world.airbyte.add_connection(TARGET, schedule_type=schedule)
     Task(world, DEFERRABLE).run()
 
-    assert caplog.text.count("schedule of its own") == count
+    assert caplog.text.count("also syncs this connection on a schedule") == count
 
 
 # Deadlines -------------------------------------------------------------------------

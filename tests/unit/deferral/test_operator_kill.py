@@ -354,7 +354,7 @@ def test_when_the_state_cannot_be_learnt_the_job_is_left_alone(
         task.execute()
 
     assert task.world.cancels == 0
-    assert "state of its task could not be learnt" in caplog.text
+    assert "state of its task could not be read" in caplog.text
 
 
 def test_lost_sight_of_during_the_start_the_next_attempt_attaches(task: Task) -> None:

@@ -437,7 +437,7 @@ def test_a_class_of_ones_own_begins_on_a_worker(
 
     assert make().start_from_trigger is False
     assert deferred(Task(world, make).execute()).method == "execute_complete"
-    assert "a class of your own" in caplog.text
+    assert "which is a custom class" in caplog.text
 
 
 def _hooked(**given: Any) -> Callable[[], AirbyteJobSensor]:

@@ -314,7 +314,7 @@ def test_a_job_that_the_vendors_schedule_may_have_started_is_left_alone(
 
     assert here.world.cancels == 0
     assert len(here.running()) == 1
-    assert "so may somebody else" in caplog.text
+    assert "so may another user" in caplog.text
 
 
 def test_a_run_without_a_mark_is_left_alone(
@@ -327,7 +327,7 @@ def test_a_run_without_a_mark_is_left_alone(
 
     assert here.world.cancels == 0
     assert len(here.running()) == 1
-    assert "so may somebody else" in caplog.text
+    assert "so may another user" in caplog.text
 
 
 @pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)

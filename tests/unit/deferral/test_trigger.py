@@ -475,7 +475,7 @@ def test_a_late_cancel_of_a_task_that_cannot_be_known_is_told(
     asyncio.run(go())
 
     assert world.state_of(1) == "running"
-    assert caplog.text.count("could not be learnt") == 1
+    assert caplog.text.count("could not be read") == 1
 
 
 # Being killed -----------------------------------------------------------------------

@@ -99,7 +99,7 @@ def test_the_summary_tells_everything() -> None:
     assert "│ two_syncs │ sync[2] │ failed │ 1 │" in shown
     assert "│ two_syncs │ two syncs │ 2 │ ? │" in shown
     assert "│ all │ 10 │" in shown
-    assert "7 of these asked how jobs are doing." in shown
+    assert "7 of these polled jobs." in shown
     assert "would have made 40" in shown
     assert "At most 2 jobs ran at once." in shown
     assert "two_syncs: task 'sync[2]' is failed, not success" in shown

@@ -196,7 +196,7 @@ def test_a_first_parse_that_takes_too_long_says_what_to_do(
 
     assert [each.kind for each in world.spawned] == ["dbt"]
     # The next parse does not wait for it once more.
-    with pytest.raises(GeneratorError, match="asked again"):
+    with pytest.raises(GeneratorError, match="queried again"):
         sources(world.parse(seconds=0.3), selection)
     assert len(dbt.calls) == 1
 

@@ -342,11 +342,11 @@ def test_a_job_that_ends_and_is_followed_between_look_and_cancel(
     ("state", "token", "told"),
     [
         pytest.param("deferred", 1, "another triggerer waits", id="taken over"),
-        pytest.param("deferred", None, "no owner token", id="no token"),
+        pytest.param("deferred", None, "without an owner token", id="no token"),
         pytest.param("deferred", 2, "a newer attempt", id="retry has re-attached"),
         pytest.param("running", 2, "a newer attempt", id="retry re-attaches"),
         pytest.param("up_for_retry", 1, "the retry", id="retry to come"),
-        pytest.param(RuntimeError("?"), 1, "could not be learnt", id="not known"),
+        pytest.param(RuntimeError("?"), 1, "could not be read", id="not known"),
     ],
 )
 def test_what_is_no_stop_leaves_the_job_alone(
