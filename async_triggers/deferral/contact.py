@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from async_triggers.deferral.deadlines import earliest
 from async_triggers.deferral.errors import (
     AsyncTriggersException,
     ConnectionUnusable,
@@ -293,8 +294,7 @@ class Endpoint:
                 " outage"
             )
 
-        moments = (ends, contact.believed_at(self.account))
-        until = min((each for each in moments if each is not None), default=None)
+        until = earliest(ends, contact.believed_at(self.account))
         when = "it answers"
         if until is not None:
             when = datetime.fromtimestamp(until, tz=UTC).isoformat(timespec="seconds")

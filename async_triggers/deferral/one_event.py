@@ -12,7 +12,6 @@ import contextlib
 import inspect
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BACKSTOP = timedelta(seconds=120)
-"""Airflow's own timeout comes this much after the trigger's, which cancels and confirms."""
 KILL_WAIT = 8.0
 """Seconds that ``on_kill`` waits for its errand, which goes on without it."""
 

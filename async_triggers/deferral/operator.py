@@ -30,7 +30,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from airflow.sdk import BaseOperator
@@ -47,6 +47,7 @@ from async_triggers.deferral.contact import (
     FirstContact,
     with_fate,
 )
+from async_triggers.deferral.deadlines import backstop, earliest, seconds_left
 from async_triggers.deferral.ending import (
     Ending,
     Then,
@@ -71,7 +72,6 @@ from async_triggers.deferral.ids import TakesIds
 from async_triggers.deferral.importable import why_not_importable
 from async_triggers.deferral.kill import IDLE, Verdict, judge_stop
 from async_triggers.deferral.moment import MomentTrigger
-from async_triggers.deferral.one_event import BACKSTOP
 from async_triggers.deferral.record import (
     KEY,
     UNSETTLED_KEY,
@@ -225,10 +225,7 @@ class JobOperator(BaseOperator, TakesIds):
         self._address = self._earlier_address(context) or ""
         self._claim(context, told)
         execution_deadline = self._execution_deadline(context)
-        ends = min(
-            (each for each in (end_time, execution_deadline) if each is not None),
-            default=None,
-        )
+        ends = earliest(end_time, execution_deadline)
         self._stop_if_killed()
         self.defer(
             trigger=StartTrigger(
@@ -244,7 +241,7 @@ class JobOperator(BaseOperator, TakesIds):
             ),
             method_name="execute_complete",
             kwargs=carry({"try": ti.try_number, "end_time": end_time}),
-            timeout=self._backstop(ends),
+            timeout=backstop(ends, wall_clock()),
         )
 
     def execute_start(
@@ -389,10 +386,7 @@ class JobOperator(BaseOperator, TakesIds):
         self, context: Context, seen: Seen | str, end_time: float | None, *, owned: bool
     ) -> None:
         execution_deadline = self._execution_deadline(context)
-        ends = min(
-            (each for each in (end_time, execution_deadline) if each is not None),
-            default=None,
-        )
+        ends = earliest(end_time, execution_deadline)
         job_id = seen if isinstance(seen, str) else seen.job.id
         if ends is not None:
             moment = datetime.fromtimestamp(ends, tz=UTC).isoformat(timespec="seconds")
@@ -428,7 +422,7 @@ class JobOperator(BaseOperator, TakesIds):
                     "address": self._address,
                 }
             ),
-            timeout=self._backstop(ends),
+            timeout=backstop(ends, wall_clock()),
         )
 
     def _ending(self, *, owned: bool) -> dict[str, Any] | None:
@@ -459,12 +453,6 @@ class JobOperator(BaseOperator, TakesIds):
 
         return ending.to_json()
 
-    def _backstop(self, ends: float | None) -> timedelta | None:
-        if ends is None:
-            return None
-
-        return timedelta(seconds=max(0.0, ends - wall_clock())) + BACKSTOP
-
     def _wait_here(
         self, context: Context, seen: Seen, end_time: float | None, *, owned: bool
     ) -> Any:
@@ -487,10 +475,7 @@ class JobOperator(BaseOperator, TakesIds):
             seen, owned=False, end_time=end_time, execution_deadline=self._ends
         )
         if self.deferrable:
-            ends = min(
-                (each for each in (end_time, self._ends) if each is not None),
-                default=None,
-            )
+            ends = earliest(end_time, self._ends)
             self.defer(
                 trigger=trigger,
                 method_name="execute_start",
@@ -500,7 +485,7 @@ class JobOperator(BaseOperator, TakesIds):
                         **self._carry(end_time, superseded),
                     }
                 ),
-                timeout=self._backstop(ends),
+                timeout=backstop(ends, wall_clock()),
             )
 
         outcome = self._wait_on(trigger)
@@ -535,9 +520,7 @@ class JobOperator(BaseOperator, TakesIds):
 
         # On a worker that waits, execution_timeout is kept where it sleeps.
         limit = self._execution_deadline(context) if self.deferrable else None
-        ends = min(
-            (each for each in (end_time, limit) if each is not None), default=None
-        )
+        ends = earliest(end_time, limit)
         seconds = later.within(None if ends is None else ends - now)
         if error is not None and not later.is_told:
             seconds = contact.wait(seconds, endpoint.account, now=now)
@@ -569,7 +552,7 @@ class JobOperator(BaseOperator, TakesIds):
                 trigger=trigger,
                 method_name="execute_start",
                 kwargs=carry(waiting),
-                timeout=self._backstop(ends),
+                timeout=backstop(ends, wall_clock()),
             )
 
         async def pause(_: LeasedAccount) -> None:
@@ -1210,7 +1193,7 @@ class JobOperator(BaseOperator, TakesIds):
         return answer
 
     def _seconds_left(self) -> float | None:
-        return None if self._ends is None else max(0.0, self._ends - wall_clock())
+        return seconds_left(self._ends, wall_clock())
 
     def _time_out(self, *, is_sent: bool = True) -> NoReturn:
         """Fail at the end of ``execution_timeout``; stop a job that is ours, or may be.

@@ -29,6 +29,7 @@ from async_triggers.deferral.arguments import (
 )
 from async_triggers.deferral.carried import carry, take_out
 from async_triggers.deferral.contact import HASTE, FirstContact, address_of
+from async_triggers.deferral.deadlines import BACKSTOP, backstop, earliest
 from async_triggers.deferral.ending import Ending, Then, failure_of, why_on_worker
 from async_triggers.deferral.errors import (
     ConnectionUnusable,
@@ -44,7 +45,6 @@ from async_triggers.deferral.hook import VendorHook, wall_clock
 from async_triggers.deferral.ids import TakesIds
 from async_triggers.deferral.kill import IDLE
 from async_triggers.deferral.moment import MomentTrigger
-from async_triggers.deferral.one_event import BACKSTOP
 from async_triggers.deferral.sensor_trigger import SensorTrigger
 from async_triggers.engine.backoff import repeating_for
 from async_triggers.engine.errors import Doubted, PermanentError, Scope, TransientError
@@ -441,7 +441,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
             trigger=MomentTrigger(moment),
             method_name="execute_look",
             kwargs=carry({"end_time": end_time, "contact": contact.to_json()}),
-            timeout=timedelta(seconds=end_time - wall_clock()) + BACKSTOP,
+            timeout=backstop(end_time, wall_clock()),
         )
 
     def poke(self, context: Context) -> PokeReturnValue:
@@ -532,7 +532,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
             start = wall_clock() if began is None else began.timestamp()
             execution_deadline = float(start + limit.total_seconds())
 
-        ends = min(end_time, execution_deadline or end_time)
+        ends = earliest(end_time, execution_deadline)
         trigger = self.make_trigger(
             seen, end_time=end_time, execution_deadline=execution_deadline
         )
@@ -555,7 +555,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
                     "address": self._address_to_note,
                 }
             ),
-            timeout=timedelta(seconds=max(0.0, ends - wall_clock())) + BACKSTOP,
+            timeout=backstop(ends, wall_clock()),
         )
 
     @property

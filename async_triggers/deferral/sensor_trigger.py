@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.contact import FirstContact, address_of
+from async_triggers.deferral.deadlines import BACKSTOP
 from async_triggers.deferral.errors import (
     ConnectionUnusable,
     explain,
@@ -27,7 +28,7 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.events import Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
-from async_triggers.deferral.one_event import BACKSTOP, OneEventTrigger, insist
+from async_triggers.deferral.one_event import OneEventTrigger, insist
 from async_triggers.engine.errors import (
     Doubted,
     EngineError,

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from async_triggers.deferral import compat, events
+from async_triggers.deferral.deadlines import earliest, seconds_left
 from async_triggers.deferral.errors import (
     AsyncTriggersException,
     explain,
@@ -327,12 +328,8 @@ class StartTrigger(OneEventTrigger):
     # Deadlines --------------------------------------------------------------------
 
     def _seconds_left(self) -> float | None:
-        ends = [
-            each
-            for each in (self.end_time, self.execution_deadline)
-            if each is not None
-        ]
-        return max(0.0, min(ends) - wall_clock()) if ends else None
+        ends = earliest(self.end_time, self.execution_deadline)
+        return seconds_left(ends, wall_clock())
 
     async def _at_deadline(self, request: JobRequest, desk: _TriggerDesk) -> Outcome:
         """Cancel what is ours: a job just being started, or that of an earlier attempt."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.contact import address_of
+from async_triggers.deferral.deadlines import earliest, seconds_left
 from async_triggers.deferral.errors import explain, translate
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
@@ -326,17 +327,11 @@ class JobTrigger(OneEventTrigger):
             self.log.warning("%s: %s", self.title, notice.text)
 
     def _seconds_left(self) -> float | None:
-        ends = self._deadline
-        return None if ends is None else max(0.0, ends - wall_clock())
+        return seconds_left(self._deadline, wall_clock())
 
     @property
     def _deadline(self) -> float | None:
-        ends = [
-            each
-            for each in (self.end_time, self.execution_deadline)
-            if each is not None
-        ]
-        return min(ends, default=None)
+        return earliest(self.end_time, self.execution_deadline)
 
     @property
     def _may_cancel(self) -> bool:

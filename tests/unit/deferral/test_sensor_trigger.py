@@ -21,8 +21,8 @@ from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.airbyte.sensors import AirbyteJobSensor
 from async_triggers.deferral import compat
 from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.deadlines import BACKSTOP
 from async_triggers.deferral.errors import JobFailed
-from async_triggers.deferral.one_event import BACKSTOP
 from async_triggers.fivetran.sensors import FivetranSensor
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import (
