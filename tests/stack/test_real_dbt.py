@@ -41,10 +41,11 @@ from async_triggers.generators import load_yaml_dags
 load_yaml_dags(globals(), "example.yml")
 """
 
-# As it is published, with the paths of this test.
+# As it is published, with the paths of this test, and without the schedule: the scheduler
+# would add a run of its own, whose tasks start syncs too.
 YAML = """
 example_dag:
-  schedule: "@daily"
+  schedule: null
   default_args: {{start_date: 2026-01-01}}
   task_groups:
     extract_and_load:
