@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from async_triggers.engine.errors import (
     Doubted,
     EngineError,
+    InBetween,
     PermanentError,
     Scope,
     TransientError,
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
     from async_triggers.engine.rows import Rows
     from async_triggers.engine.state import PollingState
-    from async_triggers.engine.waiters import Claims
-    from async_triggers.engine.wire import Page, Reply, Request
+    from async_triggers.engine.waiters import Claims, Watched
+    from async_triggers.engine.wire import Page, Reply, Request, Row
 
 log = logging.getLogger(__name__)
 
@@ -202,19 +203,39 @@ class Singles:
         return True
 
     def _note_no_answer(self, subject: str, error: TransientError) -> bool:
-        """Take note of trouble; return True for what is a refusal of the job all the same.
+        """Take note of trouble; return True for what is an answer about the job after all.
 
-        Where a list has shown its end, the account may ask for lists. Their answers end a
-        doubt about the account, and never the one about the job.
+        Where a list has shown its end, lists are answered. They end a doubt about the
+        account, and the time in between, but neither of them for this job.
         """
         watched = self._state.waiters.watched.get(subject)
-        is_shown = watched is not None and watched.end is not None
-        if is_shown and isinstance(error, Doubted):
-            self._note_refusal(subject, error.refusal)
-            return True
+        if watched is not None and watched.end is not None:
+            if isinstance(error, Doubted):
+                self._note_refusal(subject, error.refusal)
+                return True
+
+            if self._is_blocked(watched, error):
+                self._believe_list(subject, watched.end, error)
+                return True
 
         self._state.trouble.note(error)
         return False
+
+    def _is_blocked(self, watched: Watched, error: TransientError) -> bool:
+        """Return True once something in between has refused to confirm an end too long.
+
+        Its lists get through, so the account is not cut off, and nothing else ends that.
+        """
+        if not isinstance(error, InBetween):
+            watched.blocked_since = None
+            return False
+
+        now = asyncio.get_running_loop().time()
+        if watched.blocked_since is None:
+            watched.blocked_since = now
+
+        limit = self._state.account.belief.in_between
+        return 0 < limit <= now - watched.blocked_since
 
     def _note_odd_answer(self, subject: str, error: Exception) -> bool:
         """Take note of an answer about one job that nothing here is prepared for.
@@ -306,15 +327,21 @@ class Singles:
         """End the waits for a job that the vendor refuses to show by itself for good.
 
         Where a list has shown its end, which that would have confirmed, the end counts.
-        Whoever waits for another run of it, which goes on, has no part in this.
         """
         watched = self._state.waiters.watched.get(subject)
         if watched is None or watched.end is None:
             self._state.waiters.fail(subject, refusal)
             return
 
-        log.warning("An end counts as a list has shown it: %s", refusal.message)
-        self._rows.take_end(subject, watched.end)
+        self._believe_list(subject, watched.end, refusal)
+
+    def _believe_list(self, subject: str, end: Row, why: EngineError) -> None:
+        """End the waits that a row of a list ends, since nothing will confirm it.
+
+        Waits for another run of the same job, which goes on, are not affected.
+        """
+        log.warning("Using an end as a list shows it, unconfirmed: %s", why.message)
+        self._rows.take_end(subject, end)
 
 
 class Confirmations:

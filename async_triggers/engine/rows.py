@@ -94,7 +94,7 @@ class Rows:
         A confirmation that is refused is checked at the times of the doubt.
         """
         if not claims:
-            watched.end = None
+            watched.end = watched.blocked_since = None
             self._state.doubts.forget(subject)
             return claims
 

@@ -84,6 +84,8 @@ class Watched:
     """The loop's time of the first of them."""
     end: Row | None = None
     """The last row, where it showed an end that is still to be confirmed."""
+    blocked_since: float | None = None
+    """The loop's time since which something in between refuses to confirm that end."""
 
     def __iter__(self) -> Iterator[Waiter]:
         """Return the waiters, the newest first; each may leave as it is seen."""

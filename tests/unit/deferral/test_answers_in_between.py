@@ -237,6 +237,40 @@ def test_an_end_that_a_list_shows_counts_where_its_confirmation_is_refused(
     assert 900 <= ended[0] <= 600 + 300 + 3 * 65
 
 
+@pytest.mark.parametrize("case", [AIRBYTE, FIVETRAN], ids=["airbyte", "fivetran"])
+@pytest.mark.parametrize("status", [403, 404])
+def test_an_end_that_a_list_shows_counts_where_its_confirmation_is_blocked(
+    world: VendorWorld, case: Case, status: int
+) -> None:
+    """By a proxy that lets lists through, and never a request for that one job."""
+    if case is AIRBYTE:
+        world.vendor.configure(hydrate_lists=False)
+
+    world.connect(
+        f"{case.name}_default",
+        conn_type=case.name,
+        host="http://localhost:8000",
+        extra='{"in_between_seconds": 1800}',
+        **case.connection,
+    )
+    triggers = waiting(world, 40, case.life("success", lasts=HOUR))
+    triggers += waiting(world, 1, case.life("success", lasts=600), first=40)
+    one = {"airbyte": "*/jobs/41", "fivetran": "*/connections/c40"}[case.name]
+    page = Fault(kind="status", status=status, body="<html>Denied</html>", times=None)
+    for path in (one, f"{one}/*"):
+        world.vendor.faults.add(
+            Fault(**{**page.as_dict(), "path": path, "start_in": 30})
+        )
+
+    async def main() -> list[dict[str, Any]]:
+        *others, blocked = [asyncio.ensure_future(the_event(each)) for each in triggers]
+        event = await blocked
+        assert 600 + 1800 <= world.elapsed() <= 600 + 1800 + 300
+        return [*await asyncio.gather(*others), event]
+
+    assert {each["status"] for each in asyncio.run(main())} == {"success"}
+
+
 # The task's log in a pause -------------------------------------------------------------
 
 
