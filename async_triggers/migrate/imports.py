@@ -13,6 +13,7 @@ from async_triggers.migrate.statements import dotted, import_of, part
 from async_triggers.migrate.tree import Reader, Remark, dotted_text
 
 _OWN = "async_triggers"
+_CLIENT = "airbyte_api"
 
 
 @dataclass(slots=True)
@@ -34,6 +35,15 @@ class ImportReader(Reader):
         self.statements: dict[cst.CSTNode, Sequence[cst.BaseSmallStatement]] = {}
         self.chains: dict[cst.CSTNode, str] = {}
 
+    def _note_client(self, node: cst.CSTNode, path: str) -> None:
+        """Report an import of Airbyte's client, which comes with the other provider."""
+        if path.partition(".")[0] == _CLIENT:
+            text = (
+                f"{path} stays: {_OWN} does not install it; the results of AirbyteHook"
+                " have the same fields, and async_triggers.airbyte.hooks has JobStatusEnum"
+            )
+            self.leave(node, text)
+
     # from … import … --------------------------------------------------------------
 
     def visit_ImportFrom(self, node: cst.ImportFrom) -> None:
@@ -42,6 +52,7 @@ class ImportReader(Reader):
             return
 
         origin = dotted_text(node.module)
+        self._note_client(node, origin)
         if isinstance(node.names, cst.ImportStar):
             if package_of(origin):
                 text = f"from {origin} import * stays: name what you import, then retry"
@@ -54,7 +65,7 @@ class ImportReader(Reader):
             return
 
         if self._is_fallback(node):
-            self.leave(node, f"{origin} stays as the fallback of {_OWN}")
+            self.leave(node, _fallback(origin))
         elif origin in COUNTERPARTS:
             target = COUNTERPARTS[origin]
             self._part(node, target, self._names(node, origin, target))
@@ -121,9 +132,10 @@ class ImportReader(Reader):
         names: list[cst.ImportAlias] = []
         for alias in node.names:
             path = dotted_text(alias.name)
+            self._note_client(alias, path)
             target: str | None = None
             if package_of(path) and self._is_fallback(node):
-                self.leave(alias, f"{path} stays as the fallback of {_OWN}")
+                self.leave(alias, _fallback(path))
             elif alias.asname is not None:
                 target = self._target_of_module(node, alias, _bound(alias), path)
             elif package_of(path):
@@ -268,13 +280,16 @@ class ImportReader(Reader):
         )
 
     def _is_fallback(self, node: cst.CSTNode) -> bool:
-        """Return whether an import stands in for one from this package that failed."""
+        """Return whether an import stands in for one from this package that failed.
+
+        One that moves here counts too: both would import the same afterwards.
+        """
         inner, outer = node, self.parent(node)
         while outer is not None:
             if isinstance(inner, cst.ExceptHandler) and isinstance(outer, cst.Try):
                 tried = _Origins()
                 outer.body.visit(tried)
-                return _OWN in tried.roots
+                return any(map(_moves_here, tried.paths))
 
             inner, outer = outer, self.parent(outer)
 
@@ -282,18 +297,30 @@ class ImportReader(Reader):
 
 
 class _Origins(cst.CSTVisitor):
-    """Collects the root packages that a block imports from."""
+    """Collects the modules that a block imports from."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.roots: set[str] = set()
+        self.paths: set[str] = set()
 
     def visit_ImportFrom(self, node: cst.ImportFrom) -> None:
         if node.module is not None and not node.relative:
-            self.roots.add(dotted_text(node.module).partition(".")[0])
+            origin = dotted_text(node.module)
+            self.paths.add(origin)
+            self.paths.update(
+                f"{origin}.{dotted_text(alias.name)}" for alias in _aliases(node)
+            )
 
-    def visit_ImportAlias(self, node: cst.ImportAlias) -> None:
-        self.roots.add(dotted_text(node.name).partition(".")[0])
+    def visit_Import(self, node: cst.Import) -> None:
+        self.paths.update(dotted_text(alias.name) for alias in node.names)
+
+
+def _moves_here(path: str) -> bool:
+    return path.partition(".")[0] == _OWN or path in COUNTERPARTS
+
+
+def _fallback(path: str) -> str:
+    return f"{path} stays as the fallback of {_OWN}: remove it if nothing else needs it"
 
 
 def _aliases(node: cst.ImportFrom) -> Sequence[cst.ImportAlias]:

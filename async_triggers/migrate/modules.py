@@ -53,7 +53,9 @@ def split_path(path: str) -> tuple[str, str] | None:
 
 
 def may_name(source: bytes) -> bool:
-    """Return False for source that names none of the packages, however it is laid out."""
-    return b"fivetran_provider" in source or (
-        b"providers" in source and (b"airbyte" in source or b"dbt" in source)
+    """Return False for source that can name none of the packages, in any layout."""
+    return (
+        b"fivetran_provider" in source
+        or b"airbyte_api" in source
+        or (b"providers" in source and (b"airbyte" in source or b"dbt" in source))
     )

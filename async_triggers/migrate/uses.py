@@ -10,10 +10,16 @@ import libcst as cst
 from async_triggers.migrate.differences import ANY_OTHER, differences
 from async_triggers.migrate.modules import COUNTERPARTS, package_of
 from async_triggers.migrate.offered import find_class
-from async_triggers.migrate.tree import Reader, Remark, last_name, literal
+from async_triggers.migrate.tree import (
+    Reader,
+    Remark,
+    dotted_text,
+    last_name,
+    literal,
+)
 
-SECTION = "Calls made by hand"
-"""The section of the documentation on what to call in the place of what."""
+SECTION = "Left out"
+"""The section of the documentation on what this package does not offer, and why."""
 
 _Moved = Mapping[tuple[str, str], int]
 
@@ -52,6 +58,10 @@ class UseReader(Reader):
         self._subclasses: list[_Use] = []
         # The keys of what is called default_args, with their lines.
         self._defaults: list[tuple[str, int]] = []
+        # Objects of a class that are an attribute, such as self.hook, and what is read of
+        # attributes: both with the class statement around them.
+        self._attributes: dict[tuple[cst.CSTNode | None, str], tuple[str, str]] = {}
+        self._reads: list[tuple[cst.CSTNode | None, str, str, int]] = []
 
     def visit_Call(self, node: cst.Call) -> None:
         """Collect the arguments of a class, mapped or not."""
@@ -83,6 +93,10 @@ class UseReader(Reader):
             if member and "." not in member:
                 self._members.append(_Use(found[0], name, self.line(node), member))
 
+        if isinstance(node.value, cst.Attribute):
+            owner, place = dotted_text(node.value), self._class_around(node)
+            self._reads.append((place, owner, node.attr.value, self.line(node)))
+
     def visit_ClassDef(self, node: cst.ClassDef) -> None:
         """Collect a subclass."""
         for base in node.bases:
@@ -100,6 +114,18 @@ class UseReader(Reader):
         if node.value is not None:
             self._assigned(node.target, node.value)
 
+    def visit_WithItem(self, node: cst.WithItem) -> None:
+        """Collect what is done with an object that gets a name."""
+        if node.asname is not None:
+            self._assigned(node.asname.name, node.item)
+
+    def visit_Param(self, node: cst.Param) -> None:
+        """Collect what is done with a parameter whose annotation is a class."""
+        annotation = node.annotation
+        found = None if annotation is None else self.origin_of(annotation.annotation)
+        if found is not None:
+            self._named(node.name, found)
+
     def visit_Arg(self, node: cst.Arg) -> None:
         """Collect default arguments."""
         if node.keyword is not None and node.keyword.value == "default_args":
@@ -110,10 +136,25 @@ class UseReader(Reader):
             self._defaults.extend(self._keys(value))
 
         found = self.origin_of(value.func) if isinstance(value, cst.Call) else None
-        if found is not None and isinstance(target, cst.Name):
+        if found is not None:
+            self._named(target, found)
+
+    def _named(self, target: cst.CSTNode, found: tuple[str, str]) -> None:
+        """Collect what is read of an object of a class by the name that it gets."""
+        if isinstance(target, cst.Attribute):
+            place = self._class_around(target), dotted_text(target)
+            self._attributes[place] = found
+        elif isinstance(target, cst.Name):
             for binding in self.bindings(target.value, target):
                 for access in getattr(binding, "references", ()):
                     self._read_of(access.node, found)
+
+    def _class_around(self, node: cst.CSTNode) -> cst.CSTNode | None:
+        outer = self.parent(node)
+        while outer is not None and not isinstance(outer, cst.ClassDef):
+            outer = self.parent(outer)
+
+        return outer
 
     def _read_of(self, node: cst.CSTNode, found: tuple[str, str]) -> None:
         """Collect the attribute that is read of an object of a class, if any."""
@@ -147,13 +188,19 @@ class UseReader(Reader):
         for call in _of(moved, self._calls):
             yield from self._compare_call(call)
 
-        for use in _of(moved, self._members):
+        for use in _of(moved, [*self._members, *self._members_of_attributes()]):
             if ".hooks" in use.module:
                 yield from _compare_member(use)
 
         for use in _of(moved, self._subclasses):
             text = "a subclass of it: check what it overrides and what it reaches into"
             yield Remark(use.line, f"{use.name}: {text}")
+
+    def _members_of_attributes(self) -> Iterator[_Use]:
+        for place, owner, member, line in self._reads:
+            found = self._attributes.get((place, owner))
+            if found is not None:
+                yield _Use(*found, line, member)
 
     def _compare_call(self, call: _Use) -> Iterator[Remark]:
         defaults = {key for key, _ in self._defaults}
@@ -183,7 +230,10 @@ def _compare_member(use: _Use) -> Iterator[Remark]:
         return
 
     if not found.offers(use.member):
-        text = f"{target}.{use.name} does not offer it; see {SECTION}"
+        text = (
+            f"{target}.{use.name} does not offer it; see “{SECTION}” in the guide to"
+            " moving over"
+        )
         yield Remark(use.line, f"{use.name}.{use.member}: {text}")
 
 

@@ -112,7 +112,7 @@ def test_the_documentation_lists_the_modules_that_move() -> None:
 
 
 def test_the_section_that_reports_refer_to_exists() -> None:
-    assert f"## {SECTION}\n" in MOVING_OVER.read_text()
+    assert f"\n### {SECTION}\n" in MOVING_OVER.read_text()
 
 
 def test_each_module_that_moves_belongs_to_a_package_of_another_provider() -> None:

@@ -12,6 +12,7 @@ from airflow.sdk import DAG
 from hypothesis import given
 from hypothesis import strategies as st
 
+from async_triggers.migrate.modules import may_name
 from async_triggers.migrate.rewriting import CannotRewriteError, Rewritten, rewrite
 from tests.examples import examples
 
@@ -313,18 +314,64 @@ def test_what_cannot_move_stays_and_is_reported(source: str, reason: str) -> Non
     assert reason in left(source)
 
 
-def test_both_branches_of_a_conditional_import_move() -> None:
-    assert (
-        moved(
-            """\
-        try:
-            from fivetran_provider_async.operators import FivetranOperator
-        except ImportError:
-            from fivetran_provider.operators.fivetran import FivetranOperator
-        """
-        ).count("from async_triggers.fivetran.operators import FivetranOperator")
-        == 2
-    )
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (
+            "from fivetran_provider_async.operators import X",
+            ".operators.fivetran import X",
+        ),
+        (
+            "from fivetran_provider_async import operators",
+            ".operators.fivetran import X",
+        ),
+        ("import fivetran_provider_async.operators as o", " import operators as o"),
+    ],
+)
+def test_a_fallback_of_an_import_that_moves_stays(first: str, second: str) -> None:
+    """Both would import the same."""
+    first = first.replace("X", "FivetranOperator")
+    second = f"from fivetran_provider{second.replace('X', 'FivetranOperator')}"
+    source = f"""\
+try:
+    {first}
+except ImportError:
+    {second}
+operators = o = None
+"""
+    origin = second.split()[1]
+
+    assert f"    {second}\n" in moved(source)
+    assert f"{origin} stays as the fallback of async_triggers" in left(source)
+    assert moved(moved(source)) == moved(source)
+
+
+def test_both_branches_of_a_condition_move() -> None:
+    source = """\
+    if NEW:
+        from fivetran_provider_async.operators import FivetranOperator
+    else:
+        from fivetran_provider.operators.fivetran import FivetranOperator
+    """
+    here = "from async_triggers.fivetran.operators import FivetranOperator"
+    assert moved(source).count(here) == 2
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from airbyte_api.models import JobStatusEnum",
+        "import airbyte_api",
+        "import airbyte_api.models as m",
+        "from airbyte_api import AirbyteAPI, models",
+    ],
+)
+def test_the_client_that_comes_with_the_other_provider_is_reported(
+    statement: str,
+) -> None:
+    assert moved(statement) == statement
+    assert "async_triggers does not install it" in left(statement)
+    assert may_name(statement.encode())
 
 
 def test_uses_of_a_dotted_import_move_with_it() -> None:
@@ -538,6 +585,19 @@ def test_a_default_that_has_not_changed_is_not_described() -> None:
         ("AirbyteHook.absent", True),
         ("hook = AirbyteHook()\nhook.get_job(1)", True),
         ("hook = AirbyteHook()\nhook.run(f)", False),
+        ("with AirbyteHook() as hook:\n    hook.get_job(1)", True),
+        ("def f(hook: AirbyteHook):\n    hook.get_job(1)", True),
+        ("def f(hook: Other):\n    hook.get_job(1)", False),
+        ("self.hook = AirbyteHook()\nself.hook.get_job(1)", True),
+        ("self.hook = AirbyteHook()\nself.other.get_job(1)", False),
+        ("self.hook: Hook = AirbyteHook()\nself.hook.run(f)", False),
+        (
+            (
+                "class A:\n    def f(self):\n        self.h = AirbyteHook()\n"
+                "class B:\n    def f(self):\n        self.h.get_job(1)"
+            ),
+            False,
+        ),
         ("AirbyteHook.get_connection('x')", False),
         ("hook = Other()\nhook.absent(1)", False),
     ],
