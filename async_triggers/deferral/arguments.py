@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 from airflow.sdk import BaseOperator
 
@@ -30,12 +30,7 @@ def one_of(name: str, value: object, choices: Sequence[str]) -> str:
 
 def positive(name: str, value: object) -> float:
     """Return a number of seconds greater than zero."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or value <= 0
-    ):
+    if not _is_finite(value) or value <= 0:
         msg = f"{name} must be a number of seconds greater than 0, not {value!r}"
         raise ArgumentUnusable(msg)
 
@@ -45,10 +40,18 @@ def positive(name: str, value: object) -> float:
 def not_negative(name: str, value: object) -> float:
     """Return a number of seconds, which may be zero or a timedelta."""
     given = value.total_seconds() if isinstance(value, timedelta) else value
-    if type(given) in {int, float} and given == 0:
-        return 0.0
+    if not _is_finite(given) or given < 0:
+        msg = f"{name} must be a number of seconds, at least 0, not {value!r}"
+        raise ArgumentUnusable(msg)
 
-    return positive(name, given)
+    return given
+
+
+def _is_finite(value: object) -> TypeGuard[float]:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+
+    return math.isfinite(value)
 
 
 def time_limit(name: str, value: object) -> float | None:
@@ -91,8 +94,8 @@ def whole_number(name: str, value: object) -> int:
         return int(value)
     except ValueError:
         msg = (
-            f"{name} must be a whole number, not {value!r}: is the task that should have"
-            " returned it upstream, and did it succeed?"
+            f"{name} must be a whole number, not {value!r}. If another task returns it,"
+            " check that it is upstream and has succeeded"
         )
         raise ArgumentUnusable(msg) from None
 

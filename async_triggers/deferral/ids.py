@@ -102,14 +102,14 @@ class Ids:
 
         begun = next(
             (
-                missing
-                for group, missing in zip(self.either, lacks, strict=True)
-                if len(missing) < len(group)
+                absent
+                for group, absent in zip(self.either, lacks, strict=True)
+                if len(absent) < len(group)
             ),
             None,
         )
-        told = "" if begun is None else f": {', '.join(begun)} is missing"
-        raise ArgumentUnusable(self.hint + told)
+        missing = "" if begun is None else f": {', '.join(begun)} is missing"
+        raise ArgumentUnusable(self.hint + missing)
 
 
 class TakesIds:
@@ -147,8 +147,8 @@ def rendered_to_nothing(name: str, value: object) -> ArgumentUnusable:
     """Return the error about an id that was given and is not there at run time."""
     what = str(value).strip() or "an empty text"
     return ArgumentUnusable(
-        f"{name} rendered to {what}: is the task that should have returned it upstream,"
-        " and did it succeed?"
+        f"{name} is {what} at run time. Check the argument; if another task returns it,"
+        " check that it is upstream and has succeeded"
     )
 
 

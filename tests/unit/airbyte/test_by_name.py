@@ -431,5 +431,5 @@ def test_a_name_that_renders_to_nothing_is_named(
         made.connection_name = rendered
         return made
 
-    with pytest.raises(ArgumentUnusable, match="connection_name rendered to"):
+    with pytest.raises(ArgumentUnusable, match="connection_name is"):
         Task(world, rendering).run()

@@ -116,7 +116,7 @@ def test_a_run_that_nobody_knows(run_of: Runs, dbt_cloud: DbtCloudSimulator) -> 
     ("changes", "told"),
     [
         ({"run_id": None}, "run_id is empty"),
-        ({"run_id": "x"}, "is the task that should have returned it upstream"),
+        ({"run_id": "x"}, "check that it is upstream"),
         ({"account_id": "x"}, "account_id must be a whole number"),
         ({"hook_params": {"retry_limit": "x"}}, "retry_limit"),
     ],

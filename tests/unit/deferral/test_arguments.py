@@ -57,7 +57,9 @@ def test_no_limit_can_be_written_in_several_ways(value: object) -> None:
 def test_what_is_no_number_of_seconds_is_refused(
     check: Callable[[str, object], object], value: object
 ) -> None:
-    with pytest.raises(ArgumentUnusable, match="wait must be a number of seconds"):
+    with pytest.raises(
+        ArgumentUnusable, match="wait must be a number of seconds, at least 0"
+    ):
         check("wait", value)
 
 

@@ -304,7 +304,7 @@ def test_an_id_that_is_rendered_to_nothing_is_named(
 
     rendered(task)
 
-    with pytest.raises(ArgumentUnusable, match=f"{name} rendered to {what}: "):
+    with pytest.raises(ArgumentUnusable, match=f"{name} is {what} at run time"):
         task.settle_ids()
 
 
@@ -334,7 +334,7 @@ def test_nothing_is_asked_then(
     else:
         made = case.sensor("{{ none }}", **arguments)
 
-    with pytest.raises(ArgumentUnusable, match="_id rendered to None"):
+    with pytest.raises(ArgumentUnusable, match="_id is None at run time"):
         Task(world, lambda: rendered(made())).run()
 
     assert world.requests == []

@@ -330,7 +330,7 @@ def test_a_question_that_nobody_answers_fails_the_task(
     [
         ("{{ nobodys.macro() }}", "airbyte_job_id cannot be rendered"),
         ("{{ params.job", "airbyte_job_id cannot be rendered"),
-        ("{{ params.missing }}", "airbyte_job_id rendered to an empty text"),
+        ("{{ params.missing }}", "airbyte_job_id is an empty text at run time"),
     ],
 )
 def test_what_cannot_be_rendered_fails_the_task(
