@@ -1,4 +1,4 @@
-"""What Airflow asks about this package, in every process: strings only, no imports.
+"""What Airflow reads about this package, in every process: strings only, no imports.
 
 Connection forms are metadata here and not code in the hooks, as Airflow 3.2 and later
 want it. Where the official provider of a vendor is installed its form stays: two
@@ -112,7 +112,7 @@ _ROUTE_FIELDS = {
         "Proxy", "string", "URL of a proxy; without it the environment's is used."
     ),
     "ca_bundle": _extra(
-        "CA bundle", "string", "PEM file of your own certificate authority."
+        "CA bundle", "string", "PEM file of a private certificate authority."
     ),
     "requests_per_minute": _extra(
         "Requests per minute",
@@ -226,7 +226,7 @@ def _form(connection_type: str) -> dict[str, Any]:
 
 
 def has_field(connection_type: str, field: str) -> bool:
-    """Return True if a connection's form has a field of its own in ``extra``."""
+    """Return True if a connection's form has this field in ``extra``."""
     fields = _form(connection_type).get("conn-fields", {})
     return field.removeprefix("extra.") in fields
 
@@ -254,7 +254,7 @@ def _options(
             "version_added": "0.1.0",
             "type": kind,
             "example": default,
-            # None, so that what is set can be told from what is not.
+            # None, so that an unset field differs from an empty one.
             "default": None,
         }
 

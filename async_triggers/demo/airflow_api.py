@@ -1,4 +1,4 @@
-"""What the demo and the tests ask of a running Airflow, over its public REST API.
+"""What the demo and the tests need of a running Airflow, over its public REST API.
 
 Blocking and meant for scripts and tests, never for code that runs inside Airflow.
 """
@@ -49,7 +49,7 @@ class AirflowApiError(RuntimeError):
 
 
 class DeadlinePassedError(TimeoutError):
-    """What was waited for did not come; the message tells what was there instead."""
+    """What was waited for did not come; the message says what was there instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class AirflowApi:
     ) -> Any:
         """Return the decoded answer to a request below ``/api/v2``.
 
-        Raises `AirflowApiError` on any refusal and `OSError` if nobody answers.
+        Raises `AirflowApiError` on any refusal and `OSError` if nothing answers.
         """
         if self._token is None:
             self._token = str(self._send("GET", "/auth/token", None)["access_token"])
@@ -195,9 +195,9 @@ class AirflowApi:
         return retrying(self._once, request)
 
     def health(self) -> dict[str, str | None]:
-        """Return each component's health as Airflow tells it, ``healthy`` if so."""
+        """Return each component's health as Airflow reports it, ``healthy`` if so."""
         answer = self._send("GET", "/api/v2/monitor/health", None)
-        return {name: (told or {}).get("status") for name, told in answer.items()}
+        return {name: (shown or {}).get("status") for name, shown in answer.items()}
 
     def wait_until(
         self,
@@ -206,12 +206,12 @@ class AirflowApi:
         what: str,
         timeout: float,
         every: float = 0.25,
-        told: Callable[[], str] | None = None,
+        instead: Callable[[], str] | None = None,
     ) -> T:
         """Return the first answer of ``probe`` that is neither None nor False.
 
         Raises `DeadlinePassedError` after ``timeout`` seconds, with ``what`` was waited
-        for and what ``told`` says there was instead.
+        for and what ``instead`` says there was.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -221,8 +221,8 @@ class AirflowApi:
             if self._watch is not None:
                 self._watch()
             if time.monotonic() > deadline:
-                instead = f" Instead: {told()}" if told is not None else ""
-                message = f"Waited {timeout:g} s for {what}.{instead}"
+                seen = f" Instead: {instead()}" if instead is not None else ""
+                message = f"Waited {timeout:g} s for {what}.{seen}"
                 raise DeadlinePassedError(message)
             if self._interrupted.wait(every):
                 raise KeyboardInterrupt
@@ -233,7 +233,7 @@ class AirflowApi:
             lambda: self._dag_is_there(dag_id),
             what=f"DAG {dag_id!r} to be parsed",
             timeout=timeout,
-            told=lambda: f"import errors: {self.import_errors() or 'none'}",
+            instead=lambda: f"import errors: {self.import_errors() or 'none'}",
         )
 
     def _dag_is_there(self, dag_id: str) -> bool:
@@ -290,7 +290,7 @@ class AirflowApi:
             probe,
             what=f"run {run.run_id!r} of {run.dag_id!r} to be {' or '.join(wanted)}",
             timeout=timeout,
-            told=lambda: self._tell(run),
+            instead=lambda: self._describe(run),
         )
 
     def task_instances(self, run: Run) -> list[TaskInstance]:
@@ -342,7 +342,7 @@ class AirflowApi:
             probe,
             what=f"{run.dag_id}.{task_id}{attempt} to be {' or '.join(sorted(wanted))}",
             timeout=timeout,
-            told=lambda: self._tell(run),
+            instead=lambda: self._describe(run),
         )
 
     def set_state(
@@ -354,7 +354,7 @@ class AirflowApi:
     def clear(
         self, run: Run, task_ids: Iterable[str | tuple[str, int]], **options: object
     ) -> None:
-        """Clear tasks of a run, whatever their state; a pair names one mapped index.
+        """Clear tasks of a run, in any state; a pair names one mapped index.
 
         ``options`` go into the request as they are, for example
         ``reset_dag_runs=False`` or ``include_downstream=True``.
@@ -419,7 +419,7 @@ class AirflowApi:
         answer = self.request("GET", path, query={"map_index": map_index})
         return {entry["key"]: entry["value"] for entry in answer["task_state_store"]}
 
-    def _tell(self, run: Run) -> str:
+    def _describe(self, run: Run) -> str:
         states = ", ".join(
             f"{ti.label}={ti.state} (attempt {ti.try_number})"
             for ti in self.task_instances(run)

@@ -1,6 +1,6 @@
 """A real Airflow on this machine: started, watched and stopped as one thing.
 
-Each component is a session of its own, so that nothing of it survives. The home
+Each component runs in a session, so that nothing of it survives. The home
 directory, the ports, the database and the secrets are made for this deployment alone;
 no Airflow setting of the caller's environment reaches it.
 """
@@ -81,7 +81,7 @@ class Component:
     def signal(self, number: int) -> None:
         """Send a signal to the process and all it has forked, as far as they live.
 
-        Airflow gives each task a process group of its own; what they all share is the
+        Airflow gives each task its process group; what they all share is the
         session. Where it cannot be searched, off Linux, tasks hear nothing.
         """
         if not self.alive and _exists(self.pid):
@@ -91,13 +91,13 @@ class Component:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
             return
-        told: set[int] = set()
+        signalled: set[int] = set()
         # Until there is no new one: they may fork meanwhile.
-        while untold := _session(self.pid) - told:
-            for pid in untold:
+        while new := _session(self.pid) - signalled:
+            for pid in new:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
-            told |= untold
+            signalled |= new
 
     def text(self) -> str:
         """Return everything the component has printed."""
@@ -111,7 +111,7 @@ class Component:
 class Deployment:
     """One Airflow with its home directory, its database and its processes.
 
-    As a context manager it is started on entry and stopped on exit, whatever the
+    As a context manager it is started on entry and stopped on exit, for any
     reason of the exit.
 
     ``dags`` are folders of DAG files. ``database`` is an SQLAlchemy URL; by default an
@@ -126,7 +126,7 @@ class Deployment:
     ``respawn`` it is started again instead, as a process manager would: Airflow's
     components end when they lose their database. So is a scheduler that lives and has
     shown no sign of it for a minute, as by a liveness probe: one that ends waits for its
-    workers, however long. ``python`` is the interpreter of another environment that
+    workers, at any length. ``python`` is the interpreter of another environment that
     Airflow is to run in.
     """
 
@@ -232,7 +232,7 @@ class Deployment:
             self._is_healthy,
             what="all components of Airflow to be healthy",
             timeout=timeout,
-            told=self._tell_health,
+            instead=self._describe_health,
         )
 
     def start_triggerer(self) -> Component:
@@ -265,7 +265,7 @@ class Deployment:
     def restart_triggerer(self, index: int, *, timeout: float = 60) -> Component:
         """Wait until a triggerer has ended, start another in its place, return it.
 
-        End it with `kill_triggerer` before: one that is not told to ends never.
+        End it with `kill_triggerer` before: one without a signal never ends.
         """
         triggerer = self.triggerers[index]
         triggerer.process.wait(timeout)
@@ -284,10 +284,10 @@ class Deployment:
         seconds.
 
         Without, the workers of the LocalExecutor outlive it, as they do a plain
-        ``kill -9`` of its process. They end the tasks they run, which tell the
+        ``kill -9`` of its process. They end the tasks they run, which report it to the
         api-server so themselves, and take no more. If a task still runs when the
         next scheduler finds the dead one's heartbeat older than ``[scheduler]
-        scheduler_health_check_threshold``, Airflow starts it once more, and tells the
+        scheduler_health_check_threshold``, Airflow starts it once more, and notifies the
         process that survives to stop at its next heartbeat. `stop` ends what is left.
         """
         scheduler = self._components["scheduler"]
@@ -462,7 +462,7 @@ class Deployment:
             "dag_processor": {
                 "dag_bundle_config_list": json.dumps(bundles),
                 "refresh_interval": "300",
-                # Each reading of a file is a process of its own, which a small machine
+                # Each file is read in a new process, which a small machine
                 # feels: DAGs are found at the start, and hardly ever change after it.
                 "min_file_process_interval": "30",
                 "bundle_refresh_check_interval": "1",
@@ -550,7 +550,7 @@ class Deployment:
             return False
         return all(health.get(name) == "healthy" for name in _HEALTHY_COMPONENTS)
 
-    def _tell_health(self) -> str:
+    def _describe_health(self) -> str:
         try:
             said = str(self.api.health())
         except (AirflowApiError, OSError, ValueError) as error:
@@ -686,7 +686,7 @@ def _kill(*pids: int) -> None:
 
 
 def _still_has(supervisor: int, pid: int) -> bool:
-    """Wait until a process has taken note of its SIGSTOP; tell whether it has the child."""
+    """Wait for a process to notice its SIGSTOP; return True if it has the child."""
     pause = threading.Event()
     while _status(_PROCESSES / str(supervisor))[0] not in "TZ":
         pause.wait(0.001)

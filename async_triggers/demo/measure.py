@@ -70,8 +70,8 @@ class Outcome:
 
     ``at_once`` is the greatest number of its jobs that ran at one time, and ``slots``
     how many worker slots its tasks held then, None if that was never seen. ``separate``
-    is how many requests it takes to ask for each of its jobs by itself, once an
-    interval. ``wrong`` tells what was not as expected.
+    is how many requests it takes to poll each of its jobs by itself, once an
+    interval. ``wrong`` says what was not as expected.
     """
 
     scenario: Scenario
@@ -96,7 +96,7 @@ def conclude(
 ) -> Outcome:
     """Compare what a scenario came to with what was expected of it.
 
-    ``jobs`` are those of all scenarios; each is told by its target.
+    ``jobs`` are those of all scenarios; each is known by its target.
     """
     ours = [job for job in jobs if job.target in scenario.targets]
     slots = slots_while_waiting(

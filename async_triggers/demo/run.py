@@ -56,7 +56,7 @@ _INTERRUPTED = 130
 
 
 class DemoError(RuntimeError):
-    """The demo cannot be run as asked; the message tells what to do."""
+    """The demo cannot be run like this; the message says what to do."""
 
 
 def run(
@@ -205,7 +205,7 @@ class Demo:
             what="all runs to be over",
             timeout=_DEADLINE,
             every=_EVERY,
-            told=lambda: str(self._moments[-1]),
+            instead=lambda: str(self._moments[-1]),
         )
 
     def finish(self, console: Console) -> bool:
@@ -224,7 +224,7 @@ class Demo:
         console.print(
             summary(
                 outcomes,
-                asked={
+                requested={
                     vendor.name: dict(vendor.record.requests)
                     for vendor in self._simulator.vendors
                     if vendor.name in used

@@ -16,8 +16,8 @@ class Scenario:
     ``conn_id`` is the Airflow connection it uses. ``targets`` are what it starts jobs
     of at the ``vendor`` (Airbyte: connections), one job each, and ``life`` is what each
     of these jobs goes through at the simulator.
-    ``tasks`` tells how many task instances each task has; all must end in ``state``.
-    ``interval`` is the seconds between two looks at a job, and ``slots`` the number of
+    ``tasks`` says how many task instances each task has; all must end in ``state``.
+    ``interval`` is the seconds between two polls of a job, and ``slots`` the number of
     worker slots its tasks hold while all of its jobs run, None where that is a matter
     of when a slot is free. ``details`` is what the simulator must know of a target
     besides, such as the tables that it loads.
@@ -52,7 +52,7 @@ STATUS_REQUESTS: Mapping[str, frozenset[str]] = {
         }
     ),
 }
-"""By vendor, the requests that ask how jobs are doing."""
+"""By vendor, the requests for the status of jobs."""
 
 _SHORT = "pending:1 running:25 succeeded"
 # Thirty tasks need a while to start on two cores; the first must still run then.

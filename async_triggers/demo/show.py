@@ -112,14 +112,14 @@ def progress_line(moment: Moment) -> str:
 def summary(
     outcomes: Sequence[Outcome],
     *,
-    asked: Mapping[str, Mapping[str, int]],
+    requested: Mapping[str, Mapping[str, int]],
     status_requests: Mapping[str, Iterable[str]],
     at_once: int,
 ) -> RenderableType:
     """Return all that the demo came to.
 
-    ``asked`` counts each vendor's requests by endpoint, ``status_requests`` tells
-    which of them ask how jobs are doing, and ``at_once`` is how many jobs of all
+    ``requested`` counts each vendor's requests by endpoint, ``status_requests`` are
+    those for the status of jobs, and ``at_once`` is how many jobs of all
     scenarios ran at one time.
     """
     return Group(
@@ -136,7 +136,7 @@ def summary(
                     if outcome.scenario.vendor == vendor
                 ),
             )
-            for vendor, counts in asked.items()
+            for vendor, counts in requested.items()
         ),
         Text(f"At most {at_once} jobs ran at once."),
         *(

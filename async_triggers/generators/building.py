@@ -74,7 +74,7 @@ def build_dag(
 ) -> DAG:
     """Build a DAG from a configuration without generators.
 
-    Raise :class:`GeneratorError` that names the key for whatever cannot be used.
+    Raise :class:`GeneratorError` that names the key of what cannot be used.
     """
     if "nodes" in config:
         raise GeneratorError(place.at("nodes"), NODES)
@@ -423,7 +423,7 @@ def _ago(text: str) -> timedelta | None:
 def _wrapped(
     error: Exception, entry: Mapping[str, Any], place: Place
 ) -> GeneratorError:
-    """Name the place of an error, and the key where the error tells one."""
+    """Name the place of an error, and the key where the error names one."""
     text = str(error)
     for key in entry:
         if f"'{key}'" in text:

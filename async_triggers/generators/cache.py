@@ -34,8 +34,8 @@ class Entry:
 
     ``answer`` is what was last answered, at ``made_at`` (epoch seconds), for the state of
     things that ``fingerprint`` stands for; None where there was no answer yet.
-    ``tried_at`` is when it was last asked, of the state ``tried_for``, and ``trouble``
-    why that failed, empty where it did not; ``refused`` tells an answer that was no from
+    ``tried_at`` is when it was last fetched, for the state ``tried_for``, and ``trouble``
+    why that failed, empty where it did not; ``refused`` distinguishes a refusal from
     none at all.
     """
 
@@ -89,7 +89,7 @@ class Cache:
 
     @contextlib.contextmanager
     def lock(self, key: str, *, seconds: float) -> Iterator[bool]:
-        """Keep other processes from asking the same; tells whether that worked.
+        """Keep other processes from fetching the same; return True if that worked.
 
         Waits for at most ``seconds``. The lock ends with the process, however it ends.
         """
@@ -163,6 +163,6 @@ def default_cache() -> Cache:
 
 
 def max_age() -> float:
-    """Return after how many seconds an answer is asked for again, in the background."""
+    """Return after how many seconds an answer is fetched again, in the background."""
     age = conf.getfloat("async_triggers", "generators_max_age", fallback=MAX_AGE)
     return float(age)

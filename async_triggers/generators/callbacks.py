@@ -37,7 +37,7 @@ def imported(path: str, place: Place) -> Any:
 def from_file(path: str, name: str, place: Place) -> Callable[..., Any]:
     """Return a function of a Python file."""
     file = Path(path)
-    # The name is the file's own, so that its objects can be told from others'.
+    # The name is the file's own, so that its objects differ from those of others.
     mark = hashlib.blake2b(str(file.resolve()).encode(), digest_size=6).hexdigest()
     module_name = f"async_triggers_yaml_{file.stem}_{mark}"
     try:

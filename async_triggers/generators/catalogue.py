@@ -1,4 +1,4 @@
-"""What the connections of a vendor's account load: asked from the vendor, made alike."""
+"""What the connections of a vendor's account load, in one form for all vendors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NAMESPACE = "${SOURCE_NAMESPACE}"
 _TWO_PARTS = ("clickhouse", "maria", "mysql", "singlestore")
 
 # https://fivetran.com/docs/logs/fivetran-platform: what Fivetran writes about itself, and
-# what no connection can be asked to load.
+# what no connection can load.
 AUDIT_TABLES = frozenset({"fivetran_audit", "fivetran_audit_warning"})
 
 
@@ -163,7 +163,7 @@ async def fivetran_loaders(
     """Request all connections of all groups.
 
     ``databases``, in lower case, are those whose tables are wanted: only for connections
-    that load into one of them is their schema asked for. The empty one stands for any;
+    that load into one of them is their schema requested. The empty one stands for any;
     None wants no tables at all.
     """
     groups = await hook.list_groups(leased)
@@ -179,16 +179,16 @@ async def fivetran_loaders(
             strict=True,
         )
     )
-    asked = [
+    wanted = [
         each
         for each in connections
         if _is_wanted(_fivetran_database(destinations[each.group_id]), databases)
     ]
     tables = dict(
         zip(
-            [each.id for each in asked],
+            [each.id for each in wanted],
             await asyncio.gather(
-                *(hook.list_tables(leased, each.id) for each in asked)
+                *(hook.list_tables(leased, each.id) for each in wanted)
             ),
             strict=True,
         )
@@ -243,13 +243,13 @@ def read_fivetran(
 
 
 def _tables(
-    connection: fivetran_api.Connection, told: tuple[fivetran_api.Table, ...] | None
+    connection: fivetran_api.Connection, shown: tuple[fivetran_api.Table, ...] | None
 ) -> tuple[fivetran_api.Table, ...]:
-    if told is not None:
-        return told
+    if shown is not None:
+        return shown
 
     # https://fivetran.com/docs/rest-api/api-reference/connections/create-connection: some
     # connections load one table and have it in their name; those of a folder load
-    # whatever is there into their schema.
+    # all that is there into their schema.
     schema, _, table = connection.schema.partition(".")
     return (fivetran_api.Table(schema=schema, name=table),)

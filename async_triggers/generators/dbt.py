@@ -1,4 +1,4 @@
-"""Asks dbt for the sources of a selection: one process, no shell.
+"""Has dbt list the sources of a selection: one process, no shell.
 
 The options are those of https://docs.getdbt.com/reference/commands/list; what dbt 1.8 to
 1.12 print in each case of trouble was measured.
@@ -153,7 +153,7 @@ def read_list(text: str) -> tuple[SourceTable, ...]:
 
 
 def _run(command: Sequence[str], project: Path, seconds: float, step: str) -> str:
-    # A session of its own, so that dbt's own children can be ended with it; and nothing
+    # A new session, so that dbt's children can be ended with it; and nothing
     # of our standard input, which in Airflow's processes is not ours to give away.
     try:
         with subprocess.Popen(  # noqa: S603 - no shell, and dbt's path is the user's word
@@ -237,7 +237,7 @@ class Survey:
     """What the answer of dbt depends on: two hashes.
 
     ``content`` is of the project's files. ``environment`` is of what lies around them and
-    tells one deployment from another: the variables that the project reads, its profile,
+    distinguishes deployments: the variables that the project reads, its profile,
     the state that it is compared with, and the release of dbt.
     """
 

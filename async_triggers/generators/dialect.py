@@ -144,7 +144,7 @@ class DbtSelection:
 class Generator:
     """A generator as YAML describes it.
 
-    ``selection`` is set for those that ask dbt, ``ids`` for the others. ``arguments`` go
+    ``selection`` is set for those that run dbt, ``ids`` for the others. ``arguments`` go
     to every task that it makes.
     """
 
@@ -273,7 +273,7 @@ def _check_arguments(
         if not any(takes(each, key) for each in (vendor.operator, vendor.sensor)):
             msg = (
                 f"unknown key. A {entry_name(vendor)} has: {', '.join(sorted(known))}; and"
-                f" whatever {vendor.operator.__name__} takes"
+                f" any argument of {vendor.operator.__name__}"
             )
             raise GeneratorError(place.at(key), msg)
 

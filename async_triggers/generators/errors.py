@@ -61,7 +61,7 @@ class GeneratorError(AsyncTriggersException, ValueError):
 
 
 class Unanswered(AsyncTriggersException):
-    """dbt or a vendor could not be asked, or its answer cannot be used."""
+    """dbt or a vendor gave no answer, or none that can be used."""
 
 
 class OutOfReach(Unanswered):

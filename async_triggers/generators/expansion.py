@@ -45,7 +45,7 @@ _SHARED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A connection for which tasks were made, and the source tables that asked for it."""
+    """A connection for which tasks were made, and the source tables that need it."""
 
     tasks: tuple[str, ...]
     loader: Loader
@@ -54,7 +54,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a generator made, and what it was told."""
+    """What a generator made, and from which arguments."""
 
     name: str
     generator: str

@@ -157,7 +157,7 @@ def _is_of_dbt_coves(content: Mapping[str, Any]) -> bool:
 
 
 def unforeseen(error: Exception, place: Place) -> GeneratorError:
-    """Give an error that nobody has thought of the place of its DAG."""
+    """Add the place of its DAG to an unforeseen error."""
     log.error("%s", place, exc_info=error)
     return GeneratorError(place, f"{type(error).__name__}: {error}")
 
@@ -234,7 +234,7 @@ class BrokenFile(DAG):
     @property
     def relative_fileloc(self) -> str:
         """The path of the YAML file, below the bundle's folder where it is there."""
-        # Airflow tells the DAG file's path, whole and relative: the rest is the bundle's.
+        # Airflow gives the DAG file's path, whole and relative: the rest is the bundle's.
         whole = str(self.fileloc or "")
         if self._given and whole.endswith(self._given):
             root = Path(whole.removesuffix(self._given))
@@ -248,7 +248,7 @@ class BrokenFile(DAG):
         self._given = value
 
     def validate(self) -> None:
-        """Raise the error where nobody writes the DAG down."""
+        """Raise the error where no DAG takes it."""
         if getattr(task_runner, "SUPERVISOR_COMMS", None) is None:
             self._raise()
 

@@ -1,6 +1,6 @@
 """Answers from the cache, else from dbt and the vendors.
 
-What is known is used, however old; what is older than its age limit is asked for again by
+What is known is used, however old; what is older than its age limit is fetched again by
 another process, which the parse does not wait for. So a parse costs neither a call nor a
 process while nothing changes, and trouble at a vendor changes no DAG.
 """
@@ -37,7 +37,7 @@ from async_triggers.generators.questions import (
 )
 from async_triggers.generators.refreshing import (
     AT_LEISURE,
-    ask,
+    fetch,
     refresh_in_background,
 )
 from async_triggers.generators.selector import (
@@ -53,14 +53,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BETWEEN_TRIES = 60.0
-"""Seconds for which a question that got no answer is not asked again."""
+"""Seconds for which a question that got no answer is not fetched again."""
 
 # Of the time that Airflow gives to the import of a file; the rest is for imports.
 _SHARE = 0.7
 
 
 def time_to_parse() -> float:
-    """Return how many seconds a parse may ask for, by ``[core] dagbag_import_timeout``."""
+    """Return how many seconds a parse may wait, by ``[core] dagbag_import_timeout``."""
     timeout = conf.getfloat("core", "dagbag_import_timeout", fallback=30.0)
     return timeout * _SHARE if timeout > 0 else AT_LEISURE
 
@@ -70,9 +70,9 @@ class Lookup:
     """Finds answers; one for each load of a file.
 
     :ivar seconds: how long all questions together may take
-    :ivar renew: ask everything again, as a person wants it who says so
+    :ivar renew: fetch everything again, on request
     :ivar warnings: what was said of answers that are not the newest
-    :ivar stale: the questions that are to be asked again in the background
+    :ivar stale: the questions to fetch again in the background
     """
 
     cache: Cache = field(default_factory=default_cache)
@@ -127,7 +127,7 @@ class Lookup:
     ) -> tuple[Loader, ...]:
         """Return the connections of an account.
 
-        ``databases`` are those whose tables are wanted, where the vendor tells tables
+        ``databases`` are those whose tables are wanted, where the vendor lists tables
         one connection at a time.
         """
         question = InventoryQuestion(
@@ -138,7 +138,7 @@ class Lookup:
         return tuple(map(Loader.from_json, self._answer(question, place)))
 
     def finish(self) -> None:
-        """Let the questions whose answers are old be asked again, and do not wait."""
+        """Have old answers fetched again, and do not wait."""
         try:
             claimed = [each for each in self.stale if self._claim(each)]
         except OSError as error:
@@ -204,7 +204,7 @@ class Lookup:
         return fits and (not self.renew or question.key in self._renewed)
 
     def _kept(self, question: Question, entry: Entry) -> Any:
-        """Use an answer, and see that one that is old is asked for again."""
+        """Use an answer, and have an old one fetched again."""
         if entry.trouble and entry.tried_for == entry.fingerprint:
             self._warn(entry, entry.trouble)
 
@@ -218,7 +218,7 @@ class Lookup:
 
     def _asked(self, question: Question, entry: Entry, fingerprint: str) -> Any:
         try:
-            fresh = ask(question, self.cache, fingerprint, self._left(), self.now)
+            fresh = fetch(question, self.cache, fingerprint, self._left(), self.now)
         except Unanswered as error:
             return self._last_good(question, entry, error)
 
@@ -240,7 +240,7 @@ class Lookup:
         return Unanswered(msg) if entry.refused else OutOfReach(msg)
 
     def _last_good(self, question: Question, entry: Entry, error: Unanswered) -> Any:
-        """Use the answer for an earlier state, where the new one cannot be asked for.
+        """Use the answer for an earlier state, where there is none for the new one.
 
         What was refused is wrong as it is now, and must be seen.
         """

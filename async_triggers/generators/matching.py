@@ -1,7 +1,7 @@
 """Which connections load which source tables. Pure.
 
 Names are compared without regard to case, and to one pair of quotes around them. In
-schemas and tables whatever is no letter, digit or underscore counts as an underscore, as
+schemas and tables each character other than a letter, digit or underscore counts as one, as
 the vendors write such names.
 """
 
@@ -68,8 +68,8 @@ def match(
 ) -> Matching:
     """Find for each source table all connections that load it.
 
-    Connections come in the order of their names and ages, whatever the order was in which
-    the vendor told them. What is nearest is found for the first ``explained`` misses.
+    Connections come in the order of their names and ages, in any order
+    of the vendor's. What is nearest is found for the first ``explained`` misses.
     """
     places = _places(sources, loaders)
     loads: dict[str, list[SourceTable]] = defaultdict(list)

@@ -47,7 +47,7 @@ RESOURCE_TYPES = frozenset(
 _OTHER_TYPES = frozenset(
     {"operation", "rpc", "sql_operation", "doc", "macro", "group", "fixture"}
 )
-# A word of a `config.` path that dbt would take for a method of its own classes.
+# A word of a `config.` path that dbt would take for a method of its classes.
 _NOT_KEYS = frozenset(
     {
         "ADDITIONAL_PROPERTIES",
@@ -293,7 +293,7 @@ class Search:
             own |= path[0] != "meta" and part in _NOT_KEYS
             if own or part.startswith("_"):
                 refuse(
-                    f"{self._word!r} needs dbt itself: {part!r} is a word of its own"
+                    f"{self._word!r} needs dbt itself: {part!r} is one of its keywords"
                 )
 
         for key, node in self._within("nodes", "sources"):

@@ -27,14 +27,14 @@ T = TypeVar("T")
 
 
 class Question(ABC):
-    """Something to ask, with what makes two of them the same."""
+    """What to fetch, and what makes two of them the same."""
 
     __slots__ = ()
 
     kind: ClassVar[str]
     outlives_change: ClassVar[bool]
     """Whether an answer is still good when what it depends on has changed, and the
-    question cannot be asked."""
+    question has no answer."""
 
     @property
     def key(self) -> str:
@@ -49,23 +49,23 @@ class Question(ABC):
     def fingerprint(self) -> str:
         """Return what stands for the state of all that the answer depends on.
 
-        Raise :class:`Unanswered` where that cannot be told.
+        Raise :class:`Unanswered` where that is not known.
         """
 
     def prepare(self, scratch: Path, seconds: float) -> str:
-        """Do what comes before asking; return the fingerprint if it may have changed."""
+        """Prepare the fetch; return the fingerprint if it may have changed."""
         return ""
 
     @abstractmethod
-    def ask(self, scratch: Path, seconds: float) -> Any:
-        """Ask, and return the answer as plain values; raise :class:`Unanswered`."""
+    def fetch(self, scratch: Path, seconds: float) -> Any:
+        """Return the answer as plain values; raise :class:`Unanswered`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DbtQuestion(Question):
-    """Asks which sources dbt lists in a project.
+    """Which sources dbt lists in a project.
 
-    ``environment`` stands for what tells one deployment of the project from another; the
+    ``environment`` stands for what distinguishes the deployments of the project; the
     answer for one is never taken for another's.
     """
 
@@ -84,7 +84,7 @@ class DbtQuestion(Question):
     def of(
         cls, *, project: Path, dbt: str, arguments: tuple[str, ...], run_deps: bool
     ) -> Self:
-        """Ask about a project as it is now, from where we are."""
+        """Return the question about a project as it is now, from the current directory."""
         survey = dbt_module.survey(project, dbt, arguments)
         return cls(
             project=str(project),
@@ -113,7 +113,7 @@ class DbtQuestion(Question):
         )
         return self._content_now()
 
-    def ask(self, scratch: Path, seconds: float) -> Any:
+    def fetch(self, scratch: Path, seconds: float) -> Any:
         """Run dbt."""
         found = dbt_module.list_sources(
             self.dbt,
@@ -131,10 +131,10 @@ class DbtQuestion(Question):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryQuestion(Question):
-    """Asks which connections a vendor's account has, and what they load.
+    """Which connections a vendor's account has, and what they load.
 
     ``databases`` are those whose tables are wanted, None for no tables at all; Airbyte
-    tells all tables anyway.
+    shows all tables anyway.
     """
 
     kind: ClassVar[str] = "inventory"
@@ -164,18 +164,18 @@ class InventoryQuestion(Question):
 
         return _hash(json.dumps(identity))
 
-    def ask(self, scratch: Path, seconds: float) -> Any:
-        """Ask the vendor."""
+    def fetch(self, scratch: Path, seconds: float) -> Any:
+        """Request them from the vendor."""
         hook = self.hook
 
-        async def ask(leased: LeasedAccount) -> Sequence[Loader]:
+        async def request(leased: LeasedAccount) -> Sequence[Loader]:
             if isinstance(hook, AirbyteHook):
                 return await airbyte_loaders(hook, leased)
 
             return await fivetran_loaders(hook, leased, self.databases)
 
         try:
-            found = hook.run(_within(seconds, ask))
+            found = hook.run(_within(seconds, request))
         except TimeoutError:
             msg = f"{self.vendor} did not list all connections in {seconds:.0f} s"
             raise TookTooLong(msg) from None
@@ -208,13 +208,13 @@ def question_from_json(kind: str, values: Mapping[str, Any]) -> Question:
 
 
 def _within(
-    seconds: float, ask: Callable[[LeasedAccount], Awaitable[T]]
+    seconds: float, request: Callable[[LeasedAccount], Awaitable[T]]
 ) -> Callable[[LeasedAccount], Awaitable[T]]:
-    async def asked(leased: LeasedAccount) -> T:
+    async def limited(leased: LeasedAccount) -> T:
         async with asyncio.timeout(seconds):
-            return await ask(leased)
+            return await request(leased)
 
-    return asked
+    return limited
 
 
 def _hash(text: str) -> str:

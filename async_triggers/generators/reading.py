@@ -56,7 +56,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Place]:
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that merges a mapping's keys once, however often it is merged."""
+    """A safe loader that merges a mapping's keys once, even where it is merged often."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         super().flatten_mapping(node)
@@ -114,7 +114,7 @@ def _below(node: yaml.Node) -> Iterator[tuple[str, int, yaml.Node]]:
 def _check(root: yaml.Node, nowhere: Place) -> None:
     """Refuse keys that stand twice and anchors that hold themselves.
 
-    Each node is visited once, however many aliases lead to it.
+    Each node is visited once, no matter how many aliases lead to it.
     """
     done: set[int] = set()
     above: set[int] = set()

@@ -1,4 +1,4 @@
-"""Asks questions, and lets another process ask those that nothing waits for."""
+"""Fetches answers, and has another process fetch those that nothing waits for."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ AT_LEISURE = 600.0
 """Seconds that a question may take where nothing waits for its answer."""
 
 
-def ask(
+def fetch(
     question: Question,
     cache: Cache,
     fingerprint: str,
     seconds: float,
     now: Callable[[], float] = time.time,
 ) -> Entry:
-    """Ask, and store what came of it; the last answer stays where nothing came.
+    """Fetch an answer and store it; the last one stays where none came.
 
     To be called with the lock of the question. Raise :class:`Unanswered`.
     """
@@ -44,13 +44,13 @@ def ask(
     scratch = cache.scratch(question.key)
     try:
         fingerprint = question.prepare(scratch, seconds) or fingerprint
-        answer = question.ask(scratch, max(0.0, ends - time.monotonic()))
+        answer = question.fetch(scratch, max(0.0, ends - time.monotonic()))
     except Unanswered as error:
         cache.write(
             question.key,
             replace(
                 cache.read(question.key),
-                # What ran out of time is asked again at once, with more of it.
+                # What ran out of time is fetched again at once, with more of it.
                 tried_at=0.0 if isinstance(error, TookTooLong) else began,
                 tried_for=fingerprint,
                 trouble=str(error),
@@ -71,9 +71,9 @@ def ask(
 
 
 def refresh_in_background(cache: Cache, questions: Sequence[Question]) -> None:
-    """Start a process that asks, and do not wait for it.
+    """Start a process that fetches, and do not wait for it.
 
-    The Airflow connections are handed to it through a pipe: a process of its own cannot
+    The Airflow connections are handed to it through a pipe: a separate process cannot
     look them up where the metadata database is out of reach, as in workers.
     """
     connections = {}
@@ -108,25 +108,25 @@ def refresh_in_background(cache: Cache, questions: Sequence[Question]) -> None:
         log.warning("The answers of the generators cannot be renewed: %s", error)
         return
 
-    # It outlives this process, and is nobody's to wait for.
+    # It outlives this process, and no process waits for it.
     process.returncode = 0
 
 
 def main(errand: str) -> None:
-    """Do what :func:`refresh_in_background` asks for."""
-    told = json.loads(errand)
-    for conn_id, value in told["connections"].items():
+    """Do what :func:`refresh_in_background` has sent."""
+    given = json.loads(errand)
+    for conn_id, value in given["connections"].items():
         os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"] = value
 
-    cache = Cache(Path(told["cache"]))
-    for kind, values in told["questions"]:
+    cache = Cache(Path(given["cache"]))
+    for kind, values in given["questions"]:
         question = question_from_json(kind, values)
         with (
             cache.lock(question.key, seconds=0) as locked,
             contextlib.suppress(Unanswered),
         ):
             if locked:
-                ask(question, cache, question.fingerprint(), AT_LEISURE)
+                fetch(question, cache, question.fingerprint(), AT_LEISURE)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def check_work_trees(files: Iterable[Path]) -> None:
 
 def _git(tree: Path, *arguments: str) -> list[str]:
     """Return what git answers, in its parts."""
-    # Whatever a hook has set in the environment is about another work tree.
+    # What a hook has set in the environment is about another work tree.
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("GIT_")
     }

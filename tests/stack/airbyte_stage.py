@@ -177,7 +177,7 @@ class Sync:
         self._stage.wait_until(
             probe,
             f"{self.name}.{task} (attempt {attempt}) to be {sorted(wanted)}",
-            told=self._tell,
+            instead=self._describe,
         )
         ti = self._api.task_instance(self.run, task)
         if wanted <= {"deferred", "up_for_reschedule"}:
@@ -197,10 +197,10 @@ class Sync:
             return state if state in {"success", "failed"} else None
 
         return self._stage.wait_until(
-            probe, f"the run about {self.name} to end", told=self._tell
+            probe, f"the run about {self.name} to end", instead=self._describe
         )
 
-    def _tell(self) -> str:
+    def _describe(self) -> str:
         return f"{self._api.task_instances(self.run)}, jobs: {self.states}"
 
     def log(self, *, attempt: int = 1, task: str = "sync") -> str:
@@ -233,7 +233,7 @@ class Sync:
             lambda: self.log(task=task).count(text) >= times,
             f"{text!r} in the log of {self.name}.{task}, {times} times",
             every=PACE,
-            told=lambda: self.log(task=task),
+            instead=lambda: self.log(task=task),
         )
 
     def wait_until_held(self) -> TaskInstance:
@@ -280,7 +280,7 @@ class Sync:
         self._stage.wait_until(
             lambda: self.states == list(states),
             f"the jobs of {self.name} to be {states}",
-            told=lambda: str(self.states),
+            instead=lambda: str(self.states),
         )
 
     def finish(self, state: str = "succeeded", *, job: int | None = None) -> None:
@@ -352,11 +352,11 @@ class AirbyteStage:
         what: str,
         *,
         every: float = 0.25,
-        told: Callable[[], str] | None = None,
+        instead: Callable[[], str] | None = None,
     ) -> T:
         """Wait for something; what asks Airflow should do so at a `PACE`."""
         return self.api.wait_until(
-            probe, what=what, timeout=PATIENCE, every=every, told=told
+            probe, what=what, timeout=PATIENCE, every=every, instead=instead
         )
 
     def _end_all(self) -> None:

@@ -251,7 +251,7 @@ class Fleet:
             return None
 
         return self.deployment.api.wait_until(
-            patient, what=what, timeout=timeout, every=PACE, told=self._tell
+            patient, what=what, timeout=timeout, every=PACE, instead=self._tell
         )
 
     def wait_for_end(self, run: Run) -> str:

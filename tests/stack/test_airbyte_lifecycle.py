@@ -578,7 +578,7 @@ def test_thirty_mapped_syncs_share_their_requests(stage: AirbyteStage) -> None:
         lambda: pool() == {"deferred": 30, "running": 0},
         "thirty tasks to wait without a worker",
         every=PACE,
-        told=lambda: str(pool()),
+        instead=lambda: str(pool()),
     )
 
     looked = record.count("GET", "/jobs")

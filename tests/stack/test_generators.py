@@ -105,7 +105,7 @@ def test_a_dag_that_cannot_be_built_takes_no_other_with_it(
         lambda: "poke_intervall" in api.import_errors().get(YAML, ""),
         what="the error to name the key alone, once the connections are known",
         timeout=600,
-        told=lambda: str(api.import_errors()),
+        instead=lambda: str(api.import_errors()),
     )
 
     errors = api.import_errors()

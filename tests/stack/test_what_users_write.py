@@ -39,7 +39,7 @@ class Stage:
             lambda: self.api.run_state(run) in {"success", "failed"} or None,
             what=f"{dag_id} to end",
             timeout=PATIENCE,
-            told=lambda: str(self.api.task_instances(run)),
+            instead=lambda: str(self.api.task_instances(run)),
         )
         return run
 

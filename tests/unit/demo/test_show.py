@@ -86,7 +86,7 @@ def test_the_summary_tells_everything() -> None:
     console.print(
         summary(
             [outcome],
-            asked={
+            requested={
                 "airbyte": {"GET /jobs": 5, "GET /jobs/{job_id}": 2, "POST /jobs": 3}
             },
             status_requests={"airbyte": ["GET /jobs", "GET /jobs/{job_id}"]},

@@ -372,7 +372,7 @@ def test_the_last_answer_outlives_the_vendor(world: World, vendors: Simulator) -
     with world.cache.lock(question.key, seconds=0) as locked:
         assert locked
         with pytest.raises(Exception, match="503"):
-            refreshing.ask(
+            refreshing.fetch(
                 question, world.cache, question.fingerprint(), 5, lambda: world.time
             )
 
