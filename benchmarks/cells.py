@@ -90,7 +90,7 @@ def hurry(floor: float) -> None:
     What is measured then is no measurement: the vendors set those floors.
     """
     # Neither may be imported in the peers' environment.
-    from async_triggers.airbyte.api import Airbyte  # noqa: PLC0415
+    from async_triggers.airbyte.api.vendor import Airbyte  # noqa: PLC0415
     from async_triggers.dbt_cloud.api import DbtCloud  # noqa: PLC0415
     from async_triggers.fivetran.api import Fivetran  # noqa: PLC0415
 

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from async_triggers.airbyte import api
-from async_triggers.airbyte.api import AIRBYTE, JobResponse, JobStatusEnum
-from async_triggers.deferral import events
-from async_triggers.deferral.arguments import whole_number
+from async_triggers.airbyte.api import addresses, models, replies, requests
+from async_triggers.airbyte.api.models import JobResponse, JobStatusEnum
+from async_triggers.airbyte.api.vendor import AIRBYTE
+from async_triggers.airbyte.by_hand import CallsByHand
 from async_triggers.deferral.contact import address_of
-from async_triggers.deferral.errors import JobCancelled, JobFailed, JobTimedOut
 from async_triggers.deferral.fields import plain_field, secret_field
 from async_triggers.deferral.hook import (
     EXTRA_KEYS,
-    VendorHook,
     list_rows,
     read_belief,
     read_budget,
@@ -28,13 +26,13 @@ from async_triggers.deferral.hook import (
 from async_triggers.deferral.names import one_named
 from async_triggers.engine.errors import (
     AccountMisconfigured,
-    ConnectionChanged,
     EngineError,
     JobNotFound,
     RequestRejected,
 )
-from async_triggers.engine.jobs import JobState, Seen
+from async_triggers.engine.jobs import Seen
 from async_triggers.engine.wire import (
+    HTTP_CONFLICT,
     Account,
     Budget,
     CredentialKind,
@@ -71,7 +69,7 @@ _KINDS = {
 }
 
 
-class AirbyteHook(VendorHook):
+class AirbyteHook(CallsByHand):
     """Airbyte's public API, Cloud or self-managed.
 
     :param airbyte_conn_id: the Airflow connection
@@ -135,7 +133,7 @@ class AirbyteHook(VendorHook):
         extra = read_extra(connection)
         schema = plain_field(connection.schema)
         is_scheme = schema in {"http", "https"}
-        bases = api.base_urls(
+        bases = addresses.base_urls(
             plain_field(connection.host),
             port=connection.port,
             scheme=schema if is_scheme else "",
@@ -157,7 +155,7 @@ class AirbyteHook(VendorHook):
         kind = _credential_kind(extra.get("auth"), login, password)
         token_url = ""
         if kind is CredentialKind.CLIENT_CREDENTIALS:
-            token_url = api.token_url(endpoint, base)
+            token_url = addresses.token_url(endpoint, base)
 
         interface = extra.get("ui_url", "")
         if not isinstance(interface, str):
@@ -177,8 +175,8 @@ class AirbyteHook(VendorHook):
                 secret=password if kind is not CredentialKind.NONE else "",
                 token_url=token_url,
             ),
-            ui_url=api.ui_url(base, interface),
-            host_is_typed=urlsplit(base).hostname != api.CLOUD_HOST,
+            ui_url=addresses.ui_url(base, interface),
+            host_is_typed=urlsplit(base).hostname != addresses.CLOUD_HOST,
             belief=read_belief(extra),
             route=read_route(extra, total=30.0),
             budget=read_budget(extra, BUDGET, "airbyte"),
@@ -219,7 +217,7 @@ class AirbyteHook(VendorHook):
             nobody = replace(account, credentials=Credentials(kind=CredentialKind.NONE))
             transport = Transport(self.vendor, nobody, Limiter(account.budget))
             try:
-                reply = await transport.send(api.get_health())
+                reply = await transport.send(requests.get_health())
             except EngineError:
                 continue
             finally:
@@ -240,9 +238,9 @@ class AirbyteHook(VendorHook):
 
         Raise :class:`~async_triggers.engine.errors.AlreadyRunning` when one is under way.
         """
-        request = api.start_job(connection_id, job_type)
+        request = requests.start_job(connection_id, job_type)
         reply = await leased.call(request)
-        job = api.read_job(reply.object(request.about))
+        job = models.read_job(reply.object(request.about))
         return Seen(job=job, at=reply.date)
 
     async def get_job(self, leased: LeasedAccount, job_id: int | str) -> Seen:
@@ -251,9 +249,9 @@ class AirbyteHook(VendorHook):
         Raise :class:`~async_triggers.engine.errors.JobNotFound` when Airbyte does not
         know it or does not show it.
         """
-        request = api.get_job(str(job_id))
+        request = requests.get_job(str(job_id))
         reply = await leased.call(request)
-        job = api.read_job(reply.object(request.about))
+        job = models.read_job(reply.object(request.about))
         return Seen(job=job, at=reply.date)
 
     async def stop_job(self, leased: LeasedAccount, job_id: int | str) -> Job:
@@ -264,28 +262,28 @@ class AirbyteHook(VendorHook):
         """
 
         async def look_and_cancel() -> Job:
-            look = api.get_job(str(job_id))
+            look = requests.get_job(str(job_id))
             reply = await leased.transport.send(look)
-            job = api.read_job(reply.object(look.about))
+            job = models.read_job(reply.object(look.about))
             if job.state.is_terminal:
                 return job
 
-            request = api.cancel_job(str(job_id))
+            request = requests.cancel_job(str(job_id))
             try:
                 reply = await leased.transport.send(request)
             except RequestRejected as error:
-                if error.status != api.HTTP_CONFLICT:
+                if error.status != HTTP_CONFLICT:
                     raise
 
                 # Older servers refuse to cancel a job that has ended since the look.
                 reply = await leased.transport.send(look)
-                job = api.read_job(reply.object(look.about))
+                job = models.read_job(reply.object(look.about))
                 if not job.state.is_terminal:
                     raise
 
                 return job
 
-            return api.read_job(reply.object(request.about))
+            return models.read_job(reply.object(request.about))
 
         return await leased.persist(look_and_cancel, patience=60.0)
 
@@ -298,20 +296,20 @@ class AirbyteHook(VendorHook):
         job_type: str = "",
     ) -> list[Seen]:
         """Return the newest jobs of a connection, of one type or all, the newest first."""
-        request = api.latest_jobs(connection_id, limit, job_type=job_type)
+        request = requests.latest_jobs(connection_id, limit, job_type=job_type)
         reply = await leased.call(request)
         return [
-            Seen(job=api.read_job(row), at=reply.date)
-            for row in api.read_jobs(request, reply)
+            Seen(job=models.read_job(row), at=reply.date)
+            for row in replies.read_jobs(request, reply)
         ]
 
     async def get_airbyte_connection(
         self, leased: LeasedAccount, connection_id: str
-    ) -> tuple[api.Connection, float | None]:
+    ) -> tuple[models.Connection, float | None]:
         """Return a connection of Airbyte, and the server's time of the answer."""
-        request = api.get_connection(connection_id)
+        request = requests.get_connection(connection_id)
         reply = await leased.call(request)
-        connection = api.read_connection(request, reply)
+        connection = replies.read_connection(request, reply)
         of_account = _workspaces.setdefault(leased, {})
         of_account[connection_id] = connection.workspace_id
         return connection, reply.date
@@ -327,7 +325,7 @@ class AirbyteHook(VendorHook):
 
     async def get_known_connection(
         self, leased: LeasedAccount, connection_id: str
-    ) -> tuple[api.Connection, float | None]:
+    ) -> tuple[models.Connection, float | None]:
         """Return a connection as :meth:`get_airbyte_connection`.
 
         One that Airbyte does not know is
@@ -376,14 +374,14 @@ class AirbyteHook(VendorHook):
                 leased, workspace_name, workspace_id
             )
 
-        rows = await self._list(leased, api.list_connections(workspace))
+        rows = await self._list(leased, requests.list_connections(workspace))
         return one_named(
             AIRBYTE.name,
             "connection",
             connection_name,
             # Not every server keeps to the filter.
-            api.read_names(
-                [row for row in rows if not workspace or api.is_in(row, workspace)],
+            replies.read_names(
+                [row for row in rows if not workspace or replies.is_in(row, workspace)],
                 "connection",
             ),
             instead="connection_id"
@@ -394,8 +392,8 @@ class AirbyteHook(VendorHook):
     async def _find_workspace_id(
         self, leased: LeasedAccount, workspace_name: str, workspace_id: str
     ) -> str:
-        rows = await self._list(leased, api.list_workspaces())
-        names = api.read_names(rows, "workspace")
+        rows = await self._list(leased, requests.list_workspaces())
+        names = replies.read_names(rows, "workspace")
         if not workspace_id:
             return one_named(
                 AIRBYTE.name,
@@ -415,120 +413,31 @@ class AirbyteHook(VendorHook):
 
         return workspace_id
 
-    async def list_replications(self, leased: LeasedAccount) -> list[api.Replication]:
+    async def list_replications(
+        self, leased: LeasedAccount
+    ) -> list[models.Replication]:
         """Return the connections of all workspaces, with what they replicate."""
-        rows = await self._list(leased, api.list_connections())
-        return [api.read_replication(row) for row in rows]
+        rows = await self._list(leased, requests.list_connections())
+        return [replies.read_replication(row) for row in rows]
 
-    async def list_sources(self, leased: LeasedAccount) -> list[api.Endpoint]:
+    async def list_sources(self, leased: LeasedAccount) -> list[models.Endpoint]:
         """Return the sources of all workspaces."""
-        rows = await self._list(leased, api.list_sources())
-        return [api.read_endpoint(row, "source") for row in rows]
+        rows = await self._list(leased, requests.list_sources())
+        return [replies.read_endpoint(row, "source") for row in rows]
 
-    async def list_destinations(self, leased: LeasedAccount) -> list[api.Endpoint]:
+    async def list_destinations(self, leased: LeasedAccount) -> list[models.Endpoint]:
         """Return the destinations of all workspaces."""
-        rows = await self._list(leased, api.list_destinations())
-        return [api.read_endpoint(row, "destination") for row in rows]
+        rows = await self._list(leased, requests.list_destinations())
+        return [replies.read_endpoint(row, "destination") for row in rows]
 
     async def _list(self, leased: LeasedAccount, first: Request) -> list[Row]:
-        return await list_rows(first, leased.call, api.read_page)
+        return await list_rows(first, leased.call, replies.read_page)
 
     async def check(self, leased: LeasedAccount) -> str:
         """Request a workspace, which any credentials that work may see."""
-        reply = await leased.call(api.any_workspace(), attempts=1)
+        reply = await leased.call(requests.any_workspace(), attempts=1)
         reply.object("the workspaces")
         return f"Airbyte answers at {leased.account.base_url}"
-
-    # The official provider's calls ------------------------------------------------
-    # For tasks and scripts that make them by hand: all of them block.
-
-    def submit_sync_connection(self, connection_id: str) -> JobResponse:
-        """Start a sync of a connection and return its job.
-
-        Raise :class:`~async_triggers.deferral.errors.JobAlreadyRunning` when a job of the
-        connection is under way.
-        """
-        return self._submit(connection_id, "sync")
-
-    def submit_reset_connection(self, connection_id: str) -> JobResponse:
-        """Start a reset of a connection and return its job."""
-        return self._submit(connection_id, "reset")
-
-    def _submit(self, connection_id: str, job_type: str) -> JobResponse:
-        seen = self.run(lambda leased: self.start_job(leased, connection_id, job_type))
-        return api.describe_job(seen.job)
-
-    def get_job_details(self, job_id: int) -> JobResponse:
-        """Return a job."""
-        seen = self.run(lambda leased: self.get_job(leased, job_id))
-        return api.describe_job(seen.job)
-
-    def get_job_status(self, job_id: int) -> str:
-        """Return the status of a job, see :class:`JobStatusEnum`."""
-        return self.get_job_details(job_id).status
-
-    def wait_for_job(
-        self,
-        job_id: str | int,
-        wait_seconds: float = 3,
-        timeout: float | None = 3600,
-    ) -> None:
-        """Wait until a job has succeeded; cancel it when ``timeout`` seconds have passed.
-
-        Trouble with the API is only a late answer. The job is checked every five seconds
-        at most, also where ``wait_seconds`` is left at the official provider's default of
-        three. ``timeout`` None or 0 waits for as long as the job runs.
-        Raise JobFailed, JobCancelled or JobTimedOut of
-        :mod:`async_triggers.deferral.errors` when it has not succeeded.
-        """
-        subject = str(whole_number("job_id", job_id))
-
-        async def wait(leased: LeasedAccount) -> Job | None:
-            try:
-                async with asyncio.timeout(timeout or None):
-                    while True:
-                        try:
-                            return await leased.wait(subject, interval=wait_seconds)
-                        except ConnectionChanged:
-                            # The lease leads to another account from now on.
-                            continue
-            except TimeoutError:
-                job = await self.stop_job(leased, subject)
-                # It may have ended just now.
-                return job if job.state is JobState.SUCCEEDED else None
-
-        job = self.run(wait)
-        if job is None:
-            msg = f"Job {subject} was running after {timeout:g} s and was cancelled"
-            raise JobTimedOut(msg)
-
-        if job.state is JobState.FAILED:
-            raise JobFailed(events.ended(job).message, job=job)
-
-        if job.state is JobState.CANCELLED:
-            raise JobCancelled(events.ended(job).message, job=job)
-
-    def cancel_job(self, job_id: int) -> JobResponse:
-        """Cancel a job if it has not ended, and return what Airbyte last showed of it."""
-        return api.describe_job(self.run(lambda leased: self.stop_job(leased, job_id)))
-
-    @property
-    def conn(self) -> dict[str, Any]:
-        """What :meth:`get_conn_params` returns of the hook's own connection."""
-        return self.get_conn_params(self.conn_id)
-
-    def get_conn_params(self, conn_id: str) -> dict[str, Any]:
-        """Return the fields of a connection under other names. One of them is a secret."""
-        connection: Connection = self.get_connection(conn_id)
-        extra = read_extra(connection)
-        return {
-            "host": connection.host,
-            "client_id": connection.login,
-            "client_secret": connection.password,
-            "token_url": connection.schema or "v1/applications/token",
-            "proxies": extra.get("proxies"),
-            "timeout": extra.get("timeout"),
-        }
 
 
 def _credential_kind(said: Any, login: str, password: str) -> CredentialKind:

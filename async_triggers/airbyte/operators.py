@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.sdk.configuration import conf
 
-from async_triggers.airbyte import api
+from async_triggers.airbyte.api import models
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.links import AirbyteJobLink
 from async_triggers.airbyte.naming import CONNECTION, NAMES, check_one_way
@@ -109,7 +109,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
         self.api_version = api_version
         self.wait_seconds = not_negative("wait_seconds", wait_seconds)
         self.timeout = time_limit("timeout", timeout)
-        self.job_type = one_of("job_type", job_type, api.JOB_TYPES)
+        self.job_type = one_of("job_type", job_type, models.JOB_TYPES)
         self.if_running = one_of("if_running", if_running, IF_RUNNING)
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from async_triggers.airbyte import api
+from async_triggers.airbyte.api import addresses, requests
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.naming import NAMES
 from async_triggers.deferral.hook import wall_clock
@@ -87,7 +87,7 @@ async def address_of_job(hook: AirbyteHook, leased: LeasedAccount, job: Job) -> 
         log.info("The address of job %s is not known: %s", job.id, error.message)
         return ""
 
-    return api.job_url(leased.account.ui_url, workspace, connection_id, job.id)
+    return addresses.job_url(leased.account.ui_url, workspace, connection_id, job.id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ class AirbyteJobRequest(JobRequest):
     job_type: str = "sync"
     api_version: str = "v1"
 
-    start_grace = api.START_GRACE
+    start_grace = requests.START_GRACE
 
     def make_hook(self) -> AirbyteHook:
         """Return the hook of the request's connection."""
@@ -220,7 +220,7 @@ class AirbyteJobRequest(JobRequest):
         is_manual = connection.schedule_type in {"", "manual"}
         return is_manual and intent.is_followed_by(
             parse_time(seen.job.started_at),
-            within=api.START_WINDOW,
+            within=requests.START_WINDOW,
             server_now=now,
             now=wall_clock(),
         )

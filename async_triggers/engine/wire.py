@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import re
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,7 +56,9 @@ HTTP_FORBIDDEN = 403
 HTTP_NOT_FOUND = 404
 HTTP_PROXY_AUTHENTICATION = 407
 HTTP_REQUEST_TIMEOUT = 408
+HTTP_CONFLICT = 409
 HTTP_GONE = 410
+HTTP_UNPROCESSABLE = 422
 HTTP_TOO_EARLY = 425
 HTTP_TOO_MANY_REQUESTS = 429
 HTTP_SERVER_ERROR = 500
@@ -484,6 +487,11 @@ def segment(value: object, field_name: str) -> str:
     return quote(text, safe="")
 
 
+def basic_auth(login: str, password: str) -> str:
+    """Return the value of an ``Authorization`` header (RFC 7617)."""
+    return "Basic " + b64encode(f"{login}:{password}".encode()).decode()
+
+
 def without_secrets(url: str) -> str:
     """Return a URL without the parts that are no address: user, query, fragment."""
     return _USER_INFO.sub("//", url.partition("#")[0].partition("?")[0])
@@ -514,6 +522,24 @@ def short_text(value: object) -> str | None:
         return value
 
     return words_of(value)
+
+
+def text_of(value: object) -> str | None:
+    """Return a text as it is, None for what is no text."""
+    return value if isinstance(value, str) else None
+
+
+def number_of(value: object) -> int | None:
+    """Return a whole number, None for what is none. True and False are no numbers."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def rows_of(value: object) -> list[Row] | None:
+    """Return a list of objects, None for what is no such list."""
+    if isinstance(value, list) and all(isinstance(row, dict) for row in value):
+        return value
+
+    return None
 
 
 def retry_after(reply: Reply) -> float | None:

@@ -12,7 +12,7 @@ from async_triggers.fivetran import api as fivetran_api
 from async_triggers.generators.model import Landing, Loader
 
 if TYPE_CHECKING:
-    from async_triggers.airbyte.api import Endpoint, Replication, Stream
+    from async_triggers.airbyte.api.models import Endpoint, Replication, Stream
     from async_triggers.airbyte.hooks import AirbyteHook
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.fivetran.hooks import FivetranHook

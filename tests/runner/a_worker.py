@@ -30,7 +30,7 @@ from airflow.sdk.execution_time.comms import (
     TaskStateStoreResult,
 )
 
-from async_triggers.airbyte.api import Airbyte
+from async_triggers.airbyte.api.vendor import Airbyte
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.airbyte.sensors import AirbyteJobSensor
 from async_triggers.dbt_cloud.api import DbtCloud

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from async_triggers.airbyte.api import Airbyte
+from async_triggers.airbyte.api.vendor import Airbyte
 from async_triggers.deferral import compat
 from async_triggers.simulator import Simulator, SimulatorThread
 from async_triggers.simulator.connections import connection_variables

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from async_triggers.airbyte.api import Airbyte
+from async_triggers.airbyte.api.vendor import Airbyte
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.dbt_cloud.api import DbtCloud
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger

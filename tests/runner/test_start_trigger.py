@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from async_triggers.airbyte.api import Airbyte
+from async_triggers.airbyte.api.vendor import Airbyte
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.dbt_cloud.api import DbtCloud
 from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator

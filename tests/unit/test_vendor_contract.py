@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from airflow.sdk import Connection
 
-from async_triggers.airbyte.api import AIRBYTE
+from async_triggers.airbyte.api.vendor import AIRBYTE
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.dbt_cloud.api import DBT_CLOUD

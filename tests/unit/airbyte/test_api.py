@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_triggers.airbyte import api
-from async_triggers.airbyte.api import AIRBYTE, ENDED, FEED, RUNNING
+from async_triggers.airbyte.api import addresses, models, replies, requests
+from async_triggers.airbyte.api.requests import ENDED, FEED, RUNNING
+from async_triggers.airbyte.api.vendor import AIRBYTE
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     AlreadyRunning,
@@ -102,7 +103,7 @@ def feed(since: float = NOW - 600) -> Request:
     ],
 )
 def test_the_base_url_of_every_host(host: str, base: str) -> None:
-    assert api.base_url(host, port=None, scheme="", api_version="v1") == base
+    assert addresses.base_url(host, port=None, scheme="", api_version="v1") == base
 
 
 @pytest.mark.parametrize(
@@ -125,12 +126,12 @@ def test_the_base_url_of_every_host(host: str, base: str) -> None:
 def test_the_base_url_of_an_http_connection(
     host: str, port: int | None, scheme: str, base: str
 ) -> None:
-    assert api.base_url(host, port=port, scheme=scheme, api_version="v1") == base
+    assert addresses.base_url(host, port=port, scheme=scheme, api_version="v1") == base
 
 
 def test_the_version_is_filled_in_where_the_host_has_none() -> None:
     for host in ("http://localhost:8000", "http://localhost:8000/api/public/v2"):
-        base = api.base_url(host, port=None, scheme="", api_version="v2")
+        base = addresses.base_url(host, port=None, scheme="", api_version="v2")
         assert base == "http://localhost:8000/api/public/v2"
 
 
@@ -149,7 +150,7 @@ def test_a_host_that_cannot_be_used_is_named_with_the_next_step(
     host: str, words: str
 ) -> None:
     with pytest.raises(AccountMisconfigured, match=words) as caught:
-        api.base_url(host, port=None, scheme="", api_version="v1")
+        addresses.base_url(host, port=None, scheme="", api_version="v1")
 
     assert "psst" not in str(caught.value)
 
@@ -159,7 +160,7 @@ def test_whatever_a_host_holds_it_is_a_url_or_a_clear_error(
     host: str, port: int | None, scheme: str
 ) -> None:
     try:
-        base = api.base_url(host, port=port, scheme=scheme, api_version="v1")
+        base = addresses.base_url(host, port=port, scheme=scheme, api_version="v1")
     except AccountMisconfigured:
         return
 
@@ -197,7 +198,7 @@ CLOUD = "https://api.airbyte.com/v1"
     ],
 )
 def test_the_token_endpoint_of_every_spelling(value: str, base: str, url: str) -> None:
-    assert api.token_url(value, base) == url
+    assert addresses.token_url(value, base) == url
 
 
 @pytest.mark.parametrize(
@@ -209,21 +210,21 @@ def test_the_token_endpoint_of_every_spelling(value: str, base: str, url: str) -
     ],
 )
 def test_the_address_of_the_interface(base: str, given: str, url: str) -> None:
-    assert api.ui_url(base, given) == url
+    assert addresses.ui_url(base, given) == url
 
 
 def test_the_address_of_a_job() -> None:
-    assert api.job_url("https://ui", "w", "c", "7") == (
+    assert addresses.job_url("https://ui", "w", "c", "7") == (
         "https://ui/workspaces/w/connections/c/timeline?openLogs=true&jobId=7"
     )
-    assert api.job_url("https://ui", "", "c", "7") == ""
+    assert addresses.job_url("https://ui", "", "c", "7") == ""
 
 
 # Requests ---------------------------------------------------------------------------
 
 
 def test_a_start_says_which_job_and_waits_for_more_than_a_minute() -> None:
-    request = api.start_job(CONNECTION, "sync")
+    request = requests.start_job(CONNECTION, "sync")
 
     assert (request.method, request.path) == ("POST", "/jobs")
     assert request.json == {"connectionId": CONNECTION, "jobType": "sync"}
@@ -233,7 +234,7 @@ def test_a_start_says_which_job_and_waits_for_more_than_a_minute() -> None:
 
 
 def test_a_cancel_has_a_lane_of_its_own() -> None:
-    request = api.cancel_job("7")
+    request = requests.cancel_job("7")
 
     assert (request.method, request.path) == ("DELETE", "/jobs/7")
     assert request.lane is Lane.CANCEL
@@ -241,7 +242,7 @@ def test_a_cancel_has_a_lane_of_its_own() -> None:
 
 def test_the_latest_jobs_are_asked_for_newest_first() -> None:
     # Without orderBy the oldest come first.
-    assert dict(api.latest_jobs("c", 3).params) == {
+    assert dict(requests.latest_jobs("c", 3).params) == {
         "connectionId": "c",
         "orderBy": "createdAt|DESC",
         "limit": "3",
@@ -259,12 +260,12 @@ def test_the_latest_jobs_are_asked_for_newest_first() -> None:
     ],
 )
 def test_an_id_is_one_segment_of_the_path(value: str, path: str) -> None:
-    assert api.get_connection(value).path == path
+    assert requests.get_connection(value).path == path
 
 
 @pytest.mark.parametrize("value", ["", " ", ".", "..", "a/b", "../x", "a\\b", "a\nb"])
 def test_an_id_that_would_leave_its_segment_is_refused(value: str) -> None:
-    for make in (api.get_connection, api.get_job, api.cancel_job):
+    for make in (requests.get_connection, requests.get_job, requests.cancel_job):
         with pytest.raises(RequestRejected, match="id"):
             make(value)
 
@@ -322,11 +323,11 @@ def test_an_answer_without_a_token_is_unreadable(body: str) -> None:
 
 # Refusals ---------------------------------------------------------------------------
 
-START = api.start_job(CONNECTION, "sync")
-GET = api.get_job("7")
-CANCEL = api.cancel_job("7")
-LATEST = api.latest_jobs(CONNECTION)
-LOOK = api.get_connection(CONNECTION)
+START = requests.start_job(CONNECTION, "sync")
+GET = requests.get_job("7")
+CANCEL = requests.cancel_job("7")
+LATEST = requests.latest_jobs(CONNECTION)
+LOOK = requests.get_connection(CONNECTION)
 TOKEN = AIRBYTE.token_request(ACCOUNT) or GET
 
 
@@ -434,13 +435,13 @@ def test_any_refusal_is_a_typed_error(
     ],
 )
 def test_the_state_of_a_job(name: str, state: JobState, word: str) -> None:
-    job = api.read_job(row(name))
+    job = models.read_job(row(name))
 
     assert (job.id, job.state, job.word) == ("9922", state, word)
 
 
 def test_all_that_a_job_tells() -> None:
-    assert api.read_job(row("job_succeeded_200")) == Job(
+    assert models.read_job(row("job_succeeded_200")) == Job(
         id="9922",
         state=JobState.SUCCEEDED,
         word="succeeded",
@@ -457,16 +458,16 @@ def test_all_that_a_job_tells() -> None:
 
 
 def test_a_failure_says_that_the_api_gives_no_reason() -> None:
-    assert "gives no reason" in api.read_job(row("job_failed_200")).message
-    assert api.read_job(row("job_succeeded_200")).message == ""
+    assert "gives no reason" in models.read_job(row("job_failed_200")).message
+    assert models.read_job(row("job_succeeded_200")).message == ""
 
 
 def test_seconds_are_left_out_of_times_where_they_are_0() -> None:
-    assert api.read_job(row("job_failed_200")).ended_at == 1_774_402_260.0
+    assert models.read_job(row("job_failed_200")).ended_at == 1_774_402_260.0
 
 
 def test_a_job_may_hold_the_required_fields_alone() -> None:
-    job = api.read_job(row("job_required_fields_only_200"))
+    job = models.read_job(row("job_required_fields_only_200"))
 
     assert job.state is JobState.SUCCEEDED
     assert job.ended_at is None
@@ -483,14 +484,14 @@ def test_a_job_may_hold_the_required_fields_alone() -> None:
 )
 def test_a_job_that_lacks_a_field_is_unreadable(name: str, words: str) -> None:
     with pytest.raises(UnreadableReply, match=words):
-        api.read_job(row(name))
+        models.read_job(row(name))
 
 
 def test_a_word_nobody_knows_is_warned_about_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for _ in range(3):
-        api.read_job(row("job_unknown_word_200", status="dozing"))
+        models.read_job(row("job_unknown_word_200", status="dozing"))
 
     warnings = [each for each in caplog.records if each.levelno == logging.WARNING]
     assert [each.getMessage() for each in warnings] == [
@@ -499,12 +500,12 @@ def test_a_word_nobody_knows_is_warned_about_once(
 
 
 def test_a_success_whose_row_holds_no_count_is_asked_for_singly() -> None:
-    counted = api.read_job(row("job_succeeded_200"))
-    uncounted = api.read_job(row("job_succeeded_200", rowsSynced=None))
+    counted = models.read_job(row("job_succeeded_200"))
+    uncounted = models.read_job(row("job_succeeded_200", rowsSynced=None))
 
     assert not AIRBYTE.needs_confirmation(counted)
     assert AIRBYTE.needs_confirmation(uncounted)
-    assert not AIRBYTE.needs_confirmation(api.read_job(row("job_failed_200")))
+    assert not AIRBYTE.needs_confirmation(models.read_job(row("job_failed_200")))
 
 
 def test_one_job_is_a_page_of_one() -> None:
@@ -517,7 +518,7 @@ def test_one_job_is_a_page_of_one() -> None:
 
 
 def test_a_connection_tells_its_status_workspace_and_schedule() -> None:
-    assert api.read_connection(LOOK, reply("connection_200")) == api.Connection(
+    assert replies.read_connection(LOOK, reply("connection_200")) == models.Connection(
         id=CONNECTION,
         name="Orders",
         status="active",
@@ -672,7 +673,10 @@ def test_any_bytes_give_a_page_or_a_typed_error(
 @given(bodies)
 def test_any_bytes_give_a_token_or_a_connection_or_a_typed_error(body: bytes) -> None:
     answer = Reply(200, JSON, body)
-    for read in (AIRBYTE.read_token, lambda given: api.read_connection(LOOK, given)):
+    for read in (
+        AIRBYTE.read_token,
+        lambda given: replies.read_connection(LOOK, given),
+    ):
         try:
             read(answer)
         except EngineError:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk import Connection
 
-from async_triggers.airbyte import api
+from async_triggers.airbyte.api import addresses
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.sensors import AirbyteJobSensor
 from async_triggers.deferral.errors import ConnectionUnusable, JobTimedOut
@@ -83,7 +83,7 @@ def test_a_token_path_with_a_slash_begins_at_the_root(schema: str, url: str) -> 
 
 def test_only_a_path_of_its_own_may_mean_two() -> None:
     def bases(host: str) -> int:
-        return len(api.base_urls(host, port=None, scheme="", api_version="v1"))
+        return len(addresses.base_urls(host, port=None, scheme="", api_version="v1"))
 
     assert bases(GATEWAY) == 2
     for host in (

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from async_triggers.engine.errors import UnreadableReply
-from async_triggers.engine.wire import Reply
+from async_triggers.engine.wire import Reply, Row, number_of, rows_of, text_of
 
 # Far more objects than the collector lets be made without looking at them.
 PAGE = orjson.dumps([{"tasks": [], "status": {"number": n}} for n in range(3000)])
@@ -58,3 +58,24 @@ def test_the_collector_is_left_as_it_was(body: bytes, *, enabled: bool) -> None:
         assert gc.isenabled() is enabled
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "number", "rows"),
+    [
+        ("a", "a", None, None),
+        ("", "", None, None),
+        (7, None, 7, None),
+        (True, None, None, None),
+        (0.5, None, None, None),
+        (None, None, None, None),
+        ([], None, None, []),
+        ([{"id": 1}], None, None, [{"id": 1}]),
+        ([{"id": 1}, 2], None, None, None),
+        ({"id": 1}, None, None, None),
+    ],
+)
+def test_what_has_another_type_is_none(
+    value: object, text: str | None, number: int | None, rows: list[Row] | None
+) -> None:
+    assert (text_of(value), number_of(value), rows_of(value)) == (text, number, rows)

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_triggers.airbyte import api as airbyte
-from async_triggers.airbyte.api import AIRBYTE
+from async_triggers.airbyte.api import models as airbyte_models
+from async_triggers.airbyte.api import replies as airbyte_replies
+from async_triggers.airbyte.api import requests as airbyte_requests
+from async_triggers.airbyte.api.vendor import AIRBYTE
 from async_triggers.dbt_cloud import api as dbt_cloud
 from async_triggers.dbt_cloud.api import DBT_CLOUD
 from async_triggers.deferral import events
@@ -94,22 +96,28 @@ class Case:
 
 
 def _airbyte(reply: Reply, mark: str) -> list[Callable[[], Any]]:
-    look, latest = airbyte.get_connection("c"), airbyte.latest_jobs("c")
-    page = airbyte.list_connections()
+    look, latest = (
+        airbyte_requests.get_connection("c"),
+        airbyte_requests.latest_jobs("c"),
+    )
+    page = airbyte_requests.list_connections()
 
     def lists() -> Any:
-        rows, following = airbyte.read_page(page, reply)
+        rows, following = airbyte_replies.read_page(page, reply)
         for row in rows:
-            airbyte.read_replication(row)
-            airbyte.read_endpoint(row, "source")
+            airbyte_replies.read_replication(row)
+            airbyte_replies.read_endpoint(row, "source")
 
         return following
 
     return [
         lambda: AIRBYTE.read_token(reply),
-        lambda: airbyte.read_connection(look, reply),
-        lambda: [airbyte.read_job(each) for each in airbyte.read_jobs(latest, reply)],
-        lambda: airbyte.read_job(reply.object("a job")),
+        lambda: airbyte_replies.read_connection(look, reply),
+        lambda: [
+            airbyte_models.read_job(each)
+            for each in airbyte_replies.read_jobs(latest, reply)
+        ],
+        lambda: airbyte_models.read_job(reply.object("a job")),
         lists,
     ]
 
@@ -184,9 +192,9 @@ CASES = [
         "1",
         _airbyte,
         (
-            airbyte.start_job("c", "sync"),
-            airbyte.cancel_job("1"),
-            airbyte.get_connection("c"),
+            airbyte_requests.start_job("c", "sync"),
+            airbyte_requests.cancel_job("1"),
+            airbyte_requests.get_connection("c"),
             Request(method="POST", path="/t", about="a token", note="token"),
         ),
     ),
@@ -352,9 +360,9 @@ def test_an_id_stays_in_its_segment_or_is_refused(value: str) -> None:
 def test_every_address_made_of_an_id_is_quoted_or_refused(value: str) -> None:
     account = an_account(DBT_CLOUD)
     makers: list[Callable[[], Request]] = [
-        lambda: airbyte.get_job(value),
-        lambda: airbyte.cancel_job(value),
-        lambda: airbyte.get_connection(value),
+        lambda: airbyte_requests.get_job(value),
+        lambda: airbyte_requests.cancel_job(value),
+        lambda: airbyte_requests.get_connection(value),
         lambda: fivetran.get_connection(value),
         lambda: fivetran.list_connections(value or "."),
         lambda: fivetran.get_destination(value),

@@ -18,7 +18,7 @@ from airflow.sdk import BaseOperator, Connection
 from airflow.sdk.exceptions import AirflowException
 from structlog.testing import capture_logs
 
-from async_triggers.airbyte.api import Airbyte
+from async_triggers.airbyte.api.vendor import Airbyte
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.dbt_cloud.hooks import DbtCloudHook

@@ -18,7 +18,8 @@ from urllib.parse import quote, quote_plus
 import pytest
 import trustme
 
-from async_triggers.airbyte.api import AIRBYTE, get_job
+from async_triggers.airbyte.api.requests import get_job
+from async_triggers.airbyte.api.vendor import AIRBYTE
 from async_triggers.engine import transport as transport_module
 from async_triggers.engine.errors import (
     AccountMisconfigured,

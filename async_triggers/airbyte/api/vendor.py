@@ -1,0 +1,309 @@
+"""Airbyte as the engine sees it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from async_triggers.airbyte.api.models import read_job, row_id
+from async_triggers.airbyte.api.replies import (
+    read_jobs,
+    read_problem,
+    read_resume,
+    was_filtered,
+)
+from async_triggers.airbyte.api.requests import (
+    ENDED,
+    FEED,
+    OVERLAP,
+    RUNNING,
+    Walk,
+    get_job,
+    page_of_jobs,
+)
+from async_triggers.engine.errors import (
+    AccountMisconfigured,
+    AlreadyRunning,
+    CredentialsRejected,
+    EngineError,
+    JobNotFound,
+    UnreadableReply,
+    VendorBroken,
+)
+from async_triggers.engine.jobs import Job, JobState
+from async_triggers.engine.wire import (
+    HTTP_BAD_REQUEST,
+    HTTP_CONFLICT,
+    HTTP_FORBIDDEN,
+    HTTP_UNPROCESSABLE,
+    LONGEST_HEAD,
+    Account,
+    CredentialKind,
+    Lane,
+    Page,
+    Reply,
+    Request,
+    Row,
+    Source,
+    Token,
+    basic_auth,
+    refuse_by_status,
+)
+
+# https://reference.airbyte.com/reference/createaccesstoken: older servers say nothing of
+# the lifetime, and theirs is three minutes.
+SHORTEST_TOKEN_LIFE = 180.0
+
+_OWN_PROBLEM = re.compile(
+    r"https://reference\.airbyte\.com/reference/errors(#|$)"
+    r"|https://docs\.airbyte\.com/"
+    r"|error:[a-z-]+(/[a-z-]+)*$"
+)
+_OWN_ANSWER = re.compile(
+    rb'\s*\{.*"(jobId"\s*:\s*"?\d|data"\s*:\s*\[|'
+    rb'(connection|workspace|source|destination)Id"\s*:\s*"[^"])',
+    re.DOTALL,
+)
+_OAUTH_ERRORS = frozenset(
+    {
+        "invalid_request",
+        "invalid_client",
+        "invalid_grant",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "invalid_scope",
+    }
+)
+
+
+class Airbyte:
+    """Airbyte as the engine sees it."""
+
+    name = "Airbyte"
+    noun = "job"
+    grid_floor = 5.0
+    overlap = OVERLAP
+    sources: Sequence[Source] = (FEED, ENDED, RUNNING)
+
+    def name_of(self, job_id: str) -> str:
+        """Name a job within a sentence."""
+        return f"job {job_id}"
+
+    def token_request(self, account: Account) -> Request | None:
+        """Request a token: https://reference.airbyte.com/reference/createaccesstoken.
+
+        Both spellings of the grant's key are sent: the schema and the list of required
+        keys of the API's own description differ in it.
+        """
+        credentials = account.credentials
+        if credentials.kind is not CredentialKind.CLIENT_CREDENTIALS:
+            return None
+
+        return Request(
+            method="POST",
+            path=credentials.token_url,
+            about="an access token",
+            json={
+                "client_id": credentials.login,
+                "client_secret": credentials.secret,
+                "grant-type": "client_credentials",
+                "grant_type": "client_credentials",
+            },
+            authorized=False,
+            note="token",
+        )
+
+    def read_token(self, reply: Reply) -> Token:
+        """Read a token and its life."""
+        body = reply.object("an access token")
+        value = body.get("access_token")
+        if not isinstance(value, str) or not value:
+            msg = "The answer about an access token holds no access_token"
+            raise UnreadableReply(msg, status=reply.status)
+
+        lifetime = body.get("expires_in")
+        if isinstance(lifetime, bool) or not isinstance(lifetime, int | float):
+            lifetime = SHORTEST_TOKEN_LIFE
+
+        return Token(value, max(1.0, float(lifetime)))
+
+    def authorize(self, account: Account, token: Token | None) -> Mapping[str, str]:
+        """Prove who we are: https://reference.airbyte.com/reference/authentication."""
+        credentials = account.credentials
+        match credentials.kind:
+            case CredentialKind.CLIENT_CREDENTIALS:
+                return {"Authorization": f"Bearer {token.value}"} if token else {}
+            case CredentialKind.BEARER:
+                return {"Authorization": f"Bearer {credentials.secret}"}
+            case CredentialKind.BASIC:
+                return {
+                    "Authorization": basic_auth(credentials.login, credentials.secret)
+                }
+            case CredentialKind.NONE:
+                return {}
+
+    def is_own_refusal(self, request: Request, reply: Reply) -> bool:
+        """Return True for a problem object with a type of Airbyte's.
+
+        The types: https://reference.airbyte.com/reference/errors. The token endpoint may
+        be that of the identity server, which answers with the errors of OAuth
+        (https://www.rfc-editor.org/rfc/rfc6749#section-5.2).
+        """
+        try:
+            body = reply.object("a problem")
+        except UnreadableReply:
+            return False
+
+        kind = body.get("type")
+        if isinstance(kind, str) and _OWN_PROBLEM.match(kind):
+            return True
+
+        return (
+            request.note == "token"
+            and body.get("error") in (*_OAUTH_ERRORS,)
+            and isinstance(body.get("error_description"), str)
+        )
+
+    def is_own_answer(self, request: Request, reply: Reply) -> bool:
+        """Return True for an object with one of the fields that all of Airbyte's have."""
+        return _OWN_ANSWER.match(reply.body, 0, LONGEST_HEAD) is not None
+
+    def refuse(self, request: Request, reply: Reply) -> EngineError:
+        """Map a refusal to an error.
+
+        The bodies are problem objects (RFC 9457) whose ``type`` names the case:
+        https://reference.airbyte.com/reference/errors
+        """
+        kind, detail = read_problem(reply)
+        status = reply.status
+        if request.note == "token":
+            return _refuse_token(request, reply, detail)
+
+        if status == HTTP_CONFLICT and request.lane is Lane.START:
+            if kind == "try-again-later":
+                return AlreadyRunning(
+                    f"Airbyte did not make {request.about}: {detail}", status=status
+                )
+
+            # The same body stands for "took longer than a minute" and for others.
+            return VendorBroken(
+                f"Airbyte did not confirm {request.about}: {detail}",
+                status=status,
+                ambiguous=True,
+            )
+
+        if (
+            status in {HTTP_FORBIDDEN, HTTP_CONFLICT}
+            and request.method == "GET"
+            and request.path.startswith("/jobs/")
+        ):
+            # The check of the role comes first, so an unknown job is forbidden for most
+            # callers and "not currently running" for administrators.
+            return JobNotFound(
+                f"Airbyte does not know {request.about}, or does not show it to these"
+                f" credentials: {detail}",
+                status=status,
+            )
+
+        return refuse_by_status(self.name, request, reply, detail)
+
+    def remaining(self, reply: Reply) -> tuple[float, float] | None:
+        """Airbyte tells nothing of what is left of a limit."""
+        return None
+
+    def single(self, account: Account, subject: str) -> Request:
+        """Request one job."""
+        return get_job(subject)
+
+    def many(
+        self,
+        account: Account,
+        source: Source,
+        *,
+        subjects: Sequence[str] = (),
+        since: float | None = None,
+        scope: str = "",
+    ) -> Request:
+        """Request what changed since a server time, or for what is running.
+
+        https://reference.airbyte.com/reference/listjobs. Newest first: a row that changes
+        while we page can then only repeat, never be shifted past us. ``workspaceIds`` is
+        left out, which means all that the caller may see.
+        """
+        return page_of_jobs(
+            Walk(source=source.name, limit=source.page, since=since, status=scope)
+        )
+
+    def read(self, request: Request, reply: Reply) -> Page:
+        """Read a page of jobs, or one job."""
+        walk = request.note
+        if not isinstance(walk, Walk):
+            row = reply.object(request.about)
+            return Page(rows={row_id(row): row}, count=1)
+
+        data = read_jobs(request, reply)
+        rows = {row_id(row): row for row in data}
+        # The server's own link to the next page forgets the filters.
+        full = len(data) >= walk.limit
+        following = replace(walk, offset=walk.offset + walk.limit)
+        return Page(
+            rows=rows,
+            count=len(data),
+            next=page_of_jobs(following) if full else None,
+            resume=read_resume(walk, reply, data),
+            sound=was_filtered(walk, data),
+        )
+
+    def judge(
+        self,
+        account: Account,
+        subject: str,
+        row: Row,
+        mark: str | None,
+    ) -> Job:
+        """Read the job that a row shows."""
+        return read_job(row)
+
+    def digest(self, row: Row) -> int | None:
+        """Judge each row: hardly one is shown that has not changed."""
+        return None
+
+    def scope_of(self, row: Row) -> str:
+        """Lists are not scoped."""
+        return ""
+
+    def needs_confirmation(self, job: Job) -> bool:
+        """Request singly what lists may leave out: how much was synced."""
+        return job.state is JobState.SUCCEEDED and job.statistics["rows_synced"] is None
+
+    def confirmation(self, job: Job, *, now: float | None) -> Request | None:
+        """Ask singly: that tells all there is."""
+        return None
+
+    def confirmed(self, request: Request, reply: Reply, job: Job) -> Job | None:
+        """Nothing but a single answer confirms."""
+        raise NotImplementedError
+
+
+AIRBYTE = Airbyte()
+
+
+def _refuse_token(request: Request, reply: Reply, detail: str) -> EngineError:
+    error = refuse_by_status(Airbyte.name, request, reply, detail)
+    if isinstance(error, JobNotFound):
+        return AccountMisconfigured(
+            "Airbyte has no token endpoint where it was requested: set Token URL (schema)"
+            " to v1/applications/token or to the endpoint's URL, and check Server URL"
+            " (host)",
+            status=reply.status,
+        )
+
+    if reply.status in {HTTP_BAD_REQUEST, HTTP_FORBIDDEN, HTTP_UNPROCESSABLE}:
+        return CredentialsRejected(
+            "Airbyte gives no access token for this Client ID (login) and Client Secret"
+            f" (password): {detail}",
+            status=reply.status,
+        )
+
+    return error
