@@ -114,7 +114,7 @@ def make_trigger(side: Side, ticket: Ticket, *, interval: float) -> BaseTrigger:
 def _baseline(ticket: Ticket) -> dict[str, Any]:
     """Say what the connection showed before its sync, as our operator does."""
     before = datetime.fromtimestamp(ticket.seen_at - _BEFORE, tz=UTC).isoformat()
-    run = import_module("async_triggers.fivetran.api").Run(
+    run = import_module("async_triggers.fivetran.api.models").Run(
         connection_id=ticket.job,
         succeeded_at=before,
         failed_at=before,

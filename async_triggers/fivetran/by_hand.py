@@ -19,7 +19,7 @@ from async_triggers.deferral.errors import JobFailed, VendorRefused
 from async_triggers.deferral.hook import VendorHook, list_rows, wall_clock
 from async_triggers.engine.wire import format_time, parse_time
 from async_triggers.engine.wording import spaced, with_url
-from async_triggers.fivetran import api
+from async_triggers.fivetran.api import models, replies, requests
 
 if TYPE_CHECKING:
     import pendulum
@@ -58,7 +58,7 @@ class CallsByHand(VendorHook):
         """Start a sync; return the server's time of the answer."""
 
     async def _data(self, leased: LeasedAccount, request: Request) -> dict[str, Any]:
-        return api.read_data(request, await self.ask(leased, request))
+        return replies.read_data(request, await self.ask(leased, request))
 
     def _get(self, request: Request) -> dict[str, Any]:
         return self.run(lambda leased: self._data(leased, request))
@@ -66,7 +66,7 @@ class CallsByHand(VendorHook):
     def _list(self, first: Request) -> Iterator[dict[str, Any]]:
         async def read(leased: LeasedAccount) -> list[Row]:
             return await list_rows(
-                first, lambda request: self.ask(leased, request), api.read_items
+                first, lambda request: self.ask(leased, request), replies.read_items
             )
 
         return (dict(row) for row in self.run(read))
@@ -75,33 +75,35 @@ class CallsByHand(VendorHook):
 
     def get_connector(self, connector_id: str) -> dict[str, Any]:
         """Return a connection."""
-        return self._get(api.get_connection(_id("connector_id", connector_id)))
+        return self._get(requests.get_connection(_id("connector_id", connector_id)))
 
     def get_connector_schemas(self, connector_id: str) -> dict[str, Any]:
         """Return the schemas and tables of a connection."""
-        return self._get(api.get_schemas(_id("connector_id", connector_id)))
+        return self._get(requests.get_schemas(_id("connector_id", connector_id)))
 
     def get_metadata(self, connector_id: str, metadata: str) -> dict[str, Any]:
         """Return what Fivetran knows of a connection's ``tables`` or ``columns``."""
         one_of("metadata", metadata, METADATA)
-        return self._get(api.get_metadata(_id("connector_id", connector_id), metadata))
+        return self._get(
+            requests.get_metadata(_id("connector_id", connector_id), metadata)
+        )
 
     def get_destinations(self, group_id: str) -> dict[str, Any]:
         """Return the destination of a group."""
-        return self._get(api.get_destination(_id("group_id", group_id)))
+        return self._get(requests.get_destination(_id("group_id", group_id)))
 
     def get_groups(
         self, group_id: str = ""
     ) -> Iterator[dict[str, Any]] | dict[str, Any]:
         """Return one group, or an iterator over all of them."""
         if group_id:
-            return self._get(api.get_group(group_id))
+            return self._get(requests.get_group(group_id))
 
-        return self._list(api.list_groups())
+        return self._list(requests.list_groups())
 
     def get_connectors(self, group_id: str) -> Iterator[dict[str, Any]]:
         """Return an iterator over the connections of a group."""
-        return self._list(api.list_connections(_id("group_id", group_id)))
+        return self._list(requests.list_connections(_id("group_id", group_id)))
 
     def get_connector_id(self, connector_name: str, destination_name: str) -> str:
         """Return the id of the one connection of that name in that destination.
@@ -135,7 +137,7 @@ class CallsByHand(VendorHook):
 
     def test_connector(self, connector_id: str) -> dict[str, Any]:
         """Run the setup tests of a connection, and return it as they left it."""
-        return self._get(api.run_setup_tests(_id("connector_id", connector_id)))
+        return self._get(requests.run_setup_tests(_id("connector_id", connector_id)))
 
     def check_connector(self, connector_id: str) -> dict[str, Any]:
         """Return a connection that is set up; else run its setup tests first.
@@ -148,10 +150,10 @@ class CallsByHand(VendorHook):
     async def _checked(
         self, leased: LeasedAccount, connector_id: str
     ) -> dict[str, Any]:
-        row = await self._data(leased, api.get_connection(connector_id))
-        if not api.is_set_up(api.read_connection(row)):
-            row = await self._data(leased, api.run_setup_tests(connector_id))
-            api.refuse_unless_set_up(api.read_connection(row))
+        row = await self._data(leased, requests.get_connection(connector_id))
+        if not models.is_set_up(replies.read_connection(row)):
+            row = await self._data(leased, requests.run_setup_tests(connector_id))
+            models.refuse_unless_set_up(replies.read_connection(row))
             self.log.info("Connection %s has passed its setup tests", connector_id)
 
         return row
@@ -161,7 +163,7 @@ class CallsByHand(VendorHook):
     ) -> dict[str, Any]:
         """Set what starts a connection's syncs: ``auto`` (its schedule) or ``manual``."""
         _id("connector_id", connector_id)
-        one_of("schedule_type", schedule_type, api.SCHEDULE_TYPES)
+        one_of("schedule_type", schedule_type, models.SCHEDULE_TYPES)
         return self.run(
             lambda leased: self.change_schedule_type(
                 leased, connector_id, schedule_type
@@ -177,7 +179,7 @@ class CallsByHand(VendorHook):
     def prep_connector(self, connector_id: str, schedule_type: str) -> None:
         """Check a connection as :meth:`check_connector`, and set its schedule type."""
         _id("connector_id", connector_id)
-        one_of("schedule_type", schedule_type, api.SCHEDULE_TYPES)
+        one_of("schedule_type", schedule_type, models.SCHEDULE_TYPES)
 
         async def prepare(leased: LeasedAccount) -> None:
             row = await self._checked(leased, connector_id)
@@ -217,9 +219,9 @@ class CallsByHand(VendorHook):
         mode: str,
         payload: dict[str, Any] | None,
     ) -> str:
-        request = api.get_connection(connector_id)
+        request = requests.get_connection(connector_id)
         reply = await self.ask(leased, request)
-        connection = api.read_connection(api.read_data(request, reply))
+        connection = replies.read_connection(replies.read_data(request, reply))
         if connection.paused:
             await self.set_paused(leased, connector_id, paused=False)
 
@@ -309,26 +311,26 @@ class CallsByHand(VendorHook):
         always_wait: bool,
         strict: bool,
     ) -> bool:
-        row = await self._data(leased, api.get_connection(connector_id))
-        connection = api.read_connection(row)
+        row = await self._data(leased, requests.get_connection(connector_id))
+        connection = replies.read_connection(row)
         self.log.info("Connection %s is %s", connector_id, connection.sync_state)
-        if always_wait and connection.sync_state == api.SYNCING:
+        if always_wait and connection.sync_state == models.SYNCING:
             return False
 
         since = after.isoformat()
-        if api.is_later(connection.succeeded_at, since):
+        if models.is_later(connection.succeeded_at, since):
             return True
 
         failed = connection.failed_at
-        has_failed = api.is_later(failed, since)
-        had_failed = strict and api.is_later(failed, connection.succeeded_at)
+        has_failed = models.is_later(failed, since)
+        had_failed = strict and models.is_later(failed, connection.succeeded_at)
         if has_failed or had_failed:
             reason = "; ".join(connection.tasks) or "Fivetran reports a failure"
             words = f"The sync of {connector_id} failed at {failed}: {spaced(reason)}"
-            raise JobFailed(with_url(words, api.dashboard_url(connector_id)))
+            raise JobFailed(with_url(words, models.dashboard_url(connector_id)))
 
-        is_put_off = connection.sync_state == api.RESCHEDULED
-        if is_put_off and connection.schedule_type == api.MANUAL:
+        is_put_off = connection.sync_state == models.RESCHEDULED
+        if is_put_off and connection.schedule_type == models.MANUAL:
             await self._start_again(
                 leased, connector_id, connection.rescheduled_for, wait
             )
@@ -389,7 +391,7 @@ class AsyncCallsByHand(CallsByHand):
 
     async def get_connector_async(self, connector_id: str) -> dict[str, Any]:
         """Return a connection."""
-        request = api.get_connection(_id("connector_id", connector_id))
+        request = requests.get_connection(_id("connector_id", connector_id))
         return await self.run_async(lambda leased: self._data(leased, request))
 
     async def get_sync_status_async(
@@ -444,7 +446,7 @@ def _id(name: str, value: object) -> str:
 
 
 def _last_sync(row: Row) -> pendulum.DateTime:
-    return _moment(api.read_connection(row).run().before)
+    return _moment(replies.read_connection(row).run().before)
 
 
 def _moment(told: str | None) -> pendulum.DateTime:

@@ -36,8 +36,8 @@ from async_triggers.engine.wire import (
     Request,
     words_of,
 )
-from async_triggers.fivetran import api
-from async_triggers.fivetran.api import FIVETRAN
+from async_triggers.fivetran.api import history, models, replies, requests
+from async_triggers.fivetran.api.vendor import FIVETRAN
 from async_triggers.fivetran.by_hand import AsyncCallsByHand, CallsByHand
 
 if TYPE_CHECKING:
@@ -171,61 +171,63 @@ class FivetranHook(CallsByHand):
 
     async def get_fivetran_connection(
         self, leased: LeasedAccount, connector_id: str
-    ) -> tuple[api.Connection, float | None]:
+    ) -> tuple[models.Connection, float | None]:
         """Return a connection of Fivetran, and the server's time of the answer."""
-        request = api.get_connection(connector_id)
+        request = requests.get_connection(connector_id)
         reply = await leased.call(request, attempts=self.attempts)
-        connection = api.read_connection(api.read_data(request, reply))
+        connection = replies.read_connection(replies.read_data(request, reply))
         return connection, reply.date
 
     async def run_setup_tests(
         self, leased: LeasedAccount, connector_id: str
-    ) -> tuple[api.Connection, float | None]:
+    ) -> tuple[models.Connection, float | None]:
         """Run the setup tests of a connection; return it as they have left it.
 
         And the server's time of the answer. They may take a minute and more.
         """
-        request = api.run_setup_tests(connector_id)
+        request = requests.run_setup_tests(connector_id)
         reply = await self.ask(leased, request)
-        connection = api.read_connection(api.read_data(request, reply))
+        connection = replies.read_connection(replies.read_data(request, reply))
         return connection, reply.date
 
     async def list_fivetran_connections(
         self, leased: LeasedAccount, group_id: str = "", *, name: str = ""
-    ) -> list[api.Connection]:
+    ) -> list[models.Connection]:
         """Return the connections of the account or of a group, or those of one name."""
-        rows = await self._rows(leased, api.list_connections(group_id, schema=name))
-        return [api.read_connection(row) for row in rows]
+        rows = await self._rows(
+            leased, requests.list_connections(group_id, schema=name)
+        )
+        return [replies.read_connection(row) for row in rows]
 
     async def list_groups(self, leased: LeasedAccount) -> dict[str, str]:
         """Return the names of all groups by their ids."""
-        rows = await self._rows(leased, api.list_groups())
-        return {api.row_id(row): words_of(row.get("name")) for row in rows}
+        rows = await self._rows(leased, requests.list_groups())
+        return {models.row_id(row): words_of(row.get("name")) for row in rows}
 
     async def _rows(self, leased: LeasedAccount, first: Request) -> list[Row]:
         return await list_rows(
-            first, lambda request: self.ask(leased, request), api.read_items
+            first, lambda request: self.ask(leased, request), replies.read_items
         )
 
     async def get_destination(
         self, leased: LeasedAccount, group_id: str
-    ) -> api.Destination:
+    ) -> models.Destination:
         """Return the destination of a group."""
-        request = api.get_destination(group_id)
+        request = requests.get_destination(group_id)
         reply = await leased.call(request, attempts=self.attempts)
-        return api.read_destination(api.read_data(request, reply))
+        return replies.read_destination(replies.read_data(request, reply))
 
     async def list_tables(
         self, leased: LeasedAccount, connector_id: str
-    ) -> tuple[api.Table, ...] | None:
+    ) -> tuple[models.Table, ...] | None:
         """Return the tables that a connection loads, None where it has no schema config."""
-        request = api.get_schemas(connector_id)
+        request = requests.get_schemas(connector_id)
         try:
             reply = await leased.call(request, attempts=self.attempts)
         except JobNotFound:
             return None
 
-        return api.read_tables(api.read_data(request, reply))
+        return replies.read_tables(replies.read_data(request, reply))
 
     async def find_connector_id(
         self, leased: LeasedAccount, connector_name: str, destination_name: str
@@ -258,7 +260,7 @@ class FivetranHook(CallsByHand):
 
         ``force`` stops a sync that is under way and starts it again.
         """
-        return await self._start(leased, api.start_sync(connector_id, force=force))
+        return await self._start(leased, requests.start_sync(connector_id, force=force))
 
     async def start_resync(
         self,
@@ -267,11 +269,11 @@ class FivetranHook(CallsByHand):
         scope: Mapping[str, Sequence[str]] | None = None,
     ) -> float | None:
         """Start a historical re-sync of all, or of the tables that ``scope`` names."""
-        return await self._start(leased, api.start_resync(connector_id, scope))
+        return await self._start(leased, requests.start_resync(connector_id, scope))
 
     async def _start(self, leased: LeasedAccount, request: Request) -> float | None:
         reply = await leased.call(request, attempts=self.attempts)
-        api.read_accepted(request, reply)
+        replies.read_accepted(request, reply)
         return reply.date
 
     async def set_paused(
@@ -284,19 +286,19 @@ class FivetranHook(CallsByHand):
 
         async def change() -> None:
             try:
-                request = api.modify_connection(connector_id, paused=paused)
-                api.read_accepted(request, await leased.transport.send(request))
+                request = requests.modify_connection(connector_id, paused=paused)
+                replies.read_accepted(request, await leased.transport.send(request))
             except TransientError as error:
-                request = api.get_connection(connector_id)
+                request = requests.get_connection(connector_id)
                 reply = await leased.transport.send(request)
-                shown = api.read_connection(api.read_data(request, reply))
+                shown = replies.read_connection(replies.read_data(request, reply))
                 if shown.paused is not paused:
                     raise error from None
 
         await leased.persist(change, patience=60.0)
 
     async def stop_sync(
-        self, leased: LeasedAccount, run: api.Run, *, unpause: bool = False
+        self, leased: LeasedAccount, run: models.Run, *, unpause: bool = False
     ) -> None:
         """Stop a sync by pausing its connection, if it is still that sync which runs.
 
@@ -313,7 +315,7 @@ class FivetranHook(CallsByHand):
         ends = loop.time() + STOP_WAIT
         while True:
             shown, _ = await self.get_fivetran_connection(leased, connector_id)
-            if shown.sync_state != api.SYNCING:
+            if shown.sync_state != models.SYNCING:
                 break
 
             if loop.time() >= ends:
@@ -335,40 +337,40 @@ class FivetranHook(CallsByHand):
 
         Return Fivetran's answer.
         """
-        request = api.modify_connection(connector_id, schedule_type=schedule_type)
+        request = requests.modify_connection(connector_id, schedule_type=schedule_type)
 
         async def change() -> dict[str, Any]:
             reply = await leased.transport.send(request)
-            api.read_accepted(request, reply)
+            replies.read_accepted(request, reply)
             return reply.object(request.about)
 
         # Doing it twice does no harm.
         return await leased.persist(change, attempts=self.attempts)
 
-    async def look(self, leased: LeasedAccount, run: api.Run) -> Seen:
+    async def look(self, leased: LeasedAccount, run: models.Run) -> Seen:
         """Request how a run is doing."""
         connection, now = await self.get_fivetran_connection(leased, run.connection_id)
-        return Seen(job=api.judge_run(connection, run), at=now)
+        return Seen(job=models.judge_run(connection, run), at=now)
 
     async def list_syncs(
         self, leased: LeasedAccount, connector_id: str, *, since: float, until: float
-    ) -> list[api.HistoryRecord]:
+    ) -> list[models.HistoryRecord]:
         """Return the syncs of a connection in a window of server times (epoch seconds).
 
         At most seven days, and none that are longer ago. Raise
         :class:`~async_triggers.engine.errors.JobNotFound` for an account without the
         history.
         """
-        request: Request | None = api.sync_history(
+        request: Request | None = requests.sync_history(
             connector_id, since=since, until=until
         )
-        found: list[api.HistoryRecord] = []
+        found: list[models.HistoryRecord] = []
         for _ in range(HISTORY_PAGES):
             if request is None:
                 break
 
             reply = await leased.call(request, attempts=2, patience=5.0)
-            records, request = api.read_history(request, reply)
+            records, request = replies.read_history(request, reply)
             found += records
 
         return found
@@ -376,8 +378,8 @@ class FivetranHook(CallsByHand):
     async def find_stop(
         self,
         leased: LeasedAccount,
-        connection: api.Connection,
-        run: api.Run,
+        connection: models.Connection,
+        run: models.Run,
         *,
         now: float,
     ) -> Job | None:
@@ -385,11 +387,11 @@ class FivetranHook(CallsByHand):
 
         Raise a permanent error for an account without the history.
         """
-        since, until = api.history_window(run, now=now)
+        since, until = history.history_window(run, now=now)
         records = await self.list_syncs(
             leased, run.connection_id, since=since, until=until
         )
-        return api.find_stop(connection, run, records, now=now)
+        return history.find_stop(connection, run, records, now=now)
 
     async def settle(
         self, leased: LeasedAccount, job: Job, *, now: float | None
@@ -400,7 +402,7 @@ class FivetranHook(CallsByHand):
         account without the history, or trouble with it, leaves the job as it is: its end
         is known.
         """
-        run = api.Run.from_id(job.id)
+        run = models.Run.from_id(job.id)
         if run.behind or "sync_id" in job.statistics:
             return job
 
@@ -408,7 +410,7 @@ class FivetranHook(CallsByHand):
         if latest is None:
             return job
 
-        since, until = api.history_window(run, now=latest)
+        since, until = history.history_window(run, now=latest)
         try:
             async with asyncio.timeout(HISTORY_WAIT):
                 records = await self.list_syncs(
@@ -421,12 +423,12 @@ class FivetranHook(CallsByHand):
             self.log.info("The sync history was not shown in %.0f s", HISTORY_WAIT)
             return job
 
-        return api.settle_job(job, run, records)
+        return history.settle_job(job, run, records)
 
     async def check(self, leased: LeasedAccount) -> str:
         """Request who we are."""
-        request = api.account_info()
-        data = api.read_data(request, await leased.call(request, attempts=1))
+        request = requests.account_info()
+        data = replies.read_data(request, await leased.call(request, attempts=1))
         told = (words_of(data.get(each)) for each in ("account_name", "account_id"))
         name = next(filter(None, told), "an account")
         return f"Fivetran knows these credentials as {name}"

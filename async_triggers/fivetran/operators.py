@@ -20,7 +20,7 @@ from async_triggers.deferral.arguments import (
 from async_triggers.deferral.ids import Ids
 from async_triggers.deferral.operator import JobOperator
 from async_triggers.deferral.remote_job import IF_RUNNING
-from async_triggers.fivetran import api
+from async_triggers.fivetran.api import models
 from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.fivetran.links import FivetranConnectionLink
 from async_triggers.fivetran.remote_job import FivetranSyncRequest
@@ -160,7 +160,7 @@ class FivetranOperator(JobOperator):
         self.fivetran_retry_delay = fivetran_retry_delay
         self.poll_frequency = not_negative("poll_frequency", poll_frequency)
         if schedule_type is not None:
-            one_of("schedule_type", schedule_type, api.SCHEDULE_TYPES)
+            one_of("schedule_type", schedule_type, models.SCHEDULE_TYPES)
 
         self.schedule_type = schedule_type
         self.reschedule_wait_time = not_negative(

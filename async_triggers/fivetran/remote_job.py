@@ -20,7 +20,7 @@ from async_triggers.engine.errors import (
 from async_triggers.engine.jobs import Job, JobState, Seen
 from async_triggers.engine.wire import format_time, parse_time
 from async_triggers.engine.wording import sentence
-from async_triggers.fivetran import api
+from async_triggers.fivetran.api import history, models, requests
 from async_triggers.fivetran.hooks import FivetranHook
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class FivetranSync(RemoteJob):
     """A sync of a Fivetran connection.
 
     Fivetran's syncs have no ids while they run: ``job_id`` is that of an
-    :class:`~async_triggers.fivetran.api.Run`, which says what the connection showed before.
+    :class:`~async_triggers.fivetran.api.models.Run`, which says what the connection
+    showed before.
     ``stopped`` says that the sync was stopped by pausing its connection.
     """
 
@@ -51,9 +52,9 @@ class FivetranSync(RemoteJob):
     stops_whatever_runs = True
 
     @property
-    def run(self) -> api.Run:
+    def run(self) -> models.Run:
         """The run, as its connection showed itself before the start."""
-        return api.Run.from_id(self.job_id)
+        return models.Run.from_id(self.job_id)
 
     @property
     def polled_id(self) -> str:
@@ -81,10 +82,10 @@ class FivetranSync(RemoteJob):
         _, seen = await self._look(leased)
         return seen
 
-    async def _look(self, leased: LeasedAccount) -> tuple[api.Connection, Seen]:
+    async def _look(self, leased: LeasedAccount) -> tuple[models.Connection, Seen]:
         run, hook = self.run, self.make_hook()
         connection, now = await hook.get_fivetran_connection(leased, run.connection_id)
-        job = api.judge_run(connection, run)
+        job = models.judge_run(connection, run)
         return connection, Seen(job=stopped_job(job) if self.stopped else job, at=now)
 
     async def recheck(self, leased: LeasedAccount) -> Seen:
@@ -95,7 +96,7 @@ class FivetranSync(RemoteJob):
         """
         connection, seen = await self._look(leased)
         run, now = self.run, seen.at
-        if seen.job.word != api.SCHEDULED or run.at is None or now is None:
+        if seen.job.word != models.SCHEDULED or run.at is None or now is None:
             return seen
 
         try:
@@ -131,7 +132,10 @@ class FivetranSync(RemoteJob):
 
 def stopped_job(job: Job) -> Job:
     """Return a job that we have stopped as what it is, a cancelled one."""
-    if job.word == api.SYNCING or job.state not in {JobState.RUNNING, JobState.FAILED}:
+    if job.word == models.SYNCING or job.state not in {
+        JobState.RUNNING,
+        JobState.FAILED,
+    }:
         return job
 
     return replace(job, state=JobState.CANCELLED, word="stopped")
@@ -180,11 +184,11 @@ class FivetranSyncRequest(JobRequest):
 
     def job(self, job_id: str, *, owned: bool, url: str = "") -> FivetranSync:
         """Return a sync that this request has led to."""
-        run = api.Run.from_id(job_id)
+        run = models.Run.from_id(job_id)
         return FivetranSync(
             conn_id=self.conn_id,
             job_id=job_id,
-            url=api.dashboard_url(run.connection_id),
+            url=models.dashboard_url(run.connection_id),
             owned=owned,
             reschedule_wait_time=self.reschedule_wait_time,
             unpause_after_cancel=self.unpause_after_cancel,
@@ -215,7 +219,7 @@ class FivetranSyncRequest(JobRequest):
             raise RequestRejected(msg, status=error.status) from None
 
         request = self
-        if not api.is_set_up(connection) and not self.tested:
+        if not models.is_set_up(connection) and not self.tested:
             connection, tested_at = await self._healed(leased, connection)
             now = tested_at or now
             request = replace(self, tested=True)
@@ -224,11 +228,11 @@ class FivetranSyncRequest(JobRequest):
         at = earlier_clock(now, wall_clock())
         run = connection.run(at=at, resync=self.resync)
         running = None
-        if connection.sync_state == api.SYNCING:
+        if connection.sync_state == models.SYNCING:
             # Unless we may attach to it, all that matters of it is when it has stopped.
             attaches = self.if_running == "attach" and not self.resync
             theirs = replace(run, behind=not attaches)
-            running = Seen(job=api.judge_run(connection, theirs), at=now)
+            running = Seen(job=models.judge_run(connection, theirs), at=now)
 
         changes = self._wants_schedule_of(connection)
         intent = Intent(
@@ -239,8 +243,8 @@ class FivetranSyncRequest(JobRequest):
         return Before(intent=intent, running=running, facts=connection, request=request)
 
     async def _healed(
-        self, leased: LeasedAccount, connection: api.Connection
-    ) -> tuple[api.Connection, float | None]:
+        self, leased: LeasedAccount, connection: models.Connection
+    ) -> tuple[models.Connection, float | None]:
         """Return a connection that its setup tests have healed; refuse any other.
 
         They run once. What they have shown holds for each further try of the start.
@@ -251,7 +255,7 @@ class FivetranSyncRequest(JobRequest):
         except (JobNotFound, RequestRejected) as error:
             log.warning("The setup tests could not be run: %s", error.message)
 
-        api.refuse_unless_set_up(shown)
+        models.refuse_unless_set_up(shown)
         log.info(
             "Connection %s was %s and has passed its setup tests: starting the sync",
             connection.id,
@@ -259,14 +263,14 @@ class FivetranSyncRequest(JobRequest):
         )
         return shown, now
 
-    def _wants_schedule_of(self, connection: api.Connection) -> bool:
+    def _wants_schedule_of(self, connection: models.Connection) -> bool:
         """Return True if a connection must be given another schedule type."""
         wanted = self.schedule_type
         return wanted is not None and connection.schedule_type not in {"", wanted}
 
     async def start(self, leased: LeasedAccount, before: Before) -> Seen:
         """Make the connection ready, and start the sync."""
-        run = api.Run.from_id(before.intent.baseline)
+        run = models.Run.from_id(before.intent.baseline)
         try:
             await self._make_ready(leased, before.facts)
         except TransientError as error:
@@ -283,14 +287,14 @@ class FivetranSyncRequest(JobRequest):
         job = Job(
             id=run.id,
             state=JobState.RUNNING,
-            word=api.SYNCING,
+            word=models.SYNCING,
             label=run.label,
-            url=api.dashboard_url(run.connection_id),
+            url=models.dashboard_url(run.connection_id),
         )
         return Seen(job=job, at=at)
 
     async def _make_ready(
-        self, leased: LeasedAccount, connection: api.Connection
+        self, leased: LeasedAccount, connection: models.Connection
     ) -> None:
         hook, wanted = self.make_hook(), self.schedule_type
         if wanted is not None and self._wants_schedule_of(connection):
@@ -309,14 +313,14 @@ class FivetranSyncRequest(JobRequest):
 
     async def find_started(self, leased: LeasedAccount, intent: Intent) -> Seen | None:
         """See whether the connection has moved since the intent."""
-        run = api.Run.from_id(intent.baseline)
+        run = models.Run.from_id(intent.baseline)
         connection, now = await self.make_hook().get_fivetran_connection(
             leased, run.connection_id
         )
-        job = api.judge_run(connection, run)
+        job = models.judge_run(connection, run)
         moved = (
             job.ended_at is not None
-            or connection.sync_state == api.SYNCING
+            or connection.sync_state == models.SYNCING
             or (run.resync and connection.historical and not run.historical)
         )
         return Seen(job=job, at=now) if moved else None
@@ -328,25 +332,29 @@ class FivetranSyncRequest(JobRequest):
 
         Where the look comes late, the history shows when the sync began.
         """
-        hook, run = self.make_hook(), api.Run.from_id(intent.baseline)
+        hook, run = self.make_hook(), models.Run.from_id(intent.baseline)
         connection, now = await hook.get_fivetran_connection(leased, run.connection_id)
-        if connection.schedule_type != api.MANUAL or now is None or intent.at is None:
+        if (
+            connection.schedule_type != models.MANUAL
+            or now is None
+            or intent.at is None
+        ):
             return False
 
         followed_by = partial(
             intent.is_followed_by,
-            within=api.START_WINDOW,
+            within=requests.START_WINDOW,
             server_now=now,
             now=wall_clock(),
         )
         if followed_by(None):
             return True
 
-        since, until = api.history_window(run, now=now)
+        since, until = history.history_window(run, now=now)
         records = await hook.list_syncs(
             leased, run.connection_id, since=since, until=until
         )
-        own = api.records_of(run, records)
+        own = history.records_of(run, records)
         began = parse_time(own[0].start) if own and own[0].end is None else None
         return followed_by(began)
 
@@ -365,11 +373,11 @@ class FivetranSyncRequest(JobRequest):
         connection, now = await hook.get_fivetran_connection(
             leased, self.connector_id or self.found_id
         )
-        if connection.sync_state != api.SYNCING or now is None:
+        if connection.sync_state != models.SYNCING or now is None:
             return None
 
         run = connection.run(at=now)
-        since, until = api.history_window(run, now=now)
+        since, until = history.history_window(run, now=now)
         try:
             records = await hook.list_syncs(
                 leased, connection.id, since=since, until=until
@@ -382,13 +390,13 @@ class FivetranSyncRequest(JobRequest):
         earliest = unsettled.at + now - wall_clock()
         began = [
             parse_time(record.start)
-            for record in api.records_of(run, records)
+            for record in history.records_of(run, records)
             if record.end is None
         ]
         if not any(each is not None and each >= earliest for each in began):
             return None
 
-        return Seen(job=api.judge_run(connection, run), at=now)
+        return Seen(job=models.judge_run(connection, run), at=now)
 
     def start_xcoms(self, job: Job, intent: Intent) -> Mapping[str, Any]:
         """Return the schedule type that was changed, if it was."""

@@ -15,7 +15,7 @@ from async_triggers.deferral.record import KEY
 from async_triggers.deferral.sensor import JobSensor
 from async_triggers.engine.jobs import Seen
 from async_triggers.engine.wire import parse_time
-from async_triggers.fivetran import api
+from async_triggers.fivetran.api import models
 from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.fivetran.operators import (
     IDS,
@@ -134,7 +134,7 @@ class FivetranSensor(JobSensor):
         self.begin_on_triggerer(wanted=start_from_trigger)
         self.note_ids(kwargs)
 
-    _run: api.Run | None = None
+    _run: models.Run | None = None
     # The run as it was written down last.
     _told: str = ""
     _has_warned: bool = False
@@ -235,7 +235,7 @@ class FivetranSensor(JobSensor):
 
     def recall_run(self, text: str) -> None:
         """Take the baseline that was found before."""
-        self._run = api.Run.from_id(text) if text else None
+        self._run = models.Run.from_id(text) if text else None
 
     def _recall(self, context: Context) -> None:
         store = context.get("task_state_store")
@@ -246,7 +246,7 @@ class FivetranSensor(JobSensor):
             and told.get("asked_for") == self._asked_for
         ):
             self._told = str(told.get("run", ""))
-            self._run = api.Run.from_id(self._told)
+            self._run = models.Run.from_id(self._told)
 
     def _remember(self, context: Context) -> None:
         store = context.get("task_state_store")
@@ -296,7 +296,7 @@ class FivetranSensor(JobSensor):
 
             self._run = run
 
-        job = api.judge_run(connection, run)
+        job = models.judge_run(connection, run)
         if job.state.is_terminal:
             job = await hook.settle(leased, job, now=now)
 
@@ -304,9 +304,9 @@ class FivetranSensor(JobSensor):
 
     def report(self, job: Job) -> None:
         """Log how the sync is doing; warn, once, of a connection that does not sync."""
-        if job.word == api.PAUSED and not self._has_warned:
+        if job.word == models.PAUSED and not self._has_warned:
             self._has_warned = True
-            self.log.warning("%s", api.paused_warning(job))
+            self.log.warning("%s", models.paused_warning(job))
         else:
             super().report(job)
 
@@ -320,8 +320,8 @@ class FivetranSensor(JobSensor):
 
     def _run_after(
         self, connector_id: str, succeeded: str | None, failed: str | None
-    ) -> api.Run:
-        return api.Run(
+    ) -> models.Run:
+        return models.Run(
             connection_id=connector_id,
             succeeded_at=succeeded,
             failed_at=failed,

@@ -19,7 +19,7 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.wire import parse_time
 from async_triggers.engine.wording import sentence
-from async_triggers.fivetran import api
+from async_triggers.fivetran.api import models
 from async_triggers.fivetran.hooks import FivetranHook, FivetranHookAsync
 from async_triggers.fivetran.remote_job import FivetranSync
 
@@ -63,7 +63,8 @@ class FivetranTrigger(JobTrigger):
         started again, where the connection's schedule is manual; None or 0 waits until
         the time that Fivetran names
     :param baseline: what the connection showed before the sync, see
-        :attr:`async_triggers.fivetran.api.Run.mark`; wins over ``previous_completed_at``
+        :attr:`async_triggers.fivetran.api.models.Run.mark`; wins over
+        ``previous_completed_at``
     :param end_time: the deadline in epoch seconds, None for none
     :param execution_deadline: the deadline that ``execution_timeout`` sets
     :param owned: whether the sync was started by this task
@@ -130,17 +131,17 @@ class FivetranTrigger(JobTrigger):
         return FivetranHook(self.fivetran_conn_id)
 
     @property
-    def run_waited_for(self) -> api.Run:
+    def run_waited_for(self) -> models.Run:
         """The run, as its connection showed itself before the start."""
         mark = self._first_seen if self.baseline is None else self.baseline
         if mark is not None:
-            return api.Run.from_mark(self.connector_id, mark)
+            return models.Run.from_mark(self.connector_id, mark)
 
         before = self.previous_completed_at or self.xcom or None
         if isinstance(before, datetime):
             before = before.isoformat()
 
-        return api.Run(
+        return models.Run(
             connection_id=self.connector_id, succeeded_at=before, failed_at=before
         )
 
@@ -149,7 +150,7 @@ class FivetranTrigger(JobTrigger):
         return FivetranSync(
             conn_id=self.fivetran_conn_id,
             job_id=self.run_waited_for.id,
-            url=api.dashboard_url(self.connector_id),
+            url=models.dashboard_url(self.connector_id),
             owned=self.owned,
             reschedule_wait_time=self.reschedule_wait_time,
             unpause_after_cancel=self.unpause_after_cancel,
@@ -208,9 +209,9 @@ class FivetranTrigger(JobTrigger):
 
     def hear(self, job: Job) -> None:
         """Log what has changed; warn of a connection that does not sync."""
-        if job.word == api.PAUSED and not job.state.is_terminal:
+        if job.word == models.PAUSED and not job.state.is_terminal:
             self._last_job = job
-            self.log.warning("%s", api.paused_warning(job))
+            self.log.warning("%s", models.paused_warning(job))
         else:
             super().hear(job)
 
@@ -224,11 +225,11 @@ class FivetranTrigger(JobTrigger):
         itself has rescheduled.
         """
         now = asyncio.get_running_loop().time()
-        if job.word != api.SCHEDULED:
+        if job.word != models.SCHEDULED:
             self._ask_why_at, self._idle_pause = None, IDLE_FIRST
 
-        if job.word == api.RESCHEDULED:
-            if job.statistics.get("schedule_type") != api.MANUAL:
+        if job.word == models.RESCHEDULED:
+            if job.statistics.get("schedule_type") != models.MANUAL:
                 return False
 
             known = self._put_off
@@ -236,7 +237,7 @@ class FivetranTrigger(JobTrigger):
             return known is None or known[0] != until or now >= known[1]
 
         run = self.run_waited_for
-        if job.word != api.SCHEDULED or run.whichever or run.at is None:
+        if job.word != models.SCHEDULED or run.whichever or run.at is None:
             return False
 
         if self._ask_why_at is None:
@@ -258,11 +259,11 @@ class FivetranTrigger(JobTrigger):
 
         self._looked_at = now
         try:
-            shown = api.judge_run(connection, run)
+            shown = models.judge_run(connection, run)
             if shown.state.is_terminal or not self.needs_attention(shown):
                 return shown
 
-            if shown.word == api.RESCHEDULED:
+            if shown.word == models.RESCHEDULED:
                 await self._start_again(leased, connection, now)
                 return None
 
@@ -282,7 +283,7 @@ class FivetranTrigger(JobTrigger):
             self._put_off = (self._put_off[0], later)
 
     async def _start_again(
-        self, leased: LeasedAccount, connection: api.Connection, now: float | None
+        self, leased: LeasedAccount, connection: models.Connection, now: float | None
     ) -> None:
         """Start a sync that was put off, or note when it may be."""
         loop = asyncio.get_running_loop()
@@ -316,8 +317,8 @@ class FivetranTrigger(JobTrigger):
     async def _ask_why(
         self,
         leased: LeasedAccount,
-        connection: api.Connection,
-        run: api.Run,
+        connection: models.Connection,
+        run: models.Run,
         now: float | None,
     ) -> Job | None:
         """Ask the history whether the sync has stopped: its times would not tell."""

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from async_triggers.engine.errors import JobNotFound
-from async_triggers.fivetran import api as fivetran_api
+from async_triggers.fivetran.api import models as fivetran_models
 from async_triggers.generators.model import Landing, Loader
 
 if TYPE_CHECKING:
@@ -198,27 +198,27 @@ async def fivetran_loaders(
 
 async def _destination(
     hook: FivetranHook, leased: LeasedAccount, group_id: str
-) -> fivetran_api.Destination:
+) -> fivetran_models.Destination:
     try:
         return await hook.get_destination(leased, group_id)
     except JobNotFound:
         # A group whose destination was never set up, or which may not be seen.
-        return fivetran_api.Destination(id=group_id, service="", database="")
+        return fivetran_models.Destination(id=group_id, service="", database="")
 
 
 def _is_wanted(database: str, databases: Sequence[str]) -> bool:
     return not database or "" in databases or database.lower() in databases
 
 
-def _fivetran_database(destination: fivetran_api.Destination) -> str:
+def _fivetran_database(destination: fivetran_models.Destination) -> str:
     return "" if _has_two_parts(destination.service) else destination.database
 
 
 def read_fivetran(
     groups: Mapping[str, str],
-    destinations: Mapping[str, fivetran_api.Destination],
-    connections: Iterable[fivetran_api.Connection],
-    tables: Mapping[str, tuple[fivetran_api.Table, ...] | None],
+    destinations: Mapping[str, fivetran_models.Destination],
+    connections: Iterable[fivetran_models.Connection],
+    tables: Mapping[str, tuple[fivetran_models.Table, ...] | None],
 ) -> tuple[Loader, ...]:
     """Return where the tables of the connections go."""
     found = {}
@@ -243,8 +243,9 @@ def read_fivetran(
 
 
 def _tables(
-    connection: fivetran_api.Connection, shown: tuple[fivetran_api.Table, ...] | None
-) -> tuple[fivetran_api.Table, ...]:
+    connection: fivetran_models.Connection,
+    shown: tuple[fivetran_models.Table, ...] | None,
+) -> tuple[fivetran_models.Table, ...]:
     if shown is not None:
         return shown
 
@@ -252,4 +253,4 @@ def _tables(
     # connections load one table and have it in their name; those of a folder load
     # all that is there into their schema.
     schema, _, table = connection.schema.partition(".")
-    return (fivetran_api.Table(schema=schema, name=table),)
+    return (fivetran_models.Table(schema=schema, name=table),)

@@ -36,7 +36,7 @@ from async_triggers.airbyte.sensors import AirbyteJobSensor
 from async_triggers.dbt_cloud.api import DbtCloud
 from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
 from async_triggers.dbt_cloud.sensors import DbtCloudJobRunSensor
-from async_triggers.fivetran.api import Fivetran
+from async_triggers.fivetran.api.vendor import Fivetran
 from async_triggers.fivetran.operators import FivetranOperator
 from async_triggers.fivetran.sensors import FivetranSensor
 

@@ -14,7 +14,7 @@ from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.dbt_cloud.api import DbtCloud
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.engine.accounts import shared_accounts
-from async_triggers.fivetran.api import Fivetran
+from async_triggers.fivetran.api.vendor import Fivetran
 from async_triggers.fivetran.triggers import FivetranTrigger
 from async_triggers.simulator import Fault
 from tests.runner.harness import a_triggerer

@@ -12,7 +12,7 @@ from async_triggers.dbt_cloud.api import DbtCloud
 from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
 from async_triggers.deferral.ending import Ending
 from async_triggers.deferral.start_trigger import StartTrigger
-from async_triggers.fivetran.api import Fivetran
+from async_triggers.fivetran.api.vendor import Fivetran
 from async_triggers.fivetran.operators import FivetranOperator
 from async_triggers.simulator import Fault
 from tests.runner.harness import a_triggerer

@@ -42,7 +42,8 @@ from async_triggers.engine.wire import (
     Token,
     Vendor,
 )
-from async_triggers.fivetran.api import FIVETRAN, Run
+from async_triggers.fivetran.api.models import Run
+from async_triggers.fivetran.api.vendor import FIVETRAN
 from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.fivetran.triggers import FivetranTrigger
 from async_triggers.simulator import (

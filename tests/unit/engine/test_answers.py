@@ -23,7 +23,7 @@ from async_triggers.engine.errors import (
     VendorBroken,
 )
 from async_triggers.engine.wire import Lane, Reply, Request, Vendor
-from async_triggers.fivetran.api import FIVETRAN
+from async_triggers.fivetran.api.vendor import FIVETRAN
 
 JSON = {"content-type": "application/json"}
 PROBLEM = {"content-type": "application/problem+json"}

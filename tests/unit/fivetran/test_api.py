@@ -34,8 +34,9 @@ from async_triggers.engine.wire import (
     Request,
     parse_time,
 )
-from async_triggers.fivetran import api
-from async_triggers.fivetran.api import FIVETRAN, Connection, HistoryRecord, Run
+from async_triggers.fivetran.api import history, models, replies, requests
+from async_triggers.fivetran.api.models import Connection, HistoryRecord, Run
+from async_triggers.fivetran.api.vendor import FIVETRAN
 from tests.examples import examples
 
 REPLIES = Path(__file__).parent / "replies"
@@ -45,7 +46,7 @@ ACCOUNT = Account(
     credentials=Credentials(kind=CredentialKind.BASIC, login="key", secret="secret"),
     budget=Budget(requests=20_000, per=3600.0),
 )
-ONE = api.get_connection("speak_inexpensive")
+ONE = requests.get_connection("speak_inexpensive")
 EARLIER = "2026-11-20T12:00:00.000000Z"
 DONE = "2026-11-20T13:00:00.123456Z"
 LATER = "2026-11-20T14:00:00.000000Z"
@@ -58,13 +59,13 @@ def reply(name: str, status: int = 200, **headers: str) -> Reply:
 
 
 def told(**changes: Any) -> Connection:
-    connection = api.read_connection(api.read_data(ONE, reply("connection")))
+    connection = replies.read_connection(replies.read_data(ONE, reply("connection")))
     return replace(connection, **changes)
 
 
-def history() -> list[HistoryRecord]:
-    request = api.sync_history("speak_inexpensive", since=NOW - 3600, until=NOW)
-    records, following = api.read_history(request, reply("sync_history"))
+def records() -> list[HistoryRecord]:
+    request = requests.sync_history("speak_inexpensive", since=NOW - 3600, until=NOW)
+    records, following = replies.read_history(request, reply("sync_history"))
     assert following is None
     return records
 
@@ -73,19 +74,19 @@ def history() -> list[HistoryRecord]:
 
 
 def test_only_today_s_paths_are_asked() -> None:
-    requests = [
+    made = [
         ONE,
-        api.list_connections(),
-        api.list_connections("group"),
-        api.list_groups(),
-        api.start_sync("c"),
-        api.start_resync("c"),
-        api.modify_connection("c", paused=True),
-        api.sync_history("c", since=0, until=1),
-        api.account_info(),
+        requests.list_connections(),
+        requests.list_connections("group"),
+        requests.list_groups(),
+        requests.start_sync("c"),
+        requests.start_resync("c"),
+        requests.modify_connection("c", paused=True),
+        requests.sync_history("c", since=0, until=1),
+        requests.account_info(),
     ]
 
-    assert [f"{each.method} {each.path}" for each in requests] == [
+    assert [f"{each.method} {each.path}" for each in made] == [
         "GET /v1/connections/speak_inexpensive",
         "GET /v1/connections",
         "GET /v1/groups/group/connections",
@@ -96,40 +97,40 @@ def test_only_today_s_paths_are_asked() -> None:
         "GET /v1/connections/c/sync-history",
         "GET /v1/account/info",
     ]
-    accepts = {each.headers["Accept"] for each in requests}
+    accepts = {each.headers["Accept"] for each in made}
     assert accepts == {"application/json;version=2"}
 
 
 def test_force_is_not_sent_unless_it_is_asked_for() -> None:
-    assert api.start_sync("c").json == {"force": False}
-    assert api.start_sync("c", force=True).json == {"force": True}
+    assert requests.start_sync("c").json == {"force": False}
+    assert requests.start_sync("c", force=True).json == {"force": True}
 
 
 def test_a_resync_names_its_tables() -> None:
-    assert api.start_resync("c").json == {}
-    assert api.start_resync("c", {"s": ("t",)}).json == {"scope": {"s": ["t"]}}
+    assert requests.start_resync("c").json == {}
+    assert requests.start_resync("c", {"s": ("t",)}).json == {"scope": {"s": ["t"]}}
 
 
 def test_changes_run_no_setup_tests_and_change_one_thing() -> None:
-    assert api.modify_connection("c", paused=True).json == {
+    assert requests.modify_connection("c", paused=True).json == {
         "run_setup_tests": False,
         "paused": True,
     }
-    assert api.modify_connection("c", schedule_type="auto").json == {
+    assert requests.modify_connection("c", schedule_type="auto").json == {
         "run_setup_tests": False,
         "schedule_type": "auto",
     }
 
 
 def test_pausing_has_a_lane_of_its_own() -> None:
-    assert api.modify_connection("c", paused=True).lane is Lane.CANCEL
-    assert api.modify_connection("c", paused=False).lane is Lane.START
+    assert requests.modify_connection("c", paused=True).lane is Lane.CANCEL
+    assert requests.modify_connection("c", paused=False).lane is Lane.START
 
 
 @pytest.mark.parametrize("bad", ["", "a/b", "..", "a\nb"])
 def test_an_id_that_would_leave_its_place_is_refused(bad: str) -> None:
     with pytest.raises(RequestRejected, match="connector_id"):
-        api.get_connection(bad)
+        requests.get_connection(bad)
 
 
 def test_credentials_are_sent_in_base64() -> None:
@@ -170,7 +171,7 @@ def test_a_connection_is_read() -> None:
 
 
 def test_a_list_is_followed_by_its_cursor() -> None:
-    first = FIVETRAN.many(ACCOUNT, api.GROUP_LISTS, scope="g")
+    first = FIVETRAN.many(ACCOUNT, requests.GROUP_LISTS, scope="g")
     page = FIVETRAN.read(first, reply("connections_first_page"))
 
     assert list(page.rows) == ["a", "b"]
@@ -183,7 +184,7 @@ def test_a_list_is_followed_by_its_cursor() -> None:
 
 
 def test_a_cursor_that_comes_back_is_no_end_of_the_list() -> None:
-    request = api.list_connections()
+    request = requests.list_connections()
     page = FIVETRAN.read(request, reply("connections_first_page"))
     assert page.next is not None
 
@@ -192,7 +193,7 @@ def test_a_cursor_that_comes_back_is_no_end_of_the_list() -> None:
 
 
 def test_rows_say_which_list_they_are_in_and_lists_are_confirmed() -> None:
-    page = FIVETRAN.read(api.list_connections(), reply("connections_last_page"))
+    page = FIVETRAN.read(requests.list_connections(), reply("connections_last_page"))
 
     assert FIVETRAN.scope_of(page.rows["c"]) == "h"
     job = FIVETRAN.judge(ACCOUNT, "c", page.rows["c"], None)
@@ -283,9 +284,9 @@ def test_what_is_left_of_the_hour_is_read(
         (ONE, 415, RequestRejected),
         (ONE, 429, RateLimited),
         (ONE, 500, VendorBroken),
-        (api.start_sync("c"), 409, AlreadyRunning),
-        (api.start_resync("c"), 409, AlreadyRunning),
-        (api.modify_connection("c", paused=False), 409, RequestRejected),
+        (requests.start_sync("c"), 409, AlreadyRunning),
+        (requests.start_resync("c"), 409, AlreadyRunning),
+        (requests.modify_connection("c", paused=False), 409, RequestRejected),
     ],
 )
 def test_refusals_are_typed(
@@ -295,7 +296,7 @@ def test_refusals_are_typed(
 
 
 def test_a_refusal_is_told_in_fivetran_s_words() -> None:
-    error = FIVETRAN.refuse(api.get_connection("nobody"), reply("not_found", 404))
+    error = FIVETRAN.refuse(requests.get_connection("nobody"), reply("not_found", 404))
 
     assert "connection nobody" in error.message
     assert "NotFound_Connector: Cannot find connector" in error.message
@@ -311,7 +312,7 @@ def test_an_hour_s_wait_is_read() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{}", b'{"data": []}', b'{"data": {}}', b"<html>", b'{"da']
 )
-@pytest.mark.parametrize("request_", [ONE, api.list_connections()])
+@pytest.mark.parametrize("request_", [ONE, requests.list_connections()])
 def test_an_answer_without_what_matters_is_unreadable(
     request_: Request, body: bytes
 ) -> None:
@@ -347,7 +348,7 @@ def test_no_mark_is_a_connection_that_never_synced() -> None:
 def test_any_text_makes_a_run(mark: str) -> None:
     run = Run.from_mark("c", mark)
 
-    api.judge_run(told(id="c"), run)
+    models.judge_run(told(id="c"), run)
     assert run.connection_id == "c"
 
 
@@ -386,7 +387,7 @@ BASELINE = Run(connection_id="speak_inexpensive", succeeded_at=DONE)
 def test_a_run_ends_by_a_later_time(
     changes: dict[str, Any], state: str, word: str
 ) -> None:
-    job = api.judge_run(told(**changes), BASELINE)
+    job = models.judge_run(told(**changes), BASELINE)
 
     assert (job.state, job.word) == (state, word)
     assert job.id == BASELINE.id
@@ -422,14 +423,14 @@ def test_other_kinds_of_runs_end_otherwise(
     run = Run.from_mark("speak_inexpensive", f"{DONE}~{DONE}~{kind[0]}")
     assert getattr(run, kind)
 
-    assert api.judge_run(told(**changes), run).state == state
+    assert models.judge_run(told(**changes), run).state == state
 
 
 def test_any_time_is_later_than_never() -> None:
     run = Run(connection_id="speak_inexpensive")
 
-    assert api.judge_run(told(), run).state is JobState.SUCCEEDED
-    assert api.judge_run(told(succeeded_at=None), run).state is JobState.RUNNING
+    assert models.judge_run(told(), run).state is JobState.SUCCEEDED
+    assert models.judge_run(told(succeeded_at=None), run).state is JobState.RUNNING
 
 
 # The history --------------------------------------------------------------------------
@@ -439,19 +440,19 @@ def test_the_history_is_asked_for_within_its_week() -> None:
     for before in (None, "2020-01-01T00:00:00Z", DONE, LATER):
         for whichever in (False, True):
             run = Run(connection_id="c", succeeded_at=before, whichever=whichever)
-            since, until = api.history_window(run, now=NOW)
+            since, until = history.history_window(run, now=NOW)
             assert NOW - 7 * 86_400 < since < until <= NOW + 1
             assert until - since < 7 * 86_400
 
 
 def test_the_window_reaches_back_to_what_was_before() -> None:
-    since, _ = api.history_window(BASELINE, now=NOW)
+    since, _ = history.history_window(BASELINE, now=NOW)
 
     assert since < (parse_time(DONE) or 0.0)
 
 
 def test_the_history_is_asked_for_in_server_s_time() -> None:
-    request = api.sync_history("c", since=NOW, until=NOW + 60.9)
+    request = requests.sync_history("c", since=NOW, until=NOW + 60.9)
 
     assert dict(request.params) == {
         "limit": "1000",
@@ -468,7 +469,7 @@ def ended(
 
 
 def test_the_record_of_a_run_is_the_first_after_its_baseline() -> None:
-    job = api.settle_job(ended(JobState.SUCCEEDED), BASELINE, history())
+    job = history.settle_job(ended(JobState.SUCCEEDED), BASELINE, records())
 
     assert job.statistics["sync_id"] == "9f3c6e0c-2"
     assert job.statistics["extract_volume_mb"] == 12.25
@@ -479,7 +480,7 @@ def test_the_record_of_a_run_is_the_first_after_its_baseline() -> None:
 def test_a_failure_has_the_reason_of_its_record() -> None:
     job = replace(ended(JobState.FAILED), message="Fivetran reports a failure")
 
-    job = api.settle_job(job, BASELINE, history())
+    job = history.settle_job(job, BASELINE, records())
 
     assert job.message == "The table orders has no primary key"
     assert job.statistics["sync_id"] == "9f3c6e0c-3"
@@ -492,28 +493,28 @@ def test_where_both_times_moved_the_first_record_decides() -> None:
         "failed_at": "2026-11-20T13:31:00.000000Z",
     }
 
-    job = api.settle_job(ended(JobState.FAILED, times=both), BASELINE, history())
+    job = history.settle_job(ended(JobState.FAILED, times=both), BASELINE, records())
 
     assert job.state is JobState.SUCCEEDED
     assert job.message == ""
     assert job.statistics["sync_id"] == "9f3c6e0c-2"
     sensed = replace(BASELINE, whichever=True)
-    job = api.settle_job(ended(JobState.FAILED, sensed, both), sensed, history())
+    job = history.settle_job(ended(JobState.FAILED, sensed, both), sensed, records())
     assert job.state is JobState.FAILED
 
 
 def test_without_a_fitting_record_a_job_stays_as_it_is() -> None:
     job = ended(JobState.CANCELLED)
 
-    assert api.settle_job(job, BASELINE, history()) == job
-    assert api.settle_job(job, BASELINE, []) == job
+    assert history.settle_job(job, BASELINE, records()) == job
+    assert history.settle_job(job, BASELINE, []) == job
 
 
 def confirm(job: Job) -> Job | None:
-    request = api.FIVETRAN.confirmation(job, now=NOW)
+    request = FIVETRAN.confirmation(job, now=NOW)
     assert request is not None
     assert request.path == "/v1/connections/speak_inexpensive/sync-history"
-    return api.FIVETRAN.confirmed(request, reply("sync_history"), job)
+    return FIVETRAN.confirmed(request, reply("sync_history"), job)
 
 
 def test_the_history_confirms_an_end_and_tells_the_rest() -> None:
@@ -521,7 +522,7 @@ def test_the_history_confirms_an_end_and_tells_the_rest() -> None:
 
     job = confirm(shown)
 
-    assert job == api.settle_job(shown, BASELINE, history())
+    assert job == history.settle_job(shown, BASELINE, records())
     assert job.statistics["sync_id"] == "9f3c6e0c-2"
 
 
@@ -537,10 +538,10 @@ def test_what_the_history_cannot_tell_is_asked_of_the_connection(kind: str) -> N
     run = Run(connection_id="c", succeeded_at=DONE, **{kind: True})  # type: ignore[arg-type]
     shown = replace(ended(JobState.SUCCEEDED, run), ended_at=NOW)
 
-    assert api.FIVETRAN.confirmation(shown, now=NOW) is None
+    assert FIVETRAN.confirmation(shown, now=NOW) is None
     # Paused or broken, without a time.
     paused = replace(ended(JobState.FAILED), ended_at=None)
-    assert api.FIVETRAN.confirmation(paused, now=NOW) is None
+    assert FIVETRAN.confirmation(paused, now=NOW) is None
 
 
 STOPPED = HistoryRecord(
@@ -583,7 +584,7 @@ def test_a_sync_that_stopped_without_a_time_is_found_in_the_history(
     connection = told(schedule_type=schedule)
     records = [replace(STOPPED, **record)]
 
-    job = api.find_stop(connection, STARTED, records, now=NOW)
+    job = history.find_stop(connection, STARTED, records, now=NOW)
 
     assert (None if job is None else str(job.state)) == state
     if job is not None:
@@ -594,9 +595,9 @@ def test_a_sync_that_stopped_without_a_time_is_found_in_the_history(
 def test_while_something_syncs_nothing_has_stopped() -> None:
     connection = told(sync_state="syncing")
 
-    assert api.find_stop(connection, STARTED, [STOPPED], now=NOW) is None
+    assert history.find_stop(connection, STARTED, [STOPPED], now=NOW) is None
     again = replace(STOPPED, start="2026-11-20T13:45:00Z", end=None)
-    assert api.find_stop(told(), STARTED, [again, STOPPED], now=NOW) is None
+    assert history.find_stop(told(), STARTED, [again, STOPPED], now=NOW) is None
 
 
 # Anything at all ----------------------------------------------------------------------
@@ -653,7 +654,7 @@ BODIES = st.binary() | st.one_of(
 @given(BODIES, st.text(max_size=30))
 def test_any_answer_is_a_value_or_a_typed_error(body: bytes, mark: str) -> None:
     answer = Reply(200, {}, body)
-    for request in (ONE, api.list_connections()):
+    for request in (ONE, requests.list_connections()):
         try:
             page = FIVETRAN.read(request, answer)
             for subject, row in page.rows.items():
@@ -663,15 +664,15 @@ def test_any_answer_is_a_value_or_a_typed_error(body: bytes, mark: str) -> None:
             pass
 
     try:
-        records, _ = api.read_history(
-            api.sync_history("c", since=NOW - 60, until=NOW), answer
+        records, _ = replies.read_history(
+            requests.sync_history("c", since=NOW - 60, until=NOW), answer
         )
     except EngineError:
         return
 
     for run in (BASELINE, replace(BASELINE, whichever=True)):
-        api.settle_job(ended(JobState.FAILED, run), run, records)
-        api.find_stop(told(), run, records, now=NOW)
+        history.settle_job(ended(JobState.FAILED, run), run, records)
+        history.find_stop(told(), run, records, now=NOW)
 
 
 @examples(50)
@@ -690,7 +691,11 @@ def test_any_refusal_is_a_typed_error(
 ) -> None:
     answer = Reply(status, headers, body)
 
-    for request in (ONE, api.start_sync("c"), api.modify_connection("c", paused=True)):
+    for request in (
+        ONE,
+        requests.start_sync("c"),
+        requests.modify_connection("c", paused=True),
+    ):
         assert isinstance(FIVETRAN.refuse(request, answer), EngineError)
 
     FIVETRAN.remaining(answer)
@@ -707,13 +712,13 @@ def test_any_times_give_a_window_within_the_week(
         at=at,
     )
 
-    since, until = api.history_window(run, now=NOW)
+    since, until = history.history_window(run, now=NOW)
 
     assert NOW - 7 * 86_400 < since < until
 
 
 def test_a_permanent_error_says_what_it_is_about() -> None:
-    error = FIVETRAN.refuse(api.start_sync("c"), reply("not_found", 409))
+    error = FIVETRAN.refuse(requests.start_sync("c"), reply("not_found", 409))
 
     assert isinstance(error, PermanentError)
     assert "the start of a sync of connection c" in error.message

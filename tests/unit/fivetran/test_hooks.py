@@ -216,7 +216,7 @@ def test_the_syncs_of_a_week_are_listed(world: FivetranWorld) -> None:
 def test_a_long_history_is_read_page_by_page(
     world: FivetranWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("async_triggers.fivetran.api.PAGE", 2)
+    monkeypatch.setattr("async_triggers.fivetran.api.requests.PAGE", 2)
     hook = FivetranHook()
     for _ in range(5):
         world.fivetran.start_sync(C, "syncing:60 succeeded")

@@ -36,8 +36,12 @@ from async_triggers.engine.wire import (
     retry_after,
     segment,
 )
-from async_triggers.fivetran import api as fivetran
-from async_triggers.fivetran.api import FIVETRAN, Run
+from async_triggers.fivetran.api import history as fivetran_history
+from async_triggers.fivetran.api import models as fivetran_models
+from async_triggers.fivetran.api import replies as fivetran_replies
+from async_triggers.fivetran.api import requests as fivetran_requests
+from async_triggers.fivetran.api.models import Run
+from async_triggers.fivetran.api.vendor import FIVETRAN
 from tests.unit.fuzz.answers import bodies, headers, spoiled_once
 
 NOW = 1_774_402_200.0
@@ -123,33 +127,35 @@ def _airbyte(reply: Reply, mark: str) -> list[Callable[[], Any]]:
 
 
 def _fivetran(reply: Reply, mark: str) -> list[Callable[[], Any]]:
-    one = fivetran.get_connection("c")
-    history = fivetran.sync_history("c", since=NOW - 60, until=NOW)
+    one = fivetran_requests.get_connection("c")
+    history = fivetran_requests.sync_history("c", since=NOW - 60, until=NOW)
     run = Run.from_mark("c", mark)
 
     def settle() -> Any:
-        records, _ = fivetran.read_history(history, reply)
+        records, _ = fivetran_replies.read_history(history, reply)
         now = FIVETRAN.read(one, Reply(200, {}, _CONNECTION)).rows["c"]
-        connection = fivetran.read_connection(now)
-        stop = fivetran.find_stop(connection, run, records, now=NOW)
-        jobs = [fivetran.judge_run(connection, run), *([stop] if stop else [])]
+        connection = fivetran_replies.read_connection(now)
+        stop = fivetran_history.find_stop(connection, run, records, now=NOW)
+        jobs = [fivetran_models.judge_run(connection, run), *([stop] if stop else [])]
         return [
-            fivetran.settle_job(replace(job, state=state), run, records)
+            fivetran_history.settle_job(replace(job, state=state), run, records)
             for job in jobs
             for state in (JobState.SUCCEEDED, JobState.FAILED)
         ]
 
     def connection() -> Any:
-        row = fivetran.read_data(one, reply)
-        found = fivetran.read_connection(row)
-        fivetran.history_window(found.run(at=NOW), now=NOW)
-        return [fivetran.judge_run(found, run), found.run(at=NOW).id]
+        row = fivetran_replies.read_data(one, reply)
+        found = fivetran_replies.read_connection(row)
+        fivetran_history.history_window(found.run(at=NOW), now=NOW)
+        return [fivetran_models.judge_run(found, run), found.run(at=NOW).id]
 
     return [
         connection,
         settle,
-        lambda: fivetran.read_destination(fivetran.read_data(one, reply)),
-        lambda: fivetran.read_tables(fivetran.read_data(one, reply)),
+        lambda: fivetran_replies.read_destination(
+            fivetran_replies.read_data(one, reply)
+        ),
+        lambda: fivetran_replies.read_tables(fivetran_replies.read_data(one, reply)),
         lambda: FIVETRAN.remaining(reply),
     ]
 
@@ -204,9 +210,9 @@ CASES = [
         "c",
         _fivetran,
         (
-            fivetran.start_sync("c"),
-            fivetran.start_resync("c"),
-            fivetran.modify_connection("c", paused=True),
+            fivetran_requests.start_sync("c"),
+            fivetran_requests.start_resync("c"),
+            fivetran_requests.modify_connection("c", paused=True),
         ),
     ),
     Case(
@@ -363,14 +369,14 @@ def test_every_address_made_of_an_id_is_quoted_or_refused(value: str) -> None:
         lambda: airbyte_requests.get_job(value),
         lambda: airbyte_requests.cancel_job(value),
         lambda: airbyte_requests.get_connection(value),
-        lambda: fivetran.get_connection(value),
-        lambda: fivetran.list_connections(value or "."),
-        lambda: fivetran.get_destination(value),
-        lambda: fivetran.get_schemas(value),
-        lambda: fivetran.start_sync(value),
-        lambda: fivetran.start_resync(value),
-        lambda: fivetran.modify_connection(value, paused=True),
-        lambda: fivetran.sync_history(value, since=NOW, until=NOW),
+        lambda: fivetran_requests.get_connection(value),
+        lambda: fivetran_requests.list_connections(value or "."),
+        lambda: fivetran_requests.get_destination(value),
+        lambda: fivetran_requests.get_schemas(value),
+        lambda: fivetran_requests.start_sync(value),
+        lambda: fivetran_requests.start_resync(value),
+        lambda: fivetran_requests.modify_connection(value, paused=True),
+        lambda: fivetran_requests.sync_history(value, since=NOW, until=NOW),
         lambda: dbt_cloud.get_run(account, value),
         lambda: dbt_cloud.cancel_run(account, value),
         lambda: dbt_cloud.retry_run(account, value),
