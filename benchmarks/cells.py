@@ -91,7 +91,7 @@ def hurry(floor: float) -> None:
     """
     # Neither may be imported in the peers' environment.
     from async_triggers.airbyte.api.vendor import Airbyte  # noqa: PLC0415
-    from async_triggers.dbt_cloud.api import DbtCloud  # noqa: PLC0415
+    from async_triggers.dbt_cloud.api.vendor import DbtCloud  # noqa: PLC0415
     from async_triggers.fivetran.api.vendor import Fivetran  # noqa: PLC0415
 
     for vendor in (Airbyte, DbtCloud, Fivetran):

@@ -14,8 +14,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from async_triggers.dbt_cloud import api
-from async_triggers.dbt_cloud.api import DbtCloudJobRunStatus
+from async_triggers.dbt_cloud.api import models, replies, requests
+from async_triggers.dbt_cloud.api.models import DbtCloudJobRunStatus
 from async_triggers.deferral import events
 from async_triggers.deferral.arguments import text, whole_number
 from async_triggers.deferral.errors import (
@@ -32,6 +32,7 @@ from async_triggers.engine.wording import sentence, spaced, with_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection as AirflowConnection
+    from airflow.sdk.types import Logger
 
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job
@@ -133,64 +134,34 @@ class CallsByHand(VendorHook):
         other.account_id = account_id
         return other
 
-    def _respond(
-        self,
-        account_id: int | None,
-        request: Callable[[LeasedAccount], Request],
-    ) -> Response:
-        hook = self._of(account_id)
-
-        async def ask(leased: LeasedAccount) -> Response:
-            return respond(await hook.ask(leased, request(leased)))
-
-        return hook.run(ask)
-
-    def _pages(
-        self,
-        account_id: int | None,
-        first: Callable[[LeasedAccount], Request],
-    ) -> list[Response]:
-        hook = self._of(account_id)
-        found: list[Response] = []
-
-        async def walk(leased: LeasedAccount) -> list[Response]:
-            async def ask(request: Request) -> Reply:
-                reply = await hook.ask(leased, request)
-                found.append(respond(reply))
-                return reply
-
-            async for _ in list_pages(first(leased), ask, api.read_rows):
-                pass
-
-            return found
-
-        return hook.run(walk)
-
     # What there is ----------------------------------------------------------------
 
     def list_accounts(self) -> list[Response]:
         """Return the accounts that the token may see."""
-        return [self._respond(None, lambda _: api.list_accounts())]
+        return [_ask(self, lambda _: requests.list_accounts())]
 
     def get_account(self, account_id: int | None = None) -> Response:
         """Return an account."""
-        return self._respond(account_id, lambda leased: api.get_account(leased.account))
+        return _ask(
+            self._of(account_id), lambda leased: requests.get_account(leased.account)
+        )
 
     def list_projects(
         self, account_id: int | None = None, name_contains: str | None = None
     ) -> list[Response]:
         """Return the projects of an account, page by page."""
-        return self._pages(
-            account_id,
-            lambda leased: api.list_projects(
+        return _ask_pages(
+            self._of(account_id),
+            lambda leased: requests.list_projects(
                 leased.account, name_contains=name_contains
             ),
         )
 
     def get_project(self, project_id: int, account_id: int | None = None) -> Response:
         """Return a project."""
-        return self._respond(
-            account_id, lambda leased: api.get_project(leased.account, project_id)
+        return _ask(
+            self._of(account_id),
+            lambda leased: requests.get_project(leased.account, project_id),
         )
 
     def list_environments(
@@ -201,9 +172,9 @@ class CallsByHand(VendorHook):
         account_id: int | None = None,
     ) -> list[Response]:
         """Return the environments of a project, page by page."""
-        return self._pages(
-            account_id,
-            lambda leased: api.list_environments(
+        return _ask_pages(
+            self._of(account_id),
+            lambda leased: requests.list_environments(
                 leased.account, project_id, name_contains=name_contains
             ),
         )
@@ -212,9 +183,9 @@ class CallsByHand(VendorHook):
         self, project_id: int, environment_id: int, *, account_id: int | None = None
     ) -> Response:
         """Return an environment of a project."""
-        return self._respond(
-            account_id,
-            lambda leased: api.get_environment(
+        return _ask(
+            self._of(account_id),
+            lambda leased: requests.get_environment(
                 leased.account, project_id, environment_id
             ),
         )
@@ -228,9 +199,9 @@ class CallsByHand(VendorHook):
         name_contains: str | None = None,
     ) -> list[Response]:
         """Return the jobs of an account, or those that pass, page by page."""
-        return self._pages(
-            account_id,
-            lambda leased: api.list_jobs(
+        return _ask_pages(
+            self._of(account_id),
+            lambda leased: requests.list_jobs(
                 leased.account,
                 project_id=project_id,
                 environment_id=environment_id,
@@ -241,8 +212,9 @@ class CallsByHand(VendorHook):
 
     def get_job(self, job_id: int, account_id: int | None = None) -> Response:
         """Return a job."""
-        return self._respond(
-            account_id, lambda leased: api.get_job(leased.account, job_id)
+        return _ask(
+            self._of(account_id),
+            lambda leased: requests.get_job(leased.account, job_id),
         )
 
     def get_job_by_name(
@@ -268,8 +240,8 @@ class CallsByHand(VendorHook):
                 environment_name=text("environment_name", environment_name),
                 job_name=text("job_name", job_name),
             )
-            request = api.get_job(leased.account, job_id)
-            return api.read_row(request, await hook.ask(leased, request))
+            request = requests.get_job(leased.account, job_id)
+            return replies.read_row(request, await hook.ask(leased, request))
 
         return dict(hook.run(find))
 
@@ -290,9 +262,10 @@ class CallsByHand(VendorHook):
         With ``retry_from_failure``, where the job's newest run has failed, run what failed
         in it; nothing is overridden then. A cause that is too long is cut.
         """
-        if len(cause) > api.LONGEST_CAUSE:
+        longest = requests.LONGEST_CAUSE
+        if len(cause) > longest:
             warnings.warn(
-                f"cause is cut to the {api.LONGEST_CAUSE} characters that dbt Cloud takes",
+                f"cause is cut to the {longest} characters that dbt Cloud takes",
                 UserWarning,
                 stacklevel=2,
             )
@@ -315,9 +288,10 @@ class CallsByHand(VendorHook):
 
             return self.retry_failed_job_run(job_id, account_id)
 
-        body = {"cause": cause[: api.LONGEST_CAUSE], **config}
-        return self._respond(
-            account_id, lambda leased: api.start_run(leased.account, job_id, body)
+        body = {"cause": cause[:longest], **config}
+        return _ask(
+            self._of(account_id),
+            lambda leased: requests.start_run(leased.account, job_id, body),
         )
 
     def _has_failed(self, job_id: int, account_id: int | None) -> bool:
@@ -330,8 +304,9 @@ class CallsByHand(VendorHook):
         self, job_id: int, account_id: int | None = None
     ) -> Response:
         """Run what failed in a job's newest run; a run of the whole job if none failed."""
-        return self._respond(
-            account_id, lambda leased: api.rerun_job(leased.account, job_id)
+        return _ask(
+            self._of(account_id),
+            lambda leased: requests.rerun_job(leased.account, job_id),
         )
 
     def list_job_runs(
@@ -342,9 +317,9 @@ class CallsByHand(VendorHook):
         order_by: str | None = None,
     ) -> list[Response]:
         """Return the runs of an account or of a job, page by page."""
-        return self._pages(
-            account_id,
-            lambda leased: api.list_runs(
+        return _ask_pages(
+            self._of(account_id),
+            lambda leased: requests.list_runs(
                 leased.account,
                 job_id=job_definition_id,
                 order_by=order_by,
@@ -356,8 +331,9 @@ class CallsByHand(VendorHook):
         self, account_id: int | None = None, payload: dict[str, Any] | None = None
     ) -> Response:
         """Return one page of runs; ``payload`` is the query, in the words of the API."""
-        return self._respond(
-            account_id, lambda leased: api.query_runs(leased.account, payload or {})
+        return _ask(
+            self._of(account_id),
+            lambda leased: requests.query_runs(leased.account, payload or {}),
         )
 
     def get_job_run(
@@ -367,15 +343,15 @@ class CallsByHand(VendorHook):
         include_related: list[str] | None = None,
     ) -> Response:
         """Return a run, with what is related to it."""
-        return self._respond(
-            account_id,
-            lambda leased: api.get_run(
+        return _ask(
+            self._of(account_id),
+            lambda leased: requests.get_run(
                 leased.account, run_id, include_related=include_related or ()
             ),
         )
 
     def get_job_run_status(self, run_id: int, account_id: int | None = None) -> int:
-        """Return the status of a run, see :class:`~.api.DbtCloudJobRunStatus`."""
+        """Return the status of a run, see :class:`~.api.models.DbtCloudJobRunStatus`."""
         status: int = self.get_job_run(run_id, account_id).json()["data"]["status"]
         return status
 
@@ -407,29 +383,12 @@ class CallsByHand(VendorHook):
         whole_number("run_id", run_id)
         hook = self._of(account_id)
 
-        async def wait(leased: LeasedAccount) -> None:
-            request = api.get_run(leased.account, run_id)
-            while True:
-                try:
-                    row = api.read_row(request, await hook.ask(leased, request))
-                    job = api.read_run(row)
-                except TransientError as error:
-                    self.log.warning("%s Checking again", sentence(error.message))
-                else:
-                    if row["status"] in expected:
-                        return
-
-                    if job.state.is_terminal:
-                        job = await hook.complete(leased, job)
-                        failure = _UNEXPECTED.get(job.state, JobEnded)
-                        raise failure(events.ended(job).message, job=job)
-
-                await asyncio.sleep(check_interval)
-
         async def wait_no_longer(leased: LeasedAccount) -> bool:
             try:
                 async with asyncio.timeout(timeout):
-                    await wait(leased)
+                    await _wait_for_status(
+                        hook, leased, run_id, expected, interval=check_interval
+                    )
             except TimeoutError:
                 msg = f"Run {run_id} had not ended after {timeout:g} s and goes on"
                 raise JobTimedOut(msg) from None
@@ -453,22 +412,7 @@ class CallsByHand(VendorHook):
         if row is None:
             row = self.get_job_run(run_id, account_id, ["run_steps"]).json()["data"]
 
-        error = DbtCloudJobRunStatus.ERROR.value
-        job = api.read_run({"status": error, **row, "id": whole_number("id", run_id)})
-        step = api.read_failed_step(row)
-        if step is not None and step.lines:
-            self.log.error(
-                "The last lines of step %d, %s, of run %s:\n%s",
-                step.index,
-                step.name,
-                run_id,
-                "\n".join(step.lines),
-            )
-
-        job = api.explain(job, step, [])
-        reason = f": {spaced(job.message)}" if job.message else ""
-        words = f"Run {run_id} is {job.word}{reason}"
-        self.log.error("%s", with_url(words, job.url))
+        _log_failure(self.log, {**row, "id": whole_number("id", run_id)})
 
     # What runs leave --------------------------------------------------------------
 
@@ -476,9 +420,9 @@ class CallsByHand(VendorHook):
         self, run_id: int, account_id: int | None = None, step: int | None = None
     ) -> Response:
         """Return the paths of a run's artifacts, of its last step if none is named."""
-        return self._respond(
-            account_id,
-            lambda leased: api.list_artifacts(leased.account, run_id, step=step),
+        return _ask(
+            self._of(account_id),
+            lambda leased: requests.list_artifacts(leased.account, run_id, step=step),
         )
 
     def get_job_run_artifact(
@@ -489,9 +433,11 @@ class CallsByHand(VendorHook):
         step: int | None = None,
     ) -> Response:
         """Return one artifact, of the run's last step if none is named."""
-        return self._respond(
-            account_id,
-            lambda leased: api.get_artifact(leased.account, run_id, path, step=step),
+        return _ask(
+            self._of(account_id),
+            lambda leased: requests.get_artifact(
+                leased.account, run_id, path, step=step
+            ),
         )
 
     async def get_job_run_artifacts_concurrently(
@@ -503,24 +449,10 @@ class CallsByHand(VendorHook):
     ) -> dict[str, Any]:
         """Return artifacts that hold JSON, decoded, by their paths."""
 
-        async def get(leased: LeasedAccount, hook: Self, path: str) -> Any:
-            request = api.get_artifact(leased.account, run_id, path, step=step)
-            return (await hook.ask(leased, request)).json(request.about)
+        async def get_all(leased: LeasedAccount, hook: Self) -> dict[str, Any]:
+            return await _ask_artifacts(hook, leased, run_id, artifacts, step)
 
-        async def get_all(leased: LeasedAccount, hook: Self) -> list[Any]:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [
-                        group.create_task(get(leased, hook, path)) for path in artifacts
-                    ]
-            except ExceptionGroup as failed:
-                # The first one is as good as any.
-                raise failed.exceptions[0] from None
-
-            return [task.result() for task in tasks]
-
-        found = await self._run_async(account_id, get_all)
-        return dict(zip(artifacts, found, strict=True))
+        return await self._run_async(account_id, get_all)
 
     # From a running loop ----------------------------------------------------------
 
@@ -541,7 +473,7 @@ class CallsByHand(VendorHook):
         """Return a run as dbt Cloud answers, with what is related to it."""
 
         async def get(leased: LeasedAccount, hook: Self) -> dict[str, Any]:
-            request = api.get_run(
+            request = requests.get_run(
                 leased.account, run_id, include_related=include_related or ()
             )
             return (await hook.ask(leased, request)).object(request.about)
@@ -554,7 +486,7 @@ class CallsByHand(VendorHook):
         account_id: int | None = None,
         include_related: list[str] | None = None,
     ) -> int:
-        """Return the status of a run, see :class:`~.api.DbtCloudJobRunStatus`."""
+        """Return the status of a run, see :class:`~.api.models.DbtCloudJobRunStatus`."""
         details = await self.get_job_details(run_id, account_id, include_related)
         status: int = details["data"]["status"]
         return status
@@ -598,3 +530,102 @@ class CallsByHand(VendorHook):
         """Return the address of something below ``accounts``, and its query."""
         query = {"include_related": include_related} if include_related else {}
         return f"https://{tenant}/api/{api_version}/accounts/{endpoint or ''}", query
+
+
+def _ask(hook: CallsByHand, request: Callable[[LeasedAccount], Request]) -> Response:
+    """Send one request of a hook, and block until its answer is there."""
+
+    async def ask(leased: LeasedAccount) -> Response:
+        return respond(await hook.ask(leased, request(leased)))
+
+    return hook.run(ask)
+
+
+def _ask_pages(
+    hook: CallsByHand, first: Callable[[LeasedAccount], Request]
+) -> list[Response]:
+    """Request a list page by page, and block until all of them are there."""
+    found: list[Response] = []
+
+    async def walk(leased: LeasedAccount) -> list[Response]:
+        async def ask(request: Request) -> Reply:
+            reply = await hook.ask(leased, request)
+            found.append(respond(reply))
+            return reply
+
+        async for _ in list_pages(first(leased), ask, replies.read_rows):
+            pass
+
+        return found
+
+    return hook.run(walk)
+
+
+async def _ask_artifacts(
+    hook: CallsByHand,
+    leased: LeasedAccount,
+    run_id: int,
+    paths: Sequence[str],
+    step: int | None,
+) -> dict[str, Any]:
+    """Request artifacts that hold JSON at the same time; return them by their paths."""
+
+    async def get(path: str) -> Any:
+        request = requests.get_artifact(leased.account, run_id, path, step=step)
+        return (await hook.ask(leased, request)).json(request.about)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(get(path)) for path in paths]
+    except ExceptionGroup as failed:
+        # The first one is as good as any.
+        raise failed.exceptions[0] from None
+
+    return dict(zip(paths, (task.result() for task in tasks), strict=True))
+
+
+async def _wait_for_status(
+    hook: CallsByHand,
+    leased: LeasedAccount,
+    run_id: int,
+    expected: set[int],
+    *,
+    interval: float,
+) -> None:
+    """Wait until a run has one of some statuses; raise JobEnded if it ends in another."""
+    request = requests.get_run(leased.account, run_id)
+    while True:
+        try:
+            row = replies.read_row(request, await hook.ask(leased, request))
+            job = models.read_run(row)
+        except TransientError as error:
+            hook.log.warning("%s Checking again", sentence(error.message))
+        else:
+            if row["status"] in expected:
+                return
+
+            if job.state.is_terminal:
+                job = await hook.complete(leased, job)
+                failure = _UNEXPECTED.get(job.state, JobEnded)
+                raise failure(events.ended(job).message, job=job)
+
+        await asyncio.sleep(interval)
+
+
+def _log_failure(log: Logger, row: Row) -> None:
+    """Log how a run has ended, and the last lines of the step that failed."""
+    job = models.read_run({"status": DbtCloudJobRunStatus.ERROR.value, **row})
+    step = replies.read_failed_step(row)
+    if step is not None and step.lines:
+        log.error(
+            "The last lines of step %d, %s, of run %s:\n%s",
+            step.index,
+            step.name,
+            job.id,
+            "\n".join(step.lines),
+        )
+
+    job = models.explain(job, step, [])
+    reason = f": {spaced(job.message)}" if job.message else ""
+    words = f"Run {job.id} is {job.word}{reason}"
+    log.error("%s", with_url(words, job.url))

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import urlsplit
 
-from async_triggers.dbt_cloud import api
-from async_triggers.dbt_cloud.api import DBT_CLOUD, DbtCloudJobRunStatus
+from async_triggers.dbt_cloud.api import addresses, models, replies, requests
+from async_triggers.dbt_cloud.api.models import DbtCloudJobRunStatus
+from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD
 from async_triggers.dbt_cloud.by_hand import CallsByHand, Response
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
@@ -73,7 +74,7 @@ DbtCloudJobRunException = JobEnded
 DbtCloudResourceLookupError = VendorRefused
 DbtCloudTriggerEventException = EventUnusable
 
-DBT_CAUSE_MAX_LENGTH = api.LONGEST_CAUSE
+DBT_CAUSE_MAX_LENGTH = requests.LONGEST_CAUSE
 TRIGGER_EVENT_STATUSES = frozenset({"success", "cancelled", "error", "timeout"})
 
 
@@ -203,7 +204,7 @@ class DbtCloudHook(CallsByHand):
         extra = read_extra(connection)
         host = plain_field(connection.host)
         schema = plain_field(connection.schema).lower()
-        base = api.base_url(
+        base = addresses.base_url(
             host,
             port=connection.port,
             scheme=schema if schema in {"http", "https"} else "",
@@ -215,9 +216,9 @@ class DbtCloudHook(CallsByHand):
             raise AccountMisconfigured(msg)
 
         if self.account_id is not None and self.account_id != "":
-            account_id = api.account_id(self.account_id, "account_id")
+            account_id = addresses.account_id(self.account_id, "account_id")
         elif plain_field(connection.login):
-            account_id = api.account_id(connection.login, "login")
+            account_id = addresses.account_id(connection.login, "login")
         else:
             msg = "login is empty: set it to the account's id, or give the task account_id"
             raise AccountMisconfigured(msg)
@@ -225,7 +226,7 @@ class DbtCloudHook(CallsByHand):
         if self.timeout_seconds:
             extra = {**extra, "timeout": self.timeout_seconds}
 
-        doubt = api.doubt_host(host, base)
+        doubt = addresses.doubt_host(host, base)
         if doubt and base not in _warned_hosts:
             _warned_hosts.add(base)
             self.log.warning("Connection %r: %s", self.conn_id, doubt)
@@ -236,7 +237,7 @@ class DbtCloudHook(CallsByHand):
             credentials=Credentials(kind=CredentialKind.BEARER, secret=token),
             account_id=account_id,
             ui_url=base,
-            host_is_typed=urlsplit(base).hostname != api.SHARED_HOST,
+            host_is_typed=urlsplit(base).hostname != addresses.SHARED_HOST,
             belief=read_belief(extra),
             route=read_route(extra, total=60.0),
             budget=read_budget(extra, BUDGET, "dbt_cloud"),
@@ -257,7 +258,7 @@ class DbtCloudHook(CallsByHand):
         dbt Cloud queues the runs of a job, so a run that is under way is no hindrance.
         """
         body = {**(overrides or {}), "cause": cause}
-        request = api.start_run(leased.account, job_id, body)
+        request = requests.start_run(leased.account, job_id, body)
         return await self._seen(leased, request)
 
     async def retry_run(self, leased: LeasedAccount, run_id: int | str) -> Seen:
@@ -265,7 +266,7 @@ class DbtCloudHook(CallsByHand):
 
         Raise :class:`~async_triggers.engine.errors.RequestRejected` when dbt Cloud cannot.
         """
-        return await self._seen(leased, api.retry_run(leased.account, run_id))
+        return await self._seen(leased, requests.retry_run(leased.account, run_id))
 
     async def get_run(self, leased: LeasedAccount, run_id: int | str) -> Seen:
         """Request a run.
@@ -273,7 +274,7 @@ class DbtCloudHook(CallsByHand):
         Raise :class:`~async_triggers.engine.errors.JobNotFound` when dbt Cloud does not
         know it or does not show it.
         """
-        return await self._seen(leased, api.get_run(leased.account, run_id))
+        return await self._seen(leased, requests.get_run(leased.account, run_id))
 
     async def get_run_details(
         self,
@@ -283,12 +284,14 @@ class DbtCloudHook(CallsByHand):
         include_related: Sequence[str] = (),
     ) -> Row:
         """Return a run as dbt Cloud shows it, with what is related to it."""
-        request = api.get_run(leased.account, run_id, include_related=include_related)
-        return api.read_row(request, await self.ask(leased, request))
+        request = requests.get_run(
+            leased.account, run_id, include_related=include_related
+        )
+        return replies.read_row(request, await self.ask(leased, request))
 
     async def cancel_run(self, leased: LeasedAccount, run_id: int | str) -> Job:
         """Cancel a run if it has not ended; return what dbt Cloud last showed of it."""
-        request = api.cancel_run(leased.account, run_id)
+        request = requests.cancel_run(leased.account, run_id)
         try:
             return (await self._seen(leased, request, patience=60.0)).job
         except RequestRejected:
@@ -310,7 +313,7 @@ class DbtCloudHook(CallsByHand):
         latest_only: bool = False,
     ) -> list[Row]:
         """Return runs as dbt Cloud shows them, all of them or the first one alone."""
-        first = api.list_runs(
+        first = requests.list_runs(
             leased.account,
             job_id=job_id,
             order_by=order_by,
@@ -333,24 +336,24 @@ class DbtCloudHook(CallsByHand):
         self, leased: LeasedAccount, job_id: int | str
     ) -> list[tuple[Seen, Row]]:
         """Return the newest runs of a job with their causes, the newest first."""
-        request = api.list_runs(
+        request = requests.list_runs(
             leased.account,
             job_id=job_id,
             order_by="-id",
             include_related=("trigger",),
-            limit=api.NEWEST,
+            limit=requests.NEWEST,
         )
         reply = await self.ask(leased, request)
-        rows, _ = api.read_rows(request, reply)
+        rows, _ = replies.read_rows(request, reply)
         return [(self._read(leased, row, reply), row) for row in rows]
 
     async def get_job_definition(
         self, leased: LeasedAccount, job_id: int | str
     ) -> tuple[Row, float | None]:
         """Return a job of dbt Cloud, and the server's time of the answer."""
-        request = api.get_job(leased.account, job_id)
+        request = requests.get_job(leased.account, job_id)
         reply = await self.ask(leased, request)
-        return api.read_row(request, reply), reply.date
+        return replies.read_row(request, reply), reply.date
 
     async def list_job_definitions(
         self,
@@ -362,7 +365,7 @@ class DbtCloudHook(CallsByHand):
         order_by: str | None = None,
     ) -> list[Row]:
         """Return the jobs of the account, or those that pass."""
-        request = api.list_jobs(
+        request = requests.list_jobs(
             leased.account,
             project_id=project_id,
             environment_id=environment_id,
@@ -389,19 +392,21 @@ class DbtCloudHook(CallsByHand):
             leased,
             "project",
             project_name,
-            api.list_projects(account, name_contains=project_name),
+            requests.list_projects(account, name_contains=project_name),
         )
         environment = await self._one_named(
             leased,
             "environment",
             environment_name,
-            api.list_environments(account, project, name_contains=environment_name),
+            requests.list_environments(
+                account, project, name_contains=environment_name
+            ),
         )
         return await self._one_named(
             leased,
             "job",
             job_name,
-            api.list_jobs(
+            requests.list_jobs(
                 account,
                 project_id=project,
                 environment_id=environment,
@@ -413,8 +418,8 @@ class DbtCloudHook(CallsByHand):
         self, leased: LeasedAccount, run_id: int | str, *, step: int | None = None
     ) -> list[str]:
         """Return the paths of a run's artifacts, of its last step if none is named."""
-        request = api.list_artifacts(leased.account, run_id, step=step)
-        return api.read_paths(request, await self.ask(leased, request))
+        request = requests.list_artifacts(leased.account, run_id, step=step)
+        return replies.read_paths(request, await self.ask(leased, request))
 
     async def get_artifact(
         self,
@@ -425,13 +430,13 @@ class DbtCloudHook(CallsByHand):
         step: int | None = None,
     ) -> bytes:
         """Return one artifact as it is, of the run's last step if none is named."""
-        request = api.get_artifact(leased.account, run_id, path, step=step)
+        request = requests.get_artifact(leased.account, run_id, path, step=step)
         return (await self.ask(leased, request)).body
 
     async def check(self, leased: LeasedAccount) -> str:
         """Request the account, which any token of it may see."""
-        request = api.get_account(leased.account)
-        row = api.read_row(request, await leased.call(request, attempts=1))
+        request = requests.get_account(leased.account)
+        row = replies.read_row(request, await leased.call(request, attempts=1))
         return (
             f"dbt Cloud answers for account {leased.account.account_id},"
             f" {words_of(row.get('name'))}: {leased.account.base_url}"
@@ -447,7 +452,7 @@ class DbtCloudHook(CallsByHand):
         if job.state is not JobState.FAILED:
             return job
 
-        step: api.Step | None = None
+        step: models.Step | None = None
         nodes: list[str] = []
         try:
             async with asyncio.timeout(EXPLAIN):
@@ -476,16 +481,18 @@ class DbtCloudHook(CallsByHand):
                 "\n".join(step.lines),
             )
 
-        return api.explain(job, step, nodes)
+        return models.explain(job, step, nodes)
 
-    async def _failed_step(self, leased: LeasedAccount, run_id: str) -> api.Step | None:
+    async def _failed_step(
+        self, leased: LeasedAccount, run_id: str
+    ) -> models.Step | None:
         row = await self.get_run_details(leased, run_id, include_related=("run_steps",))
-        return api.read_failed_step(row)
+        return replies.read_failed_step(row)
 
     async def _failed_nodes(
-        self, leased: LeasedAccount, run_id: str, step: api.Step | None
+        self, leased: LeasedAccount, run_id: str, step: models.Step | None
     ) -> list[str]:
-        request = api.get_artifact(
+        request = requests.get_artifact(
             leased.account,
             run_id,
             "run_results.json",
@@ -497,7 +504,7 @@ class DbtCloudHook(CallsByHand):
             # A step that failed before dbt ran has none.
             return []
 
-        return api.read_failed_nodes(request, reply)
+        return replies.read_failed_nodes(request, reply)
 
     # Asking -----------------------------------------------------------------------
 
@@ -511,12 +518,12 @@ class DbtCloudHook(CallsByHand):
         self, leased: LeasedAccount, request: Request, *, patience: float = 20.0
     ) -> Seen:
         reply = await self.ask(leased, request, patience=patience)
-        return self._read(leased, api.read_row(request, reply), reply)
+        return self._read(leased, replies.read_row(request, reply), reply)
 
     def _read(self, leased: LeasedAccount, row: Row, reply: Reply) -> Seen:
-        job = api.read_run(row)
+        job = models.read_run(row)
         return Seen(
-            job=replace(job, url=api.run_url(leased.account, row)), at=reply.date
+            job=replace(job, url=models.run_url(leased.account, row)), at=reply.date
         )
 
     async def _all(self, leased: LeasedAccount, first: Request) -> list[Row]:
@@ -526,7 +533,7 @@ class DbtCloudHook(CallsByHand):
         self, leased: LeasedAccount, first: Request
     ) -> AsyncGenerator[list[Row], None]:
         return list_pages(
-            first, lambda request: self.ask(leased, request), api.read_rows
+            first, lambda request: self.ask(leased, request), replies.read_rows
         )
 
     async def _one_named(
@@ -535,7 +542,7 @@ class DbtCloudHook(CallsByHand):
         # The filter of the server is "contains", whatever the case of the letters.
         rows = await self._all(leased, request)
         names = {
-            api.row_id(row): words_of(row.get("name"))
+            models.row_id(row): words_of(row.get("name"))
             for row in rows
             if isinstance(row.get("id"), int)
         }

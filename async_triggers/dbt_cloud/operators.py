@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
 
-from async_triggers.dbt_cloud import api
+from async_triggers.dbt_cloud.api import models, requests
 from async_triggers.dbt_cloud.hooks import (
     DbtCloudHook,
     DbtCloudJobRunException,
@@ -225,7 +225,7 @@ class DbtCloudRunJobOperator(JobOperator):
     def warn_of_arguments(self) -> None:
         """Log what of the arguments has no effect."""
         config = self.additional_run_config or {}
-        for told in unknown_keys(config, api.RUN_FIELDS).values():
+        for told in unknown_keys(config, requests.RUN_FIELDS).values():
             self.log.warning("additional_run_config: %s", told)
 
         read_hook_params(self.hook_params).warn(self.log)
@@ -401,7 +401,7 @@ class DbtCloudListJobsOperator(BaseOperator, TakesIds):
                 leased, project_id=project, order_by=self.order_by
             )
         )
-        found = [int(api.row_id(row)) for row in rows]
+        found = [int(models.row_id(row)) for row in rows]
         self.log.info("dbt Cloud has %d such jobs", len(found))
         return found
 
@@ -420,7 +420,7 @@ class DbtCloudListJobRunsOperator(BaseOperator, TakesIds):
     :param latest_only: return the newest run alone (the first one by ``order_by``, if that
         is given), None if there is none
     :param status_filter: only runs of this status or these, see
-        :class:`~async_triggers.dbt_cloud.api.DbtCloudJobRunStatus`
+        :class:`~async_triggers.dbt_cloud.api.models.DbtCloudJobRunStatus`
     """
 
     template_fields: Sequence[str] = (

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from async_triggers.dbt_cloud import api
+from async_triggers.dbt_cloud.api import replies, requests
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
 from async_triggers.deferral.record import Intent, Unsettled
 from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
@@ -88,7 +88,7 @@ class DbtCloudRunRequest(JobRequest):
     found_id: int | None = None
     retry_of: str = ""
 
-    start_grace = api.START_GRACE
+    start_grace = requests.START_GRACE
 
     def make_hook(self) -> DbtCloudHook:
         """Return the hook of the request's connection."""
@@ -200,7 +200,7 @@ class DbtCloudRunRequest(JobRequest):
             for try_number, max_tries in unsettled.attempts
         )
         for seen, row in await self.make_hook().newest_runs(leased, self._target):
-            is_ours = api.read_cause(row).endswith(marks)
+            is_ours = replies.read_cause(row).endswith(marks)
             if is_ours and not seen.job.state.is_terminal:
                 return seen
 
@@ -250,11 +250,11 @@ class DbtCloudRunRequest(JobRequest):
                     f" {attempt.dag_id}"
                 )
 
-        cause = api.make_cause(reason, intent.marker)
+        cause = requests.make_cause(reason, intent.marker)
         if not cause.startswith(reason):
             log.warning(
                 "trigger_reason is cut: dbt Cloud takes %d letters, the mark %d of them",
-                api.LONGEST_CAUSE,
+                requests.LONGEST_CAUSE,
                 len(intent.marker),
             )
 
@@ -269,7 +269,7 @@ class DbtCloudRunRequest(JobRequest):
             if intent.retry_of and str(row.get("retrying_run_id")) == intent.retry_of:
                 return seen
 
-            cause = api.read_cause(row)
+            cause = replies.read_cause(row)
             if intent.marker:
                 if cause.endswith(intent.marker.strip()):
                     return seen
@@ -321,4 +321,4 @@ def _marker(
         attempt.map_index,
         max_tries,
     )
-    return api.make_marker(whose, try_number)
+    return requests.make_marker(whose, try_number)

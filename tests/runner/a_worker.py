@@ -33,7 +33,7 @@ from airflow.sdk.execution_time.comms import (
 from async_triggers.airbyte.api.vendor import Airbyte
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.airbyte.sensors import AirbyteJobSensor
-from async_triggers.dbt_cloud.api import DbtCloud
+from async_triggers.dbt_cloud.api.vendor import DbtCloud
 from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
 from async_triggers.dbt_cloud.sensors import DbtCloudJobRunSensor
 from async_triggers.fivetran.api.vendor import Fivetran

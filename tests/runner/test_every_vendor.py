@@ -11,7 +11,7 @@ import pytest
 
 from async_triggers.airbyte.api.vendor import Airbyte
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
-from async_triggers.dbt_cloud.api import DbtCloud
+from async_triggers.dbt_cloud.api.vendor import DbtCloud
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.engine.accounts import shared_accounts
 from async_triggers.fivetran.api.vendor import Fivetran

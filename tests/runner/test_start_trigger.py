@@ -8,7 +8,7 @@ import pytest
 
 from async_triggers.airbyte.api.vendor import Airbyte
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
-from async_triggers.dbt_cloud.api import DbtCloud
+from async_triggers.dbt_cloud.api.vendor import DbtCloud
 from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
 from async_triggers.deferral.ending import Ending
 from async_triggers.deferral.start_trigger import StartTrigger

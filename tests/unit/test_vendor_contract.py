@@ -19,7 +19,7 @@ from airflow.sdk import Connection
 from async_triggers.airbyte.api.vendor import AIRBYTE
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
-from async_triggers.dbt_cloud.api import DBT_CLOUD
+from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.deferral import events

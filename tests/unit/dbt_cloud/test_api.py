@@ -8,15 +8,10 @@ from typing import Any
 
 import pytest
 
-from async_triggers.dbt_cloud import api
-from async_triggers.dbt_cloud.api import (
-    BRACKETS,
-    DBT_CLOUD,
-    FEED,
-    LIVE,
-    REPEATED,
-    DbtCloudJobRunStatus,
-)
+from async_triggers.dbt_cloud.api import addresses, models, replies, requests
+from async_triggers.dbt_cloud.api.models import DbtCloudJobRunStatus
+from async_triggers.dbt_cloud.api.requests import BRACKETS, FEED, LIVE, REPEATED
+from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     CredentialsRejected,
@@ -103,13 +98,13 @@ def asked(
     ],
 )
 def test_where_the_api_is(host: str, port: int | None, scheme: str, base: str) -> None:
-    assert api.base_url(host, port=port, scheme=scheme) == base
+    assert addresses.base_url(host, port=port, scheme=scheme) == base
 
 
 @pytest.mark.parametrize("host", ["ftp://x", "https://", "http://a:b", "https://u:p@x"])
 def test_a_host_that_is_none(host: str) -> None:
     with pytest.raises(AccountMisconfigured, match="host"):
-        api.base_url(host, port=None, scheme="")
+        addresses.base_url(host, port=None, scheme="")
 
 
 @pytest.mark.parametrize(
@@ -124,15 +119,15 @@ def test_a_host_that_is_none(host: str) -> None:
     ],
 )
 def test_older_hosts_are_doubted(host: str, *, doubtful: bool) -> None:
-    base = api.base_url(host, port=None, scheme="")
+    base = addresses.base_url(host, port=None, scheme="")
 
-    assert bool(api.doubt_host(host, base)) is doubtful
+    assert bool(addresses.doubt_host(host, base)) is doubtful
 
 
 @pytest.mark.parametrize("value", ["", "abc", "12a", True, "-5", "²"])
 def test_an_account_id_that_is_none(value: object) -> None:
     with pytest.raises(AccountMisconfigured, match="login"):
-        api.account_id(value, "login")
+        addresses.account_id(value, "login")
 
 
 # Requests ----------------------------------------------------------------------
@@ -141,21 +136,31 @@ def test_an_account_id_that_is_none(value: object) -> None:
 @pytest.mark.parametrize(
     ("request_", "method", "path", "lane"),
     [
-        (api.start_run(AN_ACCOUNT, JOB, {}), "POST", f"jobs/{JOB}/run/", Lane.START),
-        (api.retry_run(AN_ACCOUNT, RUN), "POST", f"runs/{RUN}/retry/", Lane.START),
-        (api.cancel_run(AN_ACCOUNT, RUN), "POST", f"runs/{RUN}/cancel/", Lane.CANCEL),
-        (api.get_run(AN_ACCOUNT, RUN), "GET", f"runs/{RUN}/", Lane.LOOK),
-        (api.list_runs(AN_ACCOUNT), "GET", "runs/", Lane.LOOK),
-        (api.get_job(AN_ACCOUNT, JOB), "GET", f"jobs/{JOB}/", Lane.LOOK),
-        (api.list_jobs(AN_ACCOUNT), "GET", "jobs/", Lane.LOOK),
         (
-            api.list_artifacts(AN_ACCOUNT, RUN),
+            requests.start_run(AN_ACCOUNT, JOB, {}),
+            "POST",
+            f"jobs/{JOB}/run/",
+            Lane.START,
+        ),
+        (requests.retry_run(AN_ACCOUNT, RUN), "POST", f"runs/{RUN}/retry/", Lane.START),
+        (
+            requests.cancel_run(AN_ACCOUNT, RUN),
+            "POST",
+            f"runs/{RUN}/cancel/",
+            Lane.CANCEL,
+        ),
+        (requests.get_run(AN_ACCOUNT, RUN), "GET", f"runs/{RUN}/", Lane.LOOK),
+        (requests.list_runs(AN_ACCOUNT), "GET", "runs/", Lane.LOOK),
+        (requests.get_job(AN_ACCOUNT, JOB), "GET", f"jobs/{JOB}/", Lane.LOOK),
+        (requests.list_jobs(AN_ACCOUNT), "GET", "jobs/", Lane.LOOK),
+        (
+            requests.list_artifacts(AN_ACCOUNT, RUN),
             "GET",
             f"runs/{RUN}/artifacts/",
             Lane.LOOK,
         ),
         (
-            api.get_artifact(AN_ACCOUNT, RUN, "compiled/a b.sql"),
+            requests.get_artifact(AN_ACCOUNT, RUN, "compiled/a b.sql"),
             "GET",
             f"runs/{RUN}/artifacts/compiled/a%20b.sql",
             Lane.LOOK,
@@ -170,7 +175,7 @@ def test_what_is_asked(request_: Request, method: str, path: str, lane: Lane) ->
 
 def test_an_artifact_cannot_lead_out_of_its_run() -> None:
     with pytest.raises(RequestRejected, match="path"):
-        api.get_artifact(AN_ACCOUNT, RUN, "../../jobs")
+        requests.get_artifact(AN_ACCOUNT, RUN, "../../jobs")
 
 
 def test_a_token_is_a_bearer() -> None:
@@ -203,22 +208,22 @@ def test_by_id_comes_before_the_feed_which_omits_what_was_cancelled() -> None:
 
 
 def test_a_marker_tells_attempts_apart_and_a_cause_has_room_for_it() -> None:
-    marker = api.make_marker(("a", "dag"), 1)
+    marker = requests.make_marker(("a", "dag"), 1)
 
-    assert marker != api.make_marker(("adag",), 1)
-    assert api.make_marker(("a", "dag"), 2).split("-")[0] == marker.split("-")[0]
-    assert api.make_cause("short", marker) == f"short{marker}"
-    assert api.make_cause("x" * 255, "") == "x" * 255
-    assert len(api.make_cause("x" * 300, marker)) == api.LONGEST_CAUSE
+    assert marker != requests.make_marker(("adag",), 1)
+    assert requests.make_marker(("a", "dag"), 2).split("-")[0] == marker.split("-")[0]
+    assert requests.make_cause("short", marker) == f"short{marker}"
+    assert requests.make_cause("x" * 255, "") == "x" * 255
+    assert len(requests.make_cause("x" * 300, marker)) == requests.LONGEST_CAUSE
 
 
 # Replies -----------------------------------------------------------------------
 
 
 def test_a_run_that_was_started() -> None:
-    request = api.start_run(AN_ACCOUNT, JOB, {"cause": "x"})
+    request = requests.start_run(AN_ACCOUNT, JOB, {"cause": "x"})
 
-    job = api.read_run(api.read_row(request, reply("run_started")))
+    job = models.read_run(replies.read_row(request, reply("run_started")))
 
     assert job.id == str(RUN)
     assert job.state is JobState.PENDING
@@ -241,7 +246,7 @@ def test_a_run_that_was_started() -> None:
     ],
 )
 def test_the_states_of_a_run(number: int, state: JobState) -> None:
-    job = api.read_run(row(RUN, number))
+    job = models.read_run(row(RUN, number))
 
     assert job.state is state
     assert job.word == DbtCloudJobRunStatus(number).name.lower()
@@ -250,10 +255,10 @@ def test_the_states_of_a_run(number: int, state: JobState) -> None:
 def test_a_state_that_nobody_knows_counts_as_running(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "_strange_statuses", set())
+    monkeypatch.setattr(models, "_strange_statuses", set())
     caplog.set_level(logging.WARNING)
 
-    jobs = [api.read_run({**row(RUN, 42), "status_humanized": "Odd"}) for _ in "ab"]
+    jobs = [models.read_run({**row(RUN, 42), "status_humanized": "Odd"}) for _ in "ab"]
 
     assert {job.state for job in jobs} == {JobState.RUNNING}
     assert [record.getMessage() for record in caplog.records] == [
@@ -264,7 +269,7 @@ def test_a_state_that_nobody_knows_counts_as_running(
 @pytest.mark.parametrize("broken", [{}, {"id": RUN}, {"id": RUN, "status": "3"}])
 def test_a_row_that_cannot_be_read(broken: dict[str, Any]) -> None:
     with pytest.raises(UnreadableReply):
-        api.read_run(broken)
+        models.read_run(broken)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"data": []}'])
@@ -282,13 +287,13 @@ def test_a_run_without_an_address_gets_one() -> None:
 
 
 def test_why_a_run_failed() -> None:
-    request = api.get_run(AN_ACCOUNT, RUN, include_related=("run_steps",))
-    found = api.read_row(request, reply("run_failed_with_steps"))
-    results = api.get_artifact(AN_ACCOUNT, RUN, "run_results.json")
+    request = requests.get_run(AN_ACCOUNT, RUN, include_related=("run_steps",))
+    found = replies.read_row(request, reply("run_failed_with_steps"))
+    results = requests.get_artifact(AN_ACCOUNT, RUN, "run_results.json")
 
-    step = api.read_failed_step(found)
-    nodes = api.read_failed_nodes(results, reply("run_results"))
-    job = api.explain(api.read_run(found), step, nodes)
+    step = replies.read_failed_step(found)
+    nodes = replies.read_failed_nodes(results, reply("run_results"))
+    job = models.explain(models.read_run(found), step, nodes)
 
     assert step is not None
     assert step.index == 3
@@ -308,14 +313,17 @@ def test_why_a_run_failed() -> None:
 def test_many_failed_nodes_are_counted() -> None:
     job = Job(id="1", state=JobState.FAILED, word="error", message="Told by dbt")
 
-    told = api.explain(job, None, [f"model.{number}" for number in range(12)]).message
+    told = models.explain(
+        job, None, [f"model.{number}" for number in range(12)]
+    ).message
 
     assert told.endswith("model.9 and 2 more; Told by dbt")
 
 
 def test_a_run_without_a_failed_step() -> None:
     assert (
-        api.read_failed_step({"run_steps": [None, {"status": 10, "index": 1}]}) is None
+        replies.read_failed_step({"run_steps": [None, {"status": 10, "index": 1}]})
+        is None
     )
 
 
@@ -436,7 +444,7 @@ def test_whether_the_server_filtered(
     ],
 )
 def test_refusals(answer: Reply, error: type[EngineError], told: str) -> None:
-    found = DBT_CLOUD.refuse(api.get_run(AN_ACCOUNT, RUN), answer)
+    found = DBT_CLOUD.refuse(requests.get_run(AN_ACCOUNT, RUN), answer)
 
     assert type(found) is error
     assert told in str(found)
@@ -444,7 +452,7 @@ def test_refusals(answer: Reply, error: type[EngineError], told: str) -> None:
 
 
 def test_a_limit_without_a_time_is_left_to_the_budget() -> None:
-    found = DBT_CLOUD.refuse(api.get_run(AN_ACCOUNT, RUN), Reply(429, {}, b""))
+    found = DBT_CLOUD.refuse(requests.get_run(AN_ACCOUNT, RUN), Reply(429, {}, b""))
 
     assert isinstance(found, RateLimited)
     assert found.retry_after is None

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk import Connection
 
-from async_triggers.dbt_cloud import api, hooks
-from async_triggers.dbt_cloud.api import BRACKETS, DBT_CLOUD, FEED, LIVE, REPEATED
+from async_triggers.dbt_cloud import hooks
+from async_triggers.dbt_cloud.api import replies
+from async_triggers.dbt_cloud.api.requests import BRACKETS, FEED, LIVE, REPEATED
+from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD
 from async_triggers.dbt_cloud.hooks import DbtCloudHook, read_hook_params
 from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.errors import ConnectionUnusable, VendorRefused
@@ -149,7 +151,7 @@ def test_the_calls_people_make_by_hand(hook: DbtCloudHook, served: Simulator) ->
     row = hook.run(
         lambda leased: hook.get_run_details(leased, started.id, include_related=related)
     )
-    assert api.read_cause(row) == "By hand"
+    assert replies.read_cause(row) == "By hand"
     assert (
         hook.run(lambda leased: hook.cancel_run(leased, started.id)).state
         is JobState.CANCELLED

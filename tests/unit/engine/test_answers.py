@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from async_triggers.airbyte.api.vendor import AIRBYTE
-from async_triggers.dbt_cloud.api import DBT_CLOUD
+from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD
 from async_triggers.engine.answers import classify
 from async_triggers.engine.errors import (
     AlreadyRunning,

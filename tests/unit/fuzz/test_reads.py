@@ -16,8 +16,10 @@ from async_triggers.airbyte.api import models as airbyte_models
 from async_triggers.airbyte.api import replies as airbyte_replies
 from async_triggers.airbyte.api import requests as airbyte_requests
 from async_triggers.airbyte.api.vendor import AIRBYTE
-from async_triggers.dbt_cloud import api as dbt_cloud
-from async_triggers.dbt_cloud.api import DBT_CLOUD
+from async_triggers.dbt_cloud.api import models as dbt_cloud_models
+from async_triggers.dbt_cloud.api import replies as dbt_cloud_replies
+from async_triggers.dbt_cloud.api import requests as dbt_cloud_requests
+from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD
 from async_triggers.deferral import events
 from async_triggers.engine.errors import EngineError, RequestRejected
 from async_triggers.engine.jobs import Job, JobState
@@ -173,21 +175,26 @@ _CONNECTION = json.dumps(
 
 def _dbt_cloud(reply: Reply, mark: str) -> list[Callable[[], Any]]:
     account = an_account(DBT_CLOUD)
-    run, runs = dbt_cloud.get_run(account, 1), dbt_cloud.list_runs(account)
-    file = dbt_cloud.get_artifact(account, 1, "run_results.json")
+    run, runs = (
+        dbt_cloud_requests.get_run(account, 1),
+        dbt_cloud_requests.list_runs(account),
+    )
+    file = dbt_cloud_requests.get_artifact(account, 1, "run_results.json")
 
     def details() -> Any:
-        row = dbt_cloud.read_row(run, reply)
-        step = dbt_cloud.read_failed_step(row)
-        dbt_cloud.read_cause(row)
-        dbt_cloud.run_url(account, row)
-        return dbt_cloud.explain(dbt_cloud.read_run(row), step, ["a node"])
+        row = dbt_cloud_replies.read_row(run, reply)
+        step = dbt_cloud_replies.read_failed_step(row)
+        dbt_cloud_replies.read_cause(row)
+        dbt_cloud_models.run_url(account, row)
+        return dbt_cloud_models.explain(
+            dbt_cloud_models.read_run(row), step, ["a node"]
+        )
 
     return [
         details,
-        lambda: dbt_cloud.read_rows(runs, reply),
-        lambda: dbt_cloud.read_paths(run, reply),
-        lambda: dbt_cloud.read_failed_nodes(file, reply),
+        lambda: dbt_cloud_replies.read_rows(runs, reply),
+        lambda: dbt_cloud_replies.read_paths(run, reply),
+        lambda: dbt_cloud_replies.read_failed_nodes(file, reply),
     ]
 
 
@@ -221,9 +228,9 @@ CASES = [
         "70403103950007",
         _dbt_cloud,
         (
-            dbt_cloud.start_run(an_account(DBT_CLOUD), 1, {"cause": "x"}),
-            dbt_cloud.retry_run(an_account(DBT_CLOUD), 1),
-            dbt_cloud.cancel_run(an_account(DBT_CLOUD), 1),
+            dbt_cloud_requests.start_run(an_account(DBT_CLOUD), 1, {"cause": "x"}),
+            dbt_cloud_requests.retry_run(an_account(DBT_CLOUD), 1),
+            dbt_cloud_requests.cancel_run(an_account(DBT_CLOUD), 1),
         ),
     ),
 ]
@@ -377,14 +384,14 @@ def test_every_address_made_of_an_id_is_quoted_or_refused(value: str) -> None:
         lambda: fivetran_requests.start_resync(value),
         lambda: fivetran_requests.modify_connection(value, paused=True),
         lambda: fivetran_requests.sync_history(value, since=NOW, until=NOW),
-        lambda: dbt_cloud.get_run(account, value),
-        lambda: dbt_cloud.cancel_run(account, value),
-        lambda: dbt_cloud.retry_run(account, value),
-        lambda: dbt_cloud.get_job(account, value),
-        lambda: dbt_cloud.start_run(account, value, {}),
-        lambda: dbt_cloud.list_artifacts(account, value),
-        lambda: dbt_cloud.get_artifact(account, value, "manifest.json"),
-        lambda: dbt_cloud.list_environments(account, value),
+        lambda: dbt_cloud_requests.get_run(account, value),
+        lambda: dbt_cloud_requests.cancel_run(account, value),
+        lambda: dbt_cloud_requests.retry_run(account, value),
+        lambda: dbt_cloud_requests.get_job(account, value),
+        lambda: dbt_cloud_requests.start_run(account, value, {}),
+        lambda: dbt_cloud_requests.list_artifacts(account, value),
+        lambda: dbt_cloud_requests.get_artifact(account, value, "manifest.json"),
+        lambda: dbt_cloud_requests.list_environments(account, value),
     ]
     slashes = []
     for make in makers:
