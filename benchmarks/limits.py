@@ -37,9 +37,9 @@ from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
-from async_triggers.engine import accounts
+from async_triggers.engine import accounts, transport
 from async_triggers.engine.errors import TransientError
-from async_triggers.engine.transport import Transport
+from async_triggers.engine.http import HttpSession
 from async_triggers.engine.wire import Reply, Request
 from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.fivetran.triggers import FivetranTrigger
@@ -139,14 +139,15 @@ class Wire:
 _wires: dict[str, Wire] = {}
 
 
-class VirtualTransport(Transport):
-    """A transport whose network is a :class:`Wire`."""
+class VirtualSession(HttpSession):
+    """A session whose network is a :class:`Wire`."""
 
-    async def _ask(self, request: Request, proof: Any) -> Reply:
+    async def exchange(self, request: Request, proof: Any) -> Reply:
+        """Carry a request to the simulated vendor of the account."""
         query = f"?{urlencode(request.params)}" if request.params else ""
         asked = SimRequest.to(
             request.method,
-            f"{self._url(request)}{query}",
+            f"{self.url(request)}{query}",
             headers={**request.headers, **proof},
             json_body=request.json,
         )
@@ -158,14 +159,14 @@ class VirtualTransport(Transport):
 @contextmanager
 def virtual_world() -> Iterator[asyncio.Runner]:
     """Run on a clock of its own, with a network that is none."""
-    module: Any = accounts
-    before, module.Transport = module.Transport, VirtualTransport
+    module: Any = transport
+    before, module.HttpSession = module.HttpSession, VirtualSession
     random.seed(SEED)
     try:
         with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
             yield runner
     finally:
-        module.Transport = before
+        module.HttpSession = before
         _wires.clear()
 
 

@@ -1,33 +1,24 @@
-"""Request in, reply out: the only module that speaks HTTP.
+"""Request in, reply out.
 
-A :class:`Transport` belongs to one account and one event loop. It keeps one session with
-a small pool of connections, asks the limiter before anything leaves, proves who we are,
-and translates every failure of the network into the error tree. Nothing goes round it.
+A :class:`Transport` belongs to one account and one event loop. It asks the limiter before
+anything leaves, proves who we are, and decides what each answer is worth; its
+:class:`~async_triggers.engine.http.HttpSession` speaks HTTP. Nothing goes round it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import html
 import json
 import logging
 import math
-import os
-import socket
-import ssl
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
-from urllib.request import getproxies_environment, proxy_bypass
 
-import aiohttp
-from yarl import URL
-
-from async_triggers import __version__
 from async_triggers.engine.answers import classify
 from async_triggers.engine.doubt import Trust
 from async_triggers.engine.errors import (
@@ -37,22 +28,17 @@ from async_triggers.engine.errors import (
     InBetween,
     PermanentError,
     RateLimited,
-    RequestRejected,
     Scope,
-    Suspect,
     TransientError,
-    Unreachable,
-    UnreadableReply,
 )
+from async_triggers.engine.http import HttpSession
 from async_triggers.engine.wire import (
     HTTP_FORBIDDEN,
     HTTP_MULTIPLE_CHOICES,
     HTTP_UNAUTHORIZED,
     Lane,
     Reply,
-    without_secrets,
 )
-from async_triggers.engine.wording import aside
 
 if TYPE_CHECKING:
     from async_triggers.engine.limiter import Limiter
@@ -60,8 +46,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LARGEST_BODY = 32 * 1024 * 1024
-"""Bytes of a reply (decompressed) that are read before it is given up."""
 TOKEN_MARGIN = 0.2
 """A token is renewed when this part of its life is left, at most a minute."""
 SHORTEST_SECRET = 4
@@ -105,9 +89,8 @@ class Transport:
         self.account = account
         self.limiter = limiter
         self.trust = Trust(account.belief)
+        self.http = HttpSession(account)
         self._on_refusal = on_refusal
-        self._session: aiohttp.ClientSession | None = None
-        self._opening = asyncio.Lock()
         self._proving = asyncio.Lock()
         self._token: Token | None = None
         self._token_ends = 0.0
@@ -117,19 +100,17 @@ class Transport:
         self._renewed_at = -math.inf
         self._requests = 0
         self._failures = 0
-        self._received = 0
-        self._connections = 0
         self._tokens = 0
 
     def __repr__(self) -> str:
         """State the state, and no secret."""
-        state = "open" if self._session is not None else "idle"
+        state = "open" if self.http.is_open else "idle"
         doubt = f" | {self.trust.doubt!r}" if self.trust.doubt is not None else ""
         between = self.trust.between
         told = f" | in between: {between.message}" if between is not None else ""
         return (
             f"<Transport {self.account} [{state} | {self._requests} requests,"
-            f" {self._failures} failed, {self._connections} connections{doubt}{told}]>"
+            f" {self._failures} failed, {self.http.connections} connections{doubt}{told}]>"
         )
 
     def statistics(self) -> TransportStatistics:
@@ -142,8 +123,8 @@ class Transport:
         return TransportStatistics(
             requests=self._requests,
             failures=self._failures,
-            received_bytes=self._received,
-            connections=self._connections,
+            received_bytes=self.http.received,
+            connections=self.http.connections,
             tokens=self._tokens,
             doubt="" if doubt is None else doubt.refusal.message,
             in_between_for=between,
@@ -238,9 +219,7 @@ class Transport:
 
     async def close(self) -> None:
         """Close the connections. The transport opens new ones if it is used again."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self.http.close()
 
     # Who we are ---------------------------------------------------------------
 
@@ -304,7 +283,7 @@ class Transport:
         async with self.limiter.admit(lane):
             self._requests += 1
             try:
-                reply = await self._ask(request, proof)
+                reply = await self.http.exchange(request, proof)
             except EngineError:
                 self._failures += 1
                 raise
@@ -354,244 +333,6 @@ class Transport:
 
         return replace(reply, body=body, headers=MappingProxyType(headers))
 
-    async def _ask(self, request: Request, proof: Mapping[str, str]) -> Reply:
-        try:
-            return await self._ask_aiohttp(request, proof)
-        except (EngineError, asyncio.CancelledError):
-            raise
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            failure = self._explain(request, error)
-
-        # Not within the except clause: aiohttp's errors hold the headers that were sent.
-        raise failure
-
-    async def _ask_aiohttp(self, request: Request, proof: Mapping[str, str]) -> Reply:
-        url = self._url(request)
-        session = await self._open()
-        total, silence = self._patience(request)
-        timeout = aiohttp.ClientTimeout(
-            total=total, sock_connect=self.account.route.connect, sock_read=silence
-        )
-        async with session.request(
-            request.method,
-            url,
-            params=request.params or None,
-            json=None if request.json is None else dict(request.json),
-            headers={**request.headers, **proof},
-            proxy=self._proxy(url),
-            timeout=timeout,
-            allow_redirects=False,
-        ) as response:
-            body = await self._body(response, request)
-            headers = {key.lower(): val for key, val in response.headers.items()}
-            return Reply(
-                response.status,
-                MappingProxyType(headers),
-                body,
-                without_secrets(str(url)),
-            )
-
-    def _patience(self, request: Request) -> tuple[float, float]:
-        """Return how many seconds an exchange may take, and how many be silent."""
-        route = self.account.route
-        total = request.timeout or route.total
-        # A start or a cancel may be silent for a minute before its answer comes.
-        is_slow = request.lane in {Lane.START, Lane.CANCEL}
-        return total, max(route.read, total) if is_slow else route.read
-
-    def _explain(self, request: Request, error: Exception) -> EngineError:
-        """Say what went wrong on the way, and what to do about it."""
-        url = self._url(request)
-        failure = self._failure(request, url, error)
-        failure.url = without_secrets(str(url))
-        failure.suspect = self._suspect(url, error)
-        return failure
-
-    def _failure(self, request: Request, url: URL, error: Exception) -> EngineError:
-        host = url.host or ""
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            return Unreachable(
-                f"{host} shows a TLS certificate that is not trusted"
-                f" {aside(str(error.certificate_error))}: name the certificate authority's"
-                " file in the connection's CA bundle (extra.ca_bundle)"
-            )
-
-        if isinstance(
-            error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
-        ):
-            way = " through the proxy" if self._proxy(url) else ""
-            return Unreachable(f"{host} cannot be reached{way}: {_reason(error)}")
-
-        if isinstance(error, TimeoutError):
-            total, silence = self._patience(request)
-            waited = silence if isinstance(error, aiohttp.SocketTimeoutError) else total
-            return Unreachable(
-                f"{host} did not answer about {request.about} within {waited:g} s",
-                ambiguous=True,
-            )
-
-        if isinstance(error, ValueError):
-            # Of aiohttp and yarl (a certificate's error is a ValueError too, see above):
-            # an address or a header that HTTP cannot carry.
-            return AccountMisconfigured(
-                f"{self.account} cannot be used: correct the connection's host, login,"
-                " password or extra.proxies, one of them holds characters or a scheme"
-                " that HTTP does not allow"
-            )
-
-        return Unreachable(
-            f"The connection to {host} broke while requesting {request.about}:"
-            f" {_reason(error)}",
-            ambiguous=True,
-        )
-
-    def _suspect(self, url: URL, error: Exception) -> Suspect | None:
-        """Return what a failure of the network says against the connection's address.
-
-        Nothing where a user has not typed the host: a vendor's own name is right. Nothing
-        either where a proxy stands between: it is the proxy that was not reached.
-        """
-        if not self.account.host_is_typed or self._proxy(url):
-            return None
-
-        fix = None
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            fix = _wrong_certificate(url, error)
-        elif isinstance(error, aiohttp.ClientConnectorError):
-            fix = _wrong_server(url, error.os_error)
-
-        return None if fix is None else Suspect("host", fix)
-
-    async def _body(self, response: aiohttp.ClientResponse, request: Request) -> bytes:
-        pieces = bytearray()
-        async for piece in response.content.iter_chunked(256 * 1024):
-            pieces += piece
-            if len(pieces) > LARGEST_BODY:
-                response.close()
-                msg = (
-                    f"The answer about {request.about} is larger than"
-                    f" {LARGEST_BODY >> 20} MiB"
-                )
-                raise UnreadableReply(msg, status=response.status, ambiguous=True)
-
-        self._received += len(pieces)
-        return bytes(pieces)
-
-    def _url(self, request: Request) -> URL:
-        """Make the address of a request; proof of who we are stays with our host."""
-        try:
-            base = URL(self.account.base_url, encoded=True)
-            if not request.path.startswith(("http://", "https://")):
-                url = URL(
-                    self.account.base_url.rstrip("/") + request.path, encoded=True
-                )
-            else:
-                url = URL(request.path, encoded=True)
-                if request.authorized and url.origin() != base.origin():
-                    msg = (
-                        f"The credentials of {self.account} are not sent to"
-                        f" {url.host}, where {request.about} should come from"
-                    )
-                    raise RequestRejected(msg)
-
-            bare = url.user is None and url.password is None
-        except ValueError:
-            bare = False
-
-        if not bare:
-            msg = (
-                f"{self.account} is no usable address: give the connection's host as"
-                " scheme, name and port, and credentials in their own fields"
-            )
-            raise AccountMisconfigured(msg)
-
-        return url
-
-    def _proxy(self, url: URL) -> str | None:
-        """Choose a proxy: the connection's own, else the environment's."""
-        found = dict(self.account.route.proxies)
-        if not found:
-            found = getproxies_environment()
-            if not found or proxy_bypass(f"{url.host}:{url.port}"):
-                return None
-
-        proxy = found.get(url.scheme) or found.get("all")
-        if not proxy:
-            return None
-
-        # As everywhere else, a proxy without a scheme is an HTTP proxy.
-        scheme, mark, _ = proxy.partition("://")
-        if not mark:
-            return f"http://{proxy}"
-
-        if scheme not in {"http", "https"}:
-            msg = (
-                f"{self.account} is configured with a proxy of the kind {scheme}:"
-                " name an HTTP proxy in the connection's extra.proxies, or none"
-            )
-            raise AccountMisconfigured(msg)
-
-        return proxy
-
-    async def _open(self) -> aiohttp.ClientSession:
-        if self._session is not None:
-            return self._session
-
-        async with self._opening:
-            if self._session is None:
-                trust = await self._trust()
-                budget = self.account.budget
-                trace = aiohttp.TraceConfig()
-                trace.on_connection_create_end.append(self._count_connection)
-                self._session = aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(
-                        limit=budget.polls + budget.starts + budget.cancels,
-                        ssl=trust,
-                        keepalive_timeout=90.0,
-                    ),
-                    headers={
-                        "User-Agent": f"async-triggers/{__version__}",
-                        "Accept": "application/json",
-                    },
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    middlewares=(_send_once,),
-                    trace_configs=[trace],
-                )
-
-        return self._session
-
-    async def _count_connection(self, *_: object) -> None:
-        self._connections += 1
-
-    async def _trust(self) -> ssl.SSLContext | bool:
-        """Say which certificates to trust; True stands for those that Python trusts.
-
-        These aiohttp has read already, once for all accounts of a process.
-        """
-        route = self.account.route
-        if not route.verify:
-            return False
-
-        if not route.ca_bundle:
-            return True
-
-        # Reading certificates from the disk takes tens of milliseconds.
-        return await asyncio.to_thread(self._load_certificates)
-
-    def _load_certificates(self) -> ssl.SSLContext:
-        route = self.account.route
-        try:
-            trust = ssl.create_default_context()
-            trust.load_verify_locations(cafile=route.ca_bundle)
-        except (OSError, ssl.SSLError) as error:
-            msg = (
-                f"The connection's extra.ca_bundle {route.ca_bundle!r} cannot be used,"
-                f" name a readable PEM file: {error}"
-            )
-            raise AccountMisconfigured(msg) from None
-
-        return trust
-
 
 def _forms(secret: str) -> set[str]:
     """Return the ways in which a page may repeat a secret."""
@@ -610,87 +351,3 @@ def _forms(secret: str) -> set[str]:
         html.escape(secret).replace("&#x27;", "&#39;"),
         b64encode(secret.encode()).decode().rstrip("="),
     }
-
-
-_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
-"""What OpenSSL calls an answer that is no TLS."""
-
-
-def _wrong_certificate(
-    url: URL, error: aiohttp.ClientConnectorCertificateError
-) -> str | None:
-    if "mismatch" not in str(error.certificate_error):
-        return None
-
-    return f"the server's certificate is not for {url.host}: write its own name"
-
-
-def _wrong_server(url: URL, error: OSError) -> str | None:
-    """Say what is wrong with an address that does not lead to the API at all."""
-    if isinstance(error, ssl.SSLError):
-        no_tls = error.reason in _NO_TLS
-        fix = "the server does not speak TLS: write http instead of https"
-        return fix if no_tls else None
-
-    # A resolver that does not answer (EAI_AGAIN) says nothing about the name.
-    if isinstance(error, socket.gaierror):
-        unknown = error.errno in {socket.EAI_NONAME, socket.EAI_NODATA}
-        fix = f"the name {url.host} does not exist: check its spelling"
-        return fix if unknown else None
-
-    if _is_refused(error):
-        return (
-            f"nothing listens on port {url.port} of {url.host}: check host, port and"
-            " scheme"
-        )
-
-    return None
-
-
-def _is_refused(error: OSError) -> bool:
-    """Return True if the host has refused the connection.
-
-    A host with several addresses makes one error of several, which has no number.
-    """
-    if error.errno == errno.ECONNREFUSED:
-        return True
-
-    refused = os.strerror(errno.ECONNREFUSED)
-    return error.errno is None and refused in str(error)
-
-
-class _Broken(aiohttp.ClientError):
-    """A connection broke under a request that must not be sent again unseen."""
-
-
-async def _send_once(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Let aiohttp repeat nothing but a GET when a connection breaks.
-
-    It takes DELETE for safe to repeat too. A cancel that acts on whatever is running is
-    not: the second one may hit another job.
-    """
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        if request.method == "GET":
-            raise
-
-        raise _Broken(_reason(error)) from error
-
-
-def _reason(error: BaseException) -> str:
-    """Say in a few words why, without a URL that might hold a proxy's password."""
-    if isinstance(error, _Broken):
-        return str(error)
-
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error.strerror or type(error.os_error).__name__
-
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return f"the proxy answered {error.status}"
-
-    return getattr(error, "strerror", None) or type(error).__name__

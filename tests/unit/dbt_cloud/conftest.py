@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
 from async_triggers.deferral import compat, hook
 from async_triggers.engine.errors import Unreachable
-from async_triggers.engine.transport import Transport
+from async_triggers.engine.http import HttpSession
 from async_triggers.engine.wire import Reply, Request
 from async_triggers.simulator.dbt_cloud import DbtCloudSettings, DbtCloudSimulator
 from async_triggers.simulator.exchange import SimRequest
@@ -66,7 +66,7 @@ def dbt_cloud(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> DbtCloudSimulato
     )
 
     async def ask(
-        transport: Transport, request: Request, proof: Mapping[str, str]
+        session: HttpSession, request: Request, proof: Mapping[str, str]
     ) -> Reply:
         query = f"?{urlencode(request.params)}" if request.params else ""
         answer = simulator.respond(
@@ -103,7 +103,7 @@ def dbt_cloud(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> DbtCloudSimulato
             password="simulator-token",
         ),
     }
-    monkeypatch.setattr(Transport, "_ask", ask)
+    monkeypatch.setattr(HttpSession, "exchange", ask)
     monkeypatch.setattr(asyncio, "to_thread", in_this_thread)
     monkeypatch.setattr(hook, "in_thread", in_this_thread)
     monkeypatch.setattr(

@@ -35,7 +35,7 @@ from async_triggers.deferral.carried import take_out
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.sensor_trigger import SensorTrigger
 from async_triggers.engine.errors import Unreachable
-from async_triggers.engine.transport import Transport
+from async_triggers.engine.http import HttpSession
 from async_triggers.engine.wire import Reply, Request, without_secrets
 from async_triggers.simulator import AirbyteSimulator
 from async_triggers.simulator.exchange import SimRequest
@@ -154,12 +154,12 @@ class World:
 
     # The wire
 
-    async def ask(self, transport: Transport, request: Request, proof: Any) -> Reply:
+    async def ask(self, session: HttpSession, request: Request, proof: Any) -> Reply:
         """Carry a request to the vendor, in the place of the network."""
         query = f"?{urlencode(request.params)}" if request.params else ""
         asked = SimRequest.to(
             request.method,
-            f"{transport._url(request)}{query}",
+            f"{session.url(request)}{query}",
             headers={**request.headers, **proof},
             json_body=request.json,
         )
@@ -169,9 +169,7 @@ class World:
 
         reply = self.airbyte.respond(asked)
         try:
-            async with asyncio.timeout(
-                request.timeout or transport.account.route.total
-            ):
+            async with asyncio.timeout(request.timeout or session.account.route.total):
                 await asyncio.sleep(reply.delay + reply.drip)
                 if reply.fault == "hang":
                     await asyncio.get_running_loop().create_future()
@@ -182,7 +180,7 @@ class World:
             raise Unreachable("The connection broke", ambiguous=True)
 
         headers = {name.lower(): value for name, value in reply.headers.items()}
-        url = without_secrets(str(transport._url(request)))
+        url = without_secrets(str(session.url(request)))
         return Reply(reply.status, headers, reply.body, url)
 
     # What the tests ask about
@@ -241,8 +239,8 @@ def make_world(monkeypatch: pytest.MonkeyPatch) -> World:
         # A thread would need real time.
         return function(*args)
 
-    async def ask(transport: Transport, request: Request, proof: Any) -> Reply:
-        return await world.ask(transport, request, proof)
+    async def ask(session: HttpSession, request: Request, proof: Any) -> Reply:
+        return await world.ask(session, request, proof)
 
     async def task_state(ti: Any) -> str | None:
         state = world.states.get((ti.task_id, ti.map_index))
@@ -264,7 +262,7 @@ def make_world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(hook, "in_thread", at_once)
     monkeypatch.setattr(hook, "time", SimpleNamespace(time=world.now))
     monkeypatch.setattr(BaseHook, "get_connection", world.get_connection)
-    monkeypatch.setattr(Transport, "_ask", ask)
+    monkeypatch.setattr(HttpSession, "exchange", ask)
     monkeypatch.setattr(compat, "BaseXCom", XCom(world))
     monkeypatch.setattr(compat, "task_state", task_state)
     monkeypatch.setattr(compat, "task_state_on_worker", task_state_on_worker)

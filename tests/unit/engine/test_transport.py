@@ -14,7 +14,7 @@ import pytest
 import trustme
 from aiohttp import ClientError, web
 
-from async_triggers.engine import transport as transport_module
+from async_triggers.engine import http as http_module
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     CredentialsRejected,
@@ -516,7 +516,7 @@ class TestWire:
     async def test_a_body_that_is_too_large_is_given_up(
         self, answer: Callable[[web.BaseRequest], Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(transport_module, "LARGEST_BODY", 1000)
+        monkeypatch.setattr(http_module, "LARGEST_BODY", 1000)
         async with (
             a_server(answer) as server,
             a_transport(base_url=server.url) as transport,
@@ -609,7 +609,7 @@ class TestProxy:
 
         route = Route(proxies=tuple((scheme, urls[name]) for scheme, name in own))
         async with a_transport(base_url="http://vendor.test", route=route) as transport:
-            chosen = transport._proxy(transport._url(ASK))
+            chosen = transport.http.proxy(transport.http.url(ASK))
 
             assert chosen == (None if used is None else urls[used])
 

@@ -54,7 +54,7 @@ from tests.unit.secrets.planted import (
 if TYPE_CHECKING:
     from async_triggers.deferral.hook import VendorHook
     from async_triggers.engine.accounts import LeasedAccount
-    from async_triggers.engine.transport import Transport
+    from async_triggers.engine.http import HttpSession
 
 ACCOUNT = 70_403_103_916_001
 PROXY = f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:3128"
@@ -211,13 +211,14 @@ class Stage(World):
         self.rude: Rude | None = None
         self.only: Callable[[Request], bool] = lambda _: True
 
-    async def ask(self, transport: Transport, request: Request, proof: Any) -> Reply:
-        self.search.see_reachable(request, transport)
+    async def ask(self, session: HttpSession, request: Request, proof: Any) -> Reply:
+        transports = [each.transport for each in shared_accounts()]
+        self.search.see_reachable(request, session, *transports)
         if self.rude is not None and self.only(request):
             sent = " ".join([*proof.values(), *map(str, (request.json or {}).values())])
             reply = self.rude(sent)
         else:
-            reply = await super().ask(transport, request, proof)
+            reply = await super().ask(session, request, proof)
 
         self.search.see("reply", reply)
         return reply

@@ -20,7 +20,7 @@ import trustme
 
 from async_triggers.airbyte.api.requests import get_job
 from async_triggers.airbyte.api.vendor import AIRBYTE
-from async_triggers.engine import transport as transport_module
+from async_triggers.engine import http as http_module
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
@@ -350,7 +350,7 @@ def test_two_proxies_are_two_accounts() -> None:
 async def test_an_answer_without_end_is_given_up(
     coding: str, search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_module, "LARGEST_BODY", 1 << 20)
+    monkeypatch.setattr(http_module, "LARGEST_BODY", 1 << 20)
     body = b" " * (8 << 20)
     sent = gzip.compress(body) if coding == "gzip" else body
     async with (
