@@ -28,10 +28,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from async_triggers.engine import backoff
-from async_triggers.engine.asking import RoundGivenUp
 from async_triggers.engine.errors import PermanentError, RequestRejected
 from async_triggers.engine.knowledge import SWEEP
 from async_triggers.engine.listener import Notice
+from async_triggers.engine.requests import RoundGivenUp
 from async_triggers.engine.round import Round
 from async_triggers.engine.state import new_state
 from async_triggers.engine.waiters import Waiter

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from async_triggers.engine.asking import (
+from async_triggers.engine.planner import Plan, Situation
+from async_triggers.engine.requests import (
     GIVE_UP_AFTER,
-    Asker,
     Confirmations,
     Misled,
     RoundGivenUp,
+    Sender,
     Singles,
 )
-from async_triggers.engine.planner import Plan, Situation
 from async_triggers.engine.rows import Rows
 from async_triggers.engine.walk import Walk
 from async_triggers.engine.wire import SourceKind
@@ -34,12 +34,12 @@ class Round:
 
     def __init__(self, state: PollingState) -> None:
         self._state = state
-        self._asker = Asker(state)
+        self._sender = Sender(state)
         self._rows = Rows(state)
-        self._singles = Singles(state, self._asker, self._rows)
-        self._confirmations = Confirmations(state, self._asker, self._rows)
+        self._singles = Singles(state, self._sender, self._rows)
+        self._confirmations = Confirmations(state, self._sender, self._rows)
         self._sweeping = Sweeping(
-            state, self._asker, self._rows, self._singles, self._confirmations
+            state, self._sender, self._rows, self._singles, self._confirmations
         )
         self._failed_walks = 0
         """Walks that failed in a row."""
@@ -51,16 +51,16 @@ class Round:
     async def hold(self, number: int, planned: float) -> None:
         """Hold the round with this number, planned for a time of the loop.
 
-        Raise :class:`~.asking.RoundGivenUp` when the vendor is in trouble,
+        Raise :class:`~.requests.RoundGivenUp` when the vendor is in trouble,
         :class:`~.errors.PermanentError` when it refuses the account for good.
         """
         state = self._state
         doubt = state.transport.trust.doubt
         if doubt is not None and asyncio.get_running_loop().time() < doubt.next_check:
-            await self._asker.read_connections()
+            await self._sender.read_connections()
             return
 
-        self._asker.answers = 0
+        self._sender.answers = 0
         due = self._due(number, planned)
         if not due:
             return
@@ -80,7 +80,7 @@ class Round:
             await self._sweeping.sweep_some()
 
         odd, state.odd = [*state.odd], set()
-        await self._singles.ask_all(odd)
+        await self._singles.poll_all(odd)
         await self._singles.weigh_refusals()
         self._end()
 
@@ -165,7 +165,7 @@ class Round:
             return False
 
         wanted = self._singles.sorted(due)
-        if not wanted or not await self._singles.ask(wanted[0]):
+        if not wanted or not await self._singles.poll(wanted[0]):
             return False
 
         self._state.sources.distrust(
@@ -183,12 +183,12 @@ class Round:
         _, _, live = state.planner.alone(len(wanted), state.sources.trusted)
         # A list that fails is to blame only where the vendor answers at all.
         if live is not None and (
-            self._asker.answers or await self._singles.ask(wanted[0])
+            self._sender.answers or await self._singles.poll(wanted[0])
         ):
             await self._sweeping.walk_over(live, len(wanted))
             wanted = [each for each in wanted if each not in state.coverage.covered]
 
-        await self._singles.ask_all(wanted)
+        await self._singles.poll_all(wanted)
 
     def _check_ids(self, plan: Plan, due: Sequence[str], left: Sequence[str]) -> None:
         """Distrust a source that most of the ids it was asked for had to be asked again."""
@@ -206,25 +206,25 @@ class Sweeping:
     def __init__(
         self,
         state: PollingState,
-        asker: Asker,
+        sender: Sender,
         rows: Rows,
         singles: Singles,
         confirmations: Confirmations,
     ) -> None:
         self._state = state
-        self._asker = asker
+        self._sender = sender
         self._rows = rows
         self._singles = singles
         self._confirmations = confirmations
 
     def walk(self, due: Sequence[str]) -> Walk:
         """Return a walk that is to find these jobs."""
-        return Walk(self._state, self._asker, self._rows, self._confirmations, due)
+        return Walk(self._state, self._sender, self._rows, self._confirmations, due)
 
     async def confirm_rest(self, walk: Walk) -> None:
         """Have the ends confirmed that a walk has found and that still are to be."""
-        await self._asker.spread(range(walk.unconfirmed), lambda _: walk.confirm())
-        await self._singles.ask_all(walk.doubtful)
+        await self._sender.spread(range(walk.unconfirmed), lambda _: walk.confirm())
+        await self._singles.poll_all(walk.doubtful)
 
     async def sweep_some(self) -> None:
         """See those in a row of their own whose last one is longest ago."""
@@ -267,7 +267,7 @@ class Sweeping:
 
         ids = self._state.sources.by_ids
         if ids is None or len(subjects) == 1:
-            await self._singles.ask_all(subjects)
+            await self._singles.poll_all(subjects)
             return
 
         walk = self.walk(subjects)
@@ -281,14 +281,14 @@ class Sweeping:
         try:
             await walk.follow(plan)
         except Misled:
-            await self._singles.ask_all(subjects)
+            await self._singles.poll_all(subjects)
             return
         except RoundGivenUp:
             # The source of this round has answered, and so does the vendor.
             self._state.sources.distrust(ids, "it fails while others answer")
             return
 
-        await self._singles.ask_all(walk.left(plan))
+        await self._singles.poll_all(walk.left(plan))
         await self.confirm_rest(walk)
 
     async def walk_over(self, source: Source, count: int) -> None:

@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from async_triggers.engine.asking import Misled, RoundGivenUp, reason_for
 from async_triggers.engine.errors import PermanentError, Scope, TransientError
 from async_triggers.engine.planner import BYTES_PER_REQUEST
+from async_triggers.engine.requests import Misled, RoundGivenUp, reason_for
 from async_triggers.engine.wire import SourceKind
 
 if TYPE_CHECKING:
-    from async_triggers.engine.asking import Asker, Confirmations
     from async_triggers.engine.planner import Plan
+    from async_triggers.engine.requests import Confirmations, Sender
     from async_triggers.engine.rows import Rows
     from async_triggers.engine.state import PollingState
     from async_triggers.engine.waiters import Claims
@@ -31,13 +31,13 @@ class Walk:
     def __init__(
         self,
         state: PollingState,
-        asker: Asker,
+        sender: Sender,
         rows: Rows,
         confirmations: Confirmations,
         due: Sequence[str],
     ) -> None:
         self._state = state
-        self._asker = asker
+        self._sender = sender
         self._rows = rows
         self._confirmations = confirmations
         self._due = due
@@ -88,10 +88,10 @@ class Walk:
         ]
         if plan.requests > len(starts):
             # Whoever is found on one of many pages need not wait for the last.
-            works += [self.confirm] * self._asker.hands
+            works += [self.confirm] * self._sender.hands
 
         try:
-            await self._asker.spread(works, _call)
+            await self._sender.spread(works, _call)
         finally:
             self._walking = 0
 
@@ -160,7 +160,7 @@ class Walk:
                 break
 
             try:
-                reply, page, date = await self._asker.ask(request)
+                reply, page, date = await self._sender.send(request)
             except TransientError as error:
                 self._state.trouble.note(error)
                 raise RoundGivenUp from None

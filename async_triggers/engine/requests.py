@@ -1,4 +1,4 @@
-"""Requests of a round: the only place of a poller that awaits the vendor."""
+"""Sends the requests of a round: the only place of a poller that awaits the vendor."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Misled(Exception):
     """A source refused or did not do what it was asked: plan without it."""
 
 
-class Asker:
+class Sender:
     """Sends the requests of rounds, and keeps account of what their answers show."""
 
     def __init__(self, state: PollingState) -> None:
@@ -52,7 +52,7 @@ class Asker:
         self.answers = 0
         """Answers that came in this round."""
 
-    async def ask(
+    async def send(
         self, request: Request, *, lane: Lane = Lane.SHARED
     ) -> tuple[Reply, Page, float | None]:
         """Send one request of a round and read its page.
@@ -123,11 +123,11 @@ class Asker:
 
 
 class Singles:
-    """Asks for jobs one by one, and decides which refusals of jobs are believed."""
+    """Polls jobs one by one, and decides which refusals of jobs are believed."""
 
-    def __init__(self, state: PollingState, asker: Asker, rows: Rows) -> None:
+    def __init__(self, state: PollingState, sender: Sender, rows: Rows) -> None:
         self._state = state
-        self._asker = asker
+        self._sender = sender
         self._rows = rows
         # What was refused since refusals were last weighed.
         self._refusals: dict[str, PermanentError] = {}
@@ -138,7 +138,7 @@ class Singles:
         wanted = [subject for subject in dict.fromkeys(subjects) if subject in watched]
         return sorted(wanted, key=lambda subject: watched[subject].failures)
 
-    async def ask_all(self, subjects: Iterable[str]) -> None:
+    async def poll_all(self, subjects: Iterable[str]) -> None:
         """Request jobs one by one, a few at a time.
 
         Jobs for which no answer came go last, so that they keep nobody else waiting. When
@@ -146,24 +146,24 @@ class Singles:
         """
         failures = 0
 
-        async def ask(subject: str) -> None:
+        async def poll(subject: str) -> None:
             nonlocal failures
             watched = self._state.waiters.watched.get(subject)
             if watched is None or failures >= GIVE_UP_AFTER:
                 return
 
-            if await self.ask(subject):
+            if await self.poll(subject):
                 watched.failures = failures = 0
                 return
 
             watched.failures += 1
             failures += 1
-            if failures >= GIVE_UP_AFTER and not self._asker.answers:
+            if failures >= GIVE_UP_AFTER and not self._sender.answers:
                 raise RoundGivenUp
 
-        await self._asker.spread(self.sorted(subjects), ask)
+        await self._sender.spread(self.sorted(subjects), poll)
 
-    async def ask(self, subject: str) -> bool:
+    async def poll(self, subject: str) -> bool:
         """Request one job; False when no answer came."""
         state = self._state
         try:
@@ -173,7 +173,7 @@ class Singles:
             return True
 
         try:
-            reply, page, date = await self._asker.ask(request, lane=Lane.POLL)
+            reply, page, date = await self._sender.send(request, lane=Lane.POLL)
         except TransientError as error:
             return self._note_no_answer(subject, error)
         except PermanentError as error:
@@ -261,7 +261,7 @@ class Singles:
 
         watched.breaks += 1
         lasts = MOST_LAST * state.account.belief.doubt
-        is_alone = self._asker.answers > 0 or now >= watched.broken_since + lasts
+        is_alone = self._sender.answers > 0 or now >= watched.broken_since + lasts
         if watched.breaks >= GIVE_UP_AFTER and is_alone:
             state.waiters.fail(subject, unusable(state.vendor.name_of(subject), error))
 
@@ -287,7 +287,7 @@ class Singles:
         """
         doubts = self._state.doubts
         due = doubts.due(asyncio.get_running_loop().time())
-        await self.ask_all(due)
+        await self.poll_all(due)
         await self.weigh_refusals()
         # Those that were neither shown nor refused.
         doubts.missed(due, asyncio.get_running_loop().time())
@@ -303,7 +303,7 @@ class Singles:
         believed, most = doubts.weigh(
             refusals,
             waiting=len(waiters.watched),
-            is_sound=self._asker.answers > 0,
+            is_sound=self._sender.answers > 0,
             now=asyncio.get_running_loop().time(),
         )
         fresh = [each for each in refusals if each not in before | believed.keys()]
@@ -316,7 +316,7 @@ class Singles:
             )
 
         if most:
-            await self.ask_all(most)
+            await self.poll_all(most)
             refusals, self._refusals = self._refusals, {}
             believed = doubts.believe_most(refusals)
 
@@ -347,9 +347,9 @@ class Singles:
 class Confirmations:
     """Has ends confirmed that a list or a feed has shown."""
 
-    def __init__(self, state: PollingState, asker: Asker, rows: Rows) -> None:
+    def __init__(self, state: PollingState, sender: Sender, rows: Rows) -> None:
         self._state = state
-        self._asker = asker
+        self._sender = sender
         self._rows = rows
         # Confirmations in a row that confirmed nothing, and until when none is tried.
         self._unhelpful = 0
@@ -377,7 +377,7 @@ class Confirmations:
         job: Job | None = None
         why = "it does not show what has ended"
         try:
-            job = await self._asker.confirm(request, first)
+            job = await self._sender.confirm(request, first)
         except Exception as error:
             if isinstance(error, PermanentError) and error.scope is Scope.ACCOUNT:
                 raise
