@@ -24,6 +24,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -207,6 +208,37 @@ class SharedAccount:
             await self._settled.wait()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RetryPolicy:
+    """When work is repeated, see :meth:`LeasedAccount.persist`; ``ends`` is loop time."""
+
+    attempts: int
+    patience: float
+    ambiguous: bool
+    ends: float
+
+    def may_repeat(self, error: TransientError) -> bool:
+        """Return whether the work may be repeated after an error."""
+        if (error.retry_after or 0.0) > self.patience:
+            return False
+
+        return self.ambiguous or not error.ambiguous
+
+    def is_enough(self, state: RetryCallState) -> bool:
+        """Return whether the last try was made, or the next would come too late."""
+        is_last = state.attempt_number >= self.attempts
+        now = asyncio.get_running_loop().time()
+        return is_last or now + state.upcoming_sleep > self.ends
+
+
+def _pause(state: RetryCallState) -> float:
+    """Return how many seconds to wait before the next try."""
+    outcome = state.outcome
+    error = outcome.exception() if outcome is not None else None
+    asked = error.retry_after if isinstance(error, TransientError) else None
+    return backoff.delay(state.attempt_number, retry_after=asked)
+
+
 class LeasedAccount:
     """The account of one Airflow connection, in use on one event loop.
 
@@ -355,58 +387,51 @@ class LeasedAccount:
         not repeated when it may have taken effect. See also
         :func:`.backoff.repeating_for`.
         """
-        loop = asyncio.get_running_loop()
         most = backoff.repeats_for()
-        ends = loop.time() + most
-        patience = min(patience, most)
+        policy = _RetryPolicy(
+            attempts=attempts,
+            patience=min(patience, most),
+            ambiguous=ambiguous,
+            ends=asyncio.get_running_loop().time() + most,
+        )
 
         def may_repeat(error: BaseException) -> bool:
             if not isinstance(error, TransientError) or self._was_check(error):
                 return False
 
-            if (error.retry_after or 0.0) > patience:
-                return False
-
-            return ambiguous or not error.ambiguous
-
-        def pause(state: RetryCallState) -> float:
-            outcome = state.outcome
-            error = outcome.exception() if outcome is not None else None
-            asked = error.retry_after if isinstance(error, TransientError) else None
-            return backoff.delay(state.attempt_number, retry_after=asked)
-
-        def is_enough(state: RetryCallState) -> bool:
-            is_last = state.attempt_number >= attempts
-            return is_last or loop.time() + state.upcoming_sleep > ends
-
-        async def once() -> T:
-            left = self.limiter.paused_for
-            if left > patience and not is_urgent():
-                raise RateLimited(
-                    f"{self.account} limits the rate of requests: no request is sent for"
-                    f" {left:.0f} s more",
-                    retry_after=left,
-                )
-
-            shared = self._shared
-            try:
-                return await work()
-            except EngineError as error:
-                is_refused = isinstance(error, _REFUSALS)
-                may_have_worked = isinstance(error, InBetween) and not ambiguous
-                if self._shared is shared or not is_refused or may_have_worked:
-                    raise
-
-            # It was refused where the connection has led until now.
-            return await work()
+            return policy.may_repeat(error)
 
         retrying = AsyncRetrying(
             retry=retry_if_exception(may_repeat),
-            wait=pause,
-            stop=is_enough,
+            wait=_pause,
+            stop=policy.is_enough,
             reraise=True,
         )
-        return await retrying(once)
+        return await retrying(self._attempt, work, policy)
+
+    async def _attempt(
+        self, work: Callable[[], Awaitable[T]], policy: _RetryPolicy
+    ) -> T:
+        """Do some work once, and once more where the connection has just changed."""
+        left = self.limiter.paused_for
+        if left > policy.patience and not is_urgent():
+            raise RateLimited(
+                f"{self.account} limits the rate of requests: no request is sent for"
+                f" {left:.0f} s more",
+                retry_after=left,
+            )
+
+        shared = self._shared
+        try:
+            return await work()
+        except EngineError as error:
+            is_refused = isinstance(error, _REFUSALS)
+            may_have_worked = isinstance(error, InBetween) and not policy.ambiguous
+            if self._shared is shared or not is_refused or may_have_worked:
+                raise
+
+        # It was refused where the connection has led until now.
+        return await work()
 
     def _was_check(self, error: TransientError) -> bool:
         """Return whether what failed was the check of a doubt, which has no answer yet.

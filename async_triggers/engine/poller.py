@@ -189,16 +189,11 @@ class Poller:
                 future = waiter.future
                 news = await future
                 if isinstance(news, Notice):
-                    _hand_over(listener, news)
-                    continue
-
-                if listener is None or future is waiter.future:
+                    _give_notice(listener, news)
+                elif listener is None or future is waiter.future:
                     return news
-
-                try:
-                    listener.hear(news)
-                except Exception:
-                    log.exception("The news of %s could not be given", news.id)
+                else:
+                    _give_news(listener, news)
         finally:
             self._leave(subject, waiter)
 
@@ -356,7 +351,14 @@ class Poller:
         )
 
 
-def _hand_over(listener: Listener | None, notice: Notice) -> None:
+def _give_news(listener: Listener, news: Job) -> None:
+    try:
+        listener.hear(news)
+    except Exception:
+        log.exception("The news of %s could not be given", news.id)
+
+
+def _give_notice(listener: Listener | None, notice: Notice) -> None:
     if listener is None:
         return
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module, reload
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG, BaseHook, Connection
 
+import async_triggers
 from async_triggers import example_dags
 from async_triggers.deferral.trigger import JobTrigger
 
@@ -73,3 +77,70 @@ def test_the_example_dags_can_be_read_without_any_connection(
 
     assert len(read) >= len(names) >= 2
     assert all(dag.task_dict for dag in read)
+
+
+FOLDERS = ["engine", "airbyte", "fivetran", "dbt_cloud"]
+"""The folders whose files, classes and functions are short enough to be read at once."""
+MOST_OF_A_FILE = 700
+MOST_OF_A_CLASS = 450
+MOST_OF_A_FUNCTION = 60
+"""Lines, docstring included. Constructors are as long as the names that users know."""
+
+
+def too_long(source: str) -> Iterator[str]:
+    """Name what has more lines than it may have."""
+    lines = len(source.splitlines())
+    if lines > MOST_OF_A_FILE:
+        yield f"the file: {lines}"
+
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.ClassDef():
+                most = MOST_OF_A_CLASS
+            case ast.FunctionDef() | ast.AsyncFunctionDef() if node.name != "__init__":
+                most = MOST_OF_A_FUNCTION
+            case _:
+                continue
+
+        lines = (node.end_lineno or node.lineno) - node.lineno + 1
+        if lines > most:
+            yield f"{node.name}: {lines}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_files_classes_and_functions_are_short(folder: str) -> None:
+    root = Path(async_triggers.__file__).parent / folder
+    files = sorted(root.rglob("*.py"))
+
+    found = [
+        f"{file.name}, {each}" for file in files for each in too_long(file.read_text())
+    ]
+
+    assert files
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("head", "most"),
+    [
+        ("def long():", MOST_OF_A_FUNCTION),
+        ("async def long():", MOST_OF_A_FUNCTION),
+        ("class long:", MOST_OF_A_CLASS),
+        ("# The file has no name.", MOST_OF_A_FILE),
+    ],
+)
+def test_what_is_too_long_is_found(head: str, most: int) -> None:
+    indent = "" if head.startswith("#") else "    "
+    fits = f"{head}\n" + f"{indent}x = 1\n" * (most - 1)
+    name = "long" if indent else "the file"
+
+    assert [*too_long(fits)] == []
+    assert [*too_long(f"{fits}{indent}x = 1\n")] == [f"{name}: {most + 1}"]
+
+
+@pytest.mark.parametrize("vendor", ["airbyte", "fivetran", "dbt_cloud"])
+def test_every_vendor_says_the_same_things_in_the_same_places(vendor: str) -> None:
+    api = import_module(f"async_triggers.{vendor}.api")
+    names = {each.name for each in pkgutil.iter_modules(api.__path__)}
+
+    assert names >= {"models", "replies", "requests", "vendor"}
