@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 import ssl
@@ -34,6 +35,8 @@ from async_triggers.engine.wording import aside
 if TYPE_CHECKING:
     from async_triggers.engine.wire import Account, Request
 
+log = logging.getLogger(__name__)
+
 LARGEST_BODY = 32 * 1024 * 1024
 """Bytes of a reply (decompressed) that are read before it is given up."""
 
@@ -51,6 +54,9 @@ class HttpSession:
         self.connections = 0
         self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
+        # True stands for the certificates that Python trusts, which aiohttp has read once
+        # for all accounts of the process.
+        self._trust: ssl.SSLContext | bool = True
 
     @property
     def is_open(self) -> bool:
@@ -70,14 +76,19 @@ class HttpSession:
         :class:`~async_triggers.engine.errors.AccountMisconfigured` or
         :class:`~async_triggers.engine.errors.RequestRejected` where none can be sent.
         """
+        trust = self._trust
         try:
             return await self._exchange(request, proof)
         except (EngineError, asyncio.CancelledError):
             raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
             failure = self._explain(request, error)
+            is_trusted = not isinstance(error, aiohttp.ClientConnectorCertificateError)
 
         # Not within the except clause: aiohttp's errors hold the headers that were sent.
+        if not is_trusted:
+            await self._read_trust_again(trust)
+
         raise failure
 
     async def _exchange(self, request: Request, proof: Mapping[str, str]) -> Reply:
@@ -93,6 +104,7 @@ class HttpSession:
             params=request.params or None,
             json=None if request.json is None else dict(request.json),
             headers={**request.headers, **proof},
+            ssl=self._trust,
             proxy=self.proxy(url),
             timeout=timeout,
             allow_redirects=False,
@@ -254,14 +266,13 @@ class HttpSession:
 
         async with self._opening:
             if self._session is None:
-                trust = await self._trust()
+                self._trust = await self._read_trust()
                 budget = self.account.budget
                 trace = aiohttp.TraceConfig()
                 trace.on_connection_create_end.append(self._count_connection)
                 self._session = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(
                         limit=budget.polls + budget.starts + budget.cancels,
-                        ssl=trust,
                         keepalive_timeout=90.0,
                     ),
                     headers={
@@ -278,11 +289,8 @@ class HttpSession:
     async def _count_connection(self, *_: object) -> None:
         self.connections += 1
 
-    async def _trust(self) -> ssl.SSLContext | bool:
-        """Say which certificates to trust; True stands for those that Python trusts.
-
-        These aiohttp has read already, once for all accounts of a process.
-        """
+    async def _read_trust(self) -> ssl.SSLContext | bool:
+        """Return which certificates to trust."""
         route = self.account.route
         if not route.verify:
             return False
@@ -293,11 +301,28 @@ class HttpSession:
         # Reading certificates from the disk takes tens of milliseconds.
         return await asyncio.to_thread(self._load_certificates)
 
+    async def _read_trust_again(self, before: ssl.SSLContext | bool) -> None:
+        """Read the trusted certificates again, unless another request has done so.
+
+        A triggerer runs for months, and the file may have been renewed since it was read.
+        Connections that are open keep what they were made with.
+        """
+        async with self._opening:
+            if self._trust is not before:
+                return
+
+            try:
+                self._trust = await asyncio.to_thread(self._load_certificates)
+            except AccountMisconfigured as error:
+                # It has been readable: it is being replaced.
+                log.warning("%s (keeping what was read before)", error.message)
+
     def _load_certificates(self) -> ssl.SSLContext:
         route = self.account.route
         try:
             trust = ssl.create_default_context()
-            trust.load_verify_locations(cafile=route.ca_bundle)
+            if route.ca_bundle:
+                trust.load_verify_locations(cafile=route.ca_bundle)
         except (OSError, ssl.SSLError) as error:
             msg = (
                 f"The connection's extra.ca_bundle {route.ca_bundle!r} cannot be used,"

@@ -28,6 +28,7 @@ from async_triggers.engine.errors import (
     UnreadableReply,
     VendorBroken,
 )
+from async_triggers.engine.http import HttpSession
 from async_triggers.engine.limiter import Limiter
 from async_triggers.engine.transport import Transport
 from async_triggers.engine.wire import (
@@ -392,6 +393,12 @@ async def well(request: web.BaseRequest) -> web.StreamResponse:
     return web.json_response({"path": request.raw_path})
 
 
+async def once(request: web.BaseRequest) -> web.StreamResponse:
+    response = await well(request)
+    response.force_close()
+    return response
+
+
 async def reset(request: web.BaseRequest) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.abort()
@@ -655,9 +662,18 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="module")
 def certificate(authority: trustme.CA) -> ssl.SSLContext:
+    return a_certificate_of(authority)
+
+
+def a_certificate_of(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    show(context, authority)
     return context
+
+
+def show(context: ssl.SSLContext, authority: trustme.CA) -> None:
+    """Let a server show another certificate from the next connection on."""
+    authority.issue_cert("127.0.0.1").configure_cert(context)
 
 
 class TestTrust:
@@ -711,6 +727,82 @@ class TestTrust:
         async with a_transport(base_url="https://127.0.0.1", route=route) as transport:
             with pytest.raises(AccountMisconfigured, match=r"extra\.ca_bundle"):
                 await transport.send(ASK)
+
+    @real
+    async def test_an_authority_that_is_replaced_is_read_again(
+        self, authority: trustme.CA, tmp_path: Path
+    ) -> None:
+        bundle = tmp_path / "ca.pem"
+        context = await asyncio.to_thread(a_certificate_of, authority)
+        await asyncio.to_thread(authority.cert_pem.write_to_path, str(bundle))
+        async with (
+            a_server(once, trust=context) as server,
+            a_transport(
+                base_url=server.url, route=Route(ca_bundle=str(bundle))
+            ) as transport,
+        ):
+            await transport.send(ASK)
+            renewed = trustme.CA()
+            await asyncio.to_thread(show, context, renewed)
+            with pytest.raises(Unreachable, match=r"extra\.ca_bundle"):
+                await transport.send(ASK)
+
+            # In the middle of being written it cannot be read, which ends no wait.
+            await asyncio.to_thread(bundle.write_text, "")
+            with pytest.raises(Unreachable, match=r"extra\.ca_bundle"):
+                await transport.send(ASK)
+
+            await asyncio.to_thread(renewed.cert_pem.write_to_path, str(bundle))
+            with pytest.raises(Unreachable, match=r"extra\.ca_bundle"):
+                await transport.send(ASK)
+
+            assert (await transport.send(ASK)).status == 200
+
+    @real
+    async def test_what_python_trusts_is_read_again(
+        self,
+        certificate: ssl.SSLContext,
+        authority: trustme.CA,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        bundle = tmp_path / "ca.pem"
+        await asyncio.to_thread(authority.cert_pem.write_to_path, str(bundle))
+        async with (
+            a_server(well, trust=certificate) as server,
+            a_transport(base_url=server.url) as transport,
+        ):
+            # Not there when this process began.
+            monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+            with pytest.raises(Unreachable):
+                await transport.send(ASK)
+
+            assert (await transport.send(ASK)).status == 200
+
+    @real
+    async def test_requests_that_fail_together_read_the_authority_once(
+        self,
+        certificate: ssl.SSLContext,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        reads = []
+        load = HttpSession._load_certificates
+
+        def counted(self: HttpSession) -> ssl.SSLContext:
+            reads.append(self)
+            return load(self)
+
+        monkeypatch.setattr(HttpSession, "_load_certificates", counted)
+        async with (
+            a_server(well, trust=certificate) as server,
+            a_transport(base_url=server.url) as transport,
+        ):
+            failures = await asyncio.gather(
+                *(transport.send(ASK) for _ in range(3)), return_exceptions=True
+            )
+
+            assert {type(each) for each in failures} == {Unreachable}
+            assert len(reads) == 1
 
 
 @pytest.mark.parametrize(
