@@ -81,10 +81,11 @@ def for_list(arguments: Sequence[str]) -> tuple[str, ...]:
 
     ``--select`` stands for ``--models``, which dbt takes for models alone and refuses
     beside ``--resource-type``. Where dbt writes is not the arguments' to say. Raise
-    :class:`Unanswered` for ``--select`` and ``--models`` at once.
+    :class:`Unanswered` for ``--select`` and ``--models`` at once, and for either or
+    ``--exclude`` beside ``--selector``.
     """
     found: list[str] = []
-    seen = set()
+    seen: set[str | None] = set()
     words = iter(arguments)
     for word in words:
         name = word.partition("=")[0]
@@ -96,7 +97,7 @@ def for_list(arguments: Sequence[str]) -> tuple[str, ...]:
 
         option, value = _split(word)
         meaning = _OPTIONS.get(option)
-        seen.add(meaning)
+        seen |= {meaning, option}
         if meaning == "models":
             found += ["--select"] if value is None else ["--select", value]
         else:
@@ -106,6 +107,14 @@ def for_list(arguments: Sequence[str]) -> tuple[str, ...]:
 
     if {"select", "models"} <= seen:
         msg = "dbt_list_args: dbt takes either --select or --models: keep one"
+        raise Unanswered(msg)
+
+    # The line in which dbt says so is one that --quiet hides (1.12), or none (1.11).
+    if "--selector" in seen and seen & {"select", "models", "exclude"}:
+        msg = (
+            "dbt_list_args: dbt ignores --select, --models and --exclude beside"
+            " --selector: keep either, or write the selection into the selector"
+        )
         raise Unanswered(msg)
 
     return tuple(found)

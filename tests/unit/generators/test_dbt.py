@@ -69,6 +69,32 @@ def test_select_and_models_at_once_are_refused(dbt: FakeDbt, project: Path) -> N
     assert dbt.calls == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--selector", "nightly", "--select", "tag:a"],
+        ["--selector=nightly", "-stag:a"],
+        ["-m", "tag:a", "--selector", "nightly"],
+        ["--exclude", "tag:a", "--selector=nightly"],
+    ],
+)
+def test_what_dbt_ignores_beside_a_selector_is_refused(
+    dbt: FakeDbt, project: Path, arguments: list[str]
+) -> None:
+    with pytest.raises(Unanswered, match=r"dbt ignores --select.*beside --selector"):
+        list_sources(dbt, project, *arguments)
+
+    assert dbt.calls == []
+
+
+def test_a_selector_by_itself_is_for_dbt(dbt: FakeDbt, project: Path) -> None:
+    # The second is a value, however it looks.
+    list_sources(dbt, project, "--selector", "--select", "--vars", "{}")
+
+    (call,) = dbt.calls
+    assert call[call.index("--selector") + 1] == "--select"
+
+
 def test_the_advice_shows_the_command_without_the_variables(
     dbt: FakeDbt, project: Path
 ) -> None:
@@ -104,10 +130,19 @@ def test_nothing_selected_is_no_error(dbt: FakeDbt, project: Path) -> None:
     assert list_sources(dbt, project) == []
 
 
+MISSING_IN_1_11 = """\
+  dbt found 1 package(s) specified in packages.yml, but only 0 package(s) installed in
+dbt_packages. Run "dbt deps" to install package dependencies."""
+MISSING_IN_1_12 = """\
+  dbt expects 1 package(s) based on packages specified in packages.yml, but found only 0
+package(s) installed in dbt_packages. Run "dbt deps" to install package dependencies."""
+
+
 @pytest.mark.parametrize(
     ("out", "err", "message"),
     [
-        ('1 packages missing. Run "dbt deps" to install', "", r"run \"dbt deps\" in"),
+        (MISSING_IN_1_11, "", r"run \"dbt deps\" in"),
+        (MISSING_IN_1_12, "", r"run \"dbt deps\" in"),
         ("", "Usage: dbt ls\nError: No such option: --x", "correct dbt_list_args"),
         ("Could not find profile named 'shop'", "", "DBT_PROFILES_DIR"),
         ("Env var required but not provided: 'X'", "", "set the variable"),
