@@ -441,6 +441,28 @@ def test_a_retry_may_start_from_the_failure(
     assert second.details == {"retrying_run_id": failed}
 
 
+def test_each_retry_starts_from_the_failure_before_it(
+    run_of: Runs, dbt_cloud: DbtCloudSimulator
+) -> None:
+    lives(dbt_cloud, "running:60 error", "running:60 error", "running:60 success")
+    task = run_of(lambda: dbt(retry_from_failure=True))
+    with pytest.raises(JobFailed):
+        task.finish()
+
+    first = task.xcoms["job_run_id"]
+    again = task.retry()
+    with pytest.raises(JobFailed):
+        again.finish()
+
+    second = again.xcoms["job_run_id"]
+    again.retry().finish()
+
+    retried = [
+        start.details.get("retrying_run_id") for start in dbt_cloud.record.started
+    ]
+    assert retried == [None, first, second]
+
+
 def test_a_run_that_cannot_be_retried_is_started_anew_with_its_overrides(
     run_of: Runs, dbt_cloud: DbtCloudSimulator, logged: Callable[[], str]
 ) -> None:
