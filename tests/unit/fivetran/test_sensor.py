@@ -411,6 +411,21 @@ def test_a_sync_put_off_is_started_again(
     assert (world.elapsed() < 400) is (wait is not None)
 
 
+@pytest.mark.parametrize("passed", [30.0, 3600.0])
+def test_a_sync_put_off_until_a_time_that_has_passed_is_started_at_once(
+    world: FivetranWorld, passed: float
+) -> None:
+    world.fivetran.configure(reschedule_after=-passed)
+    world.add(lives=["syncing:60 rescheduled", "syncing:60 succeeded"])
+    world.fivetran.start_sync(C)
+
+    result = Task(world, sensor()).run()
+
+    assert result == world.shown()["succeeded_at"]
+    assert world.starts == 1
+    assert world.elapsed() < 300
+
+
 # Modes --------------------------------------------------------------------------------
 
 
