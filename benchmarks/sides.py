@@ -61,12 +61,16 @@ class Ticket:
     """One job to wait for.
 
     ``job`` is the vendor's id of it (Fivetran: of the connection); ``seen_at`` the
-    server's time, in epoch seconds, at which an operator would have looked last.
+    server's time, in epoch seconds, at which an operator would have looked last; ``ends``
+    the task's deadline, a day later where it is None. With ``owned``, which is ours alone,
+    the job is cancelled with its task.
     """
 
     vendor: Vendor
     job: str
     seen_at: float
+    ends: float | None = None
+    owned: bool = False
 
 
 def trigger_class(side: Side, vendor: Vendor) -> Any:
@@ -79,9 +83,12 @@ def make_trigger(side: Side, ticket: Ticket, *, interval: float) -> BaseTrigger:
     """Make the trigger that waits for a job, with its own side's usual arguments."""
     make = trigger_class(side, ticket.vendor)
     conn_id = f"{ticket.vendor}_default"
-    ends = ticket.seen_at + 86_400.0
+    ends = ticket.seen_at + 86_400.0 if ticket.ends is None else ticket.ends
     ours = side == "ours"
-    seen: dict[str, Any] = {"seen_at": ticket.seen_at} if ours else {}
+    seen: dict[str, Any] = {}
+    if ours:
+        seen = {"seen_at": ticket.seen_at, "owned": ticket.owned}
+
     match ticket.vendor:
         case "airbyte":
             trigger = make(
@@ -120,7 +127,11 @@ def _baseline(ticket: Ticket) -> dict[str, Any]:
         failed_at=before,
         at=ticket.seen_at,
     )
-    return {"baseline": run.mark, "seen_at": ticket.seen_at}
+    return {
+        "baseline": run.mark,
+        "seen_at": ticket.seen_at,
+        "owned": ticket.owned,
+    }
 
 
 def _earlier(ticket: Ticket) -> dict[str, Any]:

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 class Supervisor:
-    """The other end of the runner's pipe: takes events, and knows nothing."""
+    """The other end of the runner's pipe: takes events, and knows nothing.
+
+    ``note`` is called with the number of a trigger and its event's payload when the
+    runner passes it on.
+    """
 
     def __init__(self, note: Callable[[int, Any], None]) -> None:
         self._note = note
@@ -57,13 +61,15 @@ class PlayedRunner(TriggerRunner):
         task_runner.SUPERVISOR_COMMS = self._supervisor
 
 
-def workload(number: int, trigger: BaseTrigger) -> RunTrigger:
+def workload(
+    number: int, trigger: BaseTrigger, *, task_id: str | None = None
+) -> RunTrigger:
     """Write a trigger as it is stored in the database."""
     classpath, arguments = trigger.serialize()
     ti = TaskInstanceDTO.model_validate(
         {
             "id": uuid4(),
-            "task_id": f"wait_{number}",
+            "task_id": task_id or f"wait_{number}",
             "dag_id": "benchmark",
             "run_id": "run",
             "try_number": 1,
@@ -85,14 +91,10 @@ def workload(number: int, trigger: BaseTrigger) -> RunTrigger:
 
 @asynccontextmanager
 async def a_runner(
-    note: Callable[[int, Any], None],
+    supervisor: Supervisor,
 ) -> AsyncIterator[Callable[[RunTrigger], None]]:
-    """Run a runner for the length of the block, and give what hands it a workload.
-
-    ``note`` is called with the number of a trigger and its event's payload when the
-    runner passes it on.
-    """
-    runner: Any = PlayedRunner(Supervisor(note))
+    """Run a runner for the length of the block, and give what hands it a workload."""
+    runner: Any = PlayedRunner(supervisor)
     work = asyncio.create_task(runner.arun())
 
     try:

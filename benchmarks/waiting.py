@@ -186,7 +186,7 @@ async def wait_in_runner(
 ) -> None:
     """Run the triggers in Airflow's own runner."""
     triggerer = import_module("benchmarks.triggerer")
-    async with triggerer.a_runner(told.note) as add:
+    async with triggerer.a_runner(triggerer.Supervisor(told.note)) as add:
         async for number in _in_time(len(workloads), spread):
             add(workloads[number])
 

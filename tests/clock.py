@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -41,6 +41,25 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the virtual time, which begins at 0."""
         return self._virtual.now
+
+
+class ThreadlessClockLoop(VirtualClockLoop):
+    """A virtual clock that runs at once what would run in a thread.
+
+    A thread takes real time, in which the clock would jump.
+    """
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """Call the function and return what became of it."""
+        future: asyncio.Future[T] = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - it belongs to who waits for it
+            future.set_exception(error)
+
+        return future
 
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:

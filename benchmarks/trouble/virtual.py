@@ -13,11 +13,11 @@ import os
 import ssl
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import trustme
@@ -41,7 +41,7 @@ from benchmarks.trouble.cases import (
 )
 from benchmarks.trouble.ends import Ended
 from benchmarks.trouble.relay import HOST, Relay, unresolved
-from tests.clock import VirtualClockLoop
+from tests.clock import ThreadlessClockLoop
 
 if TYPE_CHECKING:
     from async_triggers.simulator.vendor import VendorSimulator
@@ -49,17 +49,12 @@ if TYPE_CHECKING:
     from benchmarks.sides import Vendor
     from benchmarks.trouble.ends import End
 
-T = TypeVar("T")
-
 IN_FLIGHT = 0.0005
 """Seconds of real time that what was sent may take to be there, on a busy machine."""
 
 
-class NetworkedClockLoop(VirtualClockLoop):
-    """A virtual clock with a network: it gives the kernel a moment before it jumps.
-
-    What runs in a thread elsewhere runs at once here, since a thread takes real time.
-    """
+class NetworkedClockLoop(ThreadlessClockLoop):
+    """A virtual clock with a network: it gives the kernel a moment before it jumps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,18 +70,6 @@ class NetworkedClockLoop(VirtualClockLoop):
             return jump(timeout)
 
         self._virtual.select = select  # type: ignore[method-assign]
-
-    def run_in_executor(  # type: ignore[override]
-        self, executor: Any, func: Callable[..., T], *args: Any
-    ) -> asyncio.Future[T]:
-        """Call the function and return what became of it."""
-        future: asyncio.Future[T] = self.create_future()
-        try:
-            future.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 - it belongs to who waits for it
-            future.set_exception(error)
-
-        return future
 
 
 @dataclass(frozen=True, slots=True)
