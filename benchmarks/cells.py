@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from benchmarks.lag import TICK, LoopWatch
+from benchmarks.lookups import unresolved
 from benchmarks.sides import VENDORS, Ticket, connect, make_trigger, trigger_class
-from benchmarks.trouble.relay import unresolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from benchmarks.plots import comparable
 from benchmarks.sides import INTERVALS, TITLES, VENDORS
 
 if TYPE_CHECKING:
-    from benchmarks.runs import Row, Runner
+    from benchmarks.rows import Row, Runner
     from benchmarks.sides import Vendor
 
 LATENCY = 0.1

@@ -22,11 +22,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from benchmarks.machine import machine
 from benchmarks.peers import python_of_peers
+from benchmarks.rows import Run, Runner, Start
 from benchmarks.runs import (
-    Run,
-    Runner,
     Sitting,
-    Start,
     number_table,
     ratio_table,
     read,

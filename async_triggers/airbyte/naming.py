@@ -24,10 +24,25 @@ CONNECTION: Mapping[str, Read] = {
 class Named(Protocol):
     """A task that is given a connection by id or by name."""
 
-    connection_id: str | None
-    connection_name: str | None
-    workspace_name: str | None
-    workspace_id: str | None
+    @property
+    def connection_id(self) -> str | None:
+        """Its id."""
+        ...
+
+    @property
+    def connection_name(self) -> str | None:
+        """Its name."""
+        ...
+
+    @property
+    def workspace_name(self) -> str | None:
+        """The name of its workspace."""
+        ...
+
+    @property
+    def workspace_id(self) -> str | None:
+        """The id of its workspace."""
+        ...
 
 
 def check_one_way(task: Named, more: Mapping[str, Any] | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
@@ -12,20 +11,14 @@ from async_triggers.dbt_cloud.hooks import (
     DbtCloudHook,
     DbtCloudJobRunException,
     DbtCloudJobRunStatus,
-    optional_id,
-    read_hook_params,
     validate_execute_complete_event,
 )
+from async_triggers.dbt_cloud.job_query import DbtCloudRunQuery
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
-from async_triggers.deferral.arguments import text, whole_number
-from async_triggers.deferral.ids import Ids
 from async_triggers.deferral.sensor import JobSensor
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
-
-    from async_triggers.engine.accounts import LeasedAccount
-    from async_triggers.engine.jobs import Job, Seen
 
 __all__ = [
     "DbtCloudHook",
@@ -57,14 +50,11 @@ class DbtCloudJobRunSensor(JobSensor):
         ``deferrable``. A mapped sensor begins on a worker all the same
     """
 
-    template_fields: Sequence[str] = ("dbt_cloud_conn_id", "run_id", "account_id")
+    template_fields: Sequence[str] = DbtCloudRunQuery.template_fields
     ui_color = "#FF694A"
 
-    ids = Ids(
-        required={"dbt_cloud_conn_id": text, "run_id": whole_number},
-        optional={"account_id": whole_number},
-    )
-    returns = True
+    ids = DbtCloudRunQuery.ids
+    query_class = DbtCloudRunQuery
 
     def __init__(
         self,
@@ -97,55 +87,7 @@ class DbtCloudJobRunSensor(JobSensor):
         self.begin_on_triggerer(wanted=start_from_trigger)
         self.note_ids(kwargs)
 
-    def check_arguments(self) -> None:
-        """Raise AirflowException when a rendered argument cannot be used."""
-        super().check_arguments()
-        self.make_hook()
-        read_hook_params(self.hook_params).warn(self.log)
-
-    @property
-    def _run_id(self) -> int:
-        return whole_number("run_id", self.run_id)
-
     @property
     def hook(self) -> DbtCloudHook:
         """The hook of the sensor's connection, for calls made by hand."""
-        return self.make_hook()
-
-    def make_hook(self) -> DbtCloudHook:
-        """Return the hook of the sensor's connection."""
-        return DbtCloudHook.for_task(
-            self.dbt_cloud_conn_id,
-            account_id=self.account_id,
-            hook_params=self.hook_params,
-        )
-
-    async def look(self, leased: LeasedAccount) -> Seen:
-        """Request the run, and why it failed if it did."""
-        hook = self.make_hook()
-        seen = await hook.get_run(leased, self._run_id)
-        return replace(seen, job=await hook.complete(leased, seen.job))
-
-    def make_trigger(
-        self,
-        seen: Seen | None,
-        *,
-        end_time: float | None,
-        execution_deadline: float | None,
-    ) -> DbtCloudRunJobTrigger:
-        """Return the trigger that waits for the run."""
-        return DbtCloudRunJobTrigger(
-            self.dbt_cloud_conn_id,
-            self._run_id,
-            end_time,
-            self.poke_interval,
-            optional_id("account_id", self.account_id),
-            read_hook_params(self.hook_params).to_json(),
-            execution_deadline,
-            seen_at=None if seen is None else seen.at,
-            job_url="" if seen is None else seen.job.url,
-        )
-
-    def result(self, job: Job) -> int:
-        """Return the run's id."""
-        return int(job.id)
+        return DbtCloudRunQuery.of(self).make_hook()

@@ -109,15 +109,6 @@ def needs_deferrable(name: str, value: object, *, deferrable: bool) -> bool:
     return bool(value)
 
 
-def constructor_arguments(task: object, until: type) -> dict[str, Any]:
-    """Return the arguments of a task's constructor, by which it can be built again.
-
-    Those of its class and of the classes above it, up to ``until``; each is kept in an
-    attribute of its own name.
-    """
-    return {name: getattr(task, name) for name in sorted(_names(type(task), until))}
-
-
 def _names(cls: type, until: type) -> set[str]:
     """Return the names of the arguments that the constructors of a class take."""
     names: set[str] = set()

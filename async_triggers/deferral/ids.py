@@ -73,11 +73,12 @@ class Ids:
         if not shared & {name for group in self.either for name in group}:
             self._check_groups(task)
 
-    def settle(self, task: object, given: frozenset[str]) -> None:
-        """Take the blanks off a task's rendered ids, or raise ArgumentUnusable.
+    def read(self, task: object, given: frozenset[str]) -> dict[str, str]:
+        """Return a task's rendered ids that lose blanks, or raise ArgumentUnusable.
 
         ``given`` is what the task was made with.
         """
+        bare = {}
         for name, read in self._all.items():
             value = getattr(task, name)
             if is_nothing(value):
@@ -88,9 +89,10 @@ class Ids:
 
             read(name, value)
             if isinstance(value, str) and value != value.strip():
-                setattr(task, name, value.strip())
+                bare[name] = value.strip()
 
         self._check_groups(task)
+        return bare
 
     def _check_groups(self, task: object) -> None:
         lacks = [
@@ -132,7 +134,8 @@ class TakesIds:
 
     def settle_ids(self) -> None:
         """Judge what was rendered; called on the worker before anything is requested."""
-        self.ids.settle(self, self._given)
+        for name, value in self.ids.read(self, self._given).items():
+            setattr(self, name, value)
 
 
 def is_nothing(value: object) -> bool:

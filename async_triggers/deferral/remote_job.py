@@ -14,12 +14,12 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from importlib import import_module
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import orjson
 
+from async_triggers.deferral.stored import NOT_STORED, StoredValue
 from async_triggers.engine.wording import begun
 
 if TYPE_CHECKING:
@@ -29,14 +29,8 @@ if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job, Seen
     from async_triggers.engine.wire import Vendor
 
-VERSION = 1
-"""The version of what is written of a request."""
 IF_RUNNING = ("wait", "attach", "fail", "skip")
 """What to do when a job that is not the task's own is under way."""
-
-
-class RequestUnreadable(Exception):
-    """A stored request is from another release, or its class cannot be imported here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +155,7 @@ class RemoteJob(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobRequest(ABC):
+class JobRequest(StoredValue, ABC):
     """What to start, and what to do about it.
 
     Fields are plain JSON. ``poll_interval`` is in seconds. ``waits`` is False for a task
@@ -177,25 +171,13 @@ class JobRequest(ABC):
     cancel_on_kill: bool = True
     cancel_on_timeout: bool = True
     address: str = ""
-    attempt: Attempt | None = field(default=None, metadata={"stored": False})
+    attempt: Attempt | None = field(default=None, metadata=NOT_STORED)
 
+    kind = "request"
     start_grace: ClassVar[float] = 0.0
     """Seconds after which a start whose answer was lost shows up, if it ever does."""
 
     # Between processes ------------------------------------------------------------
-
-    def to_json(self) -> dict[str, Any]:
-        """Write the request as plain JSON, with its class and the version."""
-        cls = type(self)
-        return {
-            "v": VERSION,
-            "class": f"{cls.__module__}.{cls.__qualname__}",
-            "fields": {
-                each.name: getattr(self, each.name)
-                for each in fields(self)
-                if each.metadata.get("stored", True)
-            },
-        }
 
     def of_attempt(self, ti: Any, max_tries: int) -> Self:
         """Return the request as an attempt of a task makes it."""
@@ -306,31 +288,3 @@ class JobRequest(ABC):
     def start_xcoms(self, job: Job, intent: Intent) -> Mapping[str, Any]:
         """Return the XComs that are pushed as soon as the job is known."""
         return {}
-
-
-def read_request(value: object) -> JobRequest:
-    """Read what :meth:`JobRequest.to_json` wrote, or raise :class:`RequestUnreadable`."""
-    version = value.get("v") if isinstance(value, Mapping) else None
-    if not isinstance(value, Mapping) or version != VERSION:
-        msg = (
-            f"The trigger's request has version {version!r}, this package reads {VERSION}:"
-            " run the same release on workers and triggerers, then clear the task"
-        )
-        raise RequestUnreadable(msg)
-
-    module, _, name = str(value.get("class")).rpartition(".")
-    try:
-        cls = getattr(import_module(module), name)
-        request = cls(**value["fields"])
-    except Exception as error:  # noqa: BLE001 - whatever a release may have changed
-        msg = (
-            f"The triggerer cannot make a {name}, is {module} installed there, in the same"
-            f" release as on the workers? {type(error).__name__}: {error}"
-        )
-        raise RequestUnreadable(msg) from None
-
-    if not isinstance(request, JobRequest):
-        msg = f"{module}.{name} is no JobRequest"
-        raise RequestUnreadable(msg)
-
-    return request

@@ -8,7 +8,6 @@ every day; ``never_fail`` turns every failure into a skip.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -23,7 +22,6 @@ from airflow.triggers.base import StartTriggerArgs
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
-    constructor_arguments,
     make_plain,
     needs_deferrable,
 )
@@ -41,11 +39,11 @@ from async_triggers.deferral.errors import (
     translate,
 )
 from async_triggers.deferral.events import Kind, Outcome, Status
-from async_triggers.deferral.hook import VendorHook, wall_clock
+from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.ids import TakesIds
 from async_triggers.deferral.kill import IDLE
 from async_triggers.deferral.moment import MomentTrigger
-from async_triggers.deferral.sensor_trigger import SensorTrigger
+from async_triggers.deferral.sensor_trigger import SensorTrigger, trigger_of
 from async_triggers.engine.backoff import repeating_for
 from async_triggers.engine.errors import Doubted, PermanentError, Scope, TransientError
 from async_triggers.engine.wording import sentence
@@ -53,7 +51,8 @@ from async_triggers.engine.wording import sentence
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from async_triggers.deferral.trigger import JobTrigger
+    from async_triggers.deferral.hook import VendorHook
+    from async_triggers.deferral.job_query import JobQuery
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
     from async_triggers.engine.wire import Account, Vendor
@@ -92,8 +91,8 @@ class JobSensor(BaseSensorOperator, TakesIds):
 
     start_trigger_args = _StartTriggerArgs()
 
-    returns: ClassVar[bool] = False
-    """Whether the sensor returns anything, see :meth:`result`."""
+    query_class: ClassVar[type[JobQuery]]
+    """What the arguments make: which job to wait for."""
 
     # Set by the vendor's sensor.
     deferrable: bool
@@ -104,8 +103,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
     # What this process knows of the vendor; never templated, never serialized.
     _account: Account | None = None
     _contact: FirstContact | None = None
-    found_at: str = ""
-    """The hash of the address, where the connection may mean more than one."""
+    _query: JobQuery | None = None
     _trouble: str = ""
     """What the last look has failed with."""
     _has_looked: bool = False
@@ -114,60 +112,40 @@ class JobSensor(BaseSensorOperator, TakesIds):
     _waiting: Mapping[str, Any] = {}
     """What the deferral carried that this segment resumes from."""
 
-    # What a vendor adds -----------------------------------------------------------
+    # What is waited for -------------------------------------------------------------
 
-    @abstractmethod
+    def make_query(self) -> JobQuery:
+        """Return which job the arguments name, as they are now."""
+        return self.query_class.of(self)
+
+    @property
+    def query(self) -> JobQuery:
+        """Which job the rendered arguments name, and what looks have found."""
+        return self._query or self.make_query()
+
+    @query.setter
+    def query(self, query: JobQuery) -> None:
+        self._query = query
+
     def make_hook(self) -> VendorHook:
         """Return the hook of the sensor's connection."""
+        return self.query.make_hook()
 
     @property
     def vendor(self) -> Vendor:
         """The vendor, for its words."""
-        return self.make_hook().vendor
+        return self.query.vendor
 
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""
         self.settle_ids()
-
-    @abstractmethod
-    async def look(self, leased: LeasedAccount) -> Seen:
-        """Request the job, and for all that its end should tell."""
-
-    @abstractmethod
-    def make_trigger(
-        self,
-        seen: Seen | None,
-        *,
-        end_time: float | None,
-        execution_deadline: float | None,
-    ) -> JobTrigger:
-        """Return the trigger that waits for the job."""
-
-    @property
-    def waits_unseen(self) -> bool:
-        """True where a job can be waited for that has never been looked at."""
-        return True
-
-    def result(self, job: Job) -> Any:
-        """Return what the sensor returns; by default nothing."""
-        return None
+        self.query = self.make_query()
+        self.query.check()
+        self.query.warn_of_arguments(self.log)
 
     def in_attempt(self, context: Context) -> AbstractContextManager[None]:
         """Frame what each segment of an attempt does; by default with nothing."""
         return nullcontext()
-
-    @property
-    def keeps_run(self) -> bool:
-        """True where the first look finds out what later ones must know."""
-        return False
-
-    @property
-    def run_seen(self) -> str:
-        """What the first look has found out, where the sensor :attr:`keeps_run`."""
-        return ""
-
-    def recall_run(self, text: str) -> None:
-        """Take in what :attr:`run_seen` once said."""
 
     # Beginning on the triggerer -----------------------------------------------------
 
@@ -200,7 +178,6 @@ class JobSensor(BaseSensorOperator, TakesIds):
 
     def describe_start(self) -> StartTriggerArgs:
         """Return what the scheduler defers the sensor with."""
-        cls = type(self)
         reason = (
             (why_on_worker(self, JobSensor) or _why_begun(self))
             if self.end_from_trigger
@@ -211,28 +188,16 @@ class JobSensor(BaseSensorOperator, TakesIds):
         return StartTriggerArgs(
             trigger_cls=f"{SensorTrigger.__module__}.{SensorTrigger.__qualname__}",
             trigger_kwargs={
-                "sensor": f"{cls.__module__}.{cls.__qualname__}",
-                "arguments": self._arguments(),
+                "query": self.make_query().to_json(),
                 "lasts": self.timeout,
                 "execution_timeout": None if limit is None else limit.total_seconds(),
                 "ending": self.ending().to_json() if is_ended else None,
-                "set_aside": reason or "",
+                "why_resumed": reason or "",
             },
             next_method="execute_complete",
             next_kwargs=None,
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,
         )
-
-    def _arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor, as text where they are XComs."""
-        given = constructor_arguments(self, JobSensor)
-        given["poke_interval"] = self.poke_interval
-        for name, value in given.items():
-            if isinstance(value, XComArg):
-                # As people wrote it before there were such objects.
-                given[name] = str(value)
-
-        return given
 
     # Waiting ----------------------------------------------------------------------
 
@@ -292,7 +257,8 @@ class JobSensor(BaseSensorOperator, TakesIds):
         self._check_arguments()
         waiting = self._waiting
         contact = FirstContact.from_json(waiting.get("contact"))
-        self._contact, self.found_at = contact, contact.known or ""
+        self._contact = contact
+        self.query = replace(self.query, address=contact.known or "")
         with self.in_attempt(context):
             return self._look_and_defer(
                 context, waiting.get("end_time", wall_clock() + self.timeout)
@@ -307,7 +273,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
             contact = self._meet_trouble(context, error, began)
             account = self._account
             looks_wrong = account is not None and contact.wrong_at(account) is not None
-            if looks_wrong or not self.waits_unseen:
+            if looks_wrong or not self.query.waits_unseen:
                 self._look_later(error, end_time)
 
             self.log.warning("%s Waiting all the same", sentence(str(error)))
@@ -329,13 +295,14 @@ class JobSensor(BaseSensorOperator, TakesIds):
         async def look(leased: LeasedAccount) -> Seen:
             self._account = leased.account
             with repeating_for(wait):
-                return await self.look(leased)
+                self.query, seen = await self.query.look(leased)
+                return seen
 
         hook = self.make_hook()
         # A look before this one has warned of what it found.
         hook.is_quiet = bool(self._waiting) or self._kept is not None
         account = hook.first_account(lambda: self._earlier_address(context))
-        self.found_at = hook.address
+        self.query = replace(self.query, address=hook.address)
         return hook.run(look, account=account)
 
     def _meet_trouble(
@@ -503,7 +470,8 @@ class JobSensor(BaseSensorOperator, TakesIds):
         if isinstance(kept, Mapping) and kept.get("try") == context["ti"].try_number:
             self._kept = kept
             contact = FirstContact.from_json(kept.get("contact"))
-            self._contact, self.found_at = contact, contact.known or ""
+            self._contact = contact
+            self.query = replace(self.query, address=contact.known or "")
             self._is_seen = kept.get("is_seen") is True
             began = kept.get("began")
             self._began = began if isinstance(began, float) else None
@@ -533,8 +501,11 @@ class JobSensor(BaseSensorOperator, TakesIds):
             execution_deadline = float(start + limit.total_seconds())
 
         ends = earliest(end_time, execution_deadline)
-        trigger = self.make_trigger(
-            seen, end_time=end_time, execution_deadline=execution_deadline
+        trigger = trigger_of(
+            self.query,
+            seen,
+            end_time=end_time,
+            execution_deadline=execution_deadline,
         )
         trigger.report_interval()
         trigger.ending = self._ending()
@@ -574,24 +545,20 @@ class JobSensor(BaseSensorOperator, TakesIds):
             self.log.info("end_from_trigger is ignored: %s", reason)
             return None
 
-        return self.narrowed(self.ending()).to_json()
+        return self.query.narrowed(self.ending()).to_json()
 
     def ending(self) -> Ending:
         """Return how a trigger ends the task, which may be ended there."""
         hard = failure_of(self)
         is_soft = self.soft_fail or self.never_fail
         return Ending(
-            returns=self.returns,
+            returns=self.query_class.returns,
             push=self.do_xcom_push,
             failure=Then.SKIP if is_soft else hard,
             # A sensor's timeout is not retried, which a trigger cannot say.
             timeout=Then.SKIP if is_soft else Then.RESUME,
             refusal=Then.SKIP if self.never_fail else hard,
         )
-
-    def narrowed(self, ending: Ending) -> Ending:
-        """Return how a trigger ends the task, now that the arguments are rendered."""
-        return ending
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -628,8 +595,8 @@ class JobSensor(BaseSensorOperator, TakesIds):
                 self.vendor.name_of(outcome.job_id),
                 self.vendor.name_of(own),
             )
-            if self.keeps_run:
-                self.recall_run(own)
+            if self.query.keeps_found:
+                self.query = self.query.recalling(own)
 
             self._defer(context, None, waiting["end_time"])
 
@@ -647,7 +614,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
                 raise EventUnusable(msg)
 
             self.log.info("%s", outcome.message)
-            return self.result(job)
+            return self.query.result(job)
 
         error: compat.AirflowException
         if outcome.status is Status.TIMEOUT:

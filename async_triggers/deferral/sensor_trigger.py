@@ -1,8 +1,8 @@
 """Waiting for a job from the first, without a worker.
 
 Airflow's scheduler defers a sensor with ``start_from_trigger`` by itself. What the trigger
-gets are the arguments as they stand in the DAG, so :class:`SensorTrigger` renders them,
-rebuilds the sensor and has it make the vendor's own trigger.
+gets is the sensor's query as it stands in the DAG, so :class:`SensorTrigger` renders it
+and then waits with the vendor's own trigger.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
@@ -28,7 +27,9 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.events import Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
+from async_triggers.deferral.job_query import JobQuery
 from async_triggers.deferral.one_event import OneEventTrigger, insist
+from async_triggers.deferral.trigger import trigger_class
 from async_triggers.engine.errors import (
     Doubted,
     EngineError,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
-    from async_triggers.deferral.sensor import JobSensor
     from async_triggers.deferral.trigger import JobTrigger
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
@@ -69,31 +69,29 @@ _gates: WeakKeyDictionary[LeasedAccount, _Gate] = WeakKeyDictionary()
 class SensorTrigger(OneEventTrigger):
     """Waits as a sensor does, and yields the event of the vendor's trigger.
 
-    :param sensor: the classpath of the sensor
-    :param arguments: the arguments of its constructor, as they stand in the DAG
+    :param query: which job to wait for, as it stands in the DAG, see
+        :class:`~async_triggers.deferral.job_query.JobQuery`
     :param lasts: the sensor's ``timeout`` in seconds
     :param execution_timeout: the task's in seconds, None for none
     :param ending: how the trigger ends its task; None to resume it
-    :param set_aside: why it does not, where it should
+    :param why_resumed: why the trigger resumes a task that it was to end, else empty
     """
 
     def __init__(
         self,
-        sensor: str,
-        arguments: Mapping[str, Any],
+        query: Mapping[str, Any],
         lasts: float,
         execution_timeout: float | None = None,
         *,
         ending: Mapping[str, Any] | None = None,
-        set_aside: str = "",
+        why_resumed: str = "",
     ) -> None:
         super().__init__()
-        self.sensor = sensor
-        self.arguments = arguments
+        self.query = query
         self.lasts = lasts
         self.execution_timeout = execution_timeout
         self.ending = ending
-        self.set_aside = set_aside
+        self.why_resumed = why_resumed
         self._context: Context | None = None
         self._environment: jinja2.Environment | None = None
         self._inner: JobTrigger | None = None
@@ -118,8 +116,8 @@ class SensorTrigger(OneEventTrigger):
         """
         self._context, self._environment = context, jinja_env
 
-    def _rendered(self, cls: type[JobSensor]) -> dict[str, Any]:
-        """Return the arguments that may hold templates, as they are rendered."""
+    def _rendered(self, query: JobQuery) -> dict[str, Any]:
+        """Return the fields that may hold templates, as they are rendered."""
         context = self._context
         if context is None:
             return {}
@@ -131,13 +129,10 @@ class SensorTrigger(OneEventTrigger):
             if name in known:
                 known[name] = _Puller(known[name])
 
-        for name in cls.template_fields:
-            if name not in self.arguments:
-                continue
-
+        for name in query.template_fields:
             try:
                 rendered[name] = self.render_template(
-                    self.arguments[name], cast("Context", known), environment
+                    getattr(query, name), cast("Context", known), environment
                 )
             except Exception as error:  # noqa: BLE001 - whatever Jinja meets
                 msg = (
@@ -149,60 +144,57 @@ class SensorTrigger(OneEventTrigger):
 
         return rendered
 
-    async def _make_sensor(self) -> JobSensor:
-        module, _, name = self.sensor.rpartition(".")
-        cls = getattr(import_module(module), name)
+    async def _make_query(self) -> JobQuery:
+        """Return which job is waited for, with the task's ending narrowed to it."""
+        query = JobQuery.from_json(self.query)
         try:
             async with asyncio.timeout(RENDERING):
                 # In a thread: a template may pull an XCom, which is a blocking call.
-                rendered = await asyncio.to_thread(self._rendered, cls)
+                rendered = await asyncio.to_thread(self._rendered, query)
         except TimeoutError:
             msg = (
-                f"The templates of {', '.join(cls.template_fields)} could not be rendered"
-                " on the triggerer in time, where Airflow leaves some questions without"
-                " an answer: set start_from_trigger=False to use them"
+                f"The templates of {', '.join(query.template_fields)} could not be"
+                " rendered on the triggerer in time, where Airflow leaves some questions"
+                " without an answer: set start_from_trigger=False to use them"
             )
             raise ArgumentUnusable(msg) from None
 
-        ti = self.task_instance
-        # As on a worker: made with what stands in the DAG, and rendered then.
-        sensor: JobSensor = cls(
-            task_id="wait" if ti is None else ti.task_id, **self.arguments
-        )
-        for name, value in rendered.items():
-            setattr(sensor, name, value)
-
-        sensor.check_arguments()
+        query = query.rendered(rendered)
+        query.warn_of_arguments(self.log)
         ending = self._how_to_end()
         if ending is not None:
-            self.ending = sensor.narrowed(ending).to_json()
+            self.ending = query.narrowed(ending).to_json()
 
-        return sensor
+        return query
 
     # Waiting ----------------------------------------------------------------------
 
     async def _outcome(self) -> Outcome:
-        if self.set_aside:
-            self.log.info("end_from_trigger is ignored: %s", self.set_aside)
+        if self.why_resumed:
+            self.log.info("end_from_trigger is ignored: %s", self.why_resumed)
 
         end_time, execution_deadline = self._deadlines()
         ends = min(end_time, execution_deadline or end_time)
         conn_id = conn_type = ""
         try:
-            sensor = await self._make_sensor()
-            hook = sensor.make_hook()
+            query = await self._make_query()
+            hook = query.make_hook()
             conn_id, conn_type = hook.conn_id, hook.conn_type
             left = max(0.0, ends - wall_clock())
             account = await hook.known_account(patience=left)
             self._address = address_of(account)
             async with hook.lease(account=account) as leased:
                 async with asyncio.timeout(max(0.0, ends - wall_clock())):
-                    seen = await self._first_look(sensor, leased, ends)
-                    inner = self._inner = sensor.make_trigger(
-                        seen, end_time=end_time, execution_deadline=execution_deadline
+                    query, seen = await self._first_look(query, leased, ends)
+                    inner = self._inner = trigger_of(
+                        query,
+                        seen,
+                        end_time=end_time,
+                        execution_deadline=execution_deadline,
                     )
                     inner.task_instance = self.task_instance
-                    await self._own(inner.remote_job.job_id, sensor.run_seen)
+                    found = query.found if query.keeps_found else ""
+                    await self._own(inner.remote_job.job_id, found)
 
                 if seen is not None and seen.job.state.is_terminal:
                     return events.ended(seen.job)
@@ -248,31 +240,31 @@ class SensorTrigger(OneEventTrigger):
         return began + self.lasts, None if limit is None else began + limit
 
     async def _first_look(
-        self, sensor: JobSensor, leased: LeasedAccount, ends: float
-    ) -> Seen | None:
-        """Look for what must be known before the wait; None where nothing must.
+        self, query: JobQuery, leased: LeasedAccount, ends: float
+    ) -> tuple[JobQuery, Seen | None]:
+        """Look for what must be known before the wait; see nothing where nothing must.
 
         It must be known that the connection works, which one look shows to all.
         """
         ti = self.task_instance
         claim = None
         # Each question costs a triggerer with thousands of these: they wait in a line.
-        if sensor.keeps_run and ti is not None:
+        if query.keeps_found and ti is not None:
             claim = await insist(lambda: compat.read_claim(ti), self.log)
 
         if claim is not None and isinstance(claim[1], str):
-            sensor.recall_run(claim[1])
+            query = query.recalling(claim[1])
 
         while True:
             began = wall_clock()
             try:
-                if sensor.waits_unseen:
-                    seen = await self._shared_look(sensor, leased)
+                if query.waits_unseen:
+                    looked = await self._shared_look(query, leased)
                 else:
-                    seen = await sensor.look(leased)
+                    looked = await query.look(leased)
 
                 self._has_answered = True
-                return seen
+                return looked
             except Doubted as error:
                 failure: TransientError = error
             except TransientError as error:
@@ -282,36 +274,36 @@ class SensorTrigger(OneEventTrigger):
                 )
 
             contact = await self._judge_trouble(
-                sensor, leased, self._contact, failure, ends
+                query, leased, self._contact, failure, ends
             )
             self._contact = contact
             if (
-                sensor.waits_unseen
+                query.waits_unseen
                 and not isinstance(failure, Doubted)
                 and contact.wrong_at(leased.account) is None
             ):
                 # An outage, which the shared poller waits out.
-                return None
+                return query, None
 
             await asyncio.sleep(
                 contact.wait(LOOK_AGAIN, leased.account, now=wall_clock())
             )
 
     async def _shared_look(
-        self, sensor: JobSensor, leased: LeasedAccount
-    ) -> Seen | None:
+        self, query: JobQuery, leased: LeasedAccount
+    ) -> tuple[JobQuery, Seen | None]:
         """Look if no other sensor of the account has; raise what another has met."""
         gate = _gates.setdefault(leased, _Gate())
         failures = gate.failures
         async with gate.lock:
             if gate.is_open:
-                return None
+                return query, None
 
             if gate.failure is not None and gate.failures > failures:
                 raise gate.failure.again()
 
             try:
-                seen = await sensor.look(leased)
+                looked = await query.look(leased)
             except TransientError as error:
                 gate.failures += 1
                 gate.failure = cast("TransientError", error.again())
@@ -322,11 +314,11 @@ class SensorTrigger(OneEventTrigger):
                 raise
 
             gate.is_open = True
-            return seen
+            return looked
 
     async def _judge_trouble(
         self,
-        sensor: JobSensor,
+        query: JobQuery,
         leased: LeasedAccount,
         contact: FirstContact,
         error: TransientError,
@@ -344,7 +336,7 @@ class SensorTrigger(OneEventTrigger):
         if contact.is_known(leased.account):
             leased.transport.trust.vouch()
 
-        endpoint = sensor.make_hook().endpoint(leased.account)
+        endpoint = query.make_hook().endpoint(leased.account)
         failure = endpoint.verdict(contact, error, now=now)
         if failure is not None:
             raise failure
@@ -352,25 +344,24 @@ class SensorTrigger(OneEventTrigger):
         trouble = explain(error, endpoint.conn_id, endpoint.conn_type)
         self._trouble = with_request(trouble, error)
         words = endpoint.report(contact, error, wait=LOOK_AGAIN, ends=ends)
+        noun = query.vendor.noun
         if contact.must_report(error, now=now):
-            self.log.warning(
-                "The %s cannot be checked now: %s", sensor.vendor.noun, words
-            )
+            self.log.warning("The %s cannot be checked now: %s", noun, words)
             return contact.reported(error, now=now)
 
-        self.log.debug("The %s cannot be checked now: %s", sensor.vendor.noun, words)
+        self.log.debug("The %s cannot be checked now: %s", noun, words)
         return contact
 
-    async def _own(self, job_id: str, run: str) -> None:
+    async def _own(self, job_id: str, found: str) -> None:
         """Write down what this attempt waits for, whoever runs the trigger next."""
         ti = self.task_instance
-        if ti is not None and (run or self.ending is not None):
+        if ti is not None and (found or self.ending is not None):
             await insist(
                 lambda: compat.write_claim(
                     ti,
                     "sensor",
                     job_id,
-                    run,
+                    found,
                     address=self._address if self._has_answered else "",
                 ),
                 self.log,
@@ -387,6 +378,27 @@ class SensorTrigger(OneEventTrigger):
         inner = self._inner
         payload = super().payload(outcome) if inner is None else inner.payload(outcome)
         return {**payload, "address": self._address}
+
+
+def trigger_of(
+    query: JobQuery,
+    seen: Seen | None,
+    *,
+    end_time: float | None,
+    execution_deadline: float | None,
+) -> JobTrigger:
+    """Return the vendor's trigger that waits for what a sensor waits for."""
+    job = query.job(None if seen is None else seen.job)
+    return trigger_class(job).of(
+        job,
+        poll_interval=query.poke_interval,
+        end_time=end_time,
+        execution_deadline=execution_deadline,
+        # The job is not the sensor's.
+        cancel_on_kill=False,
+        cancel_on_timeout=False,
+        seen_at=None if seen is None else seen.at,
+    )
 
 
 class _Puller:

@@ -24,7 +24,7 @@ from async_triggers.deferral.kill import GOES_ON, Patience
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.one_event import run_alone, see_through
 from async_triggers.deferral.record import Intent, Record, read_record
-from async_triggers.deferral.remote_job import RemoteJob, read_request
+from async_triggers.deferral.remote_job import JobRequest, RemoteJob
 from async_triggers.deferral.trigger import trigger_for
 from async_triggers.engine.errors import EngineError
 from async_triggers.engine.limiter import urgent
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from airflow.sdk.types import Logger
     from airflow.triggers.base import TriggerEvent
 
-    from async_triggers.deferral.remote_job import JobRequest
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Seen
     from async_triggers.engine.wire import Vendor
@@ -56,7 +55,7 @@ class StartLaterTrigger(MomentTrigger):
 
     :param moment: the moment in epoch seconds
     :param request: what is to be started, see
-        :meth:`async_triggers.deferral.remote_job.JobRequest.to_json`
+        :meth:`async_triggers.deferral.stored.StoredValue.to_json`
     :param max_tries: Airflow's ``max_tries`` of the attempt
     :param record: what was written down of the job, or before its start
     """
@@ -140,7 +139,7 @@ class StartLaterTrigger(MomentTrigger):
         ti, record = self.task_instance, read_record(self.record)
         request: JobRequest | None = None
         try:
-            request = read_request(self.request).of_attempt(ti, self.max_tries)
+            request = JobRequest.from_json(self.request).of_attempt(ti, self.max_tries)
             if record is None or not request.cancel_on_kill:
                 return NOTHING
 

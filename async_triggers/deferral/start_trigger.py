@@ -47,7 +47,7 @@ from async_triggers.deferral.record import (
     read_record,
     read_unsettled,
 )
-from async_triggers.deferral.remote_job import RequestUnreadable, read_request
+from async_triggers.deferral.remote_job import JobRequest
 from async_triggers.deferral.start_later import (
     NOTHING,
     settle_job,
@@ -60,6 +60,7 @@ from async_triggers.deferral.starting import (
     Later,
     Starting,
 )
+from async_triggers.deferral.stored import Unreadable
 from async_triggers.deferral.trigger import KILL_LOOK, trigger_for
 from async_triggers.engine.errors import (
     EngineError,
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
 
     from async_triggers.deferral.ending import Ending
-    from async_triggers.deferral.remote_job import JobRequest, RemoteJob
+    from async_triggers.deferral.remote_job import RemoteJob
     from async_triggers.deferral.trigger import JobTrigger
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
@@ -101,7 +102,7 @@ class StartTrigger(OneEventTrigger):
     attempt and the record that the worker keeps.
 
     :param request: what to start, see
-        :meth:`async_triggers.deferral.remote_job.JobRequest.to_json`
+        :meth:`async_triggers.deferral.stored.StoredValue.to_json`
     :param max_tries: Airflow's ``max_tries`` of the attempt, which only a clear raises
     :param end_time: the deadline in epoch seconds, None for none
     :param execution_deadline: the deadline that ``execution_timeout`` sets
@@ -149,7 +150,7 @@ class StartTrigger(OneEventTrigger):
     async def _outcome(self) -> Outcome:
         try:
             request = self._request = self._read_request()
-        except RequestUnreadable as error:
+        except Unreadable as error:
             return events.not_started(error)
 
         hook = request.make_hook()
@@ -175,7 +176,7 @@ class StartTrigger(OneEventTrigger):
             return await self._wait_for(request, seen, leased)
 
     def _read_request(self) -> JobRequest:
-        request, ti = read_request(self.request), self.task_instance
+        request, ti = JobRequest.from_json(self.request), self.task_instance
         return request if ti is None else request.of_attempt(ti, self.max_tries)
 
     async def _get_job(

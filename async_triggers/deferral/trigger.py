@@ -770,6 +770,13 @@ class JobTrigger(OneEventTrigger):
         return judge(job=job), job
 
 
+def trigger_class(job: RemoteJob) -> type[JobTrigger]:
+    """Return the class of the vendor's trigger that waits for a job."""
+    module, _, name = job.trigger.rpartition(".")
+    cls: type[JobTrigger] = getattr(import_module(module), name)
+    return cls
+
+
 def trigger_for(
     request: JobRequest,
     job: RemoteJob,
@@ -779,9 +786,7 @@ def trigger_for(
     seen_at: float | None = None,
 ) -> JobTrigger:
     """Return the vendor's trigger that waits for a job as a request says."""
-    module, _, name = job.trigger.rpartition(".")
-    cls: type[JobTrigger] = getattr(import_module(module), name)
-    return cls.of(
+    return trigger_class(job).of(
         job,
         poll_interval=request.poll_interval,
         end_time=end_time,

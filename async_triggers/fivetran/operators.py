@@ -9,20 +9,17 @@ from datetime import timedelta
 from typing import Any
 
 from async_triggers.deferral.arguments import (
-    ArgumentUnusable,
-    identifier,
     needs_deferrable,
     not_negative,
     one_of,
-    text,
     time_limit,
 )
-from async_triggers.deferral.ids import Ids
 from async_triggers.deferral.operator import JobOperator
 from async_triggers.deferral.remote_job import IF_RUNNING
 from async_triggers.fivetran.api import models
 from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.fivetran.links import FivetranConnectionLink
+from async_triggers.fivetran.naming import IDS
 from async_triggers.fivetran.remote_job import FivetranSyncRequest
 from async_triggers.fivetran.triggers import FivetranTrigger
 
@@ -36,29 +33,6 @@ __all__ = [
 
 RegistryLink = FivetranConnectionLink
 """The other provider's name of the link: here it opens the connection in Fivetran."""
-
-
-def connector(name: str, value: object) -> str:
-    """Return the id of a connection."""
-    given = identifier(name, value)
-    if "@" in given:
-        msg = f"{name} {given!r} is not an id of Fivetran's"
-        raise ArgumentUnusable(msg)
-
-    return given
-
-
-IDS = Ids(
-    required={"fivetran_conn_id": text},
-    optional={
-        "connector_id": connector,
-        "connector_name": text,
-        "destination_name": text,
-    },
-    either=(("connector_id",), ("connector_name", "destination_name")),
-    hint="Give connector_id, or both connector_name and destination_name",
-)
-"""The ids of Fivetran's tasks."""
 
 
 class FivetranOperator(JobOperator):

@@ -126,8 +126,13 @@ class FivetranSync(RemoteJob):
             run = self.run
             return run.before or format_time(run.at or 0.0)
 
-        done = job.statistics.get("succeeded_at")
-        return done if isinstance(done, str) else None
+        return succeeded_at(job)
+
+
+def succeeded_at(job: Job) -> str | None:
+    """Return the time of a sync's success."""
+    done = job.statistics.get("succeeded_at")
+    return done if isinstance(done, str) else None
 
 
 def stopped_job(job: Job) -> Job:

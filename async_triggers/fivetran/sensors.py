@@ -8,19 +8,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from async_triggers.deferral.arguments import ArgumentUnusable, not_negative
-from async_triggers.deferral.ending import Ending, Then
+from async_triggers.deferral.arguments import not_negative
 from async_triggers.deferral.errors import JobEnded
 from async_triggers.deferral.record import KEY
 from async_triggers.deferral.sensor import JobSensor
-from async_triggers.engine.jobs import Seen
 from async_triggers.engine.wire import parse_time
 from async_triggers.fivetran.api import models
 from async_triggers.fivetran.hooks import FivetranHook
-from async_triggers.fivetran.operators import (
-    IDS,
-    deprecated,
-)
+from async_triggers.fivetran.job_query import FivetranSyncQuery, as_text
+from async_triggers.fivetran.naming import IDS
+from async_triggers.fivetran.operators import deprecated
 from async_triggers.fivetran.triggers import FivetranTrigger
 
 __all__ = ["FivetranHook", "FivetranSensor", "FivetranTrigger"]
@@ -29,8 +26,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.bases.sensor import PokeReturnValue
 
-    from async_triggers.engine.accounts import LeasedAccount
-    from async_triggers.engine.jobs import Job
+    from async_triggers.engine.jobs import Job, Seen
 
 _TIMES = ("succeeded_at", "failed_at")
 
@@ -78,7 +74,7 @@ class FivetranSensor(JobSensor):
     ui_color = "#D5E8FF"
 
     ids = IDS
-    returns = True
+    query_class = FivetranSyncQuery
 
     def __init__(
         self,
@@ -118,9 +114,7 @@ class FivetranSensor(JobSensor):
         self.fivetran_retry_limit = fivetran_retry_limit
         self.fivetran_retry_delay = fivetran_retry_delay
         # A template may make a datetime of it again.
-        self.completed_after_time: str | datetime | None = _as_text(
-            completed_after_time
-        )
+        self.completed_after_time: str | datetime | None = as_text(completed_after_time)
         self.reschedule_wait_time = (
             None
             if reschedule_wait_time is None
@@ -134,42 +128,14 @@ class FivetranSensor(JobSensor):
         self.begin_on_triggerer(wanted=start_from_trigger)
         self.note_ids(kwargs)
 
-    _run: models.Run | None = None
-    # The run as it was written down last.
-    _told: str = ""
+    # The baseline as it was written down last.
+    _noted: str = ""
     _has_warned: bool = False
-
-    def check_arguments(self) -> None:
-        """Raise AirflowException when a rendered argument cannot be used."""
-        super().check_arguments()
-        self._baseline()
-
-    @property
-    def has_baseline(self) -> bool:
-        """True where a time is given; else the next sync to end is waited for."""
-        value = self.completed_after_time
-        return value is not None and (not isinstance(value, str) or bool(value.strip()))
-
-    def _baseline(self) -> str | None:
-        """Return the time after which a sync counts, in UTC; None for the next to end."""
-        if not self.has_baseline:
-            return None
-
-        value: object = _as_text(self.completed_after_time)
-        moment = _read_time(value.strip()) if isinstance(value, str) else None
-        if moment is None:
-            msg = (
-                "completed_after_time must be a time, for example 2026-01-01T00:00:00Z,"
-                f" or empty to wait for the next sync, not {value!r}"
-            )
-            raise ArgumentUnusable(msg)
-
-        return moment.astimezone(UTC).isoformat()
 
     @property
     def hook(self) -> FivetranHook:
         """The hook of the sensor's connection, for calls made by hand."""
-        return self.make_hook()
+        return FivetranSyncQuery.of(self).make_hook()
 
     @property
     def xcom(self) -> str | datetime | None:
@@ -180,21 +146,20 @@ class FivetranSensor(JobSensor):
     @xcom.setter
     def xcom(self, value: str | datetime | None) -> None:
         deprecated("xcom", "completed_after_time")
-        self.completed_after_time = _as_text(value)
+        self.completed_after_time = as_text(value)
 
     @property
     def previous_completed_at(self) -> datetime | None:
         """The time after which a sync counts, once the sensor has looked."""
-        moment = parse_time(None if self._run is None else self._run.before)
+        run = self._sync_query.run
+        moment = parse_time(None if run is None else run.before)
         return None if moment is None else datetime.fromtimestamp(moment, tz=UTC)
 
-    def make_hook(self) -> FivetranHook:
-        """Return the hook of the sensor's connection."""
-        return FivetranHook(
-            self.fivetran_conn_id,
-            retry_limit=self.fivetran_retry_limit,
-            retry_delay=self.fivetran_retry_delay,
-        )
+    @property
+    def _sync_query(self) -> FivetranSyncQuery:
+        query = self.query
+        assert isinstance(query, FivetranSyncQuery)  # noqa: S101 - as query_class says
+        return query
 
     # The baseline is taken once. It outlives the looks of a rescheduled sensor, each of
     # which is a new process, and the retries of a task.
@@ -209,55 +174,27 @@ class FivetranSensor(JobSensor):
         self._remember(context)
         super()._defer(context, seen, end_time)
 
-    def narrowed(self, ending: Ending) -> Ending:
-        """Return how a trigger ends the task, now that the arguments are rendered."""
-        if self.has_baseline or ending.failure is Then.SKIP:
-            return ending
-
-        # The retry waits for a later sync, which a worker writes down.
-        return replace(ending, failure=Then.RESUME)
-
-    @property
-    def _asked_for(self) -> str:
-        before = self._baseline() or "the next"
-        names = (self.connector_id, self.connector_name, self.destination_name)
-        return repr((*names, before))
-
-    @property
-    def keeps_run(self) -> bool:
-        """True: the first look sets the baseline, or finds the connection."""
-        return True
-
-    @property
-    def run_seen(self) -> str:
-        """The baseline, which outlives a restart of the triggerer."""
-        return "" if self._run is None else self._run.id
-
-    def recall_run(self, text: str) -> None:
-        """Take the baseline that was found before."""
-        self._run = models.Run.from_id(text) if text else None
-
     def _recall(self, context: Context) -> None:
-        store = context.get("task_state_store")
-        told = store.get(KEY) if store is not None else None
+        store, query = context.get("task_state_store"), self._sync_query
+        noted = store.get(KEY) if store is not None else None
         if (
-            isinstance(told, Mapping)
-            and told.get("max_tries") == context["ti"].max_tries
-            and told.get("asked_for") == self._asked_for
+            isinstance(noted, Mapping)
+            and noted.get("max_tries") == context["ti"].max_tries
+            and noted.get("asked_for") == query.wording
         ):
-            self._told = str(told.get("run", ""))
-            self._run = models.Run.from_id(self._told)
+            self._noted = str(noted.get("run", ""))
+            self.query = query.recalling(self._noted)
 
     def _remember(self, context: Context) -> None:
-        store = context.get("task_state_store")
-        if store is not None and self._run is not None and self._run.id != self._told:
-            self._told = self._run.id
+        store, query = context.get("task_state_store"), self._sync_query
+        if store is not None and query.found and query.found != self._noted:
+            self._noted = query.found
             store.set(
                 KEY,
                 {
                     "max_tries": context["ti"].max_tries,
-                    "asked_for": self._asked_for,
-                    "run": self._told,
+                    "asked_for": query.wording,
+                    "run": self._noted,
                 },
             )
 
@@ -268,39 +205,18 @@ class FivetranSensor(JobSensor):
         try:
             yield
         except JobEnded as error:
-            run, job = self._run, error.job
-            if run is not None and job is not None and not self.has_baseline:
-                told = (job.statistics.get(each) for each in _TIMES)
-                times = (each if isinstance(each, str) else None for each in told)
-                succeeded, failed = times
-                self._run = replace(run, succeeded_at=succeeded, failed_at=failed)
+            query, job = self._sync_query, error.job
+            run = query.run
+            if run is not None and job is not None and not query.has_baseline:
+                shown = (job.statistics.get(each) for each in _TIMES)
+                succeeded, failed = (
+                    each if isinstance(each, str) else None for each in shown
+                )
+                run = replace(run, succeeded_at=succeeded, failed_at=failed)
+                self.query = query.recalling(run.id)
                 self._remember(context)
 
             raise
-
-    # Looking ----------------------------------------------------------------------
-
-    async def look(self, leased: LeasedAccount) -> Seen:
-        """Request the connection; the first look may set the baseline."""
-        hook = self.make_hook()
-        connector_id = self.connector_id or await self._find_id(leased)
-        connection, now = await hook.get_fivetran_connection(leased, connector_id)
-        run = self._run
-        if run is None:
-            before = self._baseline()
-            times = (before, before)
-            if before is None:
-                times = (connection.succeeded_at, connection.failed_at)
-
-            run = self._run_after(connection.id, *times)
-
-            self._run = run
-
-        job = models.judge_run(connection, run)
-        if job.state.is_terminal:
-            job = await hook.settle(leased, job, now=now)
-
-        return Seen(job=job, at=now)
 
     def report(self, job: Job) -> None:
         """Log how the sync is doing; warn, once, of a connection that does not sync."""
@@ -309,80 +225,3 @@ class FivetranSensor(JobSensor):
             self.log.warning("%s", models.paused_warning(job))
         else:
             super().report(job)
-
-    async def _find_id(self, leased: LeasedAccount) -> str:
-        if self._run is not None:
-            return self._run.connection_id
-
-        return await self.make_hook().find_connector_id(
-            leased, self.connector_name or "", self.destination_name or ""
-        )
-
-    def _run_after(
-        self, connector_id: str, succeeded: str | None, failed: str | None
-    ) -> models.Run:
-        return models.Run(
-            connection_id=connector_id,
-            succeeded_at=succeeded,
-            failed_at=failed,
-            whichever=True,
-            patient=self.always_wait_when_syncing,
-            strict=self.propagate_failures_forward,
-            through_pause=not self.fail_if_paused,
-        )
-
-    @property
-    def waits_unseen(self) -> bool:
-        """Only where both the connection's id and the baseline are known."""
-        known = bool(self.connector_id) and self.has_baseline
-        return self._run is not None or known
-
-    def make_trigger(
-        self,
-        seen: Seen | None,
-        *,
-        end_time: float | None,
-        execution_deadline: float | None,
-    ) -> FivetranTrigger:
-        """Return the trigger that waits for the sync."""
-        run = self._run
-        if run is None:
-            # Fivetran could not be asked, see waits_unseen.
-            before = self._baseline()
-            run = self._run_after(self.connector_id or "", before, before)
-
-        return FivetranTrigger(
-            self.task_id,
-            run.connection_id,
-            self.fivetran_conn_id,
-            poke_interval=self.poke_interval,
-            reschedule_wait_time=self.reschedule_wait_time,
-            baseline=run.mark,
-            end_time=end_time,
-            execution_deadline=execution_deadline,
-            seen_at=None if seen is None else seen.at,
-        )
-
-    def result(self, job: Job) -> str | None:
-        """Return the time of the success."""
-        done = job.statistics.get("succeeded_at")
-        return done if isinstance(done, str) else None
-
-
-def _as_text(value: str | datetime | None) -> str | None:
-    """Return a time as text: a datetime without an offset would not stay what it is."""
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _read_time(text: str) -> datetime | None:
-    """Read a time as Airflow does, None where it is none."""
-    # What reads a DAG file need not load it.
-    from airflow.sdk import timezone  # noqa: PLC0415
-
-    try:
-        moment: object = timezone.parse(text)
-    except (ValueError, OverflowError):
-        return None
-
-    # It reads durations as well.
-    return moment if isinstance(moment, datetime) else None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from benchmarks.cells import Fare
+from benchmarks.lookups import HOST
 from benchmarks.sides import INTERVALS
 from benchmarks.stage import ROOT, open_stage
 from benchmarks.trouble.cases import (
@@ -28,7 +29,7 @@ from benchmarks.trouble.cases import (
     Timing,
     arrange,
 )
-from benchmarks.trouble.relay import HOST, Relay
+from benchmarks.trouble.relay import Relay
 from benchmarks.trouble.tables import tell
 
 if TYPE_CHECKING:

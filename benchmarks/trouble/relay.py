@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from benchmarks.trouble.cases import Way
 
-HOST = "localhost"
-"""The name by which clients know the relay, so that it can fail to resolve."""
 _ADDRESS = "127.0.0.1"
 _NO_TLS = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _CHUNK = 65536
@@ -119,22 +115,3 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
     # The other direction ends with this one: nobody here half-closes.
     sink.close()
-
-
-@contextmanager
-def unresolved(is_now: Callable[[], bool]) -> Iterator[None]:
-    """Have the relay's name not resolve in this process while ``is_now`` says so."""
-    resolve = socket.getaddrinfo
-
-    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
-        name = host.decode() if isinstance(host, bytes) else host
-        if name == HOST and is_now():
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-        return resolve(host, *arguments, **options)
-
-    socket.getaddrinfo = getaddrinfo
-    try:
-        yield
-    finally:
-        socket.getaddrinfo = resolve

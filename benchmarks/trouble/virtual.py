@@ -26,6 +26,7 @@ from async_triggers.engine.accounts import LINGER
 from async_triggers.simulator.faults import Fault
 from async_triggers.simulator.server import Simulator
 from benchmarks.cells import Fare
+from benchmarks.lookups import HOST, unresolved
 from benchmarks.sides import INTERVALS, Ticket, make_trigger
 from benchmarks.trouble.cases import (
     CONNECTION,
@@ -40,7 +41,7 @@ from benchmarks.trouble.cases import (
     arrange,
 )
 from benchmarks.trouble.ends import Ended
-from benchmarks.trouble.relay import HOST, Relay, unresolved
+from benchmarks.trouble.relay import Relay
 from tests.clock import ThreadlessClockLoop
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.goals import goal_table
+from benchmarks.rows import Run
 from benchmarks.runs import (
-    Run,
     Sitting,
     number_table,
     plotted,

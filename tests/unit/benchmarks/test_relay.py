@@ -5,7 +5,8 @@ import socket
 
 import pytest
 
-from benchmarks.trouble.relay import HOST, Relay, unresolved
+from benchmarks.lookups import HOST, unresolved
+from benchmarks.trouble.relay import Relay
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -23,7 +23,6 @@ from async_triggers.deferral.errors import (
     VendorUnavailable,
 )
 from async_triggers.deferral.record import KEY
-from async_triggers.deferral.sensor_trigger import SensorTrigger
 from async_triggers.engine.errors import (
     CredentialsRejected,
     Doubted,
@@ -33,7 +32,7 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.wording import begun as as_sentence
 from async_triggers.simulator import Fault
-from tests.unit.deferral.stage import Deferral, Task, deferred, log
+from tests.unit.deferral.stage import Deferral, Task, deferred
 from tests.unit.deferral.vendors import (
     CASES,
     Case,
@@ -125,15 +124,6 @@ Set = Callable[..., Scene]
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Set:
     """Return what sets a scene."""
-    make: Any = SensorTrigger._make_sensor
-
-    async def made(trigger: Any) -> Any:
-        found = await make(trigger)
-        # Airflow's own goes past pytest.
-        found._cached_logger = log
-        return found
-
-    monkeypatch.setattr(SensorTrigger, "_make_sensor", made)
 
     def set_it(case: Case, **how: Any) -> Scene:
         return Scene(monkeypatch, case, **how)

@@ -357,7 +357,7 @@ def test_the_output_of_another_task_becomes_a_template() -> None:
 
     arguments = sensor.describe_start().trigger_kwargs
     assert arguments is not None
-    text = arguments["arguments"]["airbyte_job_id"]
+    text = arguments["query"]["fields"]["airbyte_job_id"]
     assert "xcom_pull(task_ids='first'" in text
     assert sensor.upstream_task_ids == {"first"}
 
@@ -490,7 +490,7 @@ def test_what_comes_downstream_later_counts() -> None:
     arguments = sensor.describe_start().trigger_kwargs
     assert arguments is not None
     assert arguments["ending"] is None
-    assert "mapped" in arguments["set_aside"]
+    assert "mapped" in arguments["why_resumed"]
 
 
 def test_what_is_stored_of_the_trigger_is_pinned() -> None:
@@ -503,19 +503,20 @@ def test_what_is_stored_of_the_trigger_is_pinned() -> None:
     assert described.next_method == "execute_complete"
     assert described.timeout == timedelta(seconds=220)
     assert described.trigger_kwargs == {
-        "sensor": "async_triggers.airbyte.sensors.AirbyteJobSensor",
-        "arguments": {
-            "airbyte_conn_id": "airbyte_default",
-            "airbyte_job_id": 1,
-            "api_version": "v1",
-            "connection_id": None,
-            "connection_name": None,
-            "deferrable": True,
-            "end_from_trigger": True,
-            "poke_interval": 60.0,
-            "start_from_trigger": True,
-            "workspace_id": None,
-            "workspace_name": None,
+        "query": {
+            "v": 1,
+            "class": "async_triggers.airbyte.job_query.AirbyteJobQuery",
+            "fields": {
+                "airbyte_conn_id": "airbyte_default",
+                "airbyte_job_id": 1,
+                "api_version": "v1",
+                "connection_id": None,
+                "connection_name": None,
+                "deferrable": True,
+                "poke_interval": 60.0,
+                "workspace_id": None,
+                "workspace_name": None,
+            },
         },
         "lasts": 100.0,
         "execution_timeout": None,
@@ -528,5 +529,5 @@ def test_what_is_stored_of_the_trigger_is_pinned() -> None:
             "statistics_key": "",
             "timeout": "resume",
         },
-        "set_aside": "",
+        "why_resumed": "",
     }
