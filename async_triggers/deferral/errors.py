@@ -13,6 +13,7 @@
        ├─ VendorRefused         the vendor rejected a request or does not know the job, or
        │                        something in between refused every request
        ├─ VendorUnavailable     the vendor could not be asked until it was too late
+       ├─ TriggerUnusable       the triggerer could not read the stored trigger
        └─ EventUnusable         the trigger's event cannot be trusted
 
 A retry policy may key on these classes. Messages name the job, its URL where there is
@@ -89,6 +90,10 @@ class VendorRefused(AsyncTriggersException):
 
 class VendorUnavailable(AsyncTriggersException):
     """The vendor could not be asked in time."""
+
+
+class TriggerUnusable(AsyncTriggersException):
+    """The triggerer could not read the stored trigger: it is from another release."""
 
 
 class EventUnusable(AsyncTriggersException):

@@ -9,33 +9,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from async_triggers.deferral.hook import wall_clock
+from async_triggers.deferral.stored import StoredTrigger
 
 LONGEST_SLEEP = 60.0
 """Seconds after which the clock is looked at again: it may have been set."""
 
 
-class MomentTrigger(BaseTrigger):
+class MomentTrigger(StoredTrigger):
     """Yields one event when a moment has come.
 
     :param moment: the moment in epoch seconds
     """
 
     def __init__(self, moment: float) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # Airflow's is not typed
+        super().__init__()
         self.moment = moment
         self._fired = False
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the classpath and the arguments."""
-        return (
-            "async_triggers.deferral.moment.MomentTrigger",
-            {"moment": self.moment},
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the event; its payload is the moment."""

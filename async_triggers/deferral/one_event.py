@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
-from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TriggerEvent
+from airflow.triggers.base import TaskFailedEvent, TriggerEvent
 
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.ending import Ending, end_task
+from async_triggers.deferral.stored import StoredTrigger
 
 if TYPE_CHECKING:
     from async_triggers.deferral.events import Outcome
@@ -30,48 +30,13 @@ KILL_WAIT = 8.0
 """Seconds that ``on_kill`` waits for its errand, which goes on without it."""
 
 
-class OneEventTrigger(BaseTrigger):
-    """Waits for an outcome, and yields one event that resumes the task or ends it.
-
-    Subclasses assign every argument of their constructor to an attribute of the same
-    name; that is checked when their module is imported, not on the triggerer.
-    """
+class OneEventTrigger(StoredTrigger):
+    """Waits for an outcome, and yields one event that resumes the task or ends it."""
 
     ending: Mapping[str, Any] | None = None
     """How the trigger ends its task, see :class:`.ending.Ending`; None to resume it."""
 
     _fired: bool = False
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # Airflow's is not typed
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Reject a subclass that could not be serialized, where it is written."""
-        super().__init_subclass__(**kwargs)
-        if inspect.isabstract(cls):
-            return
-
-        for parameter in cls._parameters():
-            if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
-                msg = (
-                    f"{cls.__qualname__}.__init__ takes *{parameter.name}: name every"
-                    " argument, they are what is stored of a trigger"
-                )
-                raise TypeError(msg)
-
-    @classmethod
-    def _parameters(cls) -> list[inspect.Parameter]:
-        signature = inspect.signature(cls.__init__)
-        return [each for name, each in signature.parameters.items() if name != "self"]
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the classpath and the arguments; none of them is secret."""
-        cls = type(self)
-        names = [parameter.name for parameter in self._parameters()]
-        return (
-            f"{cls.__module__}.{cls.__qualname__}",
-            {name: getattr(self, name) for name in names},
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event: how the wait ended."""

@@ -97,6 +97,7 @@ from async_triggers.deferral.starting import (
     Starting,
     at_once,
 )
+from async_triggers.deferral.stored import failure_of_trigger
 from async_triggers.deferral.trigger import trigger_for
 from async_triggers.engine.backoff import repeating_for
 from async_triggers.engine.errors import EngineError, TransientError
@@ -723,9 +724,9 @@ class JobOperator(BaseOperator, TakesIds):
 
         try:
             return super().resume_execution(next_method, others, context)
-        except compat.TaskDeferralError:
+        except compat.TaskDeferralError as error:
             self._carry_claim(context)
-            raise
+            raise failure_of_trigger(next_kwargs) or error from None
         except compat.TaskDeferralTimeout:
             self._carry_claim(context)
             record = self._read_record(context)

@@ -44,6 +44,7 @@ from async_triggers.deferral.ids import TakesIds
 from async_triggers.deferral.kill import IDLE
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.sensor_trigger import SensorTrigger, trigger_of
+from async_triggers.deferral.stored import failure_of_trigger
 from async_triggers.engine.backoff import repeating_for
 from async_triggers.engine.errors import Doubted, PermanentError, Scope, TransientError
 from async_triggers.engine.wording import sentence
@@ -185,15 +186,17 @@ class JobSensor(BaseSensorOperator, TakesIds):
         )
         is_ended = self.end_from_trigger and reason is None
         limit = self.execution_timeout
+        trigger = SensorTrigger(
+            self.make_query().to_json(),
+            self.timeout,
+            None if limit is None else limit.total_seconds(),
+            ending=self.ending().to_json() if is_ended else None,
+            why_resumed=reason or "",
+        )
+        classpath, arguments = trigger.serialize()
         return StartTriggerArgs(
-            trigger_cls=f"{SensorTrigger.__module__}.{SensorTrigger.__qualname__}",
-            trigger_kwargs={
-                "query": self.make_query().to_json(),
-                "lasts": self.timeout,
-                "execution_timeout": None if limit is None else limit.total_seconds(),
-                "ending": self.ending().to_json() if is_ended else None,
-                "why_resumed": reason or "",
-            },
+            trigger_cls=classpath,
+            trigger_kwargs=arguments,
             next_method="execute_complete",
             next_kwargs=None,
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,
@@ -575,6 +578,8 @@ class JobSensor(BaseSensorOperator, TakesIds):
             raise
         except compat.TaskDeferralTimeout as error:
             self._skip_or_raise(compat.AirflowSensorTimeout(*error.args))
+        except compat.TaskDeferralError as error:
+            self._skip_or_raise(failure_of_trigger(next_kwargs) or error)
         except compat.AirflowException as error:
             self._skip_or_raise(error)
 

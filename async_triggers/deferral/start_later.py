@@ -72,18 +72,6 @@ class StartLaterTrigger(MomentTrigger):
         self.max_tries = max_tries
         self.record = record
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the classpath and the arguments."""
-        return (
-            "async_triggers.deferral.start_later.StartLaterTrigger",
-            {
-                "moment": self.moment,
-                "request": self.request,
-                "max_tries": self.max_tries,
-                "record": self.record,
-            },
-        )
-
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the event, and watch the task until it is on its worker."""
         async for event in super().run():

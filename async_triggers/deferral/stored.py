@@ -7,10 +7,17 @@ to, and says what to do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import wraps
 from importlib import import_module
 from typing import Any, ClassVar, Self
+
+from airflow.triggers.base import BaseTrigger
+
+from async_triggers.deferral.errors import TriggerUnusable
+from async_triggers.engine.wording import aside
 
 VERSION = 1
 """The version of what is written here."""
@@ -21,6 +28,15 @@ NOT_STORED: Mapping[str, bool] = {"stored": False}
 
 class Unreadable(Exception):
     """What is stored is from another release, or its class cannot be imported here."""
+
+
+class TriggerUnreadable(TypeError):
+    """The stored arguments of a trigger are from another release.
+
+    A triggerer fails the one trigger whose constructor raises a TypeError; with any other
+    error in a constructor it ends, and all triggers with it (Airflow 3.3,
+    ``TriggerRunner.create_triggers``).
+    """
 
 
 class StoredValue:
@@ -77,3 +93,106 @@ class StoredValue:
             raise Unreadable(msg)
 
         return read
+
+
+class StoredTrigger(BaseTrigger):
+    """A trigger whose stored arguments carry their version.
+
+    Subclasses assign every argument of their constructor to an attribute of the same
+    name; that is checked when their module is imported, not on the triggerer. The version
+    is none of these arguments: rows have it, code that makes a trigger leaves it out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Airflow's is not typed
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Reject a subclass that could not be serialized, where it is written."""
+        super().__init_subclass__(**kwargs)
+        constructor = vars(cls).get("__init__")
+        if constructor is not None:
+            cls.__init__ = _reading_rows(constructor)  # type: ignore[method-assign]
+
+        if inspect.isabstract(cls):
+            return
+
+        for parameter in cls._parameters():
+            if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
+                msg = (
+                    f"{cls.__qualname__}.__init__ takes *{parameter.name}: name every"
+                    " argument, they are what is stored of a trigger"
+                )
+                raise TypeError(msg)
+
+    @classmethod
+    def _parameters(cls) -> list[inspect.Parameter]:
+        signature = inspect.signature(cls.__init__)
+        return [each for name, each in signature.parameters.items() if name != "self"]
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the classpath and the arguments; none of them is secret."""
+        cls = type(self)
+        names = [parameter.name for parameter in self._parameters()]
+        return (
+            f"{cls.__module__}.{cls.__qualname__}",
+            {**{name: getattr(self, name) for name in names}, "version": VERSION},
+        )
+
+
+def _reading_rows(constructor: Callable[..., None]) -> Callable[..., None]:
+    """Return a constructor that also takes the version of a row, and keeps to it."""
+
+    @wraps(constructor)
+    def construct(
+        self: StoredTrigger,
+        *arguments: Any,
+        version: object = None,
+        **named: Any,
+    ) -> None:
+        if version is None:
+            constructor(self, *arguments, **named)
+            return
+
+        name = type(self).__name__
+        if version != VERSION:
+            raise TriggerUnreadable(_other_version(name, version))
+
+        try:
+            constructor(self, *arguments, **named)
+        except TypeError as error:
+            msg = (
+                f"The stored arguments of {name} have version {VERSION}, which this"
+                f" triggerer reads, but do not fit {aside(str(error))}: {_NEXT}"
+            )
+            raise TriggerUnreadable(msg) from None
+
+    return construct
+
+
+_NEXT = (
+    "run the same release of async-triggers on workers, scheduler and triggerers, then"
+    " clear the task. What it waits for was left running"
+)
+
+
+def _other_version(name: str, version: object) -> str:
+    """Say which versions meet, and what to do."""
+    is_newer = isinstance(version, int) and version > VERSION
+    steps = f"upgrade the triggerer; {_NEXT}" if is_newer else _NEXT
+    return (
+        f"The stored arguments of {name} have version {version!r}, this triggerer reads"
+        f" version {VERSION}: {steps}"
+    )
+
+
+def failure_of_trigger(next_kwargs: Mapping[str, Any] | None) -> TriggerUnusable | None:
+    """Return what a task fails with whose trigger the triggerer could not read.
+
+    ``next_kwargs`` is what such a task is resumed with. None where it failed otherwise.
+    """
+    raised = f"{TriggerUnreadable.__module__}.{TriggerUnreadable.__qualname__}: "
+    for line in (next_kwargs or {}).get("traceback") or ():
+        if line.startswith(raised):
+            return TriggerUnusable(line.removeprefix(raised).strip())
+
+    return None

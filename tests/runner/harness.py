@@ -103,6 +103,17 @@ class Triggerer:
     ) -> int:
         """Hand a trigger over as it is stored in the database."""
         classpath, arguments = trigger.serialize()
+        return self.add_row(classpath, arguments, task_id=task_id, attempt=attempt)
+
+    def add_row(
+        self,
+        classpath: str,
+        arguments: dict[str, Any],
+        *,
+        task_id: str = "sync",
+        attempt: int = 1,
+    ) -> int:
+        """Hand over what the database holds of a trigger."""
         self._next += 1
         ti = TaskInstanceDTO.model_validate(
             {

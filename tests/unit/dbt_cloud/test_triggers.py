@@ -82,6 +82,7 @@ def test_what_is_stored_of_a_trigger() -> None:
             "seen_at": None,
             "job_url": "",
             "ending": None,
+            "version": 1,
         },
     )
 

@@ -530,4 +530,5 @@ def test_what_is_stored_of_the_trigger_is_pinned() -> None:
             "timeout": "resume",
         },
         "why_resumed": "",
+        "version": 1,
     }

@@ -138,6 +138,7 @@ def test_what_is_stored_of_the_trigger_is_pinned(scene: Set) -> None:
         "moment",
         "record",
         "request",
+        "version",
     ]
     assert deferral.arguments["request"]["class"] == (
         "async_triggers.airbyte.remote_job.AirbyteJobRequest"

@@ -319,6 +319,7 @@ def test_what_is_stored_of_the_trigger_is_pinned(scene: Set) -> None:
         "links": ["_link_AirbyteJobLink"],
         "tells": True,
         "ending": None,
+        "version": 1,
     }
 
 

@@ -78,6 +78,7 @@ def test_what_is_stored_of_a_trigger_is_pinned() -> None:
             "seen_at": 1774402200.0,
             "job_url": "http://localhost:8000/x",
             "ending": None,
+            "version": 1,
         },
     )
 
