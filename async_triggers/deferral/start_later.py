@@ -20,12 +20,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral import compat
+from async_triggers.deferral.job_cancel import JobCancel
 from async_triggers.deferral.kill import GOES_ON, Patience
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.one_event import run_alone, see_through
 from async_triggers.deferral.record import Intent, Record, read_record
-from async_triggers.deferral.remote_job import JobRequest, RemoteJob
-from async_triggers.deferral.trigger import trigger_for
+from async_triggers.deferral.remote_job import JobRequest
 from async_triggers.engine.errors import EngineError
 from async_triggers.engine.limiter import urgent
 from async_triggers.engine.wording import begun, sentence
@@ -191,7 +191,8 @@ async def settle_record(
             )
 
         job = request.job(record.job_id, owned=True, url=record.url)
-        return await settle_job(request, leased, job, ti, is_found_again=is_found_again)
+        cancel = JobCancel(job, log, ti)
+        return await cancel.settle_kill(leased, is_found_again=is_found_again)
 
 
 async def settle_lost(
@@ -232,33 +233,9 @@ async def settle_lost(
         log.warning("%s", words)
         return words
 
-    return await settle_job(
-        request,
-        leased,
-        request.job(job.id, owned=True, url=job.url),
-        ti,
-        sought=record.intent.name,
-        is_found_again=is_found_again,
-    )
-
-
-async def settle_job(
-    request: JobRequest,
-    leased: LeasedAccount,
-    job: RemoteJob,
-    ti: Any,
-    *,
-    sought: str | None = None,
-    is_found_again: bool = False,
-) -> str:
-    """Settle the kill of a job of the task's own; return what was done.
-
-    For the last arguments see :func:`.kill.judge_kill`.
-    """
-    trigger = trigger_for(request, job)
-    trigger.task_instance = ti
-    return await trigger.settle_kill(
-        leased, sought=sought, is_found_again=is_found_again
+    cancel = JobCancel(request.job(job.id, owned=True, url=job.url), log, ti)
+    return await cancel.settle_kill(
+        leased, sought=record.intent.name, is_found_again=is_found_again
     )
 
 

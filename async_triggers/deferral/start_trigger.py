@@ -33,6 +33,7 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
+from async_triggers.deferral.job_cancel import KILL_LOOK, JobCancel
 from async_triggers.deferral.kill import IDLE
 from async_triggers.deferral.one_event import (
     OneEventTrigger,
@@ -50,7 +51,6 @@ from async_triggers.deferral.record import (
 from async_triggers.deferral.remote_job import JobRequest
 from async_triggers.deferral.start_later import (
     NOTHING,
-    settle_job,
     settle_lost,
     settle_record,
 )
@@ -61,7 +61,7 @@ from async_triggers.deferral.starting import (
     Starting,
 )
 from async_triggers.deferral.stored import Unreadable
-from async_triggers.deferral.trigger import KILL_LOOK, trigger_for
+from async_triggers.deferral.trigger import trigger_for
 from async_triggers.engine.errors import (
     EngineError,
     TransientError,
@@ -470,10 +470,9 @@ class StartTrigger(OneEventTrigger):
         if start.seen is None:
             return NOTHING
 
-        job = start.seen.job
-        return await settle_job(
-            request, leased, request.job(job.id, owned=True, url=job.url), ti
-        )
+        shown = start.seen.job
+        job = request.job(shown.id, owned=True, url=shown.url)
+        return await JobCancel(job, self.log, ti).settle_kill(leased)
 
 
 class _Start:

@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
@@ -23,7 +21,7 @@ from async_triggers.deferral.deadlines import earliest, seconds_left
 from async_triggers.deferral.errors import explain, translate
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
-from async_triggers.deferral.kill import Patience, Verdict, judge_kill
+from async_triggers.deferral.job_cancel import LAST_ATTEMPT, JobCancel
 from async_triggers.deferral.one_event import (
     OneEventTrigger,
     insist,
@@ -35,15 +33,12 @@ from async_triggers.engine.errors import (
     ConnectionChanged,
     EngineError,
     PermanentError,
-    RateLimited,
     RequestRejected,
     Scope,
-    Unreachable,
-    VendorBroken,
 )
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.limiter import urgent
-from async_triggers.engine.wording import aside, sentence, with_url
+from async_triggers.engine.wording import sentence, with_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -55,17 +50,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-KILL_LOOK = 6.0
-"""Seconds in which the facts for a kill must be known."""
 CONFIRM_CANCEL = 60.0
 """Seconds in which a cancelled job should have stopped."""
-CHECK_TIMEOUT = 60.0
-"""Seconds for the check of a job that is to be cancelled."""
-LAST_ATTEMPT = 8.0
-"""Seconds for the last attempt of a cancel that is pending when its process ends: Airflow's
-supervisor sends a triggerer's runner SIGINT, and SIGKILL twenty seconds later."""
-LAST_PAUSE = 0.5
-"""Seconds between two tries within these."""
 LAST_LOOK = 15.0
 """Seconds for the last look at a job when its deadline has come."""
 
@@ -97,8 +83,8 @@ class JobTrigger(OneEventTrigger):
     seen_at: float | None
 
     _leased: LeasedAccount | None = None
-    _cancelled: RemoteJob | None = None
-    """The job as it is to be asked for after a cancel."""
+    _cancel: JobCancel | None = None
+    """The cancel after a deadline."""
     _last_job: Job | None = None
     """The job as the poller last had news of it."""
     _looked_at: float | None = None
@@ -130,7 +116,7 @@ class JobTrigger(OneEventTrigger):
     @property
     def remote_job(self) -> RemoteJob:
         """The job that is waited for."""
-        return self._cancelled or self.make_job()
+        return self.make_job() if self._cancel is None else self._cancel.job
 
     async def prepare(self, leased: LeasedAccount) -> None:
         """Learn what must be known before the wait; by default nothing."""
@@ -202,10 +188,6 @@ class JobTrigger(OneEventTrigger):
         seen = await self.remote_job.look(leased)
         self._looked_at = seen.at
         return seen.job
-
-    async def cancel(self, leased: LeasedAccount) -> None:
-        """Cancel the job, if it is still this one that runs."""
-        self._cancelled = await self.remote_job.cancel(leased)
 
     async def complete(self, leased: LeasedAccount, job: Job) -> Job:
         """Add what the event should carry beyond the row."""
@@ -406,8 +388,10 @@ class JobTrigger(OneEventTrigger):
 
         ``shown`` is the job as it was checked right before.
         """
+        cancel = self._cancel = self._make_cancel()
         work = leased.run_errand(
-            self._cancel_late(leased, shown), f"cancel {self.remote_job.job_id}"
+            cancel.at_deadline(leased, shown, lambda: self._fired),
+            f"cancel {cancel.job.job_id}",
         )
         loop = asyncio.get_running_loop()
         ends = loop.time() + CONFIRM_CANCEL
@@ -436,167 +420,6 @@ class JobTrigger(OneEventTrigger):
             await asyncio.wait({work}, timeout=LAST_ATTEMPT + 1.0)
 
         return None
-
-    async def _cancel_late(self, leased: LeasedAccount, shown: Job | None) -> None:
-        """Cancel after a deadline, however long it takes until the vendor can be reached.
-
-        Once the task has gone on with the event, a retry of it may wait for the job again.
-        """
-        known = [] if shown is None else [shown]
-
-        async def judge() -> tuple[Verdict, Job | Exception]:
-            if not self._fired:
-                job = known.pop() if known else await self._check(leased)
-                return _judge_late(job), job
-
-            verdict, job = await self._judge(leased)
-            # So it also looks while Airflow has not taken the event in.
-            is_early = verdict is Verdict.TAKEN_OVER
-            return Verdict.UNKNOWN if is_early else verdict, job
-
-        try:
-            await self._cancel_as_judged(
-                leased, judge, _Pending(verdict=Verdict.CANCEL)
-            )
-        except EngineError as error:
-            if self._fired:
-                # The task has its event, and waits for this no more.
-                self.log.warning("%s", self._given_up(error))
-
-            raise
-
-    async def _cancel_as_judged(
-        self,
-        leased: LeasedAccount,
-        judge: Callable[[], Awaitable[tuple[Verdict, Job | Exception]]],
-        pending: _Pending,
-    ) -> Verdict:
-        """Cancel the job if that is the verdict, which is returned.
-
-        While Airflow or the vendor cannot be reached it is tried again, and judged again:
-        a user who stops a task during an outage means it as well. The first attempt passes
-        a pause of the account, later ones wait as long as the vendor says. When the
-        process ends meanwhile there is one last attempt. Raise what the vendor has said
-        last where it could not be cancelled.
-        """
-        loop = asyncio.get_running_loop()
-        patience = Patience(loop.time(), doubt=leased.account.belief.doubt)
-        try:
-            while True:
-                with nullcontext() if patience.tries else urgent():
-                    is_settled = await self._try_to_cancel(leased, judge, pending)
-
-                verdict, failure = pending.verdict, pending.failure
-                wait = None if is_settled else patience.wait_after(failure, loop.time())
-                if wait is None:
-                    if failure is not None:
-                        raise failure
-
-                    if verdict.is_doubtful:
-                        self.log.warning(
-                            "%s: %s%s", self.title, verdict.value, self._goes_on(". ")
-                        )
-
-                    return verdict
-
-                if patience.tries == 1:
-                    words = (
-                        verdict.value
-                        if failure is None
-                        else f"could not be cancelled: {failure.message}"
-                    )
-                    self.log.warning(
-                        "%s: %s Trying again in %.0f s",
-                        self.title,
-                        sentence(words),
-                        wait,
-                    )
-
-                await asyncio.sleep(wait)
-        except asyncio.CancelledError:
-            await self._cancel_at_last(leased, pending)
-            raise
-
-    async def _try_to_cancel(
-        self,
-        leased: LeasedAccount,
-        judge: Callable[[], Awaitable[tuple[Verdict, Job | Exception]]],
-        pending: _Pending,
-    ) -> bool:
-        """Check the task and the job, and cancel it; return False to try again.
-
-        Never without a check that has shown this very job under way: some vendors' cancel
-        acts on whatever runs.
-        """
-        verdict, job = await judge()
-        pending.verdict, pending.failure = verdict, None
-        if isinstance(job, Job):
-            self._last_job = job
-
-        if verdict is not Verdict.CANCEL:
-            return verdict is not Verdict.UNKNOWN
-
-        if isinstance(job, Exception):
-            pending.failure = _as_failure(job, leased)
-            return False
-
-        try:
-            # No await between the check and the cancel.
-            await self.cancel(leased)
-        except Exception as error:  # noqa: BLE001 - none of them proves a cancel
-            pending.failure = _as_failure(error, leased)
-            return False
-
-        return True
-
-    async def _cancel_at_last(self, leased: LeasedAccount, pending: _Pending) -> None:
-        """Make the last attempt of a pending cancel, and log what became of the job.
-
-        Airflow cannot be asked any more then; what it said last holds.
-        """
-        reason = "it is not known whether a user has stopped its task"
-        is_settled = False
-        try:
-            if pending.verdict is Verdict.CANCEL:
-                reason = "there was no time for it"
-                async with asyncio.timeout(LAST_ATTEMPT):
-                    with urgent():
-                        while not is_settled:
-                            try:
-                                # Which checks first that it is this job that runs.
-                                await self.cancel(leased)
-                                is_settled = True
-                            except Exception as error:  # noqa: BLE001 - as above
-                                reason = _as_failure(error, leased).message
-                                await asyncio.sleep(LAST_PAUSE)
-        except TimeoutError:
-            pass
-        finally:
-            if is_settled:
-                self.log.info(
-                    "%s: cancelled, unless it had ended, before this process ends",
-                    self.title,
-                )
-            else:
-                self.log.warning(
-                    "%s was not cancelled before this process ends %s%s",
-                    self.title,
-                    aside(reason),
-                    self._goes_on(". "),
-                )
-
-    async def _check(self, leased: LeasedAccount) -> Job | Exception:
-        """Return the job as the vendor shows it, or why it does not."""
-        seen = await _in_time(self.remote_job.recheck(leased), CHECK_TIMEOUT)
-        return seen if isinstance(seen, Exception) else seen.job
-
-    def _given_up(self, error: EngineError) -> str:
-        """Say that a cancel is tried no more, and that the job goes on, and where."""
-        words = sentence(f"{self.title} could not be cancelled: {error.message}")
-        return self._goes_on(f"{words} ")
-
-    def _goes_on(self, before: str) -> str:
-        return with_url(f"{before}It is still running", self._url)
 
     @property
     def _url(self) -> str:
@@ -672,102 +495,18 @@ class JobTrigger(OneEventTrigger):
 
     def _start_settling(self) -> asyncio.Task[str]:
         """Begin what goes on by itself, however ``on_kill`` is interrupted."""
-        name = f"settle the kill of {self.remote_job.job_id}"
-        if self._leased is not None:
-            return self._leased.run_errand(self.settle_kill(self._leased), name)
+        cancel, leased = self._make_cancel(), self._leased
+        name = f"settle the kill of {cancel.job.job_id}"
+        if leased is not None:
+            return leased.run_errand(cancel.settle_kill(leased), name)
 
         # Killed before its connection was known, which takes seconds on a triggerer that
         # has just started: there is no account yet whose errand this could be.
-        return run_alone(self._lease_and_settle(), name)
+        return run_alone(cancel.lease_and_settle(), name)
 
-    async def _lease_and_settle(self) -> str:
-        hook = self.remote_job.make_hook()
-        try:
-            account = await hook.known_account(patience=None)
-        except EngineError as error:
-            told = self._given_up(error)
-            self.log.warning("%s", told)
-            return told
-        except asyncio.CancelledError:
-            self.log.warning(
-                "%s was not cancelled before this process ends%s",
-                self.title,
-                self._goes_on(". "),
-            )
-            raise
-
-        async with hook.lease(account=account) as leased:
-            return await self.settle_kill(leased)
-
-    async def settle_kill(
-        self,
-        leased: LeasedAccount,
-        *,
-        sought: str | None = None,
-        is_found_again: bool = False,
-    ) -> str:
-        """Learn what happened to the task and act on it; return what was done.
-
-        For the other arguments see :func:`.kill.judge_kill`.
-        """
-        pending = _Pending()
-        try:
-            verdict = await self._cancel_as_judged(
-                leased,
-                lambda: self._judge(
-                    leased,
-                    sought=sought,
-                    is_found_again=is_found_again,
-                    pending=pending,
-                ),
-                pending,
-            )
-        except EngineError as error:
-            told = self._given_up(error)
-            self.log.warning("%s", told)
-            return told
-
-        return f"{self.title}: {verdict.value}"
-
-    async def _judge(
-        self,
-        leased: LeasedAccount,
-        *,
-        sought: str | None = None,
-        is_found_again: bool = False,
-        pending: _Pending | None = None,
-    ) -> tuple[Verdict, Job | Exception]:
-        """Learn what happened to the task, and what follows for its job, as it is now.
-
-        ``pending`` knows what Airflow says as soon as that is known: the vendor may take
-        a minute, and the process may end meanwhile.
-        """
+    def _make_cancel(self) -> JobCancel:
         ti = self.task_instance
-        assert ti is not None  # noqa: S101 - the callers looked
-        checking = asyncio.ensure_future(self._check(leased))
-        try:
-            state, token = await asyncio.gather(
-                _in_time(compat.task_state(ti), KILL_LOOK),
-                _in_time(compat.owner_token(ti), KILL_LOOK),
-            )
-            judge = partial(
-                judge_kill,
-                state=state,
-                token=token,
-                job_id=self.remote_job.job_id,
-                attempt=ti.try_number,
-                sought=sought,
-                is_found_again=is_found_again,
-                stops_whatever_runs=self.remote_job.stops_whatever_runs,
-            )
-            if pending is not None:
-                pending.verdict = judge(job=TimeoutError())
-
-            job = await checking
-        finally:
-            checking.cancel()
-
-        return judge(job=job), job
+        return JobCancel(self.remote_job, self.log, ti, shown=self._last_job)
 
 
 def trigger_class(job: RemoteJob) -> type[JobTrigger]:
@@ -797,36 +536,6 @@ def trigger_for(
     )
 
 
-@dataclass(slots=True)
-class _Pending:
-    """A cancel that has not been made: what was judged last, and what stood in its way."""
-
-    verdict: Verdict = Verdict.UNKNOWN
-    failure: EngineError | None = None
-
-
-def _judge_late(job: Job | Exception) -> Verdict:
-    """Decide after a deadline, which alone is reason enough."""
-    is_over = isinstance(job, Job) and job.state.is_terminal
-    return Verdict.ENDED if is_over else Verdict.CANCEL
-
-
-def _as_failure(error: Exception, leased: LeasedAccount) -> EngineError:
-    """Return an error as one of the engine's, for which a try is worth repeating."""
-    if isinstance(error, EngineError):
-        return error
-
-    paused = leased.limiter.paused_for
-    if isinstance(error, TimeoutError) and paused:
-        # It has waited for the end of a pause that the vendor has asked another for.
-        return RateLimited("the account is paused", retry_after=paused)
-
-    if isinstance(error, TimeoutError):
-        return Unreachable("the vendor did not answer in time", ambiguous=True)
-
-    return VendorBroken(f"{type(error).__name__}: {error}")
-
-
 def _is_seconds(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
@@ -835,12 +544,3 @@ def _is_seconds(value: object) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
-
-
-async def _in_time(question: Awaitable[T], seconds: float) -> T | Exception:
-    """Return the answer, or the exception that there was instead of one."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await question
-    except Exception as error:  # noqa: BLE001 - any failure means "not known"
-        return error
