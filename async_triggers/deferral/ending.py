@@ -11,7 +11,7 @@ resumes the task on a worker after all.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +80,19 @@ class Ending:
             failure=Then(value["failure"]),
             timeout=Then(value["timeout"]),
             refusal=Then(value["refusal"]),
+        )
+
+    def of_a_start(self, *, remembers: bool) -> Ending:
+        """Return how a trigger ends a task whose job it has started itself.
+
+        Only a worker can write down a job that runs on. Where a retry ``remembers`` the
+        job that has failed before it, only a worker can write down that one as well.
+        """
+        return replace(
+            self,
+            failure=Then.RESUME if remembers else self.failure,
+            timeout=Then.RESUME,
+            refusal=Then.RESUME,
         )
 
 

@@ -27,7 +27,12 @@ from async_triggers.deferral.arguments import (
 )
 from async_triggers.deferral.carried import carry, take_out
 from async_triggers.deferral.contact import HASTE, FirstContact, address_of
-from async_triggers.deferral.deadlines import BACKSTOP, backstop, earliest
+from async_triggers.deferral.deadlines import (
+    BACKSTOP,
+    backstop,
+    earliest,
+    execution_deadline,
+)
 from async_triggers.deferral.ending import Ending, Then, failure_of, why_on_worker
 from async_triggers.deferral.errors import (
     ConnectionUnusable,
@@ -496,19 +501,13 @@ class JobSensor(BaseSensorOperator, TakesIds):
             store.set(CONTACT_KEY, kept)
 
     def _defer(self, context: Context, seen: Seen | None, end_time: float) -> None:
-        limit = self.execution_timeout
-        began = getattr(context["ti"], "start_date", None)
-        execution_deadline = None
-        if limit is not None:
-            start = wall_clock() if began is None else began.timestamp()
-            execution_deadline = float(start + limit.total_seconds())
-
-        ends = earliest(end_time, execution_deadline)
+        limit = execution_deadline(context["ti"], self.execution_timeout, wall_clock())
+        ends = earliest(end_time, limit)
         trigger = trigger_of(
             self.query,
             seen,
             end_time=end_time,
-            execution_deadline=execution_deadline,
+            execution_deadline=limit,
         )
         trigger.report_interval()
         trigger.ending = self._ending()

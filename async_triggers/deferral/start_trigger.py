@@ -33,6 +33,7 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
+from async_triggers.deferral.inquiry import Inquiry, Later
 from async_triggers.deferral.job_cancel import KILL_LOOK, JobCancel
 from async_triggers.deferral.kill import IDLE
 from async_triggers.deferral.one_event import (
@@ -57,7 +58,6 @@ from async_triggers.deferral.start_later import (
 from async_triggers.deferral.starting import (
     SUPERSEDING,
     Behind,
-    Later,
     Starting,
 )
 from async_triggers.deferral.stored import Unreadable
@@ -67,7 +67,7 @@ from async_triggers.engine.errors import (
     TransientError,
     UnreadableReply,
 )
-from async_triggers.engine.wording import aside, sentence
+from async_triggers.engine.wording import aside
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -185,8 +185,7 @@ class StartTrigger(OneEventTrigger):
         """Find or start the job, however long that takes."""
         starting = Starting(
             request=request,
-            desk=desk,
-            log=self.log,
+            inquiry=Inquiry(desk=desk, log=self.log),
             max_tries=self.max_tries,
             unsettled=read_unsettled(self.unsettled),
         )
@@ -207,43 +206,27 @@ class StartTrigger(OneEventTrigger):
         self, desk: _TriggerDesk, later: Later, starting: Starting
     ) -> float:
         """Return how long the start must wait; raise where that is of no use."""
-        now, error, left = wall_clock(), later.error, self._seconds_left()
+        error, left, inquiry = later.error, self._seconds_left(), starting.inquiry
         endpoint = starting.request.make_hook().endpoint(desk.account)
-        wait = later.within(left)
-        self._waits_for = later.reason
-        if error is None:
-            words = f"{sentence(later.reason)} Trying again in {wait:.0f} s"
-        else:
+        self._waits_for, fate = later.reason, ""
+        if error is not None:
             self._waits_for = explain(error, endpoint.conn_id, endpoint.conn_type)
             self._error = error
-            await self._recall(starting)
-            if starting.contact.is_known(desk.account):
+            await self._recall(inquiry)
+            if inquiry.contact.is_known(desk.account):
                 desk.leased.transport.trust.vouch()
 
-            record = desk.record
-            fate = "" if record is None else record.fate(starting.vendor)
-            failure = endpoint.verdict(starting.contact, error, now=now, fate=fate)
-            if failure is not None:
-                raise failure
+            fate = "" if desk.record is None else desk.record.fate(starting.vendor)
 
-            if not later.is_told:
-                wait = starting.contact.wait(wait, endpoint.account, now=now)
-
-            ends = None if left is None else now + left
-            words = endpoint.report(starting.contact, error, wait=wait, ends=ends)
-
-        if starting.contact.must_report(error, now=now):
-            self.log.warning("The start cannot be made now: %s", words)
-            starting.contact = starting.contact.reported(error, now=now)
-        else:
-            self.log.debug("The start cannot be made now: %s", words)
-
+        wait = inquiry.wait_for(later, endpoint, left=left, fate=fate)
+        ends = None if left is None else wall_clock() + left
+        inquiry.report(later, endpoint, wait=wait, ends=ends)
         return wait
 
-    async def _recall(self, starting: Starting) -> None:
+    async def _recall(self, inquiry: Inquiry) -> None:
         """Look up, once, which address has worked for an earlier run of the task."""
         ti = self.task_instance
-        contact = starting.contact
+        contact = inquiry.contact
         if contact.known is not None or contact.evidence_since is None:
             return
 
@@ -256,7 +239,7 @@ class StartTrigger(OneEventTrigger):
                 self.log.debug("The token of an earlier run was not shown: %s", error)
                 known = None
 
-        starting.contact = replace(contact, known=known)
+        inquiry.contact = replace(contact, known=known)
 
     async def _wait_for(
         self, request: JobRequest, seen: Seen, leased: LeasedAccount
@@ -530,7 +513,7 @@ class _TriggerDesk:
         """True while a start may have worked of which nothing is known."""
         return self.record is not None and self.record.job_id is None
 
-    async def ask(
+    async def request(
         self,
         question: Callable[[LeasedAccount], Awaitable[T]],
         *,

@@ -1,36 +1,29 @@
 """Which job a task waits for: the one of an earlier attempt, somebody else's, a new one.
 
 One algorithm for both places where a start is made. It is written as coroutines over a
-:class:`Desk`, which says how to ask the vendor and where to write down what was done. On
-a worker a desk does everything at once and never suspends (:func:`at_once`), since
-Airflow may not be asked there from a running event loop; on the triggerer it awaits.
+:class:`.inquiry.Desk`, which says how to reach the vendor and where to write down what was
+done. On a worker a desk does everything at once and never suspends
+(:func:`.inquiry.at_once`), since Airflow cannot be reached there from a running event loop;
+on the triggerer it awaits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 from async_triggers.deferral import compat
 from async_triggers.deferral.cancelling import cancel_and_confirm
-from async_triggers.deferral.contact import (
-    SHORTEST_WAIT,
-    FirstContact,
-    address_of,
-    with_fate,
-)
+from async_triggers.deferral.contact import address_of, with_fate
 from async_triggers.deferral.errors import JobAlreadyRunning, translate
 from async_triggers.deferral.hook import wall_clock
+from async_triggers.deferral.inquiry import Later
 from async_triggers.deferral.record import Next, Record, Unsettled, decide
 from async_triggers.engine.errors import (
     AlreadyRunning,
-    Doubted,
     EngineError,
     JobNotFound,
-    PermanentError,
-    Scope,
     TransientError,
     UnreadableReply,
 )
@@ -40,61 +33,17 @@ from async_triggers.engine.wording import aside, begun, sentence, with_url
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
 
+    from async_triggers.deferral.inquiry import Desk, Inquiry
     from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
     from async_triggers.engine.accounts import LeasedAccount
-    from async_triggers.engine.wire import Account, Vendor
+    from async_triggers.engine.wire import Vendor
 
 T = TypeVar("T")
-S = TypeVar("S", bound="Seen | None")
 
 GONE = "gone"
 """The end in the record of a job of which it need not be known how it ended."""
 SUPERSEDING = "superseding"
 """The job in the owner token of an attempt that ends an earlier one's job first."""
-TRY_AGAIN = 60.0
-"""Seconds until the next try of a start that the vendor could not take."""
-
-
-class Later(Exception):
-    """The start cannot be made now: come back after some seconds.
-
-    ``is_told`` says that they are the vendor's own; otherwise they are a guess. ``error``
-    is the failure behind it, where it is one.
-    """
-
-    def __init__(
-        self,
-        seconds: float,
-        reason: str,
-        *,
-        is_told: bool = False,
-        error: EngineError | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.seconds = seconds
-        self.reason = reason
-        self.is_told = is_told
-        self.error = error
-
-    def within(self, left: float | None) -> float:
-        """Return the seconds to wait where so many are left until the deadline.
-
-        A guess gives way to a try or two that come before it.
-        """
-        if left is None or self.is_told:
-            return self.seconds
-
-        return min(self.seconds, max(left / 2, SHORTEST_WAIT))
-
-
-def _not_now(error: TransientError) -> Later:
-    return Later(TRY_AGAIN, error.message, error=error)
-
-
-def _refused_for_now(error: TransientError) -> Later:
-    seconds = error.retry_after or TRY_AGAIN
-    is_told = error.retry_after is not None and not error.is_guess
-    return Later(seconds, error.message, is_told=is_told, error=error)
 
 
 class Behind(Exception):
@@ -105,73 +54,30 @@ class Behind(Exception):
         self.seen = seen
 
 
-class Desk(Protocol):
-    """Where an attempt asks the vendor, and keeps its record."""
-
-    @property
-    def account(self) -> Account:
-        """The account that is asked."""
-        ...
-
-    async def ask(
-        self,
-        question: Callable[[LeasedAccount], Awaitable[T]],
-        *,
-        whole: bool = False,
-    ) -> T:
-        """Ask the vendor; ``whole`` is for what must not be cut off once it is sent."""
-        ...
-
-    async def read(self) -> Record | None:
-        """Return the record, of this attempt or of an earlier one."""
-        ...
-
-    async def write(self, record: Record) -> None:
-        """Replace the record."""
-        ...
-
-    async def announce(self) -> None:
-        """Say in the owner token that the job of an earlier attempt is being ended."""
-        ...
-
-    async def forget(self) -> None:
-        """Delete the record."""
-        ...
-
-    def turn(self) -> AbstractAsyncContextManager[object]:
-        """Wait for the moment to start, and hold it for the length of the block."""
-        ...
-
-
-def at_once(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine whose desk never suspends, without an event loop."""
-    try:
-        work.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-
-    work.close()
-    msg = "A worker's desk has suspended"
-    raise RuntimeError(msg)
-
-
 @dataclass(slots=True, kw_only=True)
 class Starting:
     """One attempt's way to its job.
 
     ``superseded`` is the job that must end first, because it is that of a cleared
     attempt; ``unsettled`` tells of starts by earlier attempts that nobody wrote down.
-    ``contact`` is what the attempt has met of the vendor so far.
+    ``inquiry`` is how the vendor is reached.
     """
 
     request: JobRequest
-    desk: Desk
-    log: Logger
+    inquiry: Inquiry
     max_tries: int
     superseded: str | None = None
     unsettled: Unsettled | None = None
-    contact: FirstContact = field(default_factory=FirstContact)
+
+    @property
+    def desk(self) -> Desk:
+        """Where the record is kept."""
+        return self.inquiry.desk
+
+    @property
+    def log(self) -> Logger:
+        """The log of the task."""
+        return self.inquiry.log
 
     @property
     def vendor(self) -> Vendor:
@@ -188,7 +94,7 @@ class Starting:
         address = address_of(self.desk.account)
         if record is not None and record.address == address:
             # An attempt before this one has had an answer from there.
-            self.contact = replace(self.contact, known=address)
+            self.inquiry.contact = replace(self.inquiry.contact, known=address)
 
         fingerprint = self.request.fingerprint()
         step = decide(record, fingerprint=fingerprint, max_tries=self.max_tries)
@@ -248,88 +154,10 @@ class Starting:
 
         return None
 
-    async def _ask(
-        self,
-        question: Callable[[LeasedAccount], Awaitable[T]],
-        *,
-        whole: bool = False,
-    ) -> T:
-        """Ask the vendor, and take note of how that went."""
-        began, account = wall_clock(), self.desk.account
-        try:
-            answer = await self.desk.ask(question, whole=whole)
-        except Doubted:
-            # The caller decides what that means.
-            raise
-        except TransientError as error:
-            self.contact = self.contact.failed(
-                error, account, since=began, now=wall_clock()
-            )
-            raise
-
-        self.contact = self.contact.answered(account)
-        return answer
-
     async def _check(
         self, question: Callable[[LeasedAccount], Awaitable[T]], fate: str
     ) -> T:
-        """Ask about the job of an earlier attempt, with which a mistake would be costly.
-
-        Raise Later until there is an answer, and until a refusal by the vendor is sure.
-        JobNotFound then says that there is no such job; any other refusal fails the task,
-        and ``fate`` says what it leaves behind.
-        """
-        began = wall_clock()
-        try:
-            answer = await self._ask(question)
-        except Doubted as error:
-            refusal = error.refusal
-        except TransientError as error:
-            raise _not_now(error) from None
-        except PermanentError as error:
-            refusal = error
-        else:
-            return answer
-
-        self._doubt(refusal, began)
-        if isinstance(refusal, JobNotFound):
-            self.contact = self.contact.settled()
-            raise refusal
-
-        hook = self.request.make_hook()
-        raise with_fate(translate(refusal, hook.conn_id, hook.conn_type), fate)
-
-    def _doubt(self, refusal: PermanentError, since: float) -> None:
-        """Raise Later while a refusal is not sure yet."""
-        if refusal.status is None:
-            # Not the vendor's: we have found by ourselves that it cannot be asked.
-            return
-
-        self.contact = self.contact.refused(
-            since=since, is_of_account=refusal.scope is Scope.ACCOUNT
-        )
-        if not self.contact.believes(self.desk.account, now=wall_clock()):
-            raise Later(TRY_AGAIN, refusal.message, error=refusal)
-
-    def _refuse_start(self, error: EngineError, since: float) -> None:
-        """Raise Later where a start that is refused may be made after all.
-
-        The vendor's refusal of a start is final, unless it has answered this attempt
-        before and that is in doubt.
-        """
-        if isinstance(error, Doubted):
-            self._doubt(error.refusal, since)
-            raise error.refusal
-
-        if isinstance(error, TransientError):
-            raise _refused_for_now(error)
-
-        if (
-            isinstance(error, PermanentError)
-            and error.scope is Scope.ACCOUNT
-            and self.contact.doubted_since is not None
-        ):
-            self._doubt(error, since)
+        return await self.inquiry.check(question, self.request, fate)
 
     def _leave(self, job_id: str) -> None:
         """Take note of a job of the earlier attempt that is not ours to wait for."""
@@ -361,7 +189,7 @@ class Starting:
             await self.desk.write(replace(record, ended=GONE))
             return None
 
-        self.contact = self.contact.settled()
+        self.inquiry.settle()
         if seen.job.state in {JobState.FAILED, JobState.CANCELLED}:
             await self.desk.write(replace(record, ended=seen.job.word))
             self._start_after(job_id, seen.job.word)
@@ -380,19 +208,22 @@ class Starting:
         try:
             seen = await self._check(job.recheck, fate)
             if seen.job.state.is_terminal:
-                return self._settled(None)
+                self.inquiry.settle()
+                return None
 
             if self.request.attaches_when_cleared:
                 self.log.info(
                     "The task was cleared and %s cannot be cancelled: attaching to it",
                     name,
                 )
-                return self._settled(seen)
+                self.inquiry.settle()
+                return seen
 
             self.superseded = job.job_id
             if not self.request.cancel_on_kill:
                 self.log.info("Waiting for %s of the cleared attempt to end", name)
-                raise Behind(self._settled(seen))
+                self.inquiry.settle()
+                raise Behind(seen)
 
             self.log.info("The task was cleared: cancelling %s", name)
             ending = await self._check(
@@ -401,15 +232,11 @@ class Starting:
         except JobNotFound:
             return None
 
+        self.inquiry.settle()
         if not ending.job.state.is_terminal:
-            raise Behind(self._settled(ending))
+            raise Behind(ending)
 
-        return self._settled(None)
-
-    def _settled(self, seen: S) -> S:
-        """End the doubt about an earlier job: what had to be known is known."""
-        self.contact = self.contact.settled()
-        return seen
+        return None
 
     async def _find_lost(self, record: Record) -> Seen | None:
         """Look for the job of a start that was not answered.
@@ -434,7 +261,7 @@ class Starting:
             failure = translate(error, hook.conn_id, hook.conn_type)
             raise with_fate(failure, record.fate(self.vendor)) from None
 
-        self.contact = self.contact.settled()
+        self.inquiry.settle()
         if seen is not None:
             self.log.info(
                 "Found %s, whose start was not answered",
@@ -472,7 +299,7 @@ class Starting:
             # Nothing can run of what is gone.
             return None
 
-        self.contact = self.contact.settled()
+        self.inquiry.settle()
         if seen is None:
             return None
 
@@ -502,9 +329,9 @@ class Starting:
     async def _start_in_turn(self, record: Record) -> tuple[Seen, bool]:
         desk, began = self.desk, wall_clock()
         try:
-            before = await self._ask(self._before_start)
+            before = await self.inquiry.request(self._before_start)
         except EngineError as error:
-            self._refuse_start(error, began)
+            self.inquiry.refuse_start(error, began)
             raise
 
         if before.running is not None:
@@ -518,7 +345,7 @@ class Starting:
         began = wall_clock()
         try:
             request = self.request
-            seen = await self._ask(
+            seen = await self.inquiry.request(
                 lambda leased: request.start(leased, before), whole=True
             )
         except AlreadyRunning as error:
@@ -531,7 +358,7 @@ class Starting:
             )
             if not is_lost:
                 await self._take_back(earlier)
-                self._refuse_start(error, began)
+                self.inquiry.refuse_start(error, began)
                 raise
 
             self.log.warning(
@@ -565,9 +392,9 @@ class Starting:
     async def _after_conflict(self, record: Record, error: AlreadyRunning) -> Seen:
         """The vendor says that a job runs already: see which."""
         try:
-            running = await self._ask(self.request.find_running)
+            running = await self.inquiry.request(self.request.find_running)
         except TransientError as failure:
-            raise _not_now(failure) from None
+            raise Later.than(failure) from None
 
         if running is None:
             raise Later(10.0, error.message)

@@ -18,6 +18,7 @@ from async_triggers.deferral.operator import JobOperator
 from async_triggers.fivetran.operators import FivetranOperator
 
 if TYPE_CHECKING:
+    from async_triggers.deferral.attempt import Attempt
     from async_triggers.deferral.record import Record
 
 EACH = 21
@@ -42,10 +43,19 @@ class Held(JobOperator):
         self.store = context["task_state_store"]
         return super().execute(context)
 
-    def _write(self, context: Context, record: Record) -> None:
-        if record.job_id is not None:
-            self.hold("unwritten")
-        super()._write(context, record)
+    def _attempt_of(self, context: Context) -> Attempt:
+        known, attempt = self._attempt, super()._attempt_of(context)
+        if attempt is not known:
+            write = attempt.notes.write
+
+            def held(record: Record) -> None:
+                if record.job_id is not None:
+                    self.hold("unwritten")
+                write(record)
+
+            attempt.notes.write = held  # type: ignore[method-assign]
+
+        return attempt
 
     def defer(self, **arguments: Any) -> NoReturn:
         self.hold("undeferred")
