@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,7 +25,7 @@ from async_triggers.deferral.arguments import (
     needs_deferrable,
 )
 from async_triggers.deferral.carried import carry, take_out
-from async_triggers.deferral.contact import HASTE, FirstContact, address_of
+from async_triggers.deferral.contact import HASTE, FirstContact
 from async_triggers.deferral.deadlines import (
     BACKSTOP,
     backstop,
@@ -41,17 +40,14 @@ from async_triggers.deferral.errors import (
     JobEnded,
     JobFailed,
     VendorUnavailable,
-    translate,
 )
 from async_triggers.deferral.events import Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.ids import TakesIds
-from async_triggers.deferral.kill import IDLE
+from async_triggers.deferral.looks import Looks, remember_address
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.sensor_trigger import SensorTrigger, trigger_of
 from async_triggers.deferral.stored import failure_of_trigger
-from async_triggers.engine.backoff import repeating_for
-from async_triggers.engine.errors import Doubted, PermanentError, Scope, TransientError
 from async_triggers.engine.wording import sentence
 
 if TYPE_CHECKING:
@@ -59,9 +55,8 @@ if TYPE_CHECKING:
 
     from async_triggers.deferral.hook import VendorHook
     from async_triggers.deferral.job_query import JobQuery
-    from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
-    from async_triggers.engine.wire import Account, Vendor
+    from async_triggers.engine.wire import Vendor
 
 
 SOFT = (
@@ -72,8 +67,6 @@ SOFT = (
 """What soft_fail turns into a skip: the job's end, and what Airflow's own sensor does."""
 LOOK_AGAIN = 60.0
 """Seconds until the next try of a first look that the vendor did not answer."""
-CONTACT_KEY = "async_triggers_contact"
-"""Key in the task state store of what a rescheduled sensor has met of its vendor."""
 
 
 class _StartTriggerArgs:
@@ -106,15 +99,8 @@ class JobSensor(BaseSensorOperator, TakesIds):
     _wanted_from_trigger: bool = False
     _not_from_trigger: str = ""
 
-    # What this process knows of the vendor; never templated, never serialized.
-    _account: Account | None = None
-    _contact: FirstContact | None = None
-    _query: JobQuery | None = None
-    _trouble: str = ""
-    """What the last look has failed with."""
-    _has_looked: bool = False
-    _began: float | None = None
-
+    # The state of one segment; never templated, never serialized.
+    _looks: Looks | None = None
     _waiting: Mapping[str, Any] = {}
     """What the deferral carried that this segment resumes from."""
 
@@ -125,13 +111,21 @@ class JobSensor(BaseSensorOperator, TakesIds):
         return self.query_class.of(self)
 
     @property
+    def looks(self) -> Looks:
+        """The looks for the job that the rendered arguments name."""
+        if self._looks is None:
+            self._looks = Looks(self.make_query(), self.log)
+
+        return self._looks
+
+    @property
     def query(self) -> JobQuery:
         """Which job the rendered arguments name, and what looks have found."""
-        return self._query or self.make_query()
+        return self.make_query() if self._looks is None else self._looks.query
 
     @query.setter
     def query(self, query: JobQuery) -> None:
-        self._query = query
+        self.looks.query = query
 
     def make_hook(self) -> VendorHook:
         """Return the hook of the sensor's connection."""
@@ -145,8 +139,8 @@ class JobSensor(BaseSensorOperator, TakesIds):
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""
         self.settle_ids()
-        self.query = self.make_query()
-        self.query.check()
+        self._looks = None
+        self.looks.query.check()
         self.query.warn_of_arguments(self.log)
 
     def in_attempt(self, context: Context) -> AbstractContextManager[None]:
@@ -231,28 +225,22 @@ class JobSensor(BaseSensorOperator, TakesIds):
             return self._skip_or_raise(error)
         except compat.AirflowSkipException as error:
             failure = self._too_late(
-                f"{sentence(str(error))} Until then: {self._trouble}"
+                f"{sentence(str(error))} Until then: {self.looks.trouble}"
             )
             if isinstance(failure, compat.AirflowSensorTimeout):
                 raise
 
             raise failure from None
 
-    def _too_late(self, told: str) -> compat.AirflowException:
+    def _too_late(self, words: str) -> compat.AirflowException:
         """Return what a timeout fails with.
 
         While a field of the connection looks wrong it is no timeout to be softened.
         """
-        contact = self._contact
-        is_wrong = contact is not None and contact.evidence_since is not None
-        if not self.soft_fail or not is_wrong or self._is_known(contact):
-            return compat.AirflowSensorTimeout(told)
+        if self.soft_fail and self.looks.is_suspect:
+            return ConnectionUnusable(words)
 
-        return ConnectionUnusable(told)
-
-    def _is_known(self, contact: FirstContact | None) -> bool:
-        account = self._account
-        return account is not None and contact is not None and contact.is_known(account)
+        return compat.AirflowSensorTimeout(words)
 
     def _check_arguments(self) -> None:
         try:
@@ -264,9 +252,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
         """Come back to a first look that the vendor did not answer."""
         self._check_arguments()
         waiting = self._waiting
-        contact = FirstContact.from_json(waiting.get("contact"))
-        self._contact = contact
-        self.query = replace(self.query, address=contact.known or "")
+        self.looks.contact = FirstContact.from_json(waiting.get("contact"))
         with self.in_attempt(context):
             return self._look_and_defer(
                 context, waiting.get("end_time", wall_clock() + self.timeout)
@@ -278,17 +264,15 @@ class JobSensor(BaseSensorOperator, TakesIds):
         try:
             seen = self._look_on_worker(context)
         except VendorUnavailable as error:
-            contact = self._meet_trouble(context, error, began)
-            account = self._account
-            looks_wrong = account is not None and contact.wrong_at(account) is not None
-            if looks_wrong or not self.query.waits_unseen:
+            self._meet_trouble(context, error, began)
+            if self.looks.proves_wrong or not self.query.waits_unseen:
                 self._look_later(error, end_time)
 
             self.log.warning("%s Waiting all the same", sentence(str(error)))
         except compat.AirflowException as error:
             self._skip_or_raise(error)
         else:
-            self._note_answer(context)
+            self.looks.note_answer(context)
 
         if seen is not None and seen.job.state.is_terminal:
             return self._end(events.ended(seen.job))
@@ -299,154 +283,64 @@ class JobSensor(BaseSensorOperator, TakesIds):
     def _look_on_worker(self, context: Context) -> Seen:
         """Look once, and do not sleep for long in a slot that can be left."""
         wait = HASTE if self.deferrable or self.reschedule else None
-
-        async def look(leased: LeasedAccount) -> Seen:
-            self._account = leased.account
-            with repeating_for(wait):
-                self.query, seen = await self.query.look(leased)
-                return seen
-
-        hook = self.make_hook()
-        # A look before this one has warned of what it found.
-        hook.is_quiet = bool(self._waiting) or self._kept is not None
-        account = hook.first_account(lambda: self._earlier_address(context))
-        self.query = replace(self.query, address=hook.address)
-        return hook.run(look, account=account)
+        return self.looks.look(context, wait=wait, is_quiet=bool(self._waiting))
 
     def _meet_trouble(
         self, context: Context, error: compat.AirflowException, began: float
-    ) -> FirstContact:
+    ) -> None:
         """Take in that a look begun at a time has failed; fail where that is of no use."""
-        contact, account = self._contact or FirstContact(), self._account
-        cause = getattr(error, "cause", None)
-        if account is None or cause is None:
-            return contact
-
-        now = wall_clock()
-        refusal = cause.refusal if isinstance(cause, Doubted) else cause
-        if isinstance(refusal, PermanentError):
-            contact = self._contact = contact.refused(
-                since=began, is_of_account=refusal.scope is Scope.ACCOUNT
-            )
-            if contact.believes(account, now=now):
-                hook = self.make_hook()
-                self._skip_or_raise(translate(refusal, hook.conn_id, hook.conn_type))
-
-            return contact
-
-        assert isinstance(cause, TransientError)  # noqa: S101 - what is left
-        contact = contact.failed(cause, account, since=began, now=now)
-        if contact.known is None:
-            contact = replace(contact, known=self._earlier_address(context))
-
-        self._contact, self._trouble = contact, str(error)
-        failure = self.make_hook().endpoint(account).verdict(contact, cause, now=now)
+        failure = self.looks.meet(context, error, began)
         if failure is not None:
             self._skip_or_raise(failure)
-
-        return contact
-
-    def _earlier_address(self, context: Context) -> str | None:
-        try:
-            return compat.earlier_address(context)
-        except Exception:
-            self.log.warning(
-                "Airflow did not show whether the connection has worked before",
-                exc_info=True,
-            )
-            return None
-
-    def _report_trouble(
-        self, error: compat.AirflowException, *, wait: float, ends: float | None
-    ) -> None:
-        """Log that a look has failed: at first and now and then, else for debugging."""
-        contact, account = self._contact or FirstContact(), self._account
-        cause = getattr(error, "cause", None)
-        words = f"{sentence(str(error))} Trying again in {wait:.0f} s"
-        if account is not None and cause is not None:
-            endpoint = self.make_hook().endpoint(account)
-            words = endpoint.report(contact, cause, wait=wait, ends=ends)
-
-        now = wall_clock()
-        if contact.must_report(cause, now=now):
-            self.log.warning(
-                "The %s cannot be checked now: %s", self.vendor.noun, words
-            )
-            self._contact = contact.reported(cause, now=now)
-        else:
-            self.log.debug("The %s cannot be checked now: %s", self.vendor.noun, words)
-
-    def _note_answer(self, context: Context) -> None:
-        """Write down, once in a process, that the vendor answers there."""
-        account = self._account
-        if account is None:
-            return
-
-        self._contact = (self._contact or FirstContact()).answered(account).settled()
-        if not self._has_looked:
-            self._has_looked = True
-            self._remember_address(context, address_of(account))
-
-    def _remember_address(self, context: Context, address: str) -> None:
-        """Let later runs of the task know that this address works."""
-        try:
-            compat.push_owner_token(context, IDLE, address=address)
-        except Exception:
-            self.log.warning(
-                "It could not be written down that the connection works", exc_info=True
-            )
 
     def _look_later(self, error: compat.AirflowException, end_time: float) -> None:
         """Leave the worker until the first look can be tried again."""
         now = wall_clock()
         # A short timeout leaves room for a look or two as well.
         wait = min(LOOK_AGAIN, max((end_time - now) / 2, compat.earliest_event()))
-        if self._account is not None and self._contact is not None:
-            wait = self._contact.wait(wait, self._account, now=now)
-            wait = max(wait, compat.earliest_event())
-
+        wait = max(self.looks.next_wait(wait), compat.earliest_event())
         moment = now + wait
         if moment >= end_time:
             msg = f"No poll succeeded before the timeout: {error}"
             self._skip_or_raise(self._too_late(msg))
 
-        self._report_trouble(error, wait=wait, ends=end_time)
-        contact = self._contact or FirstContact()
+        self.looks.report(error, wait=wait, ends=end_time)
+        waiting = {"end_time": end_time, "contact": self.looks.contact.to_json()}
         self.defer(
             trigger=MomentTrigger(moment),
             method_name="execute_look",
-            kwargs=carry({"end_time": end_time, "contact": contact.to_json()}),
+            kwargs=carry(waiting),
             timeout=backstop(end_time, wall_clock()),
         )
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; True when the job has succeeded."""
-        self._recall_contact(context)
-        began = wall_clock()
-        if self._began is None:
-            self._began = began
+        looks = self.looks
+        # Each look of a rescheduled sensor is a new process.
+        store = context.get("task_state_store") if self.reschedule else None
+        if store is not None:
+            looks.recall(store, context["ti"].try_number)
 
+        began = wall_clock()
+        job: Job | None = None
         try:
-            seen = self._look_on_worker(context)
-        except VendorUnavailable as error:
-            self._meet_trouble(context, error, began)
-            self._poke_later(context, error)
-            return PokeReturnValue(is_done=False)
+            job = self._look_on_worker(context).job
         except compat.AirflowException as error:
-            cause = getattr(error, "cause", None)
-            is_refusal = isinstance(cause, PermanentError) and cause.status is not None
-            if not (is_refusal and self._is_seen):
+            if not (isinstance(error, VendorUnavailable) or looks.may_outlive(error)):
                 self._skip_or_raise(error)
 
-            # The vendor has shown this very job before.
             self._meet_trouble(context, error, began)
-            self._poke_later(context, error)
+            ends = looks.began + self.timeout
+            looks.report(error, wait=self.poke_interval, ends=ends)
+        else:
+            looks.note_answer(context)
+
+        if store is not None:
+            looks.keep(store, context["ti"].try_number)
+
+        if job is None:
             return PokeReturnValue(is_done=False)
 
-        self._note_answer(context)
-        self._is_seen = True
-        self._keep_contact(context)
-        job = seen.job
         if not job.state.is_terminal:
             self.report(job)
             return PokeReturnValue(is_done=False)
@@ -458,84 +352,29 @@ class JobSensor(BaseSensorOperator, TakesIds):
         """Log how a job is doing that has not ended."""
         self.log.info("%s is %s", job.title, job.word)
 
-    # A rescheduled sensor is a new process at each look.
-
-    _is_seen: bool = False
-    _kept: Mapping[str, Any] | None = None
-
-    def _poke_later(self, context: Context, error: compat.AirflowException) -> None:
-        began = self._began or wall_clock()
-        self._report_trouble(error, wait=self.poke_interval, ends=began + self.timeout)
-        self._keep_contact(context)
-
-    def _recall_contact(self, context: Context) -> None:
-        """Take in what the looks before this one have met."""
-        store = context.get("task_state_store") if self.reschedule else None
-        if store is None or self._contact is not None:
-            return
-
-        kept = store.get(CONTACT_KEY)
-        if isinstance(kept, Mapping) and kept.get("try") == context["ti"].try_number:
-            self._kept = kept
-            contact = FirstContact.from_json(kept.get("contact"))
-            self._contact = contact
-            self.query = replace(self.query, address=contact.known or "")
-            self._is_seen = kept.get("is_seen") is True
-            began = kept.get("began")
-            self._began = began if isinstance(began, float) else None
-
-    def _keep_contact(self, context: Context) -> None:
-        """Write down what the next look must know, where that is news."""
-        store = context.get("task_state_store") if self.reschedule else None
-        if store is None:
-            return
-
-        contact = self._contact or FirstContact()
-        kept: dict[str, Any] = {
-            "try": context["ti"].try_number,
-            "contact": contact.to_json(),
-            "is_seen": self._is_seen,
-            "began": self._began,
-        }
-        if kept != self._kept:
-            store.set(CONTACT_KEY, kept)
-
     def _defer(self, context: Context, seen: Seen | None, end_time: float) -> None:
         limit = execution_deadline(context["ti"], self.execution_timeout, wall_clock())
-        ends = earliest(end_time, limit)
+        ends, looks = earliest(end_time, limit), self.looks
         trigger = trigger_of(
-            self.query,
-            seen,
-            end_time=end_time,
-            execution_deadline=limit,
+            looks.query, seen, end_time=end_time, execution_deadline=limit
         )
         trigger.report_interval()
         trigger.ending = self._ending()
         if trigger.ending is not None:
-            account = self._account
-            known = (
-                "" if account is None or not self._has_looked else address_of(account)
-            )
+            known = looks.noted_address
             compat.push_owner_token(context, trigger.remote_job.job_id, address=known)
 
+        waiting = {
+            "end_time": end_time,
+            "job_id": trigger.remote_job.job_id,
+            "address": looks.address_to_note,
+        }
         self.defer(
             trigger=trigger,
             method_name="execute_complete",
-            kwargs=carry(
-                {
-                    "end_time": end_time,
-                    "job_id": trigger.remote_job.job_id,
-                    "address": self._address_to_note,
-                }
-            ),
+            kwargs=carry(waiting),
             timeout=backstop(ends, wall_clock()),
         )
-
-    @property
-    def _address_to_note(self) -> str:
-        """Return the address that works if the job is seen; empty where that is noted."""
-        account = self._account
-        return "" if account is None or self._has_looked else address_of(account)
 
     def _ending(self) -> dict[str, Any] | None:
         """Return how the trigger may end the task; None when it must be resumed."""
@@ -585,7 +424,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
     def execute_complete(
         self, context: Context, event: Mapping[str, Any] | None = None
     ) -> Any:
-        """End as the job did. Asks the vendor nothing."""
+        """End as the job did, without a request."""
         with self.in_attempt(context):
             return self._take_in(context, event)
 
@@ -606,7 +445,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
 
         address = waiting.get("address") or (event or {}).get("address")
         if address and outcome.kind is Kind.ENDED:
-            self._remember_address(context, address)
+            remember_address(context, address, self.log)
 
         return self._end(outcome)
 
