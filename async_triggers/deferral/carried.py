@@ -8,7 +8,13 @@ what belongs to the package travels under a name of its own, and never reaches t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from async_triggers.deferral.deadlines import backstop
+from async_triggers.deferral.hook import wall_clock
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseTrigger
 
 _PREFIX = "_async_triggers_"
 _WAITING = f"{_PREFIX}waiting"
@@ -17,6 +23,25 @@ _WAITING = f"{_PREFIX}waiting"
 def carry(waiting: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ``kwargs`` of a deferral; ``waiting`` is plain JSON."""
     return {_WAITING: waiting}
+
+
+def leaving(
+    trigger: BaseTrigger,
+    method: str,
+    waiting: Mapping[str, Any],
+    ends: float | None,
+) -> dict[str, Any]:
+    """Return the arguments of a deferral until a trigger fires.
+
+    Airflow's own timeout comes some time after the deadline ``ends``, which the trigger
+    keeps by itself.
+    """
+    return {
+        "trigger": trigger,
+        "method_name": method,
+        "kwargs": carry(waiting),
+        "timeout": backstop(ends, wall_clock()),
+    }
 
 
 def take_out(

@@ -129,6 +129,21 @@ def why_on_worker(task: Any, base: type) -> str | None:
     )
 
 
+def may_end(task: Any, base: type) -> bool:
+    """Return whether a task's trigger ends it; log why not where it was to.
+
+    ``base`` is as in :func:`why_on_worker`.
+    """
+    if not task.end_from_trigger:
+        return False
+
+    reason = why_on_worker(task, base)
+    if reason is not None:
+        task.log.info("end_from_trigger is ignored: %s", reason)
+
+    return reason is None
+
+
 def failure_of(task: Any) -> Then:
     """Return what a trigger does about a failure of its task, which may be ended there.
 

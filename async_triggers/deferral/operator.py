@@ -32,18 +32,18 @@ from airflow.sdk import BaseOperator
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.arguments import ArgumentUnusable, make_plain
 from async_triggers.deferral.attempt import Attempt
-from async_triggers.deferral.carried import carry, take_out
+from async_triggers.deferral.carried import leaving, take_out
 from async_triggers.deferral.contact import (
     HASTE,
     SHORTEST_WAIT,
     FirstContact,
     with_fate,
 )
-from async_triggers.deferral.deadlines import backstop, earliest
+from async_triggers.deferral.deadlines import earliest
 from async_triggers.deferral.ending import (
     Ending,
     failure_of,
-    why_on_worker,
+    may_end,
 )
 from async_triggers.deferral.errors import (
     JobTimedOut,
@@ -69,7 +69,6 @@ from async_triggers.deferral.worker import WorkerDesk
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-    from airflow.triggers.base import BaseTrigger
 
     from async_triggers.deferral.remote_job import JobRequest
     from async_triggers.engine.accounts import LeasedAccount
@@ -186,37 +185,20 @@ class JobOperator(BaseOperator, TakesIds):
         notes.claim(claimed)
         limit = attempt.execution_deadline
         attempt.stop_if_killed()
-        self._leave(
-            StartTrigger(
-                request.to_json(),
-                ti.max_tries,
-                end_time,
-                limit,
-                record=None if record is None else record.to_json(),
-                unsettled=None if unsettled is None else unsettled.to_json(),
-                links=[link.xcom_key for link in self.operator_extra_links],
-                tells=not compat.has_own_xcom_backend(),
-                ending=self._ending(attempt),
-            ),
-            "execute_complete",
-            {"try": ti.try_number, "end_time": end_time},
-            earliest(end_time, limit),
+        trigger = StartTrigger(
+            request.to_json(),
+            ti.max_tries,
+            end_time,
+            limit,
+            record=None if record is None else record.to_json(),
+            unsettled=None if unsettled is None else unsettled.to_json(),
+            links=[link.xcom_key for link in self.operator_extra_links],
+            tells=not compat.has_own_xcom_backend(),
+            ending=self._ending(attempt),
         )
-
-    def _leave(
-        self,
-        trigger: BaseTrigger,
-        method: str,
-        waiting: dict[str, Any],
-        ends: float | None,
-    ) -> NoReturn:
-        """Defer until a trigger fires, or some time after the deadline."""
-        self.defer(
-            trigger=trigger,
-            method_name=method,
-            kwargs=carry(waiting),
-            timeout=backstop(ends, wall_clock()),
-        )
+        waiting = {"try": ti.try_number, "end_time": end_time}
+        ends = earliest(end_time, limit)
+        self.defer(**leaving(trigger, "execute_complete", waiting, ends))
 
     def execute_start(
         self, context: Context, event: Mapping[str, Any] | None = None
@@ -323,18 +305,13 @@ class JobOperator(BaseOperator, TakesIds):
             "url": attempt.job_url,
             "address": attempt.notes.address,
         }
-        self._leave(trigger, "execute_complete", waiting, ends)
+        self.defer(**leaving(trigger, "execute_complete", waiting, ends))
 
     def _ending(
         self, attempt: Attempt, *, attached: bool = False
     ) -> dict[str, Any] | None:
         """Return how the trigger may end the task; None when it must be resumed."""
-        if not self.end_from_trigger:
-            return None
-
-        reason = why_on_worker(self, JobOperator)
-        if reason is not None:
-            self.log.info("end_from_trigger is ignored: %s", reason)
+        if not may_end(self, JobOperator):
             return None
 
         failure = failure_of(self)
@@ -366,7 +343,8 @@ class JobOperator(BaseOperator, TakesIds):
                 "blocked_by": seen.job.id,
                 **attempt.start_to_come(end_time, superseded),
             }
-            self._leave(trigger, "execute_start", waiting, earliest(end_time, limit))
+            ends = earliest(end_time, limit)
+            self.defer(**leaving(trigger, "execute_start", waiting, ends))
 
         outcome = attempt.wait_on(trigger)
         if outcome.kind is Kind.DEADLINE:
@@ -412,7 +390,7 @@ class JobOperator(BaseOperator, TakesIds):
                 "sought": sought,
                 "contact": inquiry.contact.to_json(),
             }
-            self._leave(trigger, "execute_start", waiting, ends)
+            self.defer(**leaving(trigger, "execute_start", waiting, ends))
 
         async def pause(_: LeasedAccount) -> None:
             await asyncio.sleep(seconds)
@@ -430,11 +408,8 @@ class JobOperator(BaseOperator, TakesIds):
         if isinstance(event, Mapping) and "start" in event:
             return self._complete_start(context, outcome, event["start"], waiting)
 
-        own, attempt, job = (
-            waiting.get("job_id"),
-            self._attempt_of(context),
-            outcome.job,
-        )
+        own, job = waiting.get("job_id"), outcome.job
+        attempt = self._attempt_of(context)
         attempt.job_id = own or outcome.job_id
         attempt.owned = bool(waiting.get("owned", True))
         attempt.notes.address = attempt.found_at = waiting.get("address") or ""

@@ -24,15 +24,20 @@ from async_triggers.deferral.arguments import (
     make_plain,
     needs_deferrable,
 )
-from async_triggers.deferral.carried import carry, take_out
+from async_triggers.deferral.carried import leaving, take_out
 from async_triggers.deferral.contact import HASTE, FirstContact
 from async_triggers.deferral.deadlines import (
     BACKSTOP,
-    backstop,
     earliest,
     execution_deadline,
 )
-from async_triggers.deferral.ending import Ending, Then, failure_of, why_on_worker
+from async_triggers.deferral.ending import (
+    Ending,
+    Then,
+    failure_of,
+    may_end,
+    why_on_worker,
+)
 from async_triggers.deferral.errors import (
     ConnectionUnusable,
     EventUnusable,
@@ -306,12 +311,8 @@ class JobSensor(BaseSensorOperator, TakesIds):
 
         self.looks.report(error, wait=wait, ends=end_time)
         waiting = {"end_time": end_time, "contact": self.looks.contact.to_json()}
-        self.defer(
-            trigger=MomentTrigger(moment),
-            method_name="execute_look",
-            kwargs=carry(waiting),
-            timeout=backstop(end_time, wall_clock()),
-        )
+        trigger = MomentTrigger(moment)
+        self.defer(**leaving(trigger, "execute_look", waiting, end_time))
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; True when the job has succeeded."""
@@ -369,21 +370,11 @@ class JobSensor(BaseSensorOperator, TakesIds):
             "job_id": trigger.remote_job.job_id,
             "address": looks.address_to_note,
         }
-        self.defer(
-            trigger=trigger,
-            method_name="execute_complete",
-            kwargs=carry(waiting),
-            timeout=backstop(ends, wall_clock()),
-        )
+        self.defer(**leaving(trigger, "execute_complete", waiting, ends))
 
     def _ending(self) -> dict[str, Any] | None:
         """Return how the trigger may end the task; None when it must be resumed."""
-        if not self.end_from_trigger:
-            return None
-
-        reason = why_on_worker(self, JobSensor)
-        if reason is not None:
-            self.log.info("end_from_trigger is ignored: %s", reason)
+        if not may_end(self, JobSensor):
             return None
 
         return self.query.narrowed(self.ending()).to_json()
