@@ -120,15 +120,7 @@ def _suspect(reply: Reply) -> Suspect | None:
     """Return what a foreign answer says against the address in the connection."""
     status = reply.status
     if HTTP_MULTIPLE_CHOICES <= status < HTTP_BAD_REQUEST:
-        here = urlsplit(reply.url)
-        there = urlsplit(urljoin(reply.url, reply.headers.get("location", "")))
-        if (here.scheme, here.netloc) == (there.scheme, there.netloc):
-            return None
-
-        address = without_secrets(f"{there.scheme}://{there.netloc}")
-        return Suspect(
-            "host", f"write the address {address} that the server redirects to"
-        )
+        return _suspect_redirect(reply)
 
     if b"HTTPS" in reply.body[:1000] and status == HTTP_BAD_REQUEST:
         return Suspect("host", "the server speaks TLS: write https instead of http")
@@ -149,3 +141,18 @@ def _suspect(reply: Reply) -> Suspect | None:
         )
 
     return None
+
+
+def _suspect_redirect(reply: Reply) -> Suspect | None:
+    here = urlsplit(reply.url)
+    try:
+        there = urlsplit(urljoin(reply.url, reply.headers.get("location", "")))
+    except ValueError:
+        # It leads nowhere, and says nothing about the address.
+        return None
+
+    if (here.scheme, here.netloc) == (there.scheme, there.netloc):
+        return None
+
+    address = without_secrets(f"{there.scheme}://{there.netloc}")
+    return Suspect("host", f"write the address {address} that the server redirects to")

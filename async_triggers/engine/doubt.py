@@ -277,7 +277,12 @@ class Trust:
         return final
 
     def rate_limited(self) -> None:
-        """Take note of a 429: a client that is in doubt must not go on knocking."""
+        """Take note of a 429: a client that is in doubt must not go on knocking.
+
+        No matter who sent it, it ends the time without a break of all other evidence.
+        """
+        self._between_at = None
+        self._suspected = None
         if self.doubt is not None:
             self.doubt.halt()
 

@@ -151,6 +151,12 @@ class Transport:
         else:
             if self.vendor.is_own_answer(request, reply):
                 self.trust.answered()
+            else:
+                # Who reads it may yet find it sound, and says so then.
+                foreign = reply.unreadable(
+                    f"The answer about {request.about} is foreign"
+                )
+                await self._weigh(foreign, is_check=is_check)
 
             return reply
         finally:
@@ -162,6 +168,10 @@ class Transport:
     async def _weigh(self, error: EngineError, *, is_check: bool) -> EngineError:
         """Take in what a failure says about the account; return what to raise for it."""
         trust, loop = self.trust, asyncio.get_running_loop()
+        if not self.account.host_is_typed:
+            # The vendor's own host is right, no matter what answers there.
+            error.suspect = None
+
         if isinstance(error, InBetween):
             if error.status in {HTTP_UNAUTHORIZED, HTTP_FORBIDDEN}:
                 await self.read_connections_again()
@@ -299,10 +309,6 @@ class Transport:
         masked = self._masked(reply, proof)
         error = classify(self.vendor, request, reply, masked=masked)
         error.url = reply.url
-        if not self.account.host_is_typed:
-            # The vendor's own host is right, whatever answers there.
-            error.suspect = None
-
         if isinstance(error, RateLimited) and error.retry_after is None:
             error.retry_after = self.account.budget.cooldown
             error.is_guess = True

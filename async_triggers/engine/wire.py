@@ -136,16 +136,20 @@ class Reply:
             f"The answer about {about} is not JSON"
             f" ({kind}, {len(self.body)} bytes): {told}"
         )
-        unreadable = UnreadableReply(msg, status=self.status)
-        unreadable.url = self.url
+        raise self.unreadable(msg)
+
+    def unreadable(self, message: str) -> UnreadableReply:
+        """Return the error for a success that is none of the vendor's."""
+        error = UnreadableReply(message, status=self.status)
+        error.url = self.url
         if is_web_page(self):
-            unreadable.suspect = Suspect(
+            error.suspect = Suspect(
                 "host",
                 "a web page answers there and not the API: write the API's address",
                 is_path=True,
             )
 
-        raise unreadable
+        return error
 
     def object(self, about: str) -> dict[str, Any]:
         """Decode the body as a JSON object, or raise :class:`UnreadableReply`."""

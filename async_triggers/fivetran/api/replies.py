@@ -47,7 +47,8 @@ def read_accepted(request: Request, reply: Reply) -> None:
     A web page that a proxy serves has the status 200 as well, and nothing was started:
     https://fivetran.com/docs/rest-api/api-reference/connections/sync-connection
     """
-    if not isinstance(reply.object(request.about).get("code"), str):
+    code = reply.object(request.about).get("code")
+    if not isinstance(code, str) or not code.startswith("Success"):
         msg = f"The answer about {request.about} does not say what became of it"
         raise UnreadableReply(msg, status=reply.status)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.deferral.errors import ConnectionUnusable
 from async_triggers.simulator import Fault
+from async_triggers.simulator.exchange import SimReply, SimRequest
 from tests.unit.deferral.stage import Task, deferred, the_event
 from tests.unit.deferral.vendors import (
     CASES,
@@ -332,3 +335,94 @@ def test_a_pause_of_an_hour_shows_in_each_task_s_log(
         for sooner, later in zip(failed, failed[count:], strict=False)
     )
     assert pause + HOUR <= over[0] <= over[-1] <= pause + HOUR + 65
+
+
+# What is none of the vendor's and no refusal -------------------------------------------
+
+DENIED = Fault(kind="status", status=403, body="<html>Denied</html>", times=None)
+AWAY = {
+    "page": Fault(kind="html", times=None),
+    "json": Fault(kind="status", status=200, body='{"status": "ok"}', times=None),
+    "empty": Fault(kind="status", status=200, body="", times=None),
+    "429": Fault(kind="status", status=429, retry_after=3000, times=None),
+    "503": Fault(kind="status", status=503, times=None),
+}
+
+
+def at(fault: Fault, start_in: float, lasts: float) -> Fault:
+    return Fault(**{**fault.as_dict(), "start_in": start_in, "lasts": lasts})
+
+
+@every_vendor
+@pytest.mark.parametrize("outage", AWAY)
+def test_an_outage_is_no_part_of_the_time_in_between(
+    world: VendorWorld, case: Case, outage: str
+) -> None:
+    triggers = waiting(world, 3, case.life("success", lasts=9 * HOUR))
+    world.vendor.faults.add(
+        at(DENIED, 60, 600),
+        at(AWAY[outage], 660, 7 * HOUR),
+        at(DENIED, 660 + 7 * HOUR, 600),
+    )
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*map(the_event, triggers))
+
+    assert [each["status"] for each in asyncio.run(main())] == ["success"] * 3
+
+
+@every_mode
+@every_vendor
+def test_a_redirect_to_nowhere_is_only_an_answer_in_between(
+    world: VendorWorld, case: Case, mode: str
+) -> None:
+    task = a_task(world, **MODES[mode])
+    respond: Callable[[SimRequest], SimReply] = world.vendor.respond
+
+    def redirected(asked: SimRequest) -> SimReply:
+        if world.elapsed() < 120:
+            return SimReply(302, {"Location": "https://[gateway/login"}, b"")
+
+        return respond(asked)
+
+    world.vendor.respond = redirected
+
+    assert task.run() is not None
+    assert world.starts == 1
+
+
+@pytest.mark.parametrize("case", [AIRBYTE], ids=["airbyte"])
+def test_a_page_at_the_vendor_s_own_host_is_an_outage(
+    world: VendorWorld, case: Case
+) -> None:
+    """Nobody has typed that address, so no field of the connection can be wrong."""
+    world.connect(
+        "airbyte_default",
+        conn_type="airbyte",
+        host="https://api.airbyte.com",
+        **case.connection,
+    )
+    world.add_target(case.life("success"))
+    job = world.add_foreign(case.life("success", lasts=HOUR))
+    trigger = AirbyteSyncTrigger(
+        job_id=job, conn_id="airbyte_default", end_time=None, poll_interval=30
+    )
+    world.vendor.faults.add(at(AWAY["page"], 0, 2000))
+
+    assert asyncio.run(the_event(trigger))["status"] == "success"
+
+
+@every_mode
+@pytest.mark.parametrize("case", [FIVETRAN], ids=["fivetran"])
+@pytest.mark.parametrize("code", ["ok", "200", "success", "Failure", ""])
+def test_a_start_is_made_by_fivetran_s_own_word_alone(
+    world: VendorWorld, case: Case, mode: str, code: str
+) -> None:
+    """The first answer is a proxy's, and the start has not got through."""
+    task = a_task(world, case.life("success", lasts=900), **MODES[mode])
+    body = json.dumps({"code": code, "message": "Success"})
+    world.vendor.faults.add(Fault(kind="status", status=200, body=body, method="POST"))
+
+    assert task.run() is not None
+    assert world.starts == 1
+    assert world.elapsed() >= 900

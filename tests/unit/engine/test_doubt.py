@@ -278,7 +278,7 @@ class TestTrust:
         assert final.suspect == wrong.suspect
         assert final.url == wrong.url
 
-    @pytest.mark.parametrize("rest", ["outage", "answer", "vouched"])
+    @pytest.mark.parametrize("rest", ["outage", "429", "answer", "vouched"])
     def test_an_outage_or_a_good_answer_starts_the_first_contact_again(
         self, rest: str
     ) -> None:
@@ -287,6 +287,8 @@ class TestTrust:
         for now in range(0, 3600, 60):
             if now % 240 == 180 and rest == "outage":
                 trust.missed(VendorBroken("503"), float(now))
+            elif now % 240 == 180 and rest == "429":
+                trust.rate_limited()
             elif now == 180 and rest == "answer":
                 trust.answered()
             elif now == 180 and rest == "vouched":
