@@ -66,6 +66,18 @@ def as_life(value: Life | str) -> Life:
     return value if isinstance(value, Life) else Life.parse(value)
 
 
+def next_life(lives: list[Life], otherwise: str) -> Life:
+    """Take the next of the lives that were arranged; the last one stays.
+
+    :param otherwise: The script to use where none was arranged.
+    """
+    if not lives:
+        return Life.parse(otherwise)
+    if len(lives) == 1:
+        return lives[0]
+    return lives.pop(0)
+
+
 class Moment(NamedTuple):
     """The state of a job at one time, and since when it has been in it."""
 

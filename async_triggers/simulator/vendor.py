@@ -171,11 +171,8 @@ class VendorSimulator(ABC, Generic[Settings]):
         """Return the vendor's own error answer."""
 
     @abstractmethod
-    def add(self, kind: str, values: dict[str, Any]) -> None:
-        """Arrange one thing that the control API was given.
-
-        :raises ValueError: The kind or a field is unknown.
-        """
+    def arrangeable(self) -> Mapping[str, Callable[..., object]]:
+        """Return what the control API can arrange, and what arranges one of each kind."""
 
     @abstractmethod
     def jobs(self, *, finished: bool = False) -> list[JobView]:
@@ -187,6 +184,19 @@ class VendorSimulator(ABC, Generic[Settings]):
 
         :raises ValueError: There is no such job.
         """
+
+    def add(self, kind: str, values: dict[str, Any]) -> None:
+        """Arrange one thing that the control API was given.
+
+        :raises ValueError: The kind or a field is unknown.
+        """
+        known = self.arrangeable()
+        if kind not in known:
+            raise ValueError(
+                f"{self.name} has no {kind!r} to arrange; it has: settings, quirks, "
+                f"faults, {', '.join(known)}"
+            )
+        _call_with(known[kind], kind, values)
 
     def below(self, path: str) -> str:
         """Return a path as the routes have it, or nothing where it is none of them."""
@@ -294,6 +304,20 @@ class VendorSimulator(ABC, Generic[Settings]):
             return route.handler(request, **names)
         except RefusalError as refused:
             return refused.reply
+
+    def body(self, request: SimRequest) -> dict[str, Any]:
+        """Return the body of a request as a JSON object.
+
+        :raises RefusalError: It is none.
+        """
+        try:
+            return request.json_object()
+        except ValueError as error:
+            raise RefusalError(self.error(400, str(error))) from error
+
+    def filter(self, request: SimRequest, name: str) -> str | None:
+        """Return the value of a list's filter, or None where it is ignored."""
+        return None if name in self.quirks.ignore_filters else request.value(name)
 
     def unrouted(self, request: SimRequest) -> SimReply:
         """Answer a request whose path or method the API does not have."""
@@ -457,7 +481,7 @@ def _objects(kind: str, values: object) -> list[dict[str, Any]]:
     return [_object(kind, value) for value in values]
 
 
-def call_with(function: Callable[..., object], kind: str, values: object) -> None:
+def _call_with(function: Callable[..., object], kind: str, values: object) -> None:
     """Call a function with the fields of a JSON object as keywords.
 
     :raises ValueError: A field is unknown or missing.

@@ -269,7 +269,7 @@ def test_nothing_that_airflow_keeps_holds_a_secret(
         )
 
     assert vendors.airbyte.record.tokens_issued
-    wanted = forms(WRONG, pair(CLIENT, WRONG), *vendors.airbyte._tokens)
+    wanted = forms(WRONG, pair(CLIENT, WRONG), *vendors.airbyte.tokens.issued)
     # The login of a connection is kept as it is, by Airflow.
     wanted = {form for form in wanted if form not in forms() or "Client" not in form}
     dump.take()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from async_triggers.fivetran.operators import FivetranOperator, FivetranResyncOperator
 from async_triggers.fivetran.sensors import FivetranSensor
 from async_triggers.simulator import FivetranSimulator, SimRequest
+from async_triggers.simulator.fivetran.rows import connection_row
 from tests.unit.deferral import stage
 from tests.unit.deferral.stage import World, make_world
 
@@ -44,8 +45,8 @@ class FivetranWorld(World):
     def shown(self, connection: str = C) -> dict[str, Any]:
         """Return what the API would show of a connection."""
         one = self.fivetran.connections[connection]
-        self.fivetran._settle(one)
-        return self.fivetran._row(one, one.state)
+        self.fivetran.settle(one)
+        return connection_row(self.fivetran, one, one.state)
 
     def times_asked(self, method: str, path: str = "") -> int:
         """Count the requests to a path below /v1, given by its end."""
