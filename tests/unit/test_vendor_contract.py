@@ -1,27 +1,19 @@
 """What any vendor must do: one suite, run for all of them.
 
-A fourth vendor is one more :class:`Case`. Each is tried against its simulator without a
-socket, so that a vendor's reading of its API meets somebody else's.
+Each is tried against its simulator without a socket, so that a vendor's reading of its API
+meets the simulator's.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
 from airflow.sdk import Connection
 
-from async_triggers.airbyte.api.vendor import AIRBYTE
-from async_triggers.airbyte.hooks import AirbyteHook
-from async_triggers.airbyte.triggers import AirbyteSyncTrigger
-from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD
-from async_triggers.dbt_cloud.hooks import DbtCloudHook
-from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.deferral import events
 from async_triggers.engine.errors import (
     CredentialsRejected,
@@ -40,26 +32,19 @@ from async_triggers.engine.wire import (
     Request,
     SourceKind,
     Token,
-    Vendor,
-)
-from async_triggers.fivetran.api.models import Run
-from async_triggers.fivetran.api.vendor import FIVETRAN
-from async_triggers.fivetran.hooks import FivetranHook
-from async_triggers.fivetran.triggers import FivetranTrigger
-from async_triggers.simulator import (
-    AirbyteSimulator,
-    DbtCloudSimulator,
-    FivetranSimulator,
 )
 from async_triggers.simulator.exchange import SimRequest
 from async_triggers.simulator.faults import Fault
-
-if TYPE_CHECKING:
-    from async_triggers.deferral.hook import VendorHook
-    from async_triggers.deferral.trigger import JobTrigger
+from tests.vendors import Entry as Case
+from tests.vendors import every_end, every_vendor
 
 NOON = 1_795_000_000.0
 SECRET = "planted-Secret-4711"
+STATES = {
+    "success": JobState.SUCCEEDED,
+    "error": JobState.FAILED,
+    "cancelled": JobState.CANCELLED,
+}
 
 
 class Clock:
@@ -72,129 +57,26 @@ class Clock:
         return self.now
 
 
-Simulated = AirbyteSimulator | FivetranSimulator | DbtCloudSimulator
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One vendor: its simulator, a connection to it, and how a job of it is made.
-
-    ``start`` begins a job of ten seconds that ends in the given state, and returns what
-    the poller must ask for and its mark.
-    """
-
-    vendor: Vendor
-    simulator: Callable[[Clock], Simulated]
-    hook: Callable[[], VendorHook]
-    fields: dict[str, str]
-    start: Callable[[Simulated, JobState], tuple[str, str | None]]
-    unknown: str
-    trigger: Callable[[str, str | None], JobTrigger]
-
-
-def _airbyte_start(simulator: Simulated, end: JobState) -> tuple[str, str | None]:
-    assert isinstance(simulator, AirbyteSimulator)
-    connection = simulator.add_connection()
-    return str(simulator.add_job(connection, life=f"running:10 {end}")), None
-
-
-def _fivetran_start(simulator: Simulated, end: JobState) -> tuple[str, str | None]:
-    assert isinstance(simulator, FivetranSimulator)
-    connection = simulator.add_connection(succeeded_ago=3600)
-    before = Run.from_mark(connection, None)
-    shown = json.loads(
-        simulator.respond(_sim_request("GET", f"/v1/connections/{connection}")).body
-    )["data"]
-    before = Run(
-        connection_id=connection,
-        succeeded_at=shown["succeeded_at"],
-        failed_at=shown["failed_at"],
-    )
-    simulator.start_sync(connection, life=f"syncing:10 {end}")
-    return connection, before.mark
-
-
-def _dbt_start(simulator: Simulated, end: JobState) -> tuple[str, str | None]:
-    assert isinstance(simulator, DbtCloudSimulator)
-    word = {
-        JobState.SUCCEEDED: "success",
-        JobState.FAILED: "error",
-        JobState.CANCELLED: "cancelled",
-    }[end]
-    job = simulator.add_job()
-    return str(simulator.add_run(job, life=f"running:10 {word}")), None
-
-
-def _sim_request(method: str, path: str) -> SimRequest:
-    headers = {"Authorization": "Basic c2ltdWxhdG9yLWtleTpzaW11bGF0b3Itc2VjcmV0"}
-    return SimRequest.to(method, path, headers=headers)
-
-
-AIRBYTE_CASE = Case(
-    vendor=AIRBYTE,
-    simulator=lambda clock: AirbyteSimulator(clock=clock),
-    hook=lambda: AirbyteHook("conn"),
-    fields={
-        "host": "http://127.0.0.1:8000/api/public/v1",
-        "password": "simulator-token",
-    },
-    start=_airbyte_start,
-    unknown="987654321",
-    trigger=lambda subject, _: AirbyteSyncTrigger(int(subject), "conn", NOON, 30),
-)
-FIVETRAN_CASE = Case(
-    vendor=FIVETRAN,
-    simulator=lambda clock: FivetranSimulator(clock=clock),
-    hook=lambda: FivetranHook("conn"),
-    fields={
-        "host": "http://127.0.0.1:8001",
-        "login": "simulator-key",
-        "password": "simulator-secret",
-    },
-    start=_fivetran_start,
-    unknown="nobody_knows",
-    trigger=lambda subject, mark: FivetranTrigger(
-        "task", subject, "conn", baseline=mark, end_time=NOON
-    ),
-)
-DBT_CLOUD_CASE = Case(
-    vendor=DBT_CLOUD,
-    simulator=lambda clock: DbtCloudSimulator(clock=clock),
-    hook=lambda: DbtCloudHook("conn"),
-    fields={
-        "host": "http://127.0.0.1:8002",
-        "login": "70403103916001",
-        "password": "simulator-token",
-    },
-    start=_dbt_start,
-    unknown="70403199999999",
-    trigger=lambda subject, _: DbtCloudRunJobTrigger(
-        "conn", int(subject), NOON, 30, 70403103916001
-    ),
-)
-
-CASES = [
-    pytest.param(AIRBYTE_CASE, id="airbyte"),
-    pytest.param(FIVETRAN_CASE, id="fivetran"),
-    pytest.param(DBT_CLOUD_CASE, id="dbt_cloud"),
-]
-
-every_vendor = pytest.mark.parametrize("case", CASES)
-every_end = pytest.mark.parametrize(
-    "end", [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]
-)
+def connection_of(case: Case, **fields: Any) -> Connection:
+    """Return an Airflow connection that needs no token to be issued."""
+    given: dict[str, Any] = {"host": "http://127.0.0.1:8000", **case.static, **fields}
+    return Connection(conn_id="conn", conn_type=case.name, **given)
 
 
 class Wire:
     """A vendor on one end, its simulator on the other, and no socket between."""
 
     def __init__(self, case: Case) -> None:
+        self.case = case
         self.vendor = case.vendor
         self.clock = Clock()
-        self.simulator = case.simulator(self.clock)
-        connection = Connection(conn_id="conn", **case.fields)  # type: ignore[arg-type]
-        self.account: Account = case.hook().read(connection)
+        self.simulator = case.simulator(clock=self.clock)
+        self.account: Account = case.hook_class("conn").read(connection_of(case))
         self.token: Token | None = None
+
+    def start(self, end: str) -> tuple[str, str | None]:
+        """Begin a job of ten seconds; return what a poller requests, and its mark."""
+        return self.case.watch(self.simulator, self.case.life(end, lasts=10))
 
     def ask(self, request: Request) -> Reply:
         """Send a request as the transport would; raise what the vendor's refusal means."""
@@ -230,32 +112,23 @@ class Wire:
 # One job ------------------------------------------------------------------------------
 
 
-# Fivetran has no cancelled syncs.
-@pytest.mark.parametrize(
-    ("case", "end"),
-    [
-        pytest.param(case.values[0], end, id=f"{case.id}-{end}")
-        for case in CASES
-        for end in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
-        if (case.id, end) != ("fivetran", JobState.CANCELLED)
-    ],
-)
-def test_a_job_runs_and_then_has_ended(case: Case, end: JobState) -> None:
+@every_end
+def test_a_job_runs_and_then_has_ended(case: Case, end: str) -> None:
     """A single look shows a job running, and after its time the state it ended in."""
     wire = Wire(case)
-    subject, mark = case.start(wire.simulator, end)
+    subject, mark = wire.start(end)
     wire.clock.now += 5
     assert not wire.look(subject, mark).state.is_terminal
 
     wire.clock.now += 60
-    assert wire.look(subject, mark).state is end
+    assert wire.look(subject, mark).state is STATES[end]
 
 
 @every_vendor
 def test_the_row_of_a_single_look_goes_by_its_subject(case: Case) -> None:
     """The poller finds a row by the very text that it asked with."""
     wire = Wire(case)
-    subject, _ = case.start(wire.simulator, JobState.SUCCEEDED)
+    subject, _ = wire.start("success")
 
     page = wire.read(wire.vendor.single(wire.account, subject))
 
@@ -291,7 +164,7 @@ def _walk(wire: Wire, request: Request) -> dict[str, Page]:
 def test_every_source_shows_jobs_as_a_single_look_does(case: Case) -> None:
     """What lists, feeds and filters say of a job agrees with the job's own row."""
     wire = Wire(case)
-    jobs = [case.start(wire.simulator, JobState.SUCCEEDED) for _ in range(3)]
+    jobs = [wire.start("success") for _ in range(3)]
     subjects = [subject for subject, _ in jobs]
     wire.clock.now += 5
     running = {
@@ -328,7 +201,7 @@ def test_every_source_shows_jobs_as_a_single_look_does(case: Case) -> None:
 def test_a_feed_resumes_no_later_than_the_server_s_time(case: Case) -> None:
     """The next window of a feed begins by the server's clock, less the overlap."""
     wire = Wire(case)
-    case.start(wire.simulator, JobState.SUCCEEDED)
+    wire.start("success")
     wire.clock.now += 60
     feeds = [each for each in wire.vendor.sources if each.kind is SourceKind.FEED]
     for source in feeds:
@@ -357,7 +230,7 @@ def test_a_feed_resumes_no_later_than_the_server_s_time(case: Case) -> None:
 def test_trouble_is_typed(case: Case, fault: Fault, error: type[EngineError]) -> None:
     """Each kind of trouble becomes the error that says what to do about it."""
     wire = Wire(case)
-    subject, mark = case.start(wire.simulator, JobState.SUCCEEDED)
+    subject, mark = wire.start("success")
     wire.simulator.faults.add(fault)
 
     with pytest.raises(error):
@@ -370,7 +243,7 @@ def test_trouble_is_typed(case: Case, fault: Fault, error: type[EngineError]) ->
 def test_a_429_says_how_long_to_wait(case: Case) -> None:
     """The seconds of ``Retry-After`` come with the error."""
     wire = Wire(case)
-    subject, mark = case.start(wire.simulator, JobState.SUCCEEDED)
+    subject, mark = wire.start("success")
     wire.simulator.faults.add(Fault(kind="status", status=429, retry_after=3600))
 
     with pytest.raises(RateLimited) as caught:
@@ -383,19 +256,12 @@ def test_a_429_says_how_long_to_wait(case: Case) -> None:
 def test_what_is_shown_of_an_account_holds_no_credential(case: Case) -> None:
     """Reprs, identities and requests of an account give no secret away."""
     wire = Wire(case)
-    connection = Connection(
-        conn_id="conn",
-        **{**case.fields, "password": SECRET, "login": case.fields.get("login")},  # type: ignore[arg-type]
-    )
-    if case is FIVETRAN_CASE:
-        connection.login = "key"
-
-    account = case.hook().read(connection)
+    account = case.hook_class("conn").read(connection_of(case, password=SECRET))
 
     assert SECRET not in repr(account)
     assert SECRET not in str(account)
     assert SECRET not in " ".join(account.identity)
-    single = wire.vendor.single(account, case.start(wire.simulator, JobState.FAILED)[0])
+    single = wire.vendor.single(account, wire.start("error")[0])
     assert SECRET not in repr(single)
 
 
@@ -403,13 +269,10 @@ def test_what_is_shown_of_an_account_holds_no_credential(case: Case) -> None:
 def test_an_unknown_state_is_no_end(case: Case) -> None:
     """A status that nobody knows yet counts as running."""
     wire = Wire(case)
-    subject, mark = case.start(wire.simulator, JobState.SUCCEEDED)
+    subject, mark = wire.start("success")
     page = wire.read(wire.vendor.single(wire.account, subject))
     row = json.loads(json.dumps(page.rows[subject]))
-    if case is FIVETRAN_CASE:
-        row["status"]["sync_state"] = "hibernating"
-    else:
-        row["status"] = 4711 if case is DBT_CLOUD_CASE else "hibernating"
+    case.make_strange(row)
 
     job = wire.vendor.judge(wire.account, subject, row, mark)
 
@@ -432,17 +295,17 @@ def test_a_row_without_what_matters_is_unreadable(
 
 
 @every_vendor
-@every_end
+@pytest.mark.parametrize("end", STATES.values())
 def test_an_ended_job_survives_the_event(case: Case, end: JobState) -> None:
     """What a trigger sends is what the task reads, through JSON."""
     wire = Wire(case)
-    subject, mark = case.start(wire.simulator, JobState.FAILED)
+    subject, mark = wire.start("error")
     wire.clock.now += 60
     shown = wire.look(subject, mark)
     outcome = events.ended(
         Job(id=shown.id, state=end, word="word", statistics=shown.statistics)
     )
-    trigger = case.trigger(subject, mark)
+    trigger = case.trigger(subject, "conn", mark=mark, end_time=NOON)
 
     payload = json.loads(json.dumps(trigger.payload(outcome)))
 
@@ -452,7 +315,7 @@ def test_an_ended_job_survives_the_event(case: Case, end: JobState) -> None:
 @every_vendor
 def test_a_trigger_is_what_it_is_stored_as(case: Case) -> None:
     """A trigger made from its stored arguments is the same trigger."""
-    trigger = case.trigger("4711", "2026-01-01T00:00:00Z~~")
+    trigger = case.trigger("4711", "conn", mark="2026-01-01T00:00:00Z~~", end_time=NOON)
 
     classpath, kwargs = trigger.serialize()
     again = type(trigger)(**json.loads(json.dumps(kwargs)))
@@ -466,7 +329,7 @@ def test_a_trigger_is_what_it_is_stored_as(case: Case) -> None:
 @every_vendor
 def test_a_trigger_by_itself_owns_nothing(case: Case) -> None:
     """Used by itself, a trigger does not cancel."""
-    assert case.trigger("4711", None).remote_job.owned is False
+    assert case.trigger("4711", "conn").remote_job.owned is False
 
 
 @every_vendor

@@ -46,12 +46,6 @@ def a_task(world: VendorWorld, *lives: str, **how: Any) -> Task:
 
 # A success that is none of the vendor's ------------------------------------------------
 
-LOOKS = {
-    "airbyte": "*/connections/*",
-    "fivetran": "*/connections/*",
-    "dbt_cloud": "*/jobs/*",
-}
-"""What is looked at before a start."""
 FOREIGN = [
     '{"status": "ok"}',
     '{"message": "up", "data": null}',
@@ -77,7 +71,7 @@ def test_a_foreign_success_is_neither_a_failure_nor_an_answer(
         status=200,
         body=body,
         method="GET",
-        path=LOOKS[case.name],
+        path=case.before_start,
         times=None,
         lasts=2000,
     )
@@ -216,7 +210,7 @@ def test_an_end_that_a_list_shows_counts_where_its_confirmation_is_refused(
 
     triggers = waiting(world, 40, case.life("success", lasts=2000))
     triggers += waiting(world, 1, case.life(end, lasts=600), first=40)
-    one = {"airbyte": "*/jobs/41", "fivetran": "*/connections/c40"}[case.name]
+    one = case.job_path("c40" if case.job_is_target else 41)
     for path in (one, f"{one}/*"):
         world.vendor.faults.add(
             Fault(kind="status", status=status, path=path, times=None, start_in=30)

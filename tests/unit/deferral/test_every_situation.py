@@ -7,7 +7,6 @@ and deadlines are in ``tests/unit/kill``, starts and ends on the triggerer besid
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -34,7 +33,6 @@ from tests.unit.deferral.stage import (
 )
 from tests.unit.deferral.vendors import (
     CASES,
-    TARGET,
     Case,
     VendorWorld,
     every_vendor,
@@ -45,18 +43,6 @@ if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimRequest
 
 AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
-STARTS = {"airbyte": "/jobs", "fivetran": "/sync", "dbt_cloud": "/run/"}
-NEW_SECRET: dict[str, dict[str, Any]] = {
-    "airbyte": {"client_secret": "new"},
-    "fivetran": {"api_secret": "new"},
-    "dbt_cloud": {"tokens": ("new",)},
-}
-FOREIGN: dict[str, dict[str, Any]] = {
-    "airbyte": {"if_running": "attach"},
-    "fivetran": {"if_running": "attach"},
-    "dbt_cloud": {"reuse_existing_run": True},
-}
-"""What attaches to a job of somebody else."""
 
 Set = Callable[..., tuple[VendorWorld, Task]]
 
@@ -102,7 +88,7 @@ def die_at_start(world: VendorWorld) -> None:
 
     def respond(asked: SimRequest) -> Any:
         reply = ask(asked)
-        if asked.method == "POST" and asked.path.endswith(STARTS[world.case.name]):
+        if asked.method == "POST" and asked.path.endswith(world.case.start_path):
             world.vendor.respond = ask
             raise SystemExit
 
@@ -112,13 +98,6 @@ def die_at_start(world: VendorWorld) -> None:
 
 
 # What it costs ------------------------------------------------------------------------
-
-POLLS = {
-    "airbyte": re.compile(r"GET .*/jobs(/\d+)?$"),
-    "fivetran": re.compile(r"GET .*/connections(/orders)?$"),
-    "dbt_cloud": re.compile(r"GET .*/runs/(\d+/)?$"),
-}
-"""What asks how jobs are doing."""
 
 
 @every_vendor
@@ -136,13 +115,11 @@ def test_a_task_takes_few_requests_beside_polling(
 
     # A token serves all triggers of an account.
     asked += [
-        each
-        for each in polled
-        if not POLLS[case.name].match(each) and "token" not in each
+        each for each in polled if not case.polls.match(each) and "token" not in each
     ]
     most = 4 if case.name == "airbyte" else 3
     assert 2 <= len(asked) <= most, asked
-    assert any(POLLS[case.name].match(each) for each in polled)
+    assert any(case.polls.match(each) for each in polled)
 
 
 # The end ------------------------------------------------------------------------------
@@ -293,17 +270,9 @@ def test_a_retry_with_other_arguments_leaves_the_job_alone(
     world, task = scene(case, case.life())
     task.execute()
     task.retry()
-    other: dict[str, Any]
-    if case is AIRBYTE:
-        world.vendor.add_connection("other", lives=[case.life("success")])
-        other = {"connection_id": "other"}
-    elif case is FIVETRAN:
-        world.vendor.add_connection("other", lives=[case.life("success")])
-        other = {"connector_id": "other"}
-    else:
-        other = {"job_id": world.vendor.add_job(lives=[case.life("success")])}
-
-    task.make = case.sync(**other)
+    other = case.other_target(1)
+    case.add_target(world.vendor, other, case.life("success"))
+    task.make = case.sync(**{case.target_key: other})
 
     assert task.run() is not None
     assert (world.starts, world.cancels) == (2, 0)
@@ -356,7 +325,7 @@ def _attached(world: VendorWorld, task: Task) -> Deferral:
 
 @every_vendor
 def test_an_attached_job_outlives_a_kill(scene: Set, case: Case) -> None:
-    world, task = scene(case, **FOREIGN[case.name])
+    world, task = scene(case, **case.attaches)
     trigger = task.trigger(_attached(world, task))
     world.states["sync", -1] = "failed"
 
@@ -376,7 +345,7 @@ def test_an_attached_job_outlives_a_kill(scene: Set, case: Case) -> None:
 
 @every_vendor
 def test_an_attached_job_outlives_a_timeout(scene: Set, case: Case) -> None:
-    world, task = scene(case, timeout=120, **FOREIGN[case.name])
+    world, task = scene(case, timeout=120, **case.attaches)
 
     with pytest.raises(JobTimedOut, match="left running"):
         task.go_on(_attached(world, task))
@@ -387,7 +356,7 @@ def test_an_attached_job_outlives_a_timeout(scene: Set, case: Case) -> None:
 
 @every_vendor
 def test_an_attached_job_outlives_a_clear(scene: Set, case: Case) -> None:
-    world, task = scene(case, **FOREIGN[case.name])
+    world, task = scene(case, **case.attaches)
     _attached(world, task)
     task.clear()
 
@@ -485,7 +454,7 @@ def test_an_attempt_is_not_over_long_before_its_timeout(
 ) -> None:
     """Else retries are used up within an outage of some seconds."""
     world, task = scene(case, timeout=25, **mode)
-    path = f"*{STARTS[case.name]}"
+    path = f"*{case.start_path}"
     world.vendor.faults.add(
         Fault(kind="status", status=429, method="POST", path=path, times=None)
     )
@@ -499,7 +468,7 @@ def test_an_attempt_is_not_over_long_before_its_timeout(
 @every_vendor
 def test_a_start_that_must_wait_leaves_its_worker(scene: Set, case: Case) -> None:
     world, task = scene(case, case.life("success"))
-    path = f"*{STARTS[case.name]}"
+    path = f"*{case.start_path}"
     world.vendor.faults.add(
         Fault(kind="status", status=429, retry_after=1800, method="POST", path=path)
     )
@@ -524,10 +493,9 @@ def test_credentials_rotated_while_it_waits_are_read_again(
     deferral = deferred(task.execute())
 
     def rotate() -> None:
-        world.vendor.configure(**NEW_SECRET[case.name])
+        world.vendor.configure(**case.new_secret)
         reconnect(world, password="new")
-        if case is AIRBYTE:
-            world.vendor.expire_tokens()
+        case.expire_tokens(world.vendor)
 
     world.signals.append((world.elapsed() + 60.0, rotate))
 
@@ -616,15 +584,10 @@ def test_a_word_that_nobody_knows_counts_as_running(
     deferral = deferred(task.execute())
     respond = world.vendor.respond
     seen: list[bool] = []
-    words = {
-        "airbyte": (b'"running"', b'"hibernating"'),
-        "fivetran": (b'"syncing"', b'"hibernating"'),
-        "dbt_cloud": (b'"status":3', b'"status":77'),
-    }
 
     def strange(asked: SimRequest) -> Any:
         reply = respond(asked)
-        old, new = words[case.name]
+        old, new = case.strange
         body = reply.body.replace(b": ", b":").replace(old, new)
         seen.append(new in body)
         return replace(reply, body=body)
@@ -636,21 +599,8 @@ def test_a_word_that_nobody_knows_counts_as_running(
     assert any(seen)
 
 
-def test_every_vendor_has_what_these_tests_need() -> None:
-    names = {case.name for case in CASES}
-
-    assert (
-        names == STARTS.keys() == NEW_SECRET.keys() == FOREIGN.keys() == TARGET.keys()
-    )
-
-
 # No limit -------------------------------------------------------------------------------
 
-INTERVAL = {
-    "airbyte": "wait_seconds",
-    "fivetran": "poll_frequency",
-    "dbt_cloud": "check_interval",
-}
 MODES: dict[str, dict[str, Any]] = {
     "worker": {"deferrable": False},
     "deferrable": {},
@@ -666,7 +616,7 @@ def test_without_a_limit_a_job_may_last_for_weeks(
 ) -> None:
     life = case.life("success", lasts=20 * 24 * 3600)
     world, task = scene(
-        case, life, timeout=limit, **{INTERVAL[case.name]: 3600.0, **MODES[mode]}
+        case, life, timeout=limit, **{case.interval_key: 3600.0, **MODES[mode]}
     )
 
     task.run()
@@ -693,7 +643,7 @@ def test_an_interval_of_zero_polls_as_often_as_is_allowed(
     case: Case, mode: str, scene: Set
 ) -> None:
     world, task = scene(
-        case, case.life("success"), **{INTERVAL[case.name]: 0, **MODES[mode]}
+        case, case.life("success"), **{case.interval_key: 0, **MODES[mode]}
     )
 
     task.run()

@@ -156,12 +156,7 @@ def test_a_wrong_field_fails_the_task_in_five_minutes(
 
     assert 300 <= here.world.elapsed() <= 320
     told = str(caught.value)
-    label = {
-        "airbyte": "Server URL (host)",
-        "fivetran": "host",
-        "dbt_cloud": "Tenant (host)",
-    }
-    assert f"(connection '{case.name}_default'). {label[case.name]}: nothing" in told
+    assert f"(connection '{case.name}_default'). {case.labels[0]}: nothing" in told
     assert told.endswith("Requested: http://localhost:8000/asked")
     assert here.world.starts == 0
 
@@ -309,9 +304,8 @@ def test_what_refuses_everything_ends_the_task_at_its_limit(
     with pytest.raises(VendorRefused) as caught:
         here.task.run()
 
-    noun = {"airbyte": "Airbyte", "fivetran": "Fivetran", "dbt_cloud": "dbt Cloud"}
     assert str(caught.value) == (
-        f"Something between Airflow and {noun[case.name]} refuses every request: 418,"
+        f"Something between Airflow and {case.noun} refuses every request: 418,"
         f" a teapot (connection '{case.name}_default')"
     )
     assert 1800 <= here.world.elapsed() <= 1900
@@ -427,11 +421,7 @@ def looks(case: Case) -> dict[str, Any]:
     """Return which requests look at one job."""
     return {
         "method": "GET",
-        "path": {
-            "airbyte": "*/jobs/*",
-            "fivetran": "*/connections/*",
-            "dbt_cloud": "*/runs/*/",
-        }[case.name],
+        "path": case.job_path("*"),
     }
 
 
@@ -511,7 +501,7 @@ def test_a_job_that_is_gone_costs_a_retry_some_minutes(
     job = here.task.store.values[KEY]["job_id"]
     here.world.pass_time(100)
     here.task.retry()
-    path = {"airbyte": f"*/jobs/{job}", "dbt_cloud": f"*/runs/{job}/"}[case.name]
+    path = case.job_path(job)
     fault = Fault(kind="status", status=404, times=None, method="GET", path=path)
     here.world.vendor.faults.add(fault)
 

@@ -26,7 +26,6 @@ from async_triggers.fivetran.sensors import FivetranSensor
 from tests.unit.deferral.stage import Task, deferred
 from tests.unit.deferral.vendors import (
     CASES,
-    TARGET,
     Case,
     every_vendor,
     make_vendor_world,
@@ -325,11 +324,7 @@ def test_nothing_is_asked_then(
 
     made: Callable[[], Any]
     if kind == "operator":
-        name = {
-            "airbyte": "connection_id",
-            "fivetran": "connector_id",
-            "dbt_cloud": "job_id",
-        }[case.name]
+        name = case.target_key
         made = case.sync(**{name: "{{ none }}"}, **arguments)
     else:
         made = case.sensor("{{ none }}", **arguments)
@@ -390,12 +385,8 @@ def test_airflow_s_own_timeout_cancels_the_job_of_an_id_with_blanks(
 ) -> None:
     world = make_vendor_world(monkeypatch, case)
     world.add_target(case.life())
-    name = {
-        "airbyte": "connection_id",
-        "fivetran": "connector_id",
-        "dbt_cloud": "job_id",
-    }[case.name]
-    task = Task(world, case.sync(**{name: f" {TARGET[case.name]}\n"}))
+    name = case.target_key
+    task = Task(world, case.sync(**{name: f" {case.target}\n"}))
     deferred(task.execute())
 
     task.expire()

@@ -48,12 +48,6 @@ ANSWERS = {
     "a proxy": SimReply(407, TEXT, b"Proxy Authentication Required"),
     "nothing": SimReply(404, {}, b""),
 }
-SELDOM: dict[str, dict[str, Any]] = {
-    "airbyte": {"wait_seconds": 120},
-    "fivetran": {"poll_frequency": 120},
-    "dbt_cloud": {"check_interval": 120},
-}
-"""Polls are not what this is about."""
 PARTS = 4
 """Each test takes the steps that leave the same rest."""
 MODES: dict[str, dict[str, Any]] = {
@@ -72,7 +66,7 @@ class Scene:
         self.world = make_vendor_world(monkeypatch, case)
         self.plot = plot
         ends, runs = case.life("success", lasts=40), case.life()
-        arguments = {**SELDOM[case.name], "timeout": 7200}
+        arguments = {case.interval_key: 120, "timeout": 7200}
         first = MODES[mode] if plot == "first" else {"deferrable": True}
         if plot == "clear":
             self.world.add_target(runs, ends, ends)

@@ -399,9 +399,7 @@ def test_a_mapped_sensor_begins_on_a_worker(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, case: Case
 ) -> None:
     caplog.set_level("INFO")
-    name = {"airbyte": "airbyte_job_id", "fivetran": "connector_id"}.get(
-        case.name, "run_id"
-    )
+    name = case.job_key
     with DAG(
         "a_dag", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)
     ) as dag:

@@ -17,7 +17,6 @@ from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Deferral, Task, TaskInstance, deferred
 from tests.unit.deferral.vendors import (
     CASES,
-    TARGET,
     Case,
     VendorWorld,
     every_vendor,
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimReply, SimRequest
 
 AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
-STARTS = {"airbyte": "*/jobs", "fivetran": "*/sync", "dbt_cloud": "*/run/"}
 OUTAGE = 90.0
 TOKEN = "async_triggers_owner"
 
@@ -51,7 +49,7 @@ class Scene:
         fault = Fault(
             kind="reset",
             method="POST",
-            path=STARTS[world.case.name],
+            path=world.case.start["path"],
             takes_effect=takes_effect,
         )
         world.vendor.faults.add(fault)
@@ -59,9 +57,7 @@ class Scene:
 
     def _break(self, asked: SimRequest) -> None:
         """Let the vendor be out of reach from the start on."""
-        if asked.method == "POST" and asked.path.endswith(
-            STARTS[self.case.name].removeprefix("*")
-        ):
+        if asked.method == "POST" and asked.path.endswith(self.case.start_path):
             self.world.on_request.remove(self._break)
             outage = Fault(
                 kind="status", method="GET", times=None, lasts=self._outage, status=502
@@ -304,12 +300,8 @@ def test_a_job_that_somebody_else_starts_much_later_is_left_alone(
 def test_a_job_that_the_vendors_schedule_may_have_started_is_left_alone(
     scene: Set, case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
-    here = scene(case, **({"schedule_type": None} if case is FIVETRAN else {}))
-    vendor, target = here.world.vendor, TARGET[case.name]
-    if case is FIVETRAN:
-        vendor.change(target, schedule_type="auto")
-    else:
-        vendor.connections[target].schedule_type = "cron"
+    here = scene(case, **case.unscheduled)
+    case.schedule(here.world.vendor, case.target)
 
     here.kill(here.begin())
 

@@ -33,7 +33,6 @@ from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Deferral, Task, XCom, deferred, log, the_event
 from tests.unit.deferral.vendors import (
     CASES,
-    TARGET,
     Case,
     VendorWorld,
     every_vendor,
@@ -41,11 +40,6 @@ from tests.unit.deferral.vendors import (
 )
 
 AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
-START = {
-    "airbyte": {"method": "POST", "path": "*/jobs"},
-    "fivetran": {"method": "POST", "path": "*/sync"},
-    "dbt_cloud": {"method": "POST", "path": "*/run/"},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +52,7 @@ class Scene:
 
     def fault(self, kind: str, **how: Any) -> None:
         """Make something go wrong with the start."""
-        given = {**START[self.case.name], "kind": kind, **how}
+        given = {**self.case.start, "kind": kind, **how}
         self.world.vendor.faults.add(Fault(**given))
 
     def begin(self) -> Deferral:
@@ -250,7 +244,7 @@ class _Own(AirbyteTriggerSyncOperator):
 def _own(**given: Any) -> _Own:
     return _Own(
         task_id="sync",
-        connection_id=str(TARGET["airbyte"]),
+        connection_id=str(AIRBYTE.target),
         deferrable=True,
         start_in_trigger=True,
         **given,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,8 @@ from airflow.sdk import Connection
 from airflow.sdk.bases import sensor as base
 from airflow.sdk.exceptions import AirflowRescheduleException
 
-from async_triggers.airbyte import hooks as airbyte
-from async_triggers.dbt_cloud import hooks as dbt_cloud
 from async_triggers.deferral import hook as shared
 from async_triggers.deferral.unknown import unknown_keys
-from async_triggers.fivetran import hooks as fivetran
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Deferral, Task, deferred
 from tests.unit.deferral.vendors import (
@@ -27,11 +25,6 @@ from tests.unit.deferral.vendors import (
 )
 
 AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
-HOOKS: dict[str, tuple[Any, Any]] = {
-    "airbyte": (airbyte, airbyte.AirbyteHook),
-    "fivetran": (fivetran, fivetran.FivetranHook),
-    "dbt_cloud": (dbt_cloud, dbt_cloud.DbtCloudHook),
-}
 
 
 @pytest.fixture(autouse=True)
@@ -95,13 +88,14 @@ class Recorder(dict[str, Any]):
 def test_what_is_known_is_what_is_read(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, hook = HOOKS[case.name]
+    hook = case.hook_class
+    module = import_module(hook.__module__)
     extra = Recorder()
     extra.asked = set()
     monkeypatch.setattr(module, "read_extra", lambda _: extra)
 
     fields: dict[str, Any] = {"host": "https://h.test", **case.connection}
-    hook().read(Connection(conn_id="c", conn_type=case.name, **fields))
+    hook("c").read(Connection(conn_id="c", conn_type=case.name, **fields))
 
     assert extra.asked == hook.extra_keys
 

@@ -9,11 +9,8 @@ from typing import Any
 
 import pytest
 
-from async_triggers.airbyte.triggers import AirbyteSyncTrigger
-from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.deferral import hook
 from async_triggers.engine.accounts import shared_accounts
-from async_triggers.fivetran.triggers import FivetranTrigger
 from tests.unit.deferral.vendors import (
     Case,
     VendorWorld,
@@ -26,18 +23,6 @@ MOST = 16
 """Objects for each that waits, which the garbage collector has to walk over each time."""
 MOST_AT_FIRST = 15
 """The same while the connection is looked up."""
-
-TRIGGERS: dict[str, Callable[[int, float], Any]] = {
-    "airbyte": lambda number, ends: AirbyteSyncTrigger(
-        number, "airbyte_default", ends, 60.0, seen_at=1.0
-    ),
-    "fivetran": lambda number, ends: FivetranTrigger(
-        "sync", f"c{number}", "fivetran_default", baseline="~~~1", end_time=ends
-    ),
-    "dbt_cloud": lambda number, ends: DbtCloudRunJobTrigger(
-        "dbt_cloud_default", number, ends, 60.0, 70403103916001
-    ),
-}
 
 
 async def weigh(begin: Callable[[int], asyncio.Task[Any]]) -> tuple[float, int]:
@@ -71,7 +56,14 @@ def begin(world: VendorWorld, case: Case) -> Callable[[int], asyncio.Task[Any]]:
     """Begin a trigger with a deadline of its own."""
 
     def begun(number: int) -> asyncio.Task[Any]:
-        trigger = TRIGGERS[case.name](number, world.now() + 3600.0 + number)
+        trigger: Any = case.trigger(
+            f"c{number}" if case.job_is_target else number,
+            f"{case.name}_default",
+            mark="~~~1",
+            interval=60.0,
+            end_time=world.now() + 3600.0 + number,
+            seen_at=1.0,
+        )
         return asyncio.get_running_loop().create_task(anext(trigger.run()))
 
     return begun

@@ -11,24 +11,14 @@ import asyncio
 import re
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.execution_time.timeout import timeout as airflow_timeout
 
-from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
-from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
 from async_triggers.deferral.errors import JobTimedOut, TaskKilled
-from async_triggers.fivetran.operators import FivetranOperator
-from async_triggers.simulator import (
-    AirbyteSimulator,
-    DbtCloudSimulator,
-    Fault,
-    FivetranSimulator,
-)
-from async_triggers.simulator.dbt_cloud import DbtCloudSettings
+from async_triggers.simulator import Fault
 from tests.unit.deferral import stage
 from tests.unit.deferral.stage import (
     Deferral,
@@ -39,147 +29,39 @@ from tests.unit.deferral.stage import (
     make_world,
     waits_for,
 )
+from tests.unit.deferral.vendors import Case, VendorWorld, every_vendor
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator
-
     from async_triggers.simulator.exchange import SimRequest
 
-ACCOUNT = 70_403_103_916_001
-JOB = 4711
 TOKEN = "async_triggers_owner"
-STARTS = {"airbyte": "/jobs", "fivetran": "/sync", "dbt_cloud": "/run/"}
-"""How the paths end by which jobs are started."""
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One vendor: how a job of it is asked for, stopped, and shown."""
-
-    name: str
-    simulator: Callable[[Callable[[], float]], Any]
-    operator: Callable[..., BaseOperator]
-    connection: dict[str, Any]
-    slow_cancel: dict[str, float]
-    cancel: tuple[str, str]
-    """Method and path of the request that stops a job."""
-
-
-def _airbyte(clock: Callable[[], float]) -> AirbyteSimulator:
-    simulator = AirbyteSimulator(clock=clock)
-    simulator.add_connection("c", lives=["running"])
-    return simulator
-
-
-def _fivetran(clock: Callable[[], float]) -> FivetranSimulator:
-    simulator = FivetranSimulator(clock=clock)
-    simulator.add_connection(
-        "c", lives=["syncing"], schedule_type="manual", succeeded_ago=3600
-    )
-    return simulator
-
-
-def _dbt_cloud(clock: Callable[[], float]) -> DbtCloudSimulator:
-    simulator = DbtCloudSimulator(DbtCloudSettings(account_id=ACCOUNT), clock=clock)
-    simulator.add_job(JOB, lives=["running"])
-    return simulator
-
-
-CASES = [
-    Case(
-        "airbyte",
-        _airbyte,
-        lambda **given: AirbyteTriggerSyncOperator(
-            task_id="sync",
-            airbyte_conn_id="conn",
-            **{"connection_id": "c", **given},
-        ),
-        {
-            "host": "http://localhost:8000",
-            "login": "simulator-client",
-            "password": "simulator-secret",
-        },
-        {"cancel_blocks": 10.0},
-        ("DELETE", "*/jobs/*"),
-    ),
-    Case(
-        "fivetran",
-        _fivetran,
-        lambda **given: FivetranOperator(
-            task_id="sync",
-            fivetran_conn_id="conn",
-            **{
-                "connector_id": "c",
-                "cancel_on_kill": True,
-                "cancel_on_timeout": True,
-                **given,
-            },
-        ),
-        {
-            "host": "http://localhost:8001",
-            "login": "simulator-key",
-            "password": "simulator-secret",
-        },
-        {"stop_blocks": 10.0},
-        ("PATCH", "*/connections/*"),
-    ),
-    Case(
-        "dbt_cloud",
-        _dbt_cloud,
-        lambda **given: DbtCloudRunJobOperator(
-            task_id="sync",
-            dbt_cloud_conn_id="conn",
-            **{"job_id": JOB, **given},
-        ),
-        {
-            "host": "http://localhost:8002",
-            "login": str(ACCOUNT),
-            "password": "simulator-token",
-        },
-        {"cancel_takes": 10.0},
-        ("POST", "*/cancel/"),
-    ),
-]
-every_vendor = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-
-
-class KillWorld(World):
+class KillWorld(VendorWorld):
     """A world with one vendor, whose job runs until something ends it."""
 
-    case: Case
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.airbyte = self.case.simulator(self.now)
-        self.connect("conn", **self.case.connection)
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        self.add_target(case.life())
 
     @property
     def running(self) -> list[str]:
         """The jobs that run."""
-        return [view.job for view in self.airbyte.jobs()]
+        return [view.job for view in self.vendor.jobs()]
 
     def run_another(self) -> None:
         """Let somebody else start a job of the same thing."""
-        simulator: Any = self.airbyte
-        match self.case.name:
-            case "airbyte":
-                simulator.add_job("c", "running")
-            case "fivetran":
-                simulator.start_sync("c", "syncing")
-            case "dbt_cloud":
-                simulator.add_run(JOB, "running")
+        self.add_foreign(self.case.life())
 
     def finish_all(self) -> None:
         """Let the running jobs succeed."""
-        word = "success" if self.case.name == "dbt_cloud" else "succeeded"
         for job in self.running:
-            self.airbyte.finish(job, word)
+            self.vendor.finish(job, self.case.ends["success"])
 
 
 @pytest.fixture
 def world(case: Case, monkeypatch: pytest.MonkeyPatch) -> KillWorld:
-    monkeypatch.setattr(KillWorld, "case", case, raising=False)
-    monkeypatch.setattr(stage, "World", KillWorld)
+    monkeypatch.setattr(stage, "World", lambda: KillWorld(case))
     world = make_world(monkeypatch)
     assert isinstance(world, KillWorld)
     return world
@@ -191,7 +73,7 @@ def task(world: KillWorld) -> Task:
 
 
 def a_task(world: KillWorld, **given: Any) -> Task:
-    return Task(world, lambda: world.case.operator(**{"deferrable": True, **given}))
+    return Task(world, world.case.sync(**given))
 
 
 def kill(
@@ -325,7 +207,7 @@ def test_a_job_that_ends_and_is_followed_between_look_and_cancel(
         if each.method == case.cancel[0] and "token" not in each.path
     ]
     looks = [world.requests[index - 1].method for index in stops[:1]]
-    if case.name == "dbt_cloud":
+    if not case.cancels_target:
         # Its cancel names the run: no other can be hit.
         stops = [index for index in stops if "/cancel/" in world.requests[index].path]
         looks = ["GET"]
@@ -404,7 +286,7 @@ def test_a_cleared_task_cancels_and_confirms_before_it_starts_anew(
 
     task.clear()
     began: list[list[str]] = []
-    start = STARTS[case.name]
+    start = case.start_path
     world.on_request.append(
         lambda asked: (
             began.append(list(world.running))
@@ -424,7 +306,7 @@ def test_a_cleared_task_cancels_and_confirms_before_it_starts_anew(
     assert world.starts == 2
     assert world.cancels == 1
     assert len(world.running) == 1
-    if case.name != "fivetran":
+    if not case.job_is_target:
         assert new.arguments != old.arguments
 
 
@@ -441,7 +323,7 @@ def test_a_cleared_task_that_may_not_cancel_starts_no_second_job_beside_the_firs
     assert world.cancels == 0
     assert world.starts == 1
     # Fivetran cannot stop a sync otherwise: it is attached to. Else it is waited for.
-    wanted = "execute_complete" if case.name == "fivetran" else "execute_start"
+    wanted = "execute_complete" if case.job_is_target else "execute_start"
     assert new.method == wanted
 
 
@@ -458,7 +340,7 @@ def test_the_old_trigger_of_a_cleared_task_cancels_its_own_job(
     kill(task, deferral, state="running")
 
     # Pausing a connection of Fivetran would stop the newer attempt's sync as well.
-    left_to_it = case.name == "fivetran" and token is not None
+    left_to_it = case.job_is_target and token is not None
     assert world.cancels == (0 if left_to_it else 1)
     assert len(world.running) == (1 if left_to_it else 0)
 
@@ -523,24 +405,12 @@ async def stop_all(
 
 def many_tasks(world: KillWorld, task: Task) -> list[Any]:
     """Start as many jobs as tasks, each with a trigger of its own."""
-    simulator: Any = world.airbyte
-    triggers = []
-    make: dict[str, Any]
+    case, triggers = world.case, []
     for number in range(KILLS):
         world.xcoms["sync", -1].clear()
-        if world.case.name == "airbyte":
-            simulator.add_connection(f"c{number}", lives=["running"])
-            make = {"connection_id": f"c{number}"}
-        elif world.case.name == "fivetran":
-            simulator.add_connection(
-                f"c{number}", lives=["syncing"], schedule_type="manual"
-            )
-            make = {"connector_id": f"c{number}"}
-        else:
-            simulator.add_job(JOB + 1 + number, lives=["running"])
-            make = {"job_id": JOB + 1 + number}
-
-        one = a_task(world, **make)
+        target = case.other_target(number)
+        case.add_target(world.vendor, target, case.life())
+        one = a_task(world, **{case.target_key: target})
         trigger = one.trigger(deferred(one.execute()))
         triggers.append(trigger)
 
@@ -844,7 +714,7 @@ def test_a_cancel_that_is_lost_with_the_triggerer_is_logged(
     ]
     assert line.rpartition(": ")[2].startswith("http")
     assert "It is still running" in line
-    assert job in line or case.name == "fivetran"
+    assert job in line or case.job_is_target
 
 
 @every_vendor
@@ -988,7 +858,7 @@ class TestOnAWorker:
         self, case: Case, world: KillWorld, *, deferrable: bool
     ) -> None:
         task = a_task(world, deferrable=deferrable)
-        start = STARTS[case.name]
+        start = case.start_path
 
         def listen(asked: SimRequest) -> None:
             if asked.method == "POST" and asked.path.endswith(start):
@@ -1010,14 +880,14 @@ class TestOnAWorker:
     ) -> None:
         task = a_task(world, deferrable=False)
         world.states["sync", -1] = state
-        path = f"*{STARTS[case.name]}"
+        path = f"*{case.start_path}"
         world.airbyte.faults.add(
             Fault(kind="reset", method="POST", path=path, takes_effect=True)
         )
         away = Fault(kind="status", method="GET", status=502, times=None, lasts=30)
 
         def listen(asked: SimRequest) -> None:
-            if asked.method == "POST" and asked.path.endswith(STARTS[case.name]):
+            if asked.method == "POST" and asked.path.endswith(case.start_path):
                 world.on_request.remove(listen)
                 world.airbyte.faults.add(away)
 
@@ -1060,21 +930,15 @@ class TestOnAWorker:
         task = a_task(
             world,
             deferrable=False,
-            **({"schedule_type": None} if case.name == "fivetran" else {}),
+            **case.unscheduled,
         )
-        simulator: Any = world.airbyte
-        if case.name == "airbyte":
-            simulator.connections["c"].schedule_type = "cron"
-        elif case.name == "fivetran":
-            simulator.change("c", schedule_type="auto")
-
-        fault: dict[str, Any] = {"method": "POST", "path": f"*{STARTS[case.name]}"}
-        world.airbyte.faults.add(Fault(kind="reset", **fault))
+        case.schedule(world.vendor, case.target)
+        world.airbyte.faults.add(Fault(kind="reset", **case.start))
         world.signals.append((15.0, world.run_another))
         away: dict[str, Any] = {"kind": "status", "method": "GET", "times": None}
 
         def listen(asked: SimRequest) -> None:
-            if asked.method == "POST" and asked.path.endswith(STARTS[case.name]):
+            if asked.method == "POST" and asked.path.endswith(case.start_path):
                 world.on_request.remove(listen)
                 world.airbyte.faults.add(Fault(status=502, lasts=30, **away))
 
@@ -1186,9 +1050,7 @@ class TestExecutionTimeout:
 
             said.append(re.sub(r"\d+|\S+Z", "…", str(raised.value)))
             world.pass_time(3600.0)
-            if case.name == "fivetran":
-                simulator: Any = world.airbyte
-                simulator.change("c", paused=False)
+            case.unpause(world.vendor, case.target)
 
         assert said[0] == said[1]
 
@@ -1232,7 +1094,7 @@ class TestExecutionTimeout:
         if deferrable and how != "clock":
             pytest.skip("no alarm is heard on the triggerer")
 
-        if case.name == "dbt_cloud":
+        if not case.has_other_jobs:
             pytest.skip("runs of a job do not stand in each other's way")
 
         limit = at_the_limit(world, how)
@@ -1269,7 +1131,7 @@ class TestExecutionTimeout:
     def test_while_a_start_is_lost(self, case: Case, world: KillWorld) -> None:
         """Its job is looked for, and is cancelled."""
         task = a_task(world, deferrable=False, execution_timeout=timedelta(days=1))
-        path = f"*{STARTS[case.name]}"
+        path = f"*{case.start_path}"
         world.airbyte.faults.add(
             Fault(kind="reset", method="POST", path=path, takes_effect=True)
         )
@@ -1288,7 +1150,7 @@ class TestExecutionTimeout:
         self, case: Case, world: KillWorld
     ) -> None:
         task = a_task(world, deferrable=False, execution_timeout=timedelta(days=1))
-        path = f"*{STARTS[case.name]}"
+        path = f"*{case.start_path}"
         world.airbyte.faults.add(Fault(kind="reset", method="POST", path=path))
         world.signals.append((20.0, ring))
 
@@ -1396,7 +1258,7 @@ class TestExecutionTimeout:
 
 def at_the_start(world: KillWorld, act: Callable[[], object]) -> None:
     """Do something while the request is under way that starts a job."""
-    start = STARTS[world.case.name]
+    start = world.case.start_path
 
     def listen(asked: SimRequest) -> None:
         if asked.method == "POST" and asked.path.endswith(start):

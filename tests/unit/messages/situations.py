@@ -22,7 +22,6 @@ from tests.unit.deferral.stage import (
 if TYPE_CHECKING:
     from tests.unit.deferral.vendors import Case, VendorWorld
 
-STARTS = {"airbyte": "*/jobs", "fivetran": "*/sync", "dbt_cloud": "*/run/"}
 OUTAGE = Fault(kind="status", status=503, times=None)
 REFUSED = Fault(kind="status", status=401, times=None)
 
@@ -142,15 +141,11 @@ def _a_retry_with_other_arguments(scene: Scene) -> None:
     task = scene.task(scene.case.life(), scene.case.life("success"))
     task.execute()
     task.retry()
-    changes: dict[str, dict[str, Any]] = {
-        "airbyte": {"job_type": "reset", "if_running": "fail"},
-        "fivetran": {"connector_id": "other"},
-        "dbt_cloud": {"schema_override": "other"},
-    }
-    if scene.case.name == "fivetran":
-        scene.world.vendor.add_connection("other", lives=[scene.case.life("success")])
+    if scene.case.target_key in scene.case.changed:
+        other = scene.case.changed[scene.case.target_key]
+        scene.case.add_target(scene.world.vendor, other, scene.case.life("success"))
 
-    task.make = scene.case.sync(**changes[scene.case.name])
+    task.make = scene.case.sync(**scene.case.changed)
     scene.run(task.execute)
 
 
@@ -173,8 +168,8 @@ def _a_retry_in_an_outage(scene: Scene) -> None:
 
 @situation
 def _a_job_of_somebody_else(scene: Scene) -> None:
-    if scene.case.name == "dbt_cloud":
-        task = scene.task(scene.case.life("success"), reuse_existing_run=True)
+    if "if_running" not in scene.case.attaches:
+        task = scene.task(scene.case.life("success"), **scene.case.attaches)
         scene.world.add_foreign(scene.case.life("success", lasts=100))
         scene.run(task.run)
         return
@@ -190,9 +185,8 @@ def _a_job_of_somebody_else(scene: Scene) -> None:
 def _a_lost_start(scene: Scene) -> None:
     lost = Fault(
         kind="reset",
-        method="POST",
-        path=STARTS[scene.case.name],
         takes_effect=True,
+        **scene.case.start,
     )
     scene.world.vendor.faults.add(lost)
     scene.run(scene.task(scene.case.life("success")).run)
@@ -234,12 +228,12 @@ def _a_key_that_is_refused_at_once(scene: Scene) -> None:
 
 @situation
 def _an_event_of_another_job(scene: Scene) -> None:
-    other = {"airbyte": 4711, "fivetran": "other@~~", "dbt_cloud": 4711}
+    other = "other@~~" if scene.case.job_is_target else 4711
     for make in (scene.task, scene.sensor):
         task = make(scene.case.life("success", lasts=300))
         deferral = deferred(task.execute())
         event = scene.wait(task, deferral)
-        task.resume(deferral, {**event, "job_id": other[scene.case.name]})
+        task.resume(deferral, {**event, "job_id": other})
 
 
 @situation

@@ -76,14 +76,6 @@ def test_every_url_can_be_followed_and_stands_last(
             assert rest == "" or link.startswith(EXAMPLES), text
 
 
-STRANGE = {
-    "airbyte": r"\b(run|sync) \d",
-    "fivetran": r"\b[Jj]obs?\b|\brun \d",
-    # A job is what is run: it has a number of its own, by which it is started.
-    "dbt_cloud": r"\b[Jj]obs?\b(?! 3001\b)|\bsync\b",
-}
-
-
 @any_situation
 @every_vendor
 def test_every_vendor_is_spoken_of_in_its_own_words(
@@ -92,7 +84,7 @@ def test_every_vendor_is_spoken_of_in_its_own_words(
     for text in texts(case, name):
         # Names of arguments, and what is not a sentence.
         words = re.sub(r"\w+_\w+|https?://\S+|if_running is \w+", "", text)
-        assert not re.search(STRANGE[case.name], words), text
+        assert not re.search(case.wrong_words, words), text
 
 
 # A field that stands alone, and not as "Client ID (login)".
@@ -125,13 +117,6 @@ def test_a_connections_fields_are_named_as_the_form_and_as_airflow_name_them(
         assert not bare, text
 
 
-FIELDS = {
-    "airbyte": ("Server URL (host)", "Client ID (login)", "Client Secret (password)"),
-    "fivetran": ("host", "API Key (login)", "API Secret (password)"),
-    "dbt_cloud": ("Tenant (host)", "Account ID (login)", "API Token (password)"),
-}
-
-
 @every_vendor
 def test_every_field_is_named_where_it_is_wrong(
     texts: Callable[[Case, str], list[str]], case: Case
@@ -139,7 +124,7 @@ def test_every_field_is_named_where_it_is_wrong(
     shown = "\n".join(text for name in CONNECTIONS for text in texts(case, name))
 
     wanted = [
-        *FIELDS[case.name],
+        *case.labels,
         "Proxy (extra.proxies)",
         "Timeout (s) (extra.timeout)",
     ]
@@ -202,10 +187,8 @@ def test_an_interval_that_holds_is_not_explained(
 ) -> None:
     caplog.set_level(logging.INFO)
     scene = Scene(make_vendor_world(monkeypatch, case), case)
-    name = {"airbyte": "wait_seconds", "fivetran": "poll_frequency"}
-    interval = {name.get(case.name, "check_interval"): 20}
 
-    scene.task(case.life("success"), **interval).run()
+    scene.task(case.life("success"), **{case.interval_key: 20}).run()
 
     assert "is polled every" not in caplog.text
 
@@ -322,15 +305,8 @@ def test_urls_in_a_vendors_own_words_can_be_followed_too(
     words = (
         "Denied (see https://docs.example.com/a.b?c=1). More: https://example.com/d."
     )
-    body = {
-        "airbyte": {"type": "error:forbidden", "title": "x", "detail": words},
-        "fivetran": {"code": "Forbidden", "message": words},
-        "dbt_cloud": {
-            "status": {"code": 403, "is_success": False, "user_message": words}
-        },
-    }
     scene = Scene(make_vendor_world(monkeypatch, case), case)
-    text = json.dumps(body[case.name])
+    text = json.dumps(case.forbidden(words))
     scene.world.vendor.faults.add(
         Fault(kind="status", status=403, body=text, times=None)
     )

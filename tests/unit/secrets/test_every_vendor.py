@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,25 +18,10 @@ from airflow.sdk import BaseOperator, Connection
 from airflow.sdk.exceptions import AirflowException
 from structlog.testing import capture_logs
 
-from async_triggers.airbyte.api.vendor import Airbyte
-from async_triggers.airbyte.hooks import AirbyteHook
-from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
-from async_triggers.dbt_cloud.hooks import DbtCloudHook
-from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
 from async_triggers.deferral.errors import AsyncTriggersException
 from async_triggers.engine.accounts import shared_accounts
 from async_triggers.engine.errors import EngineError, Unreachable
-from async_triggers.engine.wire import Reply, Request, Token
-from async_triggers.fivetran.hooks import FivetranHook
-from async_triggers.fivetran.operators import FivetranOperator
-from async_triggers.simulator import (
-    AirbyteSimulator,
-    DbtCloudSimulator,
-    FivetranSimulator,
-)
-from async_triggers.simulator.airbyte import AirbyteSettings
-from async_triggers.simulator.dbt_cloud import DbtCloudSettings
-from async_triggers.simulator.fivetran import FivetranSettings
+from async_triggers.engine.wire import Reply, Request, Token, Vendor
 from tests.unit.deferral import stage
 from tests.unit.deferral.stage import Deferral, Task, World, make_world, the_event
 from tests.unit.secrets.planted import (
@@ -50,13 +35,13 @@ from tests.unit.secrets.planted import (
     forms,
     reachable,
 )
+from tests.vendors import VENDORS, Entry
 
 if TYPE_CHECKING:
     from async_triggers.deferral.hook import VendorHook
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.http import HttpSession
 
-ACCOUNT = 70_403_103_916_001
 PROXY = f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:3128"
 
 
@@ -68,79 +53,20 @@ class Case:
     """One vendor and one way to prove who we are."""
 
     name: str
-    simulator: Callable[[Callable[[], float]], Any]
-    hook: Callable[[], VendorHook]
-    operator: Callable[..., BaseOperator]
+    vendor: Entry
     fields: dict[str, Any]
-    extra: dict[str, Any] = field(default_factory=dict)
 
+    def operator(self, **given: Any) -> BaseOperator:
+        return self.vendor.sync(**{self.vendor.conn_key: "conn", **given})()
 
-def _airbyte(clock: Callable[[], float]) -> AirbyteSimulator:
-    settings = AirbyteSettings(
-        client_id=CLIENT,
-        client_secret=SECRET,
-        bearer_tokens=(TOKEN,),
-        username=CLIENT,
-        password=SECRET,
-    )
-    simulator = AirbyteSimulator(settings, clock=clock)
-    simulator.add_connection("c", lives=["running:60 failed", "running"])
-    return simulator
-
-
-def _fivetran(clock: Callable[[], float]) -> FivetranSimulator:
-    settings = FivetranSettings(api_key=CLIENT, api_secret=SECRET)
-    simulator = FivetranSimulator(settings, clock=clock)
-    simulator.add_connection("c", lives=["syncing:60 failed", "syncing"])
-    return simulator
-
-
-def _dbt_cloud(clock: Callable[[], float]) -> DbtCloudSimulator:
-    settings = DbtCloudSettings(account_id=ACCOUNT, tokens=(TOKEN,))
-    simulator = DbtCloudSimulator(settings, clock=clock)
-    simulator.add_job(4711, lives=["running:60 error", "running"])
-    return simulator
-
-
-def _airbyte_case(name: str, **fields: Any) -> Case:
-    extra = fields.pop("extra", {})
-    return Case(
-        f"airbyte-{name}",
-        _airbyte,
-        lambda: AirbyteHook("conn"),
-        lambda **given: AirbyteTriggerSyncOperator(
-            task_id="sync", connection_id="c", airbyte_conn_id="conn", **given
-        ),
-        {"host": "http://localhost:8000", **fields},
-        extra,
-    )
+    def hook(self) -> VendorHook:
+        return self.vendor.hook_class("conn")
 
 
 CASES = [
-    _airbyte_case("client", login=CLIENT, password=SECRET),
-    _airbyte_case("bearer", password=TOKEN),
-    _airbyte_case("basic", login=CLIENT, password=SECRET, extra={"auth": "basic"}),
-    Case(
-        "fivetran",
-        _fivetran,
-        lambda: FivetranHook("conn"),
-        lambda **given: FivetranOperator(
-            task_id="sync",
-            connector_id="c",
-            fivetran_conn_id="conn",
-            **{"cancel_on_kill": True, "cancel_on_timeout": True, **given},
-        ),
-        {"host": "http://localhost:8001", "login": CLIENT, "password": SECRET},
-    ),
-    Case(
-        "dbt_cloud",
-        _dbt_cloud,
-        lambda: DbtCloudHook("conn"),
-        lambda **given: DbtCloudRunJobOperator(
-            task_id="sync", job_id=4711, dbt_cloud_conn_id="conn", **given
-        ),
-        {"host": "http://localhost:8002", "login": str(ACCOUNT), "password": TOKEN},
-    ),
+    Case(name, vendor, fields)
+    for vendor in VENDORS
+    for name, fields in vendor.proofs(CLIENT, SECRET, TOKEN).items()
 ]
 every_vendor = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -194,6 +120,18 @@ TROUBLE: dict[str, Rude] = {
 }
 
 
+def fields_of(case: Case) -> dict[str, Any]:
+    """Return the fields of a connection with a proxy."""
+    found = {
+        "host": "http://localhost:8000",
+        "login": None,
+        "password": None,
+        **case.fields,
+    }
+    extra = {"proxies": PROXY, **case.fields.get("extra", {})}
+    return {**found, "extra": json.dumps(extra)}
+
+
 class Stage(World):
     """A world whose vendor has been planted with secrets, and may turn rude."""
 
@@ -202,12 +140,14 @@ class Stage(World):
 
     def __init__(self) -> None:
         super().__init__()
-        self.airbyte = self.case.simulator(self.now)
-        self.connect(
-            "conn",
-            **{"login": None, "password": None, **self.case.fields},
-            extra=json.dumps({"proxies": PROXY, **self.case.extra}),
-        )
+        vendor = self.case.vendor
+        simulator = vendor.simulator(clock=self.now)
+        simulator.configure(**vendor.accepts(CLIENT, SECRET, TOKEN))
+        lives = vendor.life("error"), vendor.life()
+        vendor.add_target(simulator, vendor.target, *lives)
+        # What the wire leads to.
+        self.airbyte = simulator
+        self.connect("conn", **fields_of(self.case))
         self.rude: Rude | None = None
         self.only: Callable[[Request], bool] = lambda _: True
 
@@ -227,15 +167,24 @@ class Stage(World):
 @pytest.fixture
 def search(monkeypatch: pytest.MonkeyPatch) -> Search:
     search = Search()
-    read = Airbyte.read_token
+    for vendor in VENDORS:
+        note_tokens(type(vendor.vendor), search, monkeypatch)
 
-    def note(vendor: Airbyte, reply: Reply) -> Token:
-        token = read(vendor, reply)
+    return search
+
+
+def note_tokens(
+    vendor: type[Vendor], search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Have every token noted that a vendor issues."""
+    read = vendor.read_token
+
+    def note(self: Vendor, reply: Reply) -> Token:
+        token = read(self, reply)
         search.issued.add(token.value)
         return token
 
-    monkeypatch.setattr(Airbyte, "read_token", note)
-    return search
+    monkeypatch.setattr(vendor, "read_token", note)
 
 
 @pytest.fixture
@@ -441,9 +390,7 @@ def live_through_it(provoker: Provoker) -> None:
 def stop_all(world: Stage) -> None:
     """Let whatever runs at the vendor end."""
     for view in world.airbyte.jobs():
-        world.airbyte.finish(
-            view.job, "error" if world.case.name == "dbt_cloud" else "failed"
-        )
+        world.airbyte.finish(view.job, world.case.vendor.ends["error"])
 
 
 @every_vendor
@@ -514,7 +461,7 @@ def test_a_connection_that_cannot_be_used_gives_nothing_away(
     world.connections["conn"] = Connection(
         conn_id="conn",
         conn_type="http",
-        **{"login": None, "password": None, **case.fields, **SPOILED[spoiled]},
+        **{**fields_of(case), "extra": None, **SPOILED[spoiled]},
     )
     provoker = Provoker(world)
     with listening(search, caplog):
