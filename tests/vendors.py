@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from async_triggers.deferral.sensor import JobSensor
     from async_triggers.deferral.trigger import JobTrigger
     from async_triggers.engine.wire import Vendor
+    from async_triggers.simulator import Simulator
 
 
 class Entry(ABC):
@@ -123,6 +124,10 @@ class Entry(ABC):
     def start(self) -> dict[str, Any]:
         """The method and path of a start, as a fault takes them."""
         return {"method": "POST", "path": f"*{self.start_path}"}
+
+    def part(self, simulator: Simulator) -> Any:
+        """Return the vendor's part of a simulator of all."""
+        return getattr(simulator, self.name)
 
     def life(self, end: str = "", *, lasts: float = 60) -> str:
         """Return the life of a job that ends after some seconds, or never."""

@@ -30,26 +30,12 @@ from airflow.sdk.execution_time.comms import (
     TaskStateStoreResult,
 )
 
-from async_triggers.airbyte.api.vendor import Airbyte
-from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
-from async_triggers.airbyte.sensors import AirbyteJobSensor
-from async_triggers.dbt_cloud.api.vendor import DbtCloud
-from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
-from async_triggers.dbt_cloud.sensors import DbtCloudJobRunSensor
-from async_triggers.fivetran.api.vendor import Fivetran
-from async_triggers.fivetran.operators import FivetranOperator
-from async_triggers.fivetran.sensors import FivetranSensor
+from tests.vendors import VENDORS
 
 CLASSES = {
     cls.__name__: cls
-    for cls in (
-        AirbyteTriggerSyncOperator,
-        AirbyteJobSensor,
-        DbtCloudRunJobOperator,
-        DbtCloudJobRunSensor,
-        FivetranOperator,
-        FivetranSensor,
-    )
+    for vendor in VENDORS
+    for cls in (vendor.operator_class, vendor.sensor_class)
 }
 
 
@@ -85,8 +71,8 @@ class Bundle:
 
 def run(wanted: dict[str, Any]) -> dict[str, Any]:
     """Run the task, and return how it ended."""
-    for vendor in (Airbyte, Fivetran, DbtCloud):
-        vendor.grid_floor = 0.3
+    for vendor in VENDORS:
+        type(vendor.vendor).grid_floor = 0.3
 
     rings_after = wanted["rings_after"]
     with DAG("dag", schedule=None):

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from async_triggers.airbyte.api.vendor import Airbyte
 from async_triggers.deferral import compat
 from async_triggers.simulator import Simulator, SimulatorThread
 from async_triggers.simulator.connections import connection_variables
 from tests.runner.harness import Triggerer, a_triggerer
+from tests.vendors import VENDORS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -37,7 +37,9 @@ def simulator(
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let rounds come and events go sooner than they may in earnest."""
-    monkeypatch.setattr(Airbyte, "grid_floor", 0.3)
+    for entry in VENDORS:
+        monkeypatch.setattr(type(entry.vendor), "grid_floor", 0.3)
+
     monkeypatch.setattr(compat, "earliest_event", lambda: 0.0)
 
 

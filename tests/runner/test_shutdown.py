@@ -22,7 +22,9 @@ from async_triggers.deferral.trigger import JobTrigger
 from async_triggers.engine.accounts import shared_accounts
 from async_triggers.simulator import Fault
 from tests.runner.harness import Triggerer
-from tests.runner.test_every_vendor import Case, every_vendor
+from tests.runner.test_every_vendor import begin
+from tests.vendors import DBT_CLOUD, FIVETRAN, every_vendor
+from tests.vendors import Entry as Case
 
 if TYPE_CHECKING:
     from async_triggers.simulator import Simulator
@@ -84,7 +86,7 @@ def all_are_waited_for(
     one: Triggerer, case: Case, vendor: Any, caplog: pytest.LogCaptureFixture
 ) -> bool:
     """Tell whether all triggers have had their first news."""
-    if case.name == "dbt_cloud":
+    if case is DBT_CLOUD:
         # Its list of what has ended shows no run that has not.
         return len(one.runner.triggers) == KILLS and vendor.record.count("GET") > 0
 
@@ -113,8 +115,8 @@ def test_each_pending_cancel_is_tried_once_more(
     recovers: bool,
 ) -> None:
     caplog.set_level(logging.INFO)
-    vendor = case.vendor(simulator)
-    begun = [case.begin(simulator, case.life(""), owned=True) for _ in range(KILLS)]
+    vendor = case.part(simulator)
+    begun = [begin(simulator, case, case.life(), owned=True) for _ in range(KILLS)]
 
     async def script() -> None:
         ids = [one.add(trigger) for _, trigger in begun]
@@ -144,7 +146,7 @@ def test_each_pending_cancel_is_tried_once_more(
     else:
         assert len(running) == KILLS
         assert all("It is still running" in line for line in lines)
-        if case.name == "fivetran":
+        if case is FIVETRAN:
             # The others were not told where the job is shown, and have not seen it.
             assert all(line.rpartition(": ")[2].startswith("http") for line in lines)
 
@@ -156,8 +158,8 @@ def test_a_triggerer_that_ends_cancels_nothing_that_was_not_stopped(
     case: Case,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    vendor = case.vendor(simulator)
-    _, trigger = case.begin(simulator, case.life(""), owned=True)
+    vendor = case.part(simulator)
+    _, trigger = begin(simulator, case, case.life(), owned=True)
 
     async def script() -> None:
         one.add(trigger)
@@ -179,8 +181,8 @@ def test_a_kill_passes_a_pause_of_the_account(
 ) -> None:
     """A poll is refused for an hour, and users stop their tasks."""
     caplog.set_level(logging.INFO)
-    vendor = case.vendor(simulator)
-    begun = [case.begin(simulator, case.life(""), owned=True) for _ in range(KILLS)]
+    vendor = case.part(simulator)
+    begun = [begin(simulator, case, case.life(), owned=True) for _ in range(KILLS)]
 
     async def script() -> None:
         ids = [one.add(trigger) for _, trigger in begun]

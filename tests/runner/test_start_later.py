@@ -9,28 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
-from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
 from async_triggers.deferral import one_event
 from async_triggers.deferral.record import Record
 from async_triggers.deferral.start_later import StartLaterTrigger
-from async_triggers.fivetran.operators import FivetranOperator
+from tests.vendors import Entry as Case
+from tests.vendors import every_vendor
 
 if TYPE_CHECKING:
-    from async_triggers.deferral.operator import JobOperator
     from async_triggers.simulator import Simulator
     from tests.runner.harness import Triggerer
 
 pytestmark = pytest.mark.runner
 
-OPERATORS: dict[str, tuple[type[JobOperator], dict[str, Any]]] = {
-    "airbyte": (
-        AirbyteTriggerSyncOperator,
-        {"connection_id": "starts", "deferrable": True},
-    ),
-    "fivetran": (FivetranOperator, {"connector_id": "starts", "cancel_on_kill": True}),
-    "dbt_cloud": (DbtCloudRunJobOperator, {"job_id": 9001, "deferrable": True}),
-}
 TI = SimpleNamespace(
     dag_id="dag", run_id="run", task_id="sync", map_index=-1, try_number=1
 )
@@ -38,14 +28,11 @@ MAX_TRIES = 2
 
 
 def _lose_a_start(
-    simulator: Simulator, vendor: str, wait: float = 600.0
+    simulator: Simulator, case: Case, wait: float = 600.0
 ) -> StartLaterTrigger:
     """Start a job as a worker does that never hears of it; return what it defers with."""
-    simulator.airbyte.add_connection("starts", lives=["running"])
-    simulator.fivetran.add_connection("starts", lives=["syncing"])
-    simulator.dbt_cloud.add_job(9001, lives=["running"])
-    cls, arguments = OPERATORS[vendor]
-    operator = cls(task_id="sync", **arguments)
+    case.add_target(case.part(simulator), case.target, case.life())
+    operator: Any = case.sync()()
     request = operator.job_request.of_attempt(TI, MAX_TRIES)
     hook = request.make_hook()
     before = hook.run(request.before_start)
@@ -62,13 +49,13 @@ def _lose_a_start(
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("vendor", OPERATORS)
+@every_vendor
 @pytest.mark.parametrize("state", ["failed", "deferred"])
 async def test_a_kill_stops_the_job_that_nobody_knows(
-    triggerer: Triggerer, simulator: Simulator, vendor: str, state: str
+    triggerer: Triggerer, simulator: Simulator, case: Case, state: str
 ) -> None:
-    trigger = await asyncio.to_thread(_lose_a_start, simulator, vendor)
-    there = getattr(simulator, vendor)
+    trigger = await asyncio.to_thread(_lose_a_start, simulator, case)
+    there = case.part(simulator)
     trigger_id = triggerer.add(trigger)
     await triggerer.until(lambda: trigger_id in triggerer.runner.triggers)
     # Where it is deferred still, another triggerer has taken it over.
@@ -85,12 +72,12 @@ async def test_a_kill_stops_the_job_that_nobody_knows(
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("vendor", OPERATORS)
+@every_vendor
 async def test_a_stop_before_the_worker_has_the_task_stops_the_job_all_the_same(
-    triggerer: Triggerer, simulator: Simulator, vendor: str
+    triggerer: Triggerer, simulator: Simulator, case: Case
 ) -> None:
-    trigger = await asyncio.to_thread(_lose_a_start, simulator, vendor, 0.5)
-    there = getattr(simulator, vendor)
+    trigger = await asyncio.to_thread(_lose_a_start, simulator, case, 0.5)
+    there = case.part(simulator)
     supervisor = triggerer.supervisor
     token = {"try": 1, "job_id": "sought", "moment": trigger.moment}
     supervisor.states["sync"] = "deferred"

@@ -6,57 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from async_triggers.airbyte.api.vendor import Airbyte
-from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
-from async_triggers.dbt_cloud.api.vendor import DbtCloud
-from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
 from async_triggers.deferral.ending import Ending
 from async_triggers.deferral.start_trigger import StartTrigger
-from async_triggers.fivetran.api.vendor import Fivetran
-from async_triggers.fivetran.operators import FivetranOperator
 from async_triggers.simulator import Fault
 from tests.runner.harness import a_triggerer
+from tests.vendors import AIRBYTE, every_vendor
+from tests.vendors import Entry as Case
 
 if TYPE_CHECKING:
-    from async_triggers.deferral.operator import JobOperator
     from async_triggers.simulator import Simulator
     from tests.runner.harness import Triggerer
 
 pytestmark = pytest.mark.runner
 
-VENDORS = ("airbyte", "fivetran", "dbt_cloud")
-STARTS = {"airbyte": "*/jobs", "fivetran": "*/sync", "dbt_cloud": "*/run/"}
-every_vendor = pytest.mark.parametrize("vendor", VENDORS)
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the rounds of all vendors come sooner than they may in earnest."""
-    for each in (Airbyte, Fivetran, DbtCloud):
-        monkeypatch.setattr(each, "grid_floor", 0.3)
-
-
-def _operator(vendor: str) -> JobOperator:
-    given: dict[str, Any] = {"task_id": "sync", "start_in_trigger": True}
-    if vendor == "airbyte":
-        return AirbyteTriggerSyncOperator(
-            connection_id="starts", deferrable=True, wait_seconds=0.3, **given
-        )
-
-    if vendor == "fivetran":
-        return FivetranOperator(
-            connector_id="starts", poll_frequency=0.3, cancel_on_kill=True, **given
-        )
-
-    return DbtCloudRunJobOperator(
-        job_id=9001, check_interval=0.3, deferrable=True, **given
-    )
-
-
-def _trigger(vendor: str, *, ending: Ending | None = None) -> StartTrigger:
+def _trigger(case: Case, *, ending: Ending | None = None) -> StartTrigger:
     """Return what the worker defers with."""
+    operator: Any = case.sync(start_in_trigger=True, **{case.interval_key: 0.3})()
     return StartTrigger(
-        _operator(vendor).job_request.to_json(),
+        operator.job_request.to_json(),
         2,
         None,
         links=["_link"],
@@ -64,31 +32,28 @@ def _trigger(vendor: str, *, ending: Ending | None = None) -> StartTrigger:
     )
 
 
-def _prepare(simulator: Simulator, vendor: str, *, ends: bool = True) -> Any:
+def _prepare(simulator: Simulator, case: Case, *, ends: bool = True) -> Any:
     """Add what jobs are started of, and return the vendor's part of the simulator."""
-    syncing, running = "syncing:1 succeeded", "running:1 succeeded"
-    simulator.airbyte.add_connection("starts", lives=[running if ends else "running"])
-    simulator.fivetran.add_connection("starts", lives=[syncing if ends else "syncing"])
-    simulator.dbt_cloud.add_job(
-        9001, lives=["running:1 success" if ends else "running"]
-    )
-    return getattr(simulator, vendor)
+    part = case.part(simulator)
+    life = case.life("success", lasts=1) if ends else case.life()
+    case.add_target(part, case.target, life)
+    return part
 
 
-def _cut_off(simulator: Simulator, vendor: str) -> None:
+def _cut_off(simulator: Simulator, case: Case) -> None:
     """Have the vendor take the next start, and never answer it."""
-    fault: Any = {"kind": "hang", "method": "POST", "path": STARTS[vendor]}
-    getattr(simulator, vendor).faults.add(Fault(takes_effect=True, **fault))
+    fault = Fault(kind="hang", takes_effect=True, **case.start)
+    case.part(simulator).faults.add(fault)
 
 
 @pytest.mark.asyncio
 @every_vendor
 async def test_a_job_is_started_and_waited_for(
-    triggerer: Triggerer, simulator: Simulator, vendor: str
+    triggerer: Triggerer, simulator: Simulator, case: Case
 ) -> None:
-    there = _prepare(simulator, vendor)
+    there = _prepare(simulator, case)
 
-    event = await triggerer.event(triggerer.add(_trigger(vendor)))
+    event = await triggerer.event(triggerer.add(_trigger(case)))
 
     assert event["status"] == "success"
     assert event["start"]["try"] == 1
@@ -100,12 +65,12 @@ async def test_a_job_is_started_and_waited_for(
 @pytest.mark.asyncio
 @every_vendor
 async def test_the_task_is_ended_with_its_xcoms(
-    triggerer: Triggerer, simulator: Simulator, vendor: str
+    triggerer: Triggerer, simulator: Simulator, case: Case
 ) -> None:
-    _prepare(simulator, vendor)
+    _prepare(simulator, case)
     ending = Ending(statistics_key="statistics")
 
-    event = await triggerer.event(triggerer.add(_trigger(vendor, ending=ending)))
+    event = await triggerer.event(triggerer.add(_trigger(case, ending=ending)))
 
     assert event == "success"
     assert triggerer.supervisor.xcoms["statistics"]["attached"] is False
@@ -115,19 +80,19 @@ async def test_the_task_is_ended_with_its_xcoms(
 @pytest.mark.asyncio
 @every_vendor
 async def test_a_restart_between_intent_and_id_starts_nothing_twice(
-    simulator: Simulator, vendor: str, monkeypatch: pytest.MonkeyPatch
+    simulator: Simulator, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = _prepare(simulator, vendor)
-    _cut_off(simulator, vendor)
+    there = _prepare(simulator, case)
+    _cut_off(simulator, case)
     async with a_triggerer(monkeypatch) as first:
-        first.add(_trigger(vendor))
+        first.add(_trigger(case))
         await first.until(lambda: there.record.started)
         claim = first.supervisor.tokens["sync"]
 
     assert claim["record"]["job_id"] is None
     async with a_triggerer(monkeypatch) as second:
         second.supervisor.tokens["sync"] = claim
-        event = await second.event(second.add(_trigger(vendor)))
+        event = await second.event(second.add(_trigger(case)))
 
     assert event["status"] == "success"
     assert len(there.record.started) == 1
@@ -137,12 +102,12 @@ async def test_a_restart_between_intent_and_id_starts_nothing_twice(
 @pytest.mark.asyncio
 @every_vendor
 async def test_a_kill_during_the_start_cancels_what_it_starts(
-    triggerer: Triggerer, simulator: Simulator, vendor: str
+    triggerer: Triggerer, simulator: Simulator, case: Case
 ) -> None:
-    there = _prepare(simulator, vendor, ends=False)
-    fault: Any = {"kind": "delay", "method": "POST", "path": STARTS[vendor]}
-    there.faults.add(Fault(takes_effect=True, seconds=1.5, **fault))
-    trigger_id = triggerer.add(_trigger(vendor))
+    there = _prepare(simulator, case, ends=False)
+    late = Fault(kind="delay", takes_effect=True, seconds=1.5, **case.start)
+    there.faults.add(late)
+    trigger_id = triggerer.add(_trigger(case))
     await triggerer.until(lambda: there.record.started)
     triggerer.supervisor.states["sync"] = "failed"
 
@@ -158,12 +123,12 @@ async def test_starts_share_one_account(
     triggerer: Triggerer, simulator: Simulator
 ) -> None:
     """However many tasks start at once, the vendor is asked by two at a time."""
-    _prepare(simulator, "airbyte")
+    _prepare(simulator, AIRBYTE)
     simulator.airbyte.configure(start_blocks=0.2)
     ids = []
     for number in range(8):
         simulator.airbyte.add_connection(f"s{number}", lives=["running:1 succeeded"])
-        trigger = _trigger("airbyte")
+        trigger = _trigger(AIRBYTE)
         fields = {**trigger.request["fields"], "connection_id": f"s{number}"}
         trigger.request = {**trigger.request, "fields": fields}
         ids.append(triggerer.add(trigger, task_id=f"t{number}"))

@@ -18,6 +18,8 @@ import pytest
 
 from async_triggers.simulator import Fault
 from tests.runner.hanging_secrets import ANSWERS, HANGS, HangingSecrets
+from tests.vendors import AIRBYTE, every_vendor
+from tests.vendors import Entry as Case
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,33 +29,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.runner, pytest.mark.timeout(150)]
 
 ROOT = Path(__file__).parents[2]
-JOB = 4711
-VENDORS: dict[str, tuple[str, dict[str, Any], str, str]] = {
-    "airbyte": (
-        "AirbyteTriggerSyncOperator",
-        {"connection_id": "worker", "wait_seconds": 0.3},
-        "running",
-        "/jobs",
-    ),
-    "fivetran": (
-        "FivetranOperator",
-        {
-            "connector_id": "worker",
-            "deferrable": False,
-            "cancel_on_timeout": True,
-            "poll_frequency": 1,
-        },
-        "syncing",
-        "/sync",
-    ),
-    "dbt_cloud": (
-        "DbtCloudRunJobOperator",
-        {"job_id": JOB, "check_interval": 1},
-        "running",
-        "/run/",
-    ),
-}
-every_vendor = pytest.mark.parametrize("vendor", VENDORS)
 LATE = "was still running when the execution_timeout of the task passed"
 
 
@@ -122,28 +97,27 @@ def worker(tmp_path: Path, simulator: Simulator) -> Worker:
     return Worker(tmp_path, simulator)
 
 
-def prepare(simulator: Simulator, vendor: str) -> Any:
+def prepare(simulator: Simulator, case: Case) -> Any:
     """Add what the vendor's operator starts, and return the vendor."""
-    part: Any = getattr(simulator, vendor)
-    life = VENDORS[vendor][2]
-    if vendor == "airbyte":
-        part.add_connection("worker", lives=[life])
-    elif vendor == "fivetran":
-        part.add_connection("worker", lives=[life], schedule_type="manual")
-    else:
-        part.add_job(JOB, lives=[life])
-
+    part = case.part(simulator)
+    case.add_target(part, case.target, case.life())
     return part
 
 
-def run(worker: Worker, vendor: str, **given: Any) -> dict[str, Any]:
-    name, arguments, *_ = VENDORS[vendor]
-    return worker.run(name, **arguments, **given)
+def run(worker: Worker, case: Case, **given: Any) -> dict[str, Any]:
+    arguments = {
+        case.target_key: case.target,
+        case.interval_key: 0.3,
+        "deferrable": False,
+        **case.permits,
+        **given,
+    }
+    return worker.run(case.operator_class.__name__, **arguments)
 
 
 @every_vendor
-def test_while_polling(worker: Worker, simulator: Simulator, vendor: str) -> None:
-    part = prepare(simulator, vendor)
+def test_while_polling(worker: Worker, simulator: Simulator, case: Case) -> None:
+    part = prepare(simulator, case)
 
     before = 0
 
@@ -155,7 +129,7 @@ def test_while_polling(worker: Worker, simulator: Simulator, vendor: str) -> Non
 
         return bool(part.record.count("GET") > before + 4)
 
-    told = run(worker, vendor, when=is_polled)
+    told = run(worker, case, when=is_polled)
 
     assert told["error"] == "JobTimedOut"
     assert f"{LATE}; it was cancelled" in told["message"]
@@ -165,11 +139,11 @@ def test_while_polling(worker: Worker, simulator: Simulator, vendor: str) -> Non
 
 
 @every_vendor
-def test_at_its_own_time(worker: Worker, simulator: Simulator, vendor: str) -> None:
+def test_at_its_own_time(worker: Worker, simulator: Simulator, case: Case) -> None:
     """Airflow's timer and our clock, at the same moment."""
-    part = prepare(simulator, vendor)
+    part = prepare(simulator, case)
 
-    told = run(worker, vendor, execution_timeout=4.0)
+    told = run(worker, case, execution_timeout=4.0)
 
     assert told["error"] == "JobTimedOut"
     assert part.jobs() == []
@@ -177,12 +151,12 @@ def test_at_its_own_time(worker: Worker, simulator: Simulator, vendor: str) -> N
 
 
 @every_vendor
-def test_before_the_start(worker: Worker, simulator: Simulator, vendor: str) -> None:
+def test_before_the_start(worker: Worker, simulator: Simulator, case: Case) -> None:
     """It sleeps before the next try when the alarm comes."""
-    part = prepare(simulator, vendor)
+    part = prepare(simulator, case)
     part.faults.add(Fault(kind="status", status=503, times=None))
 
-    told = run(worker, vendor, when=lambda: part.record.total >= 1)
+    told = run(worker, case, when=lambda: part.record.total >= 1)
 
     assert told["error"] == "JobTimedOut"
     assert "could not be started before the execution_timeout" in told["message"]
@@ -190,23 +164,22 @@ def test_before_the_start(worker: Worker, simulator: Simulator, vendor: str) -> 
 
 
 @every_vendor
-def test_during_a_look(worker: Worker, simulator: Simulator, vendor: str) -> None:
-    part = prepare(simulator, vendor)
+def test_during_a_look(worker: Worker, simulator: Simulator, case: Case) -> None:
+    part = prepare(simulator, case)
     part.faults.add(Fault(kind="hang", times=None))
 
-    told = run(worker, vendor, when=lambda: part.record.total >= 1)
+    told = run(worker, case, when=lambda: part.record.total >= 1)
 
     assert told["error"] == "JobTimedOut"
     assert part.record.started == []
 
 
 @every_vendor
-def test_during_the_start(worker: Worker, simulator: Simulator, vendor: str) -> None:
-    part = prepare(simulator, vendor)
-    start = VENDORS[vendor][3]
-    part.faults.add(Fault(kind="delay", method="POST", path=f"*{start}", seconds=3.0))
+def test_during_the_start(worker: Worker, simulator: Simulator, case: Case) -> None:
+    part = prepare(simulator, case)
+    part.faults.add(Fault(kind="delay", seconds=3.0, **case.start))
 
-    told = run(worker, vendor, when=lambda: part.record.started)
+    told = run(worker, case, when=lambda: part.record.started)
 
     assert told["error"] == "JobTimedOut"
     assert f"{LATE}; it was cancelled" in told["message"]
@@ -214,15 +187,15 @@ def test_during_the_start(worker: Worker, simulator: Simulator, vendor: str) -> 
     assert len(part.record.started) == 1
 
 
-@pytest.mark.parametrize("vendor", ["airbyte", "fivetran"])
-def test_behind_another_job(worker: Worker, simulator: Simulator, vendor: str) -> None:
-    part = prepare(simulator, vendor)
-    if vendor == "airbyte":
-        part.add_job("worker", "running")
-    else:
-        part.start_sync("worker", "syncing")
+@every_vendor
+def test_behind_another_job(worker: Worker, simulator: Simulator, case: Case) -> None:
+    if not case.has_other_jobs:
+        pytest.skip("runs of a job do not stand in each other's way")
 
-    told = run(worker, vendor, when=lambda: part.record.count("GET") > 5)
+    part = prepare(simulator, case)
+    case.add_job(part, case.target, case.life())
+
+    told = run(worker, case, when=lambda: part.record.count("GET") > 5)
 
     assert told["error"] == "JobTimedOut"
     assert f"{LATE}; it is left running" in told["message"]
@@ -244,14 +217,11 @@ def hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("deferrable", [False, True])
 @every_vendor
 def test_in_a_look_up_of_the_connection(
-    worker: Worker, simulator: Simulator, hangs: Path, vendor: str, *, deferrable: bool
+    worker: Worker, simulator: Simulator, hangs: Path, case: Case, *, deferrable: bool
 ) -> None:
-    part = prepare(simulator, vendor)
-    name, arguments, *_ = VENDORS[vendor]
+    part = prepare(simulator, case)
 
-    told = worker.run(
-        name, when=hangs.exists, **{**arguments, "deferrable": deferrable}
-    )
+    told = run(worker, case, when=hangs.exists, deferrable=deferrable)
 
     assert told["error"] == "AirflowTaskTimeout"
     assert part.record.total == 0
@@ -265,7 +235,7 @@ def test_in_a_look_up_after_a_refusal(
 ) -> None:
     """It hangs in a thread, for which nobody waits."""
     monkeypatch.setenv(ANSWERS, "1")
-    part = prepare(simulator, "airbyte")
+    part = prepare(simulator, AIRBYTE)
     refused = Fault(kind="status", status=401, times=None)
 
     def is_looked_up() -> bool:
@@ -278,7 +248,7 @@ def test_in_a_look_up_after_a_refusal(
 
         return False
 
-    told = run(worker, "airbyte", when=is_looked_up)
+    told = run(worker, AIRBYTE, when=is_looked_up)
 
     assert told["error"] == "JobTimedOut"
     assert part.jobs() == []
@@ -286,9 +256,9 @@ def test_in_a_look_up_after_a_refusal(
 
 @pytest.mark.parametrize("limit", [0.05, 0.4])
 def test_less_than_a_second(worker: Worker, simulator: Simulator, limit: float) -> None:
-    part = prepare(simulator, "airbyte")
+    part = prepare(simulator, AIRBYTE)
 
-    told = run(worker, "airbyte", execution_timeout=limit)
+    told = run(worker, AIRBYTE, execution_timeout=limit)
 
     assert told["error"] in {"JobTimedOut", "AirflowTaskTimeout"}
     assert part.jobs() == []
@@ -298,8 +268,8 @@ def test_less_than_a_second(worker: Worker, simulator: Simulator, limit: float) 
 def test_a_sensor_that_pokes(
     worker: Worker, simulator: Simulator, *, hangs: bool
 ) -> None:
-    prepare(simulator, "airbyte")
-    job = simulator.airbyte.add_job("worker", "running")
+    prepare(simulator, AIRBYTE)
+    job = simulator.airbyte.add_job(AIRBYTE.target, "running")
     if hangs:
         simulator.airbyte.faults.add(Fault(kind="hang", method="GET", times=None))
 
