@@ -68,6 +68,8 @@ class Entry(ABC):
     :cvar attaches: Arguments that attach an operator to the job of another.
     :cvar unscheduled: Arguments that leave the schedule of a target as it is.
     :cvar changed: Arguments with which an operator requests another job.
+    :cvar recent: Arguments with which a sensor takes a job that has ended before it began.
+    :cvar sensor_returns: Whether a sensor returns its job.
     :cvar start_path: How the path ends by which a job is started.
     :cvar before_start: The path that is polled before a start.
     :cvar polls: What requests the state of jobs: method and path.
@@ -105,6 +107,8 @@ class Entry(ABC):
     attaches: ClassVar[dict[str, Any]]
     unscheduled: ClassVar[dict[str, Any]] = {}
     changed: ClassVar[dict[str, Any]]
+    recent: ClassVar[dict[str, Any]] = {}
+    sensor_returns: ClassVar[bool] = True
     start_path: ClassVar[str]
     before_start: ClassVar[str]
     polls: ClassVar[re.Pattern[str]]
@@ -236,6 +240,7 @@ class _Airbyte(Entry):
     statistics_key = "airbyte_job"
     attaches: ClassVar = {"if_running": "attach"}
     changed: ClassVar = {"job_type": "reset", "if_running": "fail"}
+    sensor_returns = False
     start_path = "/jobs"
     before_start = "*/connections/*"
     polls = re.compile(r"GET .*/jobs(/\d+)?$")
@@ -325,6 +330,7 @@ class _Fivetran(Entry):
     attaches: ClassVar = {"if_running": "attach"}
     unscheduled: ClassVar = {"schedule_type": None}
     changed: ClassVar = {"connector_id": "other"}
+    recent: ClassVar = {"completed_after_time": "2026-03-25T01:00:00Z"}
     start_path = "/sync"
     before_start = "*/connections/*"
     polls = re.compile(r"GET .*/connections(/orders)?$")
@@ -487,6 +493,11 @@ class _DbtCloud(Entry):
 AIRBYTE, FIVETRAN, DBT_CLOUD = _Airbyte(), _Fivetran(), _DbtCloud()
 VENDORS: tuple[Entry, ...] = (AIRBYTE, FIVETRAN, DBT_CLOUD)
 every_vendor = pytest.mark.parametrize("case", VENDORS, ids=lambda case: case.name)
+in_each_others_way = pytest.mark.parametrize(
+    "case",
+    [case for case in VENDORS if case.has_other_jobs],
+    ids=lambda case: case.name,
+)
 every_end = pytest.mark.parametrize(
     ("case", "end"),
     [

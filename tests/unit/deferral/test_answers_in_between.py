@@ -16,15 +16,10 @@ from async_triggers.deferral.errors import ConnectionUnusable
 from async_triggers.simulator import Fault
 from async_triggers.simulator.exchange import SimReply, SimRequest
 from tests.unit.deferral.stage import Task, deferred, the_event
-from tests.unit.deferral.vendors import (
-    CASES,
-    Case,
-    VendorWorld,
-    every_vendor,
-    make_vendor_world,
-)
+from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
+from tests.vendors import AIRBYTE, FIVETRAN, every_vendor
+from tests.vendors import Entry as Case
 
-AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
 HOUR = 3600.0
 MODES: dict[str, dict[str, Any]] = {
     "worker": {"deferrable": True},
@@ -82,7 +77,7 @@ def test_a_foreign_success_is_neither_a_failure_nor_an_answer(
     assert world.starts == 1
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@every_vendor
 @pytest.mark.parametrize("body", FOREIGN)
 def test_a_foreign_success_ends_no_doubt(
     world: VendorWorld, case: Case, body: str
@@ -170,22 +165,13 @@ def test_a_token_endpoint_that_is_away_ends_no_wait_on_a_worker(
 
 def waiting(world: VendorWorld, count: int, life: str, *, first: int = 0) -> list[Any]:
     """Start as many jobs, each of a thing of its own; return their triggers."""
-    triggers = []
-    make: dict[str, Any]
+    case, triggers = world.case, []
     for number in range(first, first + count):
         world.xcoms["sync", -1].clear()
-        name = f"c{number}"
-        if world.case is AIRBYTE:
-            world.vendor.add_connection(name, lives=[life])
-            make = {"connection_id": name}
-        elif world.case is FIVETRAN:
-            world.vendor.add_connection(name, lives=[life], succeeded_ago=HOUR)
-            make = {"connector_id": name}
-        else:
-            world.vendor.add_job(4000 + number, lives=[life])
-            make = {"job_id": 4000 + number}
-
-        task = Task(world, world.case.sync(timeout=90_000, **make))
+        target = case.other_target(number)
+        case.add_target(world.vendor, target, life)
+        make = {case.target_key: target}
+        task = Task(world, case.sync(timeout=90_000, **make))
         triggers.append(task.trigger(deferred(task.execute())))
 
     return triggers

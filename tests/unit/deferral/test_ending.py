@@ -23,12 +23,9 @@ from async_triggers.deferral.sensor import JobSensor
 from async_triggers.fivetran.sensors import FivetranSensor
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Task, deferred
-from tests.unit.deferral.vendors import (
-    CASES,
-    Case,
-    every_vendor,
-    make_vendor_world,
-)
+from tests.unit.deferral.vendors import make_vendor_world
+from tests.vendors import AIRBYTE, FIVETRAN, VENDORS, every_vendor
+from tests.vendors import Entry as Case
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +84,7 @@ def test_a_success_leaves_the_same_behind_as_on_a_worker(
     ("case", "end"),
     [
         pytest.param(case, end, id=f"{case.name}-{end}")
-        for case in CASES
+        for case in VENDORS
         for end in case.ends
         if end != "success"
     ],
@@ -140,9 +137,9 @@ def test_a_confirmed_cancel_at_the_deadline_fails_the_task(
 def test_a_cancel_that_could_not_be_confirmed_is_left_to_the_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = make_vendor_world(monkeypatch, CASES[0])
+    world = make_vendor_world(monkeypatch, AIRBYTE)
     world.add_target("running")
-    task = Task(world, CASES[0].sync(end_from_trigger=True, timeout=100))
+    task = Task(world, AIRBYTE.sync(end_from_trigger=True, timeout=100))
     deferral = deferred(task.execute())
     world.vendor.faults.add(Fault(kind="status", times=None, method="DELETE"))
 
@@ -153,9 +150,9 @@ def test_a_cancel_that_could_not_be_confirmed_is_left_to_the_worker(
 
 
 def test_a_refusal_fails_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = make_vendor_world(monkeypatch, CASES[0])
+    world = make_vendor_world(monkeypatch, AIRBYTE)
     world.add_target("running")
-    task = Task(world, CASES[0].sync(end_from_trigger=True))
+    task = Task(world, AIRBYTE.sync(end_from_trigger=True))
     deferral = deferred(task.execute())
     world.vendor.reset()
 
@@ -164,10 +161,10 @@ def test_a_refusal_fails_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_attached_job_is_told_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = make_vendor_world(monkeypatch, CASES[0])
+    world = make_vendor_world(monkeypatch, AIRBYTE)
     world.add_target("running")
     world.add_foreign("running:60 succeeded")
-    task = Task(world, CASES[0].sync(end_from_trigger=True, if_running="attach"))
+    task = Task(world, AIRBYTE.sync(end_from_trigger=True, if_running="attach"))
 
     task.end(deferred(task.execute()))
 
@@ -195,7 +192,7 @@ def test_a_sensor_ends_as_on_a_worker(
             found.append(task.resume(deferral, task.wait(deferral)))
 
     assert found[0] == found[1]
-    assert (found[1] is None) == (case.name == "airbyte")
+    assert (found[1] is not None) == case.sensor_returns
 
 
 @every_vendor
@@ -217,9 +214,8 @@ def test_what_a_failed_job_makes_of_a_sensor(
     world = make_vendor_world(monkeypatch, case)
     world.add_target()
     job = world.add_foreign(case.life("error"))
-    if case.name == "fivetran":
-        arguments = {**arguments, "completed_after_time": "2026-03-25T01:00:00Z"}
-    task = Task(world, case.sensor(job, end_from_trigger=True, **arguments))
+    given = {"end_from_trigger": True, **case.recent, **arguments}
+    task = Task(world, case.sensor(job, **given))
 
     assert type(task.end(deferred(task.execute()))) is expected
 
@@ -247,7 +243,7 @@ def test_what_a_timeout_makes_of_a_sensor(
 def test_a_sync_that_failed_moves_the_next_try_of_a_fivetran_sensor_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (case,) = (case for case in CASES if case.name == "fivetran")
+    case = FIVETRAN
     world = make_vendor_world(monkeypatch, case)
     world.add_target()
     job = world.add_foreign(case.life("error"))
@@ -356,10 +352,8 @@ def test_a_failure_that_sends_mail_needs_a_worker(
     if kind == "operator":
         task = Task(world, case.sync(**given))
     else:
-        if case.name == "fivetran":
-            given["completed_after_time"] = "2026-03-25T01:00:00Z"
-
-        task = Task(world, case.sensor(world.add_foreign(case.life(end)), **given))
+        job = world.add_foreign(case.life(end))
+        task = Task(world, case.sensor(job, **case.recent, **given))
 
     event = task.end(deferred(task.execute()))
 
@@ -452,9 +446,9 @@ def test_a_retry_policy_has_failures_resumed(
 def test_an_attempt_that_is_no_longer_the_tasks_writes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = make_vendor_world(monkeypatch, CASES[0])
+    world = make_vendor_world(monkeypatch, AIRBYTE)
     world.add_target("running:60 succeeded")
-    task = Task(world, CASES[0].sync(end_from_trigger=True))
+    task = Task(world, AIRBYTE.sync(end_from_trigger=True))
     deferral = deferred(task.execute())
     trigger = task.trigger(deferral)
     task.clear()
@@ -468,9 +462,9 @@ def test_an_attempt_that_is_no_longer_the_tasks_writes_nothing(
 def test_a_database_that_is_down_leaves_the_end_to_the_worker(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world = make_vendor_world(monkeypatch, CASES[0])
+    world = make_vendor_world(monkeypatch, AIRBYTE)
     world.add_target("running:60 succeeded")
-    task = Task(world, CASES[0].sync(end_from_trigger=True))
+    task = Task(world, AIRBYTE.sync(end_from_trigger=True))
     deferral = deferred(task.execute())
 
     async def fail(*_: object) -> None:
@@ -489,9 +483,9 @@ def test_the_first_question_does_not_wait_for_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A triggerer takes seconds for its first answer."""
-    world = make_vendor_world(monkeypatch, CASES[0])
+    world = make_vendor_world(monkeypatch, AIRBYTE)
     world.add_target("running:60 succeeded")
-    task = Task(world, CASES[0].sync(end_from_trigger=True))
+    task = Task(world, AIRBYTE.sync(end_from_trigger=True))
     deferral = deferred(task.execute())
     asked: list[float] = []
 
@@ -511,9 +505,9 @@ def test_nothing_but_a_triggerer_takes_an_end_from_a_trigger(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In dag.test() a trigger has no task instance, and its events only resume."""
-    world = make_vendor_world(monkeypatch, CASES[0])
+    world = make_vendor_world(monkeypatch, AIRBYTE)
     world.add_target("running:60 succeeded")
-    task = Task(world, CASES[0].sync(end_from_trigger=True))
+    task = Task(world, AIRBYTE.sync(end_from_trigger=True))
     deferral = deferred(task.execute())
     trigger = task.trigger(deferral)
     trigger.task_instance = None

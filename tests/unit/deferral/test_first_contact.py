@@ -32,19 +32,14 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.wording import begun as as_sentence
 from async_triggers.simulator import Fault
-from tests.unit.deferral.stage import Deferral, Task, deferred
-from tests.unit.deferral.vendors import (
-    CASES,
-    Case,
-    VendorWorld,
-    every_vendor,
-    make_vendor_world,
-)
+from tests.unit.deferral.stage import Deferral, Task, deferred, log
+from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
+from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, every_vendor
+from tests.vendors import Entry as Case
 
 if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimRequest
 
-AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
 TOKEN = "async_triggers_owner"
 MODES: dict[str, dict[str, Any]] = {
     "worker": {"deferrable": True},
@@ -616,7 +611,7 @@ def test_a_job_that_has_ended_is_not_looked_at_again(
     here.task.run()
 
     assert here.world.starts == 2
-    if case is not FIVETRAN:
+    if not case.job_is_target:
         paths = [each.path.rstrip("/") for each in here.world.requests]
         assert not [each for each in paths if each.endswith(f"/{record['job_id']}")]
 
@@ -642,9 +637,7 @@ every_sensor = pytest.mark.parametrize("mode", SENSOR_MODES)
 def watch(here: Scene, mode: str, **how: Any) -> None:
     """Let the task be a sensor of a job that somebody else has started."""
     job = here.world.add_foreign(here.case.life("success", lasts=1300))
-    given: dict[str, Any] = {"poke_interval": 60, "timeout": 90_000, **how}
-    if here.case is FIVETRAN:
-        given["completed_after_time"] = "2026-03-25T01:00:00Z"
+    given = {"poke_interval": 60, "timeout": 90_000, **here.case.recent, **how}
 
     if mode in {"poke", "reschedule"}:
         given |= {"mode": mode, "deferrable": False}

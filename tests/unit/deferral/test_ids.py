@@ -24,12 +24,9 @@ from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.fivetran.operators import FivetranOperator, FivetranResyncOperator
 from async_triggers.fivetran.sensors import FivetranSensor
 from tests.unit.deferral.stage import Task, deferred
-from tests.unit.deferral.vendors import (
-    CASES,
-    Case,
-    every_vendor,
-    make_vendor_world,
-)
+from tests.unit.deferral.vendors import make_vendor_world
+from tests.vendors import Entry as Case
+from tests.vendors import every_vendor
 
 NAMES = {"project_name": "Shop", "environment_name": "Prod", "job_name": "Nightly"}
 CONNECTOR = {"connector_name": "crm", "destination_name": "lake"}
@@ -307,7 +304,7 @@ def test_an_id_that_is_rendered_to_nothing_is_named(
         task.settle_ids()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@every_vendor
 @pytest.mark.parametrize("kind", ["operator", "sensor"])
 @pytest.mark.parametrize(
     "how", [{}, {"deferrable": False}, {"on_triggerer": True}], ids=str

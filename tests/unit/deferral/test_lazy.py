@@ -14,12 +14,11 @@ from async_triggers.deferral.arguments import ArgumentUnusable, plain
 from async_triggers.fivetran.operators import FivetranResyncOperator
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Task, deferred
-from tests.unit.deferral.vendors import CASES, VendorWorld, make_vendor_world
+from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
+from tests.vendors import DBT_CLOUD, FIVETRAN, every_vendor
 
 if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimRequest
-
-AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
 
 
 class Lazy(Sequence[Any]):
@@ -194,7 +193,7 @@ def test_a_resync_takes_its_tables_from_a_mapped_task(
     assert orjson.loads(asked.body) == {"scope": {"sales": ["orders", "customers"]}}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@every_vendor
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_list_is_no_id_and_is_shown_as_it_is(
     case: Any, monkeypatch: pytest.MonkeyPatch, *, deferrable: bool

@@ -16,12 +16,12 @@ from async_triggers.deferral import hook as module
 from async_triggers.deferral.errors import VendorUnavailable
 from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.simulator.exchange import SimReply, SimRequest
-from tests.unit.deferral.vendors import CASES, VendorWorld, make_vendor_world
+from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
+from tests.vendors import VENDORS
 
 if TYPE_CHECKING:
     from async_triggers.deferral.hook import VendorHook
 
-AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
 FEW = 7
 
 
@@ -110,7 +110,7 @@ def a_world(
     answer: Callable[[int], dict[str, Any]],
 ) -> VendorWorld:
     """Make a world whose vendor answers each question for a list with the next page."""
-    case = next(each for each in CASES if each.name == listing.vendor)
+    case = next(each for each in VENDORS if each.name == listing.vendor)
     world = make_vendor_world(monkeypatch, case)
     respond, numbers = world.vendor.respond, itertools.count()
 

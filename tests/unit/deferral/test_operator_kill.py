@@ -17,7 +17,8 @@ from async_triggers.deferral.errors import JobTimedOut, TaskKilled
 from async_triggers.simulator import Fault
 from async_triggers.simulator.lives import as_life
 from tests.unit.deferral.stage import TARGET, Task, World, deferred, methods, sync
-from tests.unit.deferral.vendors import CASES, make_vendor_world
+from tests.unit.deferral.vendors import make_vendor_world
+from tests.vendors import FIVETRAN
 
 if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimRequest
@@ -390,7 +391,7 @@ def test_a_sync_that_was_cancelled_at_fivetran_is_not_paused_as_well(
     monkeypatch: pytest.MonkeyPatch, ends: str
 ) -> None:
     """Its connection looks as if it were still to come: the history shows its end."""
-    case = CASES[1]
+    case = FIVETRAN
     world = make_vendor_world(monkeypatch, case)
     world.add_target("syncing:60 canceled")
     on_worker = ends == "killed on its worker"

@@ -9,12 +9,9 @@ from typing import Any
 import pytest
 
 from tests.unit.deferral.stage import Deferral, Task, deferred
-from tests.unit.deferral.vendors import (
-    CASES,
-    Case,
-    every_vendor,
-    make_vendor_world,
-)
+from tests.unit.deferral.vendors import make_vendor_world
+from tests.vendors import AIRBYTE, every_vendor
+from tests.vendors import Entry as Case
 
 EVENTS: list[Any] = []
 
@@ -114,7 +111,7 @@ def test_what_is_carried_is_there_all_the_same(
 def test_what_a_class_of_a_user_defers_with_reaches_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    case = CASES[0]
+    case = AIRBYTE
     given: list[dict[str, Any]] = []
 
     def execute_complete(self: Any, context: Any, event: Any, **more: Any) -> Any:

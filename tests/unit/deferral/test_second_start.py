@@ -12,11 +12,9 @@ import pytest
 
 from async_triggers.simulator.exchange import SimReply
 from tests.unit.deferral.stage import Task, deferred
-from tests.unit.deferral.vendors import (
-    Case,
-    every_vendor,
-    make_vendor_world,
-)
+from tests.unit.deferral.vendors import make_vendor_world
+from tests.vendors import Entry as Case
+from tests.vendors import every_vendor
 
 if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimRequest

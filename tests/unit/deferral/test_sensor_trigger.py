@@ -33,20 +33,14 @@ from tests.unit.deferral.stage import (
     scheduled,
     the_event,
 )
-from tests.unit.deferral.vendors import (
-    CASES,
-    Case,
-    VendorWorld,
-    every_vendor,
-    make_vendor_world,
-)
+from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
+from tests.vendors import AIRBYTE, FIVETRAN, every_vendor
+from tests.vendors import Entry as Case
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from async_triggers.deferral.sensor_trigger import SensorTrigger
-
-AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
 
 
 def a_world(monkeypatch: pytest.MonkeyPatch, case: Case) -> VendorWorld:
@@ -104,7 +98,7 @@ def test_it_need_not_wait_for_a_worker_to_have_ended(
     ("arguments", "end", "expected"),
     [
         ({}, "success", TaskSuccessEvent),
-        ({"completed_after_time": "2026-03-25T01:00:00Z"}, "error", TaskFailedEvent),
+        ({}, "error", TaskFailedEvent),
         ({"soft_fail": True}, "error", TaskSkippedEvent),
         ({"timeout": 100}, "", TriggerEvent),
         ({"timeout": 100, "soft_fail": True}, "", TaskSkippedEvent),
@@ -120,16 +114,16 @@ def test_it_may_end_without_a_worker_too(
 ) -> None:
     world = a_world(monkeypatch, case)
     job = world.add_foreign(case.life(end))
-    if case is not FIVETRAN:
-        arguments = {k: v for k, v in arguments.items() if k != "completed_after_time"}
     given = {"start_from_trigger": True, "end_from_trigger": True, **arguments}
+    if expected is TaskFailedEvent:
+        given |= case.recent
     task = Task(world, case.sensor(job, **given))
 
     event = asyncio.run(the_end(scheduled(task)))
 
     assert type(event) is expected
     returned = task.xcoms.get(compat.RETURN_KEY)
-    assert (returned is not None) == (end == "success" and case is not AIRBYTE)
+    assert (returned is not None) == (end == "success" and case.sensor_returns)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +259,7 @@ def test_airflow_is_asked_for_no_more_than_must_be_known(
     monkeypatch.setattr(XCom, "aget_one", aget_one)
 
     assert asyncio.run(the_event(trigger))["status"] == "success"
-    assert asked == ([compat.OWNER_KEY] if case is FIVETRAN else [])
+    assert asked == ([compat.OWNER_KEY] if case.job_is_target else [])
 
 
 # What is rendered ------------------------------------------------------------------------

@@ -15,18 +15,13 @@ from async_triggers.deferral import compat
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Deferral, Task, TaskInstance, deferred
-from tests.unit.deferral.vendors import (
-    CASES,
-    Case,
-    VendorWorld,
-    every_vendor,
-    make_vendor_world,
-)
+from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
+from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, every_vendor, in_each_others_way
+from tests.vendors import Entry as Case
 
 if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimReply, SimRequest
 
-AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
 OUTAGE = 90.0
 TOKEN = "async_triggers_owner"
 
@@ -296,7 +291,7 @@ def test_a_job_that_somebody_else_starts_much_later_is_left_alone(
     assert len(here.running()) == 1
 
 
-@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+@in_each_others_way
 def test_a_job_that_the_vendors_schedule_may_have_started_is_left_alone(
     scene: Set, case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -323,7 +318,7 @@ def test_a_run_without_a_mark_is_left_alone(
     assert "so may another user" in caplog.text
 
 
-@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+@in_each_others_way
 def test_the_job_that_came_after_ours_is_left_alone(scene: Set, case: Case) -> None:
     here = scene(case)
     deferral = here.begin()
@@ -698,7 +693,7 @@ def test_a_retry_that_goes_on_keeps_the_job_that_it_could_not_look_at(
     assert here.world.starts == 1
 
 
-@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+@in_each_others_way
 def test_a_retry_that_attached_to_a_job_of_others_leaves_it_alone(
     started: Set, case: Case
 ) -> None:

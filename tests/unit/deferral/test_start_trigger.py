@@ -31,15 +31,9 @@ from async_triggers.deferral.errors import (
 from async_triggers.deferral.record import KEY, UNSETTLED_KEY
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Deferral, Task, XCom, deferred, log, the_event
-from tests.unit.deferral.vendors import (
-    CASES,
-    Case,
-    VendorWorld,
-    every_vendor,
-    make_vendor_world,
-)
-
-AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
+from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
+from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, every_vendor, in_each_others_way
+from tests.vendors import Entry as Case
 
 
 @dataclass(frozen=True, slots=True)
@@ -637,7 +631,7 @@ def test_a_start_under_way_at_the_deadline_is_cancelled(scene: Set, case: Case) 
     assert here.running() == []
 
 
-@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+@in_each_others_way
 def test_a_deadline_before_the_start_leaves_the_other_job_alone(
     scene: Set, case: Case
 ) -> None:
@@ -675,7 +669,7 @@ def test_the_job_of_an_earlier_attempt_is_cancelled_at_the_deadline(
 # Other jobs -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+@in_each_others_way
 @pytest.mark.parametrize(
     ("if_running", "expected"),
     [("fail", JobAlreadyRunning), ("skip", AirflowSkipException)],
@@ -692,7 +686,7 @@ def test_what_if_running_says_holds(
     assert here.world.starts == 0
 
 
-@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+@in_each_others_way
 def test_a_foreign_job_is_waited_for_without_a_worker(scene: Set, case: Case) -> None:
     here = scene(case)
     here.world.add_foreign(case.life("success"))
@@ -703,7 +697,7 @@ def test_a_foreign_job_is_waited_for_without_a_worker(scene: Set, case: Case) ->
     assert here.world.starts == 1
 
 
-@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+@in_each_others_way
 def test_a_foreign_job_may_be_attached_to(scene: Set, case: Case) -> None:
     here = scene(case, if_running="attach", end_from_trigger=True)
     here.world.add_foreign(case.life("success"))
@@ -769,7 +763,7 @@ def test_a_kill_looks_for_a_start_that_was_not_answered(scene: Set, case: Case) 
     assert here.running() == []
 
 
-@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+@in_each_others_way
 def test_a_kill_before_the_start_cancels_nothing(scene: Set, case: Case) -> None:
     here = scene(case)
     here.world.add_foreign(case.life())
@@ -878,7 +872,7 @@ def test_a_clear_while_the_triggerer_lives(
     scene: Set, case: Case, if_running: str
 ) -> None:
     """The new attempt begins first; the old trigger cancels its job two seconds later."""
-    given = {} if case is DBT_CLOUD else {"if_running": if_running}
+    given = {"if_running": if_running} if case.has_other_jobs else {}
     here = scene(case, case.life(), case.life("success"), **given)
     task = here.task
     old = task.trigger(here.begin())
@@ -907,7 +901,7 @@ def test_a_clear_while_the_triggerer_lives(
     assert here.world.cancels == 1
 
 
-@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+@in_each_others_way
 @pytest.mark.parametrize("if_running", ["wait", "attach", "fail", "skip"])
 def test_a_clear_while_no_triggerer_lives(
     scene: Set, case: Case, if_running: str

@@ -16,15 +16,9 @@ from async_triggers.deferral import hook as shared
 from async_triggers.deferral.unknown import unknown_keys
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Deferral, Task, deferred
-from tests.unit.deferral.vendors import (
-    CASES,
-    Case,
-    VendorWorld,
-    every_vendor,
-    make_vendor_world,
-)
-
-AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
+from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
+from tests.vendors import DBT_CLOUD, every_vendor
+from tests.vendors import Entry as Case
 
 
 @pytest.fixture(autouse=True)
@@ -173,9 +167,7 @@ def test_a_sensor_that_is_rescheduled_does_not_repeat_it(
     world = world_with(monkeypatch, case, {"verfy": False})
     world.add_target()
     job = world.add_foreign(case.life("success", lasts=300))
-    arguments: dict[str, Any] = {"mode": "reschedule", "deferrable": False}
-    if case is FIVETRAN:
-        arguments["completed_after_time"] = "2026-03-25T01:00:00Z"
+    arguments = {"mode": "reschedule", "deferrable": False, **case.recent}
 
     task = Task(world, case.sensor(job, poke_interval=60, **arguments))
     start = task.instance.start_date

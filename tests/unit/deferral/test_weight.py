@@ -11,12 +11,9 @@ import pytest
 
 from async_triggers.deferral import hook
 from async_triggers.engine.accounts import shared_accounts
-from tests.unit.deferral.vendors import (
-    Case,
-    VendorWorld,
-    every_vendor,
-    make_vendor_world,
-)
+from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
+from tests.vendors import Entry as Case
+from tests.vendors import every_vendor
 
 MANY = 200
 MOST = 16

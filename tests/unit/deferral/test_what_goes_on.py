@@ -9,12 +9,9 @@ import pytest
 from async_triggers.deferral.errors import ConnectionUnusable
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Task, deferred
-from tests.unit.deferral.vendors import (
-    Case,
-    VendorWorld,
-    every_vendor,
-    make_vendor_world,
-)
+from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
+from tests.vendors import Entry as Case
+from tests.vendors import every_vendor
 
 
 @pytest.fixture

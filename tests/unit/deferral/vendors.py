@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from tests.unit.deferral import stage
 from tests.unit.deferral.stage import World, make_world
-from tests.vendors import VENDORS as CASES
-from tests.vendors import Entry as Case
-from tests.vendors import every_vendor
 
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["CASES", "Case", "VendorWorld", "every_vendor", "make_vendor_world"]
+    from tests.vendors import Entry as Case
 
 
 class VendorWorld(World):

@@ -29,7 +29,9 @@ from tests.unit.deferral.stage import (
     make_world,
     waits_for,
 )
-from tests.unit.deferral.vendors import Case, VendorWorld, every_vendor
+from tests.unit.deferral.vendors import VendorWorld
+from tests.vendors import Entry as Case
+from tests.vendors import every_vendor
 
 if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimRequest

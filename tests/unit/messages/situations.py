@@ -20,7 +20,8 @@ from tests.unit.deferral.stage import (
 )
 
 if TYPE_CHECKING:
-    from tests.unit.deferral.vendors import Case, VendorWorld
+    from tests.unit.deferral.vendors import VendorWorld
+    from tests.vendors import Entry as Case
 
 OUTAGE = Fault(kind="status", status=503, times=None)
 REFUSED = Fault(kind="status", status=401, times=None)

@@ -20,15 +20,16 @@ from async_triggers.engine.wording import (
 )
 from async_triggers.provider_info import field_label
 from async_triggers.simulator import Fault
-from tests.unit.deferral.vendors import CASES, Case, every_vendor, make_vendor_world
+from tests.unit.deferral.vendors import make_vendor_world
 from tests.unit.messages.links import harmed_in, links_of
 from tests.unit.messages.situations import SITUATIONS, Scene
 from tests.unit.messages.sources import problems, problems_in
+from tests.vendors import AIRBYTE, VENDORS, every_vendor
+from tests.vendors import Entry as Case
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-AIRBYTE, FIVETRAN, DBT_CLOUD = CASES
 any_situation = pytest.mark.parametrize("name", SITUATIONS)
 
 
@@ -197,7 +198,7 @@ def test_each_situation_shows_a_url_of_each_kind(
     texts: Callable[[Case, str], list[str]],
 ) -> None:
     """So that the tests above do not pass for want of URLs."""
-    for case in CASES:
+    for case in VENDORS:
         shown = "\n".join(texts(case, "an_end_of_each_kind"))
         assert len({link for link, _ in links_of(shown)}) >= 3
 
