@@ -81,8 +81,13 @@ class Entry(ABC):
     :cvar new_secret: Settings with ``new`` as the only valid secret.
     :cvar unknown: An id that no job has.
     :cvar strange: A running job's status in an answer, and one that nobody knows.
+    :cvar only_https: Whether a connection that says http is read as https.
     :cvar labels: How users know the connection's host, login and password.
     :cvar wrong_words: Words that the vendor's own users would not say of a job.
+    :cvar knows_url: Whether a trigger by itself knows the address of its job.
+    :cvar lists_running: Whether the list that many triggers share shows jobs that run.
+    :cvar short_lists: Settings with which a list leaves out some of a job's row.
+    :cvar confirmations: Requests that each ended job costs beside that list.
     :cvar url_part: A part of a job's address.
     """
 
@@ -120,8 +125,13 @@ class Entry(ABC):
     new_secret: ClassVar[dict[str, Any]]
     unknown: ClassVar[str]
     strange: ClassVar[tuple[bytes, bytes]]
+    only_https: ClassVar[bool] = True
     labels: ClassVar[tuple[str, str, str]]
     wrong_words: ClassVar[str]
+    knows_url: ClassVar[bool] = True
+    lists_running: ClassVar[bool] = True
+    short_lists: ClassVar[dict[str, Any]] = {}
+    confirmations: ClassVar[int] = 0
     url_part: ClassVar[str]
 
     @property
@@ -250,8 +260,11 @@ class _Airbyte(Entry):
     cancels_target = True
     unknown = "987654321"
     strange = (b'"running"', b'"hibernating"')
+    only_https = False
     labels = ("Server URL (host)", "Client ID (login)", "Client Secret (password)")
     wrong_words = r"\b(run|sync) \d"
+    knows_url = False
+    short_lists: ClassVar = {"hydrate_lists": False}
     url_part = "jobId=1"
 
     def job_path(self, job: object) -> str:
@@ -343,6 +356,8 @@ class _Fivetran(Entry):
     strange = (b'"syncing"', b'"hibernating"')
     labels = ("host", "API Key (login)", "API Secret (password)")
     wrong_words = r"\b[Jj]obs?\b|\brun \d"
+    # The end is confirmed, and settled by the history.
+    confirmations = 2
     url_part = "/connections/orders"
 
     def job_path(self, job: object) -> str:
@@ -442,6 +457,8 @@ class _DbtCloud(Entry):
     labels = ("Tenant (host)", "Account ID (login)", "API Token (password)")
     # A job is what is run: it has a number of its own, by which it is started.
     wrong_words = r"\b[Jj]obs?\b(?! 3001\b)|\bsync\b"
+    # The list of what has ended is shorter.
+    lists_running = False
     url_part = "/runs/"
 
     def other_target(self, number: int) -> Any:

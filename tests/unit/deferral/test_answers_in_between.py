@@ -191,9 +191,7 @@ def test_an_end_that_a_list_shows_counts_where_its_confirmation_is_refused(
     world: VendorWorld, case: Case, end: str, status: int
 ) -> None:
     """Of one job among many, which are asked for by a list."""
-    if case is AIRBYTE:
-        world.vendor.configure(hydrate_lists=False)
-
+    world.vendor.configure(**case.short_lists)
     triggers = waiting(world, 40, case.life("success", lasts=2000))
     triggers += waiting(world, 1, case.life(end, lasts=600), first=40)
     one = case.job_path("c40" if case.job_is_target else 41)
@@ -226,9 +224,7 @@ def test_an_end_that_a_list_shows_counts_where_its_confirmation_is_blocked(
     world: VendorWorld, case: Case, status: int
 ) -> None:
     """By a proxy that lets lists through, and never a request for that one job."""
-    if case is AIRBYTE:
-        world.vendor.configure(hydrate_lists=False)
-
+    world.vendor.configure(**case.short_lists)
     world.connect(
         f"{case.name}_default",
         conn_type=case.name,

@@ -7,39 +7,28 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk import Connection
 
-from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
 from async_triggers.deferral.fields import read_flag
 from async_triggers.engine.address import is_loopback
 from async_triggers.engine.errors import AccountMisconfigured
-from async_triggers.fivetran.hooks import FivetranHook
+from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, VENDORS, every_vendor
+from tests.vendors import Entry as Case
 
 if TYPE_CHECKING:
     from async_triggers.engine.wire import Account
 
-CASES: dict[str, tuple[Any, dict[str, Any]]] = {
-    "airbyte": (
-        AirbyteHook,
-        {"host": "https://airbyte.example", "login": "id", "password": "s3cret"},
-    ),
-    "fivetran": (FivetranHook, {"login": "key", "password": "s3cret"}),
-    "dbt_cloud": (
-        DbtCloudHook,
-        {"host": "ab123.us1.dbt.com", "login": "70403", "password": "s3cret"},
-    ),
-}
-every_vendor = pytest.mark.parametrize("vendor", CASES)
+
+def fields_of(case: Case) -> dict[str, Any]:
+    """Return the fields of a good connection, whose secret is ``s3cret``."""
+    (proof, *_) = case.proofs("id", "s3cret", "s3cret").values()
+    return {"conn_type": case.name, "host": "https://vendor.example", **proof}
 
 
-def read(vendor: str, extra: dict[str, Any] | None = None, **fields: Any) -> Account:
+def read(case: Case, extra: dict[str, Any] | None = None, **fields: Any) -> Account:
     """Read a connection of a vendor, some fields of which are changed."""
-    hook, given = CASES[vendor]
     text = None if extra is None else json.dumps(extra)
-    connection = Connection(
-        conn_id="conn", conn_type=vendor, extra=text, **{**given, **fields}
-    )
-    account: Account = hook().read(connection)
-    return account
+    given = {**fields_of(case), "extra": text, **fields}
+    return case.hook_class("conn").read(Connection(conn_id="conn", **given))
 
 
 # Booleans -----------------------------------------------------------------------------
@@ -75,9 +64,9 @@ def test_any_other_boolean_is_refused_and_not_repeated(value: object) -> None:
 @every_vendor
 @pytest.mark.parametrize("value", FALSE)
 def test_the_check_of_certificates_is_switched_off_by_any_of_them(
-    vendor: str, value: object
+    case: Case, value: object
 ) -> None:
-    route = read(vendor, {"verify": value}).route
+    route = read(case, {"verify": value}).route
 
     assert (route.verify, route.ca_bundle) == (False, "")
 
@@ -85,21 +74,25 @@ def test_the_check_of_certificates_is_switched_off_by_any_of_them(
 @every_vendor
 @pytest.mark.parametrize("value", [*TRUE, None, ""])
 def test_the_check_of_certificates_is_left_on_by_the_others(
-    vendor: str, value: object
+    case: Case, value: object
 ) -> None:
-    route = read(vendor, {"verify": value, "ca_bundle": "/etc/own.pem"}).route
+    route = read(case, {"verify": value, "ca_bundle": "/etc/own.pem"}).route
 
     assert (route.verify, route.ca_bundle) == (True, "/etc/own.pem")
 
 
 @pytest.mark.parametrize("value", TRUE)
 def test_a_trial_account_is_one_by_any_of_them(value: object) -> None:
-    assert read("fivetran", {"trial": value}).budget.requests == 500
+    assert read(FIVETRAN, {"trial": value}).budget.requests == 500
 
 
 # Encryption ---------------------------------------------------------------------------
 
-https_vendor = pytest.mark.parametrize("vendor", ["fivetran", "dbt_cloud"])
+https_vendor = pytest.mark.parametrize(
+    "case",
+    [case for case in VENDORS if case.only_https],
+    ids=lambda case: case.name,
+)
 CLEAR: list[dict[str, Any]] = [
     {"host": "http://gw.example"},
     {"host": " HTTP://gw.example/ "},
@@ -113,8 +106,8 @@ CLEAR: list[dict[str, Any]] = [
 
 @https_vendor
 @pytest.mark.parametrize("fields", CLEAR)
-def test_http_is_read_as_https(vendor: str, fields: dict[str, Any]) -> None:
-    assert read(vendor, **fields).base_url == "https://gw.example"
+def test_http_is_read_as_https(case: Case, fields: dict[str, Any]) -> None:
+    assert read(case, **fields).base_url == "https://gw.example"
 
 
 @https_vendor
@@ -130,20 +123,20 @@ def test_http_is_read_as_https(vendor: str, fields: dict[str, Any]) -> None:
     ],
 )
 def test_a_port_decides_nothing_about_the_scheme(
-    vendor: str, fields: dict[str, Any], url: str
+    case: Case, fields: dict[str, Any], url: str
 ) -> None:
-    assert read(vendor, **fields).base_url == url
+    assert read(case, **fields).base_url == url
 
 
 @https_vendor
 @pytest.mark.parametrize("flag", [True, "true", "True"])
-def test_http_stays_where_the_connection_insists(vendor: str, flag: object) -> None:
+def test_http_stays_where_the_connection_insists(case: Case, flag: object) -> None:
     extra = {"insecure_http": flag}
 
-    account = read(vendor, extra, host="gw.example", schema="http", port=8080)
+    account = read(case, extra, host="gw.example", schema="http", port=8080)
 
     assert account.base_url == "http://gw.example:8080"
-    plain = read(vendor, extra, host="gw.example")
+    plain = read(case, extra, host="gw.example")
     assert plain.base_url == "https://gw.example"
 
 
@@ -151,10 +144,10 @@ def test_http_stays_where_the_connection_insists(vendor: str, flag: object) -> N
 @pytest.mark.parametrize(
     "host", ["localhost", "127.0.0.1", "127.0.0.53", "[::1]", "airflow.localhost"]
 )
-def test_this_machine_may_be_asked_by_http(vendor: str, host: str) -> None:
+def test_this_machine_may_be_asked_by_http(case: Case, host: str) -> None:
     url = f"http://{host}:8000"
 
-    assert read(vendor, host=url).base_url == url
+    assert read(case, host=url).base_url == url
 
 
 @pytest.mark.parametrize("host", ["localhost.example", "127.example", "10.0.0.1", ""])
@@ -166,21 +159,21 @@ def test_no_other_machine_is_this_one(host: str) -> None:
 def test_airbyte_is_asked_as_its_host_says(schema: str | None) -> None:
     host = "http://gw.example" if schema is None else "gw.example"
 
-    assert read("airbyte", host=host, schema=schema).base_url.startswith("http://gw.")
+    assert read(AIRBYTE, host=host, schema=schema).base_url.startswith("http://gw.")
 
 
 @https_vendor
 def test_what_became_of_http_is_logged_with_the_key(
-    vendor: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    case: Case, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hook, fields = CASES[vendor]
-    clear = {**fields, "conn_id": "conn", "conn_type": vendor, "host": "http://gw.test"}
+    hook = case.hook_class
+    clear = {**fields_of(case), "conn_id": "conn", "host": "http://gw.test"}
 
     def warned(**more: Any) -> str:
         caplog.clear()
         found = Connection(**{**clear, **more})
         monkeypatch.setattr(hook, "look_up", lambda _: found)
-        hook().account()
+        hook("conn").account()
         return caplog.text
 
     assert "says http: https is used. Set extra.insecure_http" in warned()
@@ -196,44 +189,43 @@ def test_what_became_of_http_is_logged_with_the_key(
 
 @every_vendor
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n"])
-def test_the_end_of_a_line_is_no_part_of_a_secret(vendor: str, end: str) -> None:
-    account = read(vendor, password=f"s3cret{end}")
+def test_the_end_of_a_line_is_no_part_of_a_secret(case: Case, end: str) -> None:
+    account = read(case, password=f"s3cret{end}")
 
     assert account.credentials.secret == "s3cret"
-    assert account == read(vendor)
+    assert account == read(case)
 
 
 @every_vendor
 @pytest.mark.parametrize("secret", [" s3cret", "s3cret ", "\ts3 cret\t", " s3cret \n"])
-def test_blanks_may_be_a_part_of_a_secret(vendor: str, secret: str) -> None:
-    assert read(vendor, password=secret).credentials.secret == secret.rstrip("\n")
+def test_blanks_may_be_a_part_of_a_secret(case: Case, secret: str) -> None:
+    assert read(case, password=secret).credentials.secret == secret.rstrip("\n")
 
 
 @every_vendor
 @pytest.mark.parametrize("secret", [" ", "\n", " \r\n"])
-def test_blanks_alone_are_no_secret(vendor: str, secret: str) -> None:
+def test_blanks_alone_are_no_secret(case: Case, secret: str) -> None:
     with pytest.raises(AccountMisconfigured, match="password is empty"):
-        read(vendor, password=secret)
+        read(case, password=secret)
 
 
 @every_vendor
 @pytest.mark.parametrize("around", [" {} ", "{}\n", "\r\n{}", "\t{}\r\n"])
-def test_blanks_are_no_part_of_a_login_or_a_host(vendor: str, around: str) -> None:
-    _, fields = CASES[vendor]
-    given = {"host": "https://gw.example/", "login": fields["login"]}
+def test_blanks_are_no_part_of_a_login_or_a_host(case: Case, around: str) -> None:
+    given = {"host": "https://gw.example/", "login": fields_of(case)["login"]}
 
     changes: dict[str, Any] = {
         name: around.format(value) for name, value in given.items()
     }
-    pasted = read(vendor, **changes)
+    pasted = read(case, **changes)
 
-    assert pasted == read(vendor, **given)
+    assert pasted == read(case, **given)
 
 
 def test_blanks_are_no_part_of_other_addresses() -> None:
     proxies = {"https": " http://proxy.example:3128\n"}
     extra = {"ui_url": " https://ui.example\n", "proxies": proxies}
-    account = read("airbyte", extra, schema=" /oauth/token\n")
+    account = read(AIRBYTE, extra, schema=" /oauth/token\n")
 
     assert account.ui_url == "https://ui.example"
     assert account.route.proxies == (("https", "http://proxy.example:3128"),)
@@ -242,10 +234,9 @@ def test_blanks_are_no_part_of_other_addresses() -> None:
 
 @pytest.mark.parametrize("account_id", [" 5\n", "5", 5])
 def test_blanks_are_no_part_of_an_account_s_id(account_id: int | str) -> None:
-    hook, fields = CASES["dbt_cloud"]
-    found = Connection(conn_id="c", conn_type="dbt_cloud", **fields)
+    found = Connection(conn_id="c", **fields_of(DBT_CLOUD))
 
-    assert hook(account_id=account_id).read(found).account_id == "5"
+    assert DbtCloudHook(account_id=account_id).read(found).account_id == "5"
 
 
 @pytest.mark.parametrize("field", ["login", "password"])
@@ -253,4 +244,4 @@ def test_blanks_are_no_part_of_an_encoded_key(field: str) -> None:
     key = b64encode(b"key:s3cret").decode()
     fields: dict[str, Any] = {"login": "", "password": "", field: f" {key} \n"}
 
-    assert read("fivetran", **fields).credentials.secret == key
+    assert read(FIVETRAN, **fields).credentials.secret == key

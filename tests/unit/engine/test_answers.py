@@ -23,7 +23,7 @@ from async_triggers.engine.errors import (
     VendorBroken,
 )
 from async_triggers.engine.wire import Lane, Reply, Request, Vendor
-from async_triggers.fivetran.api.vendor import FIVETRAN
+from tests.vendors import VENDORS
 
 JSON = {"content-type": "application/json"}
 PROBLEM = {"content-type": "application/problem+json"}
@@ -38,11 +38,7 @@ TOKEN = Request(
     authorized=False,
     note="token",
 )
-VENDORS: dict[str, Vendor] = {
-    "airbyte": AIRBYTE,
-    "fivetran": FIVETRAN,
-    "dbt_cloud": DBT_CLOUD,
-}
+BY_NAME = {entry.name: entry.vendor for entry in VENDORS}
 ERRORS = "https://reference.airbyte.com/reference/errors"
 
 
@@ -103,7 +99,7 @@ OWN: dict[str, list[tuple[Request, int, object, type[EngineError]]]] = {
 def test_the_vendors_own_refusals(
     name: str, request_: Request, status: int, body: object, kind: type[EngineError]
 ) -> None:
-    error = classify(VENDORS[name], request_, answer(status, body))
+    error = classify(BY_NAME[name], request_, answer(status, body))
     assert type(error) is kind
 
 
@@ -179,7 +175,7 @@ FOREIGN: list[tuple[str, int, object, dict[str, str] | None]] = [
 ]
 
 
-@pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
+@pytest.mark.parametrize("vendor", BY_NAME.values(), ids=BY_NAME)
 @pytest.mark.parametrize("asked", [POLL, START, TOKEN], ids=["poll", "start", "token"])
 @pytest.mark.parametrize(
     ("status", "body", "headers"),
@@ -203,13 +199,13 @@ def test_foreign_answers_are_in_between(
     assert len(error.excerpt) <= 110
 
 
-@pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
+@pytest.mark.parametrize("vendor", BY_NAME.values(), ids=BY_NAME)
 @pytest.mark.parametrize("body", [{"message": "slow down"}, "Too many", "<html>"])
 def test_a_429_is_one_whoever_sent_it(vendor: Vendor, body: object) -> None:
     assert type(classify(vendor, POLL, answer(429, body))) is RateLimited
 
 
-@pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
+@pytest.mark.parametrize("vendor", BY_NAME.values(), ids=BY_NAME)
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 599])
 def test_a_5xx_is_an_outage_whoever_sent_it(vendor: Vendor, status: int) -> None:
     error = classify(vendor, POLL, answer(status, "<html>Bad Gateway</html>", HTML))
@@ -230,10 +226,10 @@ def test_a_5xx_is_an_outage_whoever_sent_it(vendor: Vendor, status: int) -> None
     ],
 )
 def test_the_vendors_own_successes(name: str, body: object) -> None:
-    assert VENDORS[name].is_own_answer(POLL, answer(200, body))
+    assert BY_NAME[name].is_own_answer(POLL, answer(200, body))
 
 
-@pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
+@pytest.mark.parametrize("vendor", BY_NAME.values(), ids=BY_NAME)
 @pytest.mark.parametrize(
     "body",
     [
@@ -288,14 +284,14 @@ def test_a_locked_client(body: object, *, is_locked: bool) -> None:
     assert error.is_locked is is_locked
 
 
-@pytest.mark.parametrize("name", VENDORS)
+@pytest.mark.parametrize("name", BY_NAME)
 def test_one_vendors_refusal_is_not_anothers(name: str) -> None:
     for other, rows in OWN.items():
         for request_, status, body, _ in rows:
             if other == name:
                 continue
 
-            error = classify(VENDORS[name], request_, answer(status, body))
+            error = classify(BY_NAME[name], request_, answer(status, body))
             assert not isinstance(error, PermanentError), (other, body)
 
 
