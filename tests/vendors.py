@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from async_triggers.airbyte.api import AIRBYTE as AIRBYTE_API
+from async_triggers.airbyte.api.vendor import AIRBYTE as AIRBYTE_API
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.airbyte.sensors import AirbyteJobSensor
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
-from async_triggers.dbt_cloud.api import DBT_CLOUD as DBT_CLOUD_API
+from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD as DBT_CLOUD_API
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
 from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
 from async_triggers.dbt_cloud.sensors import DbtCloudJobRunSensor
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
-from async_triggers.fivetran.api import FIVETRAN as FIVETRAN_API
-from async_triggers.fivetran.api import Run
+from async_triggers.fivetran.api.models import Run
+from async_triggers.fivetran.api.vendor import FIVETRAN as FIVETRAN_API
 from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.fivetran.operators import FivetranOperator
 from async_triggers.fivetran.sensors import FivetranSensor

@@ -32,7 +32,7 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.wording import begun as as_sentence
 from async_triggers.simulator import Fault
-from tests.unit.deferral.stage import Deferral, Task, deferred, log
+from tests.unit.deferral.stage import Deferral, Task, deferred
 from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
 from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, every_vendor
 from tests.vendors import Entry as Case
