@@ -48,6 +48,7 @@ def test_a_quarter_of_an_hour_of_waiting_is_counted(vendor: str) -> None:
     assert vendor in limits.waiting_table([found])
 
 
+@pytest.mark.timeout(60)
 def test_the_other_two_accounts_work() -> None:
     dbt = limits.dbt_cloud(count=20, hours=0.25, interval=30.0)
     airbyte = limits.airbyte(count=10, hours=0.5, interval=15.0)
