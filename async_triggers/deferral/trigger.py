@@ -439,7 +439,7 @@ class JobTrigger(OneEventTrigger):
             Cancel.UNCONFIRMED: "cancelling it could not be confirmed",
         }
         words = (
-            f"{self.title} was still running when the {self._which_deadline} of the task"
+            f"{self.title} had not ended when the {self._which_deadline} of the task"
             f" passed; {said[cancel]}"
         )
         url = job.url if job is not None and job.url else self._url

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.runner, pytest.mark.timeout(150)]
 
 ROOT = Path(__file__).parents[2]
-LATE = "was still running when the execution_timeout of the task passed"
+LATE = "had not ended when the execution_timeout of the task passed"
 
 
 class Worker:

@@ -1004,7 +1004,7 @@ def at_the_limit(world: KillWorld, how: str, seconds: float = 100.0) -> timedelt
 
 
 every_way = pytest.mark.parametrize("how", ["clock", "select", "callback"])
-LATE = "was still running when the execution_timeout of the task passed"
+LATE = "had not ended when the execution_timeout of the task passed"
 
 
 @pytest.mark.usefixtures("airflow_alarm")
