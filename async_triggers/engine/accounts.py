@@ -44,7 +44,6 @@ from async_triggers.engine.errors import (
     RateLimited,
     TransientError,
 )
-from async_triggers.engine.knowledge import SWEEP
 from async_triggers.engine.limiter import Limiter, is_urgent
 from async_triggers.engine.poller import Poller
 from async_triggers.engine.transport import Transport
@@ -79,10 +78,9 @@ _accounts: WeakKeyDictionary[
 class SharedAccount:
     """What all leases of an account share on one event loop."""
 
-    def __init__(self, vendor: Vendor, account: Account, *, sweep: float) -> None:
+    def __init__(self, vendor: Vendor, account: Account) -> None:
         self.vendor = vendor
         self.account = account
-        self.sweep = sweep
         self.limiter = Limiter(account.budget)
         self.transport = Transport(
             vendor, account, self.limiter, on_refusal=self._read_again
@@ -90,7 +88,7 @@ class SharedAccount:
         self.starts = asyncio.Semaphore(account.budget.starts)
         """The places for starts that are being prepared."""
         self._stirred = asyncio.Event()
-        self.poller = Poller(self.transport, stir=self._stirred.set, sweep=sweep)
+        self.poller = Poller(self.transport, stir=self._stirred.set)
         self._members: dict[Hashable, LeasedAccount] = {}
         self._linger = LINGER
         self._keeper: asyncio.Task[None] | None = None
@@ -352,7 +350,7 @@ class LeasedAccount:
 
         log.info("The connection of %s has changed: continuing with it", self.account)
         before = self._shared
-        self._shared = _shared_account(self.vendor, account, sweep=before.sweep)
+        self._shared = _shared_account(self.vendor, account)
         self._shared.enter(self)
         before.leave(self, self._linger)
         before.poller.dismiss(self)
@@ -475,11 +473,11 @@ class LeasedAccount:
             self._shared.leave(self, linger)
 
 
-def _shared_account(vendor: Vendor, account: Account, *, sweep: float) -> SharedAccount:
+def _shared_account(vendor: Vendor, account: Account) -> SharedAccount:
     known = _accounts.setdefault(asyncio.get_running_loop(), {})
     shared = known.get(account.identity)
     if shared is None:
-        shared = known[account.identity] = SharedAccount(vendor, account, sweep=sweep)
+        shared = known[account.identity] = SharedAccount(vendor, account)
 
     return shared
 
@@ -490,7 +488,6 @@ def hold(
     *,
     connection: Hashable = None,
     reload: Reload | None = None,
-    sweep: float = SWEEP,
 ) -> LeasedAccount:
     """Lease an account until :meth:`LeasedAccount.release` is called, once.
 
@@ -499,7 +496,7 @@ def hold(
     apart that lead to the same account, and ``reload`` reads the account of this one again
     after it was refused.
     """
-    shared = _shared_account(vendor, account, sweep=sweep)
+    shared = _shared_account(vendor, account)
     leased = shared.member(connection)
     if leased is None:
         leased = LeasedAccount(shared, connection, reload)
@@ -515,7 +512,6 @@ async def lease(
     *,
     connection: Hashable = None,
     reload: Reload | None = None,
-    sweep: float = SWEEP,
     linger: float = LINGER,
 ) -> AsyncIterator[LeasedAccount]:
     """Use an account for the length of the block; the arguments as for :func:`hold`.
@@ -523,7 +519,7 @@ async def lease(
     With ``linger`` 0 the connections of an account that has no other lease are closed
     before the block is left; else they are kept for that many seconds.
     """
-    leased = hold(vendor, account, connection=connection, reload=reload, sweep=sweep)
+    leased = hold(vendor, account, connection=connection, reload=reload)
     try:
         yield leased
     finally:

@@ -212,11 +212,10 @@ class Sources:
 class Sweep:
     """Which jobs are to be seen in a row of their own, a few in each round.
 
-    ``within`` is in how many seconds each of them is to be seen once.
+    Each of them is to be seen once within :data:`SWEEP` seconds.
     """
 
-    def __init__(self, within: float) -> None:
-        self._within = within
+    def __init__(self) -> None:
         # When a row of its own was last seen, oldest first.
         self._last_row: dict[str, float] = {}
         self._swept_at = 0.0
@@ -241,16 +240,16 @@ class Sweep:
         passed = now - self._swept_at
         self._swept_at = now
         # Spread evenly over the rounds, a little faster than need be.
-        credit = len(self) * min(1.0, 1.25 * passed / self._within)
+        credit = len(self) * min(1.0, 1.25 * passed / SWEEP)
         self._credit = min(self._credit, 1.0) + credit
 
     def late(self, now: float, pace: float) -> float:
         """Return when a job was last seen that would be too late in the next round."""
-        return now - self._within + pace * 1.5
+        return now - SWEEP + pace * 1.5
 
     def early(self, now: float, pace: float) -> float:
         """Return when a job was last seen that may be seen again in this round."""
-        return max(self.late(now, pace), now - self._within / 5)
+        return max(self.late(now, pace), now - SWEEP / 5)
 
     def oldest(self, default: float, without: Container[str]) -> float:
         """Return when the job was last seen for which that is longest ago."""
@@ -284,6 +283,6 @@ class Sweep:
         if ids is None:
             return float(count)
 
-        rounds = max(1.0, self._within / pace)
+        rounds = max(1.0, SWEEP / pace)
         some = min(count, math.ceil(count * 1.25 / rounds))
         return rounds * planner.walk_cost(ids, some)[1]

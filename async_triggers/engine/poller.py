@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING
 
 from async_triggers.engine import backoff
 from async_triggers.engine.errors import PermanentError, RequestRejected
-from async_triggers.engine.knowledge import SWEEP
 from async_triggers.engine.listener import Notice
 from async_triggers.engine.requests import RoundGivenUp
 from async_triggers.engine.round import Round
@@ -78,19 +77,11 @@ class Poller:
     ``stir`` wakes when the first one waits.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        *,
-        stir: Callable[[], None],
-        sweep: float = SWEEP,
-        gather: float = GATHER,
-    ) -> None:
-        self.state = new_state(transport, sweep=sweep, on_trouble=self._expect_notices)
+    def __init__(self, transport: Transport, *, stir: Callable[[], None]) -> None:
+        self.state = new_state(transport, on_trouble=self._expect_notices)
         self.round = Round(self.state)
         transport.trust.on_doubt = self._hurry
         self._stir = stir
-        self._gather = gather
         self._changed = asyncio.Event()
         self._next_round = math.inf
         self._number = 0
@@ -218,9 +209,7 @@ class Poller:
         state.coverage.join(subject, seen_at)
         if waiter.interval < state.grid:
             state.grid = waiter.interval
-            self._next_round = min(
-                self._next_round, now + min(state.grid, self._gather)
-            )
+            self._next_round = min(self._next_round, now + min(state.grid, GATHER))
             self._changed.set()
             self._stir()
 

@@ -57,9 +57,7 @@ class PollingState:
         self.owed.discard(subject)
 
 
-def new_state(
-    transport: Transport, *, sweep: float, on_trouble: Callable[[], None]
-) -> PollingState:
+def new_state(transport: Transport, *, on_trouble: Callable[[], None]) -> PollingState:
     """Return the state of a poller that has done nothing yet."""
     vendor, account = transport.vendor, transport.account
     waiters = Waiters()
@@ -71,7 +69,7 @@ def new_state(
         waiters=waiters,
         coverage=Coverage(vendor.overlap),
         sources=Sources(account, vendor.sources),
-        sweep=Sweep(sweep),
+        sweep=Sweep(),
         planner=Planner(),
         doubts=JobDoubts(account.belief.doubt),
         trouble=Trouble(account, waiters, on_begin=on_trouble),

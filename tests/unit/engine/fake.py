@@ -463,7 +463,6 @@ async def a_world(
     server: Server | None = None,
     budget: Budget = GENEROUS,
     confirms: bool = False,
-    **poller: Any,
 ) -> AsyncIterator[World]:
     """Set up a poller over a server in memory."""
     vendor = FakeVendor(*sources, confirms=confirms)
@@ -473,7 +472,7 @@ async def a_world(
         server=transport.server,
         vendor=vendor,
         transport=transport,
-        poller=Poller(transport, stir=stirred.set, **poller),
+        poller=Poller(transport, stir=stirred.set),
         stirred=stirred,
     )
     driver = asyncio.get_running_loop().create_task(world.drive(), name="driver")
