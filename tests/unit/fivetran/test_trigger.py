@@ -124,7 +124,7 @@ def test_by_itself_it_stops_nothing_at_its_deadline(world: FivetranWorld) -> Non
     event = asyncio.run(the_event(trigger))
 
     assert event["status"] == "timeout"
-    assert f"Sync of {C} was still running" in event["message"]
+    assert f"Sync of {C} had not ended" in event["message"]
     assert world.facts == {}
 
 
