@@ -34,6 +34,7 @@ from async_triggers.engine.errors import (
     Doubted,
     EngineError,
     PermanentError,
+    Scope,
     TransientError,
 )
 from async_triggers.engine.wording import aside
@@ -50,6 +51,9 @@ RENDERING = 60.0
 """Seconds in which templates are rendered: Airflow may leave a question unanswered."""
 LOOK_AGAIN = 15.0
 """Seconds until the next try of a first look that the vendor did not answer."""
+UNDER_WAY = 60.0
+"""Seconds after its deferral from which a trigger has most likely run before, on another
+triggerer: then its requests have worked, and a refusal is doubted."""
 
 
 @dataclass(slots=True)
@@ -99,6 +103,7 @@ class SensorTrigger(OneEventTrigger):
         self._has_answered = False
         self._contact = FirstContact()
         self._trouble = ""
+        self._deferred_at = math.inf
 
     def earliest_event(self) -> float:
         """Return zero: there is no worker that must have ended before."""
@@ -175,6 +180,7 @@ class SensorTrigger(OneEventTrigger):
 
         end_time, execution_deadline = self._deadlines()
         ends = min(end_time, execution_deadline or end_time)
+        self._deferred_at = end_time - self.lasts
         conn_id = conn_type = ""
         try:
             query = await self._make_query()
@@ -193,6 +199,7 @@ class SensorTrigger(OneEventTrigger):
                         execution_deadline=execution_deadline,
                     )
                     inner.task_instance = self.task_instance
+                    inner.is_known = self._is_under_way
                     found = query.found if query.keeps_found else ""
                     await self._own(inner.remote_job.job_id, found)
 
@@ -266,7 +273,10 @@ class SensorTrigger(OneEventTrigger):
                 self._has_answered = True
                 return looked
             except Doubted as error:
-                failure: TransientError = error
+                failure: EngineError = error
+            except PermanentError as error:
+                await self._doubt(error, leased, since=began)
+                failure = error
             except TransientError as error:
                 failure = error
                 self._contact = self._contact.failed(
@@ -279,6 +289,7 @@ class SensorTrigger(OneEventTrigger):
             self._contact = contact
             if (
                 query.waits_unseen
+                and isinstance(failure, TransientError)
                 and not isinstance(failure, Doubted)
                 and contact.wrong_at(leased.account) is None
             ):
@@ -288,6 +299,47 @@ class SensorTrigger(OneEventTrigger):
             await asyncio.sleep(
                 contact.wait(LOOK_AGAIN, leased.account, now=wall_clock())
             )
+
+    @property
+    def _is_under_way(self) -> bool:
+        return wall_clock() - self._deferred_at > UNDER_WAY
+
+    async def _doubt(
+        self, refusal: PermanentError, leased: LeasedAccount, *, since: float
+    ) -> None:
+        """Take in the vendor's refusal of a look; raise it where it is to be believed.
+
+        A fresh task believes it at once. One that has worked before is in doubt, about the
+        account in the engine and about the job here.
+        """
+        trust, contact = leased.transport.trust, self._contact
+        is_of_account = refusal.scope is Scope.ACCOUNT
+        if refusal.status is None or (is_of_account and trust.has_worked):
+            raise refusal
+
+        if not self._is_under_way:
+            contact = await self._recalled(contact)
+            if not contact.is_known(leased.account):
+                raise refusal
+
+        if is_of_account:
+            trust.vouch()
+
+        self._contact = contact.refused(since=since, is_of_account=is_of_account)
+        if self._contact.believes(leased.account, now=wall_clock()):
+            raise refusal
+
+    async def _recalled(self, contact: FirstContact) -> FirstContact:
+        """Add the address that an earlier run of the task has worked with."""
+        ti = self.task_instance
+        if contact.known is not None:
+            return contact
+
+        known = ""
+        if ti is not None:
+            known = await insist(lambda: compat.earlier_address_of(ti), self.log)
+
+        return replace(contact, known=known)
 
     async def _shared_look(
         self, query: JobQuery, leased: LeasedAccount
@@ -321,17 +373,13 @@ class SensorTrigger(OneEventTrigger):
         query: JobQuery,
         leased: LeasedAccount,
         contact: FirstContact,
-        error: TransientError,
+        error: EngineError,
         ends: float,
     ) -> FirstContact:
         """Log what was met; raise where it is of no use to go on."""
-        ti, now = self.task_instance, wall_clock()
-        if contact.known is None and contact.evidence_since is not None:
-            known = ""
-            if ti is not None:
-                known = await insist(lambda: compat.earlier_address_of(ti), self.log)
-
-            contact = replace(contact, known=known)
+        now = wall_clock()
+        if contact.evidence_since is not None:
+            contact = await self._recalled(contact)
 
         if contact.is_known(leased.account):
             leased.transport.trust.vouch()

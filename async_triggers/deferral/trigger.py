@@ -89,6 +89,8 @@ class JobTrigger(OneEventTrigger):
     """The job as the poller last had news of it."""
     _looked_at: float | None = None
     """The server's time of the last look that did not come through the poller."""
+    is_known = False
+    """True where the vendor has most likely shown the job to an earlier process."""
     _alarm: Alarm | None = None
     """Airflow's, where the wait is on a worker."""
 
@@ -278,7 +280,7 @@ class JobTrigger(OneEventTrigger):
             interval=self.poll_interval,
             mark=job.mark,
             seen_at=self.seen_at,
-            known=job.owned,
+            known=job.owned or self.is_known,
             listener=self,
             patience=self._seconds_left(),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from airflow.sdk import DAG, Asset
@@ -524,3 +524,88 @@ def test_what_is_stored_of_the_trigger_is_pinned() -> None:
         "why_resumed": "",
         "version": 1,
     }
+
+
+# Another triggerer ----------------------------------------------------------------------
+
+
+def taken_over(task: Task, *, after: float) -> SensorTrigger:
+    """Return a sensor's trigger on a second triggerer, the first one having ended."""
+    first: Any = scheduled(task)
+
+    async def until_the_end() -> None:
+        waiting = asyncio.ensure_future(the_event(first))
+        await asyncio.sleep(after)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    asyncio.run(until_the_end())
+    second: Any = scheduled(task)
+    # Airflow stores it once, when it defers the task.
+    second.timeout_after = first.timeout_after
+    return cast("SensorTrigger", second)
+
+
+@every_vendor
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_of_a_minute_is_doubted_where_another_triggerer_goes_on(
+    monkeypatch: pytest.MonkeyPatch, case: Case, status: int
+) -> None:
+    world = a_world(monkeypatch, case)
+    job = world.add_foreign(case.life("success", lasts=3000))
+    task = Task(world, case.sensor(job, start_from_trigger=True, timeout=20_000))
+    trigger = taken_over(task, after=300)
+    world.vendor.faults.add(Fault(kind="status", status=status, times=None, lasts=60))
+
+    event = asyncio.run(the_event(trigger))
+
+    assert event["status"] == "success", event["message"]
+
+
+@every_vendor
+def test_a_refusal_for_good_still_ends_a_sensor_there(
+    monkeypatch: pytest.MonkeyPatch, case: Case
+) -> None:
+    world = a_world(monkeypatch, case)
+    job = world.add_foreign(case.life("success", lasts=3000))
+    task = Task(world, case.sensor(job, start_from_trigger=True, timeout=20_000))
+    trigger = taken_over(task, after=300)
+    world.vendor.faults.add(Fault(kind="status", status=401, times=None))
+    began = world.now()
+
+    event = asyncio.run(the_event(trigger))
+
+    assert event["status"] == "error"
+    assert 300 <= world.now() - began < 600
+
+
+@every_vendor
+def test_a_fresh_sensor_believes_a_refusal_at_once(
+    monkeypatch: pytest.MonkeyPatch, case: Case
+) -> None:
+    world = a_world(monkeypatch, case)
+    job = world.add_foreign(case.life("success", lasts=3000))
+    task = Task(world, case.sensor(job, start_from_trigger=True, timeout=20_000))
+    world.vendor.faults.add(Fault(kind="status", status=401, times=None))
+    began = world.now()
+
+    event = asyncio.run(the_event(scheduled(task)))
+
+    assert event["status"] == "error"
+    assert world.now() - began < 30
+
+
+@every_vendor
+def test_a_task_that_has_worked_in_an_earlier_run_doubts_it(
+    monkeypatch: pytest.MonkeyPatch, case: Case
+) -> None:
+    world = a_world(monkeypatch, case)
+    job = world.add_foreign(case.life("success", lasts=3000))
+    given = {"start_from_trigger": True, "end_from_trigger": True, "timeout": 20_000}
+    asyncio.run(the_end(scheduled(Task(world, case.sensor(job, **given)))))
+    job = world.add_foreign(case.life("success", lasts=3000))
+    task = Task(world, case.sensor(job, **given))
+    world.earlier_xcoms["sync", -1] = dict(world.xcoms["sync", -1])
+    world.vendor.faults.add(Fault(kind="status", status=401, times=None, lasts=60))
+
+    assert isinstance(asyncio.run(the_end(scheduled(task))), TaskSuccessEvent)
