@@ -27,6 +27,7 @@ _POSTGRES_FIXTURES = frozenset({"postgres_server", "postgres_deployment"})
 # Files run side by side. These take minutes each, so they begin first and nothing waits
 # for them alone at the end.
 _LONG = (
+    "test_secrets.py",
     "test_chaos.py",
     "test_high_availability.py",
     "test_airbyte_lifecycle.py",
@@ -69,15 +70,30 @@ def _turn(item: pytest.Item) -> int:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the end of each component's log with a test that failed."""
+    """Show with a test that failed what its Airflow's logs say."""
     report = yield
     if report.failed:
         for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, Deployment):
+            deployment = getattr(value, "deployment", value)
+            if isinstance(deployment, Deployment):
                 report.sections += [
-                    (f"end of {part.log}", part.tail(40)) for part in value.components
+                    (f"end of {part.log}", part.tail(40))
+                    for part in deployment.components
+                ]
+                report.sections += [
+                    (f"errors in {path}", "\n".join(lines[-10:]))
+                    for path, lines in _errors_in(deployment.home)
                 ]
     return report
+
+
+def _errors_in(home: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each log file that has errors, with their lines."""
+    for path in sorted(home.rglob("*.log")):
+        lines = path.read_text(errors="replace").splitlines()
+        found = [line for line in lines if "error" in line[:200].lower()]
+        if found:
+            yield path, found
 
 
 def _deployment(home: Path, database: str | None) -> Deployment:
