@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from async_triggers.generators.cache import Cache
     from async_triggers.simulator.server import Simulator
     from tests.unit.generators.stage import FakeDbt
+
+pytestmark = pytest.mark.skipif(
+    find_spec("dagfactory") is None,
+    reason="dag-factory is not installed: it is in the dependency group dag-factory",
+)
 
 RECIPE = """
 import yaml
