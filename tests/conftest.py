@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,9 @@ from tests import examples as profiles
 from tests.clock import VirtualClockLoop
 
 settings.load_profile(profiles.STABLE)
+
+# Airflow's examples bring a listener, and with one each task ends on a worker.
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 
 def pytest_asyncio_loop_factories(

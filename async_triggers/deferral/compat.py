@@ -42,6 +42,7 @@ __all__ = [
     "earlier_address",
     "earlier_address_of",
     "earliest_event",
+    "has_listeners",
     "has_mapped_downstream",
     "has_own_xcom_backend",
     "is_waited_for",
@@ -214,6 +215,14 @@ def has_own_xcom_backend() -> bool:
     from airflow.sdk.execution_time import xcom as used  # noqa: PLC0415
 
     return used.XCom is not own.BaseXCom
+
+
+def has_listeners() -> bool:
+    """Return whether a plugin listens to the states of tasks."""
+    # Loads all plugins, which a process that parses or runs DAGs does in any case.
+    from airflow.sdk.listener import get_listener_manager  # noqa: PLC0415
+
+    return get_listener_manager().has_listeners
 
 
 def clears_state_on_success() -> bool:

@@ -96,7 +96,31 @@ class Ending:
         )
 
 
+_WISH = "_ends_from_trigger"
+"""Name of the attribute for what a user wants."""
 _RESUMING = ("execute_complete", "resume_execution")
+
+
+class EndFromTrigger:
+    """Whether a task's trigger ends it, as the DAG processor reads it from the task.
+
+    Airflow 3.3 refuses a whole DAG for one such task where any plugin listens, as those of
+    OpenLineage, cosmos and dag-factory do. There the task ends on a worker.
+    """
+
+    def __get__(self, task: Any, owner: type | None = None) -> bool:
+        """Return False for a class, which has no wish."""
+        return task is not None and wants_end(task) and not compat.has_listeners()
+
+    def __set__(self, task: Any, wanted: bool) -> None:
+        """Keep what the user wants."""
+        task.__dict__[_WISH] = wanted
+
+
+def wants_end(task: Any) -> bool:
+    """Return whether a task's trigger is to end it, if that can be."""
+    wish: bool = task.__dict__.get(_WISH, False)
+    return wish
 
 
 def why_on_worker(task: Any, base: type) -> str | None:
@@ -123,6 +147,7 @@ def why_on_worker(task: Any, base: type) -> str | None:
         ),
         "writes to a custom XCom backend": compat.has_own_xcom_backend(),
         "clears the task state store": compat.clears_state_on_success(),
+        "calls the listeners of plugins": compat.has_listeners(),
     }
     return next(
         (f"only a worker {why}" for why, holds in reasons.items() if holds), None
@@ -134,7 +159,7 @@ def may_end(task: Any, base: type) -> bool:
 
     ``base`` is as in :func:`why_on_worker`.
     """
-    if not task.end_from_trigger:
+    if not wants_end(task):
         return False
 
     reason = why_on_worker(task, base)

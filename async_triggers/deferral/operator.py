@@ -41,6 +41,7 @@ from async_triggers.deferral.contact import (
 )
 from async_triggers.deferral.deadlines import earliest
 from async_triggers.deferral.ending import (
+    EndFromTrigger,
     Ending,
     failure_of,
     may_end,
@@ -89,8 +90,9 @@ class JobOperator(BaseOperator, TakesIds):
     timeout: float | None
     cancel_on_kill: bool
     cancel_on_timeout: bool
-    end_from_trigger: bool
     start_in_trigger: bool
+
+    end_from_trigger = EndFromTrigger()
 
     # The state of one segment on a worker; never templated, never serialized.
     _attempt: Attempt | None = None

@@ -32,10 +32,12 @@ from async_triggers.deferral.deadlines import (
     execution_deadline,
 )
 from async_triggers.deferral.ending import (
+    EndFromTrigger,
     Ending,
     Then,
     failure_of,
     may_end,
+    wants_end,
     why_on_worker,
 )
 from async_triggers.deferral.errors import (
@@ -100,9 +102,10 @@ class JobSensor(BaseSensorOperator, TakesIds):
 
     # Set by the vendor's sensor.
     deferrable: bool
-    end_from_trigger: bool
     _wanted_from_trigger: bool = False
     _not_from_trigger: str = ""
+
+    end_from_trigger = EndFromTrigger()
 
     # The state of one segment; never templated, never serialized.
     _looks: Looks | None = None
@@ -185,10 +188,10 @@ class JobSensor(BaseSensorOperator, TakesIds):
         """Return what the scheduler defers the sensor with."""
         reason = (
             (why_on_worker(self, JobSensor) or _why_begun(self))
-            if self.end_from_trigger
+            if wants_end(self)
             else None
         )
-        is_ended = self.end_from_trigger and reason is None
+        is_ended = wants_end(self) and reason is None
         limit = self.execution_timeout
         trigger = SensorTrigger(
             self.make_query().to_json(),

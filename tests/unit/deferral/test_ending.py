@@ -7,7 +7,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.listeners import listener as core_listener
 from airflow.sdk import DAG, Asset, BaseOperator
+from airflow.sdk import listener as sdk_listener
 from airflow.triggers.base import (
     TaskFailedEvent,
     TaskSkippedEvent,
@@ -16,6 +19,7 @@ from airflow.triggers.base import (
 )
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
+from async_triggers.airbyte.sensors import AirbyteJobSensor
 from async_triggers.deferral import compat
 from async_triggers.deferral.ending import Ending, Then, failure_of, why_on_worker
 from async_triggers.deferral.operator import JobOperator
@@ -28,7 +32,7 @@ from tests.vendors import AIRBYTE, FIVETRAN, VENDORS, every_vendor
 from tests.vendors import Entry as Case
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from airflow.sdk import Context
 
@@ -296,6 +300,45 @@ def test_what_needs_a_worker(make: Callable[[], BaseOperator], reason: str) -> N
 
     assert told is not None
     assert reason in told
+
+
+@pytest.fixture
+def listener() -> Iterator[None]:
+    """Have a plugin listen, in the core and in the SDK, as Airflow loads it there."""
+    plugin: Any = type("Listens", (), {})()
+    managers = (
+        core_listener.get_listener_manager(),
+        sdk_listener.get_listener_manager(),
+    )
+    for manager in managers:
+        manager.pm.register(plugin)
+
+    yield
+
+    for manager in managers:
+        manager.pm.unregister(plugin)
+
+
+@pytest.mark.parametrize("is_sensor", [False, True])
+@pytest.mark.usefixtures("listener")
+def test_a_dag_is_not_refused_where_a_plugin_listens(is_sensor: bool) -> None:
+    with DAG("listened", schedule=None) as dag:
+        if is_sensor:
+            AirbyteJobSensor(task_id="t", airbyte_job_id=1, end_from_trigger=True)
+        else:
+            _airbyte(task_id="t", end_from_trigger=True)
+
+    bag = DagBag(dag_folder=None, collect_dags=False)
+    bag.bag_dag(dag)
+
+    assert "listened" in bag.dags
+    assert why(dag.get_task("t")) == "only a worker calls the listeners of plugins"
+
+
+def test_without_one_the_wish_holds() -> None:
+    assert _airbyte(end_from_trigger=True).end_from_trigger is True
+    assert _airbyte().end_from_trigger is False
+    assert AirbyteTriggerSyncOperator.end_from_trigger is False
 
 
 def test_what_needs_none() -> None:
