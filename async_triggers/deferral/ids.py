@@ -20,7 +20,6 @@ Read = Callable[[str, object], object]
 
 # A DAG may give its templates other brackets than Jinja's.
 _LITERAL = re.compile(r"[\w\s.:/-]*")
-_OWN = "async_triggers."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +48,9 @@ class Ids:
     ) -> None:
         """Raise ArgumentUnusable for a literal mistake; called by the constructor.
 
-        A class of a user with a constructor of its own may yet fill in what is missing.
+        A subclass with another constructor may yet fill in what is missing.
         """
-        if not type(task).__init__.__module__.startswith(_OWN):
+        if type(task).__init__ is not _declaring(type(task)).__init__:
             return
 
         shared = {
@@ -136,6 +135,11 @@ class TakesIds:
         """Judge what was rendered; called on the worker before anything is requested."""
         for name, value in self.ids.read(self, self._given).items():
             setattr(self, name, value)
+
+
+def _declaring(cls: type) -> Any:
+    """Return the class that says which ids there are; its constructor judges them."""
+    return next(each for each in cls.__mro__ if "ids" in vars(each))
 
 
 def is_nothing(value: object) -> bool:

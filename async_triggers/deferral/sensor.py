@@ -51,6 +51,7 @@ from async_triggers.deferral.errors import (
 from async_triggers.deferral.events import Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.ids import TakesIds
+from async_triggers.deferral.importable import why_not_importable
 from async_triggers.deferral.looks import Looks, remember_address
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.sensor_trigger import SensorTrigger, trigger_of
@@ -163,11 +164,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
         Raise ArgumentUnusable for what a trigger could not render.
         """
         needs_deferrable("start_from_trigger", wanted, deferrable=self.deferrable)
-        self._not_from_trigger = (
-            f"the triggerer cannot create a {type(self).__name__}, which is a custom class"
-            if wanted and not type(self).__module__.startswith("async_triggers.")
-            else ""
-        )
+        self._not_from_trigger = (wanted and self._why_not_importable()) or ""
         self._wanted_from_trigger = wanted
         if not wanted or self._not_from_trigger:
             return
@@ -183,6 +180,11 @@ class JobSensor(BaseSensorOperator, TakesIds):
                 raise ArgumentUnusable(msg)
 
         self.start_from_trigger = True
+
+    def _why_not_importable(self) -> str | None:
+        """Say why a triggerer cannot stand in for the sensor; None where it can."""
+        classes = (type(self), self.query_class)
+        return next(filter(None, map(why_not_importable, classes)), None)
 
     def describe_start(self) -> StartTriggerArgs:
         """Return what the scheduler defers the sensor with."""

@@ -189,6 +189,9 @@ class FivetranResyncOperator(FivetranOperator):
         None for all
     """
 
+    # The constructor fills none of them in.
+    ids = FivetranOperator.ids
+
     def __init__(
         self, scope: Mapping[str, Sequence[str]] | None = None, **kwargs: Any
     ) -> None:

@@ -18,6 +18,7 @@ from airflow.triggers.base import (
 )
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
+from async_triggers.airbyte.job_query import AirbyteJobQuery
 from async_triggers.airbyte.sensors import AirbyteJobSensor
 from async_triggers.deferral import compat
 from async_triggers.deferral.arguments import ArgumentUnusable
@@ -412,24 +413,51 @@ def test_a_mapped_sensor_begins_on_a_worker(
 
 
 class _Own(AirbyteJobSensor):
-    """A class that no triggerer need know."""
+    """A class of a user."""
 
 
-def test_a_class_of_ones_own_begins_on_a_worker(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def _own(job: int) -> _Own:
+    return _Own(
+        task_id="sync", airbyte_job_id=job, deferrable=True, start_from_trigger=True
+    )
+
+
+@pytest.mark.parametrize("cls", [_Own, AirbyteJobQuery])
+def test_a_class_of_a_dag_file_begins_on_a_worker_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cls: type
 ) -> None:
     caplog.set_level("INFO")
+    monkeypatch.setattr(cls, "__module__", "unusual_prefix_1a2b_my_dag")
+    world = a_world(monkeypatch, AIRBYTE)
+    task = Task(world, lambda: _own(world.add_foreign("running:60 succeeded")))
+
+    assert _own(1).start_from_trigger is False
+    assert deferred(task.execute()).method == "execute_complete"
+    told = f"start_from_trigger is ignored: the triggerer cannot import {cls.__name__}"
+    assert told in caplog.text
+
+
+def test_a_class_that_a_function_makes_begins_on_a_worker() -> None:
+    class Local(AirbyteJobSensor):
+        pass
+
+    sensor = Local(
+        task_id="sync", airbyte_job_id=1, deferrable=True, start_from_trigger=True
+    )
+
+    assert sensor.start_from_trigger is False
+
+
+def test_a_class_of_an_installed_package_begins_on_the_triggerer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = a_world(monkeypatch, AIRBYTE)
     job = world.add_foreign("running:60 succeeded")
+    task = Task(world, lambda: _own(job))
 
-    def make() -> _Own:
-        return _Own(
-            task_id="sync", airbyte_job_id=job, deferrable=True, start_from_trigger=True
-        )
+    event = asyncio.run(the_end(scheduled(task)))
 
-    assert make().start_from_trigger is False
-    assert deferred(Task(world, make).execute()).method == "execute_complete"
-    assert "which is a custom class" in caplog.text
+    assert event.payload["status"] == "success"
 
 
 def _hooked(**given: Any) -> Callable[[], AirbyteJobSensor]:
