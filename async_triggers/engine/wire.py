@@ -376,29 +376,49 @@ class Page:
 
 
 class Vendor(Protocol):
-    """All that the engine must know of a vendor. Implementations do no I/O."""
+    """All that the engine must know of a vendor. Implementations do no I/O.
+
+    A subclass must have ``name``, :meth:`is_own_refusal`, :meth:`is_own_answer`,
+    :meth:`single`, :meth:`read` and :meth:`judge`. The rest has defaults, by which each job
+    is polled singly.
+    """
 
     name: str
-    noun: str
+    noun: str = "job"
     """What the vendor calls a job: job, run, sync."""
-    grid_floor: float
+    grid_floor: float = 5.0
     """The shortest interval in seconds at which the vendor may be polled."""
-    overlap: float
+    overlap: float = 0.0
     """Seconds by which the window of a feed begins before the last look."""
-    sources: Sequence[Source]
+    sources: Sequence[Source] = ()
     """The ways to ask for many jobs at once, the preferred one first."""
 
     def name_of(self, job_id: str) -> str:
         """Name a job within a sentence, by its id or by what the poller asks for."""
+        return f"{self.noun} {job_id}"
 
     def token_request(self, account: Account) -> Request | None:
         """Request an access token, or None where the credentials are sent as they are."""
+        return None
 
     def read_token(self, reply: Reply) -> Token:
         """Read the access token."""
+        msg = f"{self.name} issues no tokens"
+        raise NotImplementedError(msg)
 
     def authorize(self, account: Account, token: Token | None) -> Mapping[str, str]:
-        """Give the headers that prove who we are."""
+        """Give the headers that prove who we are; by default in the usual ways of HTTP."""
+        credentials = account.credentials
+        match credentials.kind:
+            case CredentialKind.CLIENT_CREDENTIALS:
+                return {"Authorization": f"Bearer {token.value}"} if token else {}
+            case CredentialKind.BEARER:
+                return {"Authorization": f"Bearer {credentials.secret}"}
+            case CredentialKind.BASIC:
+                proof = basic_auth(credentials.login, credentials.secret)
+                return {"Authorization": proof}
+            case CredentialKind.NONE:
+                return {}
 
     def is_own_refusal(self, request: Request, reply: Reply) -> bool:
         """Return True if a reply of 3xx or 4xx has the shape of the vendor's refusals.
@@ -417,11 +437,14 @@ class Vendor(Protocol):
     def refuse(self, request: Request, reply: Reply) -> EngineError:
         """Map a refusal of the vendor's own, a 429 or a 5xx to an error.
 
-        Called by :func:`async_triggers.engine.answers.classify` alone.
+        Called by :func:`async_triggers.engine.answers.classify` alone. By default the
+        status decides.
         """
+        return refuse_by_status(self.name, request, reply)
 
     def remaining(self, reply: Reply) -> tuple[float, float] | None:
         """Return (requests left, requests allowed) where the reply tells them."""
+        return None
 
     def single(self, account: Account, subject: str) -> Request:
         """Request one job."""
@@ -439,6 +462,8 @@ class Vendor(Protocol):
 
         ``scope`` is the group of a scoped list, or the part of a feed that has parts.
         """
+        msg = f"{self.name} has no source {source.name!r}"
+        raise NotImplementedError(msg)
 
     def read(self, request: Request, reply: Reply) -> Page:
         """Read the rows of a reply to :meth:`single` or :meth:`many`."""
@@ -456,12 +481,15 @@ class Vendor(Protocol):
         A row with the digest of the one before it is not judged again. None where it
         must be: because its job may have ended, or needs attention after some time.
         """
+        return None
 
     def scope_of(self, row: Row) -> str:
         """Name the group that a row belongs to, empty where lists are not scoped."""
+        return ""
 
     def needs_confirmation(self, job: Job) -> bool:
         """Return whether a terminal state that a list showed must be asked for singly."""
+        return False
 
     def confirmation(self, job: Job, *, now: float | None) -> Request | None:
         """Request what confirms an end that a list showed and tells the rest of it as well.
@@ -469,9 +497,11 @@ class Vendor(Protocol):
         ``now`` is the server's time in epoch seconds. None where nothing does both: then
         it is asked for with :meth:`single`.
         """
+        return None
 
     def confirmed(self, request: Request, reply: Reply, job: Job) -> Job | None:
         """Return the job with what that answer tells, None where it does not confirm it."""
+        return None
 
 
 def segment(value: object, field_name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from async_triggers.airbyte.api.models import read_job, row_id
@@ -47,7 +47,7 @@ from async_triggers.engine.wire import (
     Row,
     Source,
     Token,
-    basic_auth,
+    Vendor,
     refuse_by_status,
 )
 
@@ -77,18 +77,12 @@ _OAUTH_ERRORS = frozenset(
 )
 
 
-class Airbyte:
+class Airbyte(Vendor):
     """Airbyte as the engine sees it."""
 
     name = "Airbyte"
-    noun = "job"
-    grid_floor = 5.0
     overlap = OVERLAP
     sources: Sequence[Source] = (FEED, ENDED, RUNNING)
-
-    def name_of(self, job_id: str) -> str:
-        """Name a job within a sentence."""
-        return f"job {job_id}"
 
     def token_request(self, account: Account) -> Request | None:
         """Request a token: https://reference.airbyte.com/reference/createaccesstoken.
@@ -127,21 +121,6 @@ class Airbyte:
             lifetime = SHORTEST_TOKEN_LIFE
 
         return Token(value, max(1.0, float(lifetime)))
-
-    def authorize(self, account: Account, token: Token | None) -> Mapping[str, str]:
-        """Prove who we are: https://reference.airbyte.com/reference/authentication."""
-        credentials = account.credentials
-        match credentials.kind:
-            case CredentialKind.CLIENT_CREDENTIALS:
-                return {"Authorization": f"Bearer {token.value}"} if token else {}
-            case CredentialKind.BEARER:
-                return {"Authorization": f"Bearer {credentials.secret}"}
-            case CredentialKind.BASIC:
-                return {
-                    "Authorization": basic_auth(credentials.login, credentials.secret)
-                }
-            case CredentialKind.NONE:
-                return {}
 
     def is_own_refusal(self, request: Request, reply: Reply) -> bool:
         """Return True for a problem object with a type of Airbyte's.
@@ -208,10 +187,6 @@ class Airbyte:
 
         return refuse_by_status(self.name, request, reply, detail)
 
-    def remaining(self, reply: Reply) -> tuple[float, float] | None:
-        """Airbyte tells nothing of what is left of a limit."""
-        return None
-
     def single(self, account: Account, subject: str) -> Request:
         """Request one job."""
         return get_job(subject)
@@ -265,25 +240,9 @@ class Airbyte:
         """Read the job that a row shows."""
         return read_job(row)
 
-    def digest(self, row: Row) -> int | None:
-        """Judge each row: hardly one is shown that has not changed."""
-        return None
-
-    def scope_of(self, row: Row) -> str:
-        """Lists are not scoped."""
-        return ""
-
     def needs_confirmation(self, job: Job) -> bool:
         """Request singly what lists may leave out: how much was synced."""
         return job.state is JobState.SUCCEEDED and job.statistics["rows_synced"] is None
-
-    def confirmation(self, job: Job, *, now: float | None) -> Request | None:
-        """Ask singly: that tells all there is."""
-        return None
-
-    def confirmed(self, request: Request, reply: Reply, job: Job) -> Job | None:
-        """Nothing but a single answer confirms."""
-        raise NotImplementedError
 
 
 AIRBYTE = Airbyte()

@@ -40,6 +40,7 @@ from async_triggers.engine.wire import (
     Row,
     Source,
     Token,
+    Vendor,
     refuse_by_status,
 )
 
@@ -50,26 +51,13 @@ _OWN_ANSWER = re.compile(rb'\s*\{.*"(is_success"|status"\s*:\s*\{)', re.DOTALL)
 _LONG_ANSWER = re.compile(rb'\s*\{\s*"data"\s*:\s*[\[{]')
 
 
-class DbtCloud:
+class DbtCloud(Vendor):
     """dbt Cloud as the engine sees it."""
 
     name = "dbt Cloud"
     noun = "run"
-    grid_floor = 5.0
     overlap = OVERLAP
     sources: Sequence[Source] = (BRACKETS, REPEATED, FEED, LIVE)
-
-    def name_of(self, job_id: str) -> str:
-        """Name a run within a sentence."""
-        return f"run {job_id}"
-
-    def token_request(self, account: Account) -> Request | None:
-        """Tokens are not asked for, the connection holds one."""
-        return None
-
-    def read_token(self, reply: Reply) -> Token:
-        """Tokens are not asked for."""
-        raise NotImplementedError
 
     def authorize(self, account: Account, token: Token | None) -> Mapping[str, str]:
         """Prove who we are: https://docs.getdbt.com/docs/dbt-apis/service-tokens."""
@@ -115,10 +103,6 @@ class DbtCloud:
             error.args = (error.message,)
 
         return error
-
-    def remaining(self, reply: Reply) -> tuple[float, float] | None:
-        """Return nothing: dbt Cloud does not say what is left of the limit."""
-        return None
 
     def single(self, account: Account, subject: str) -> Request:
         """Request one run, without its steps: their logs are long."""
@@ -177,26 +161,6 @@ class DbtCloud:
         """Read the run that a row shows."""
         job = read_run(row)
         return job if job.url else replace(job, url=run_url(account, row))
-
-    def digest(self, row: Row) -> int | None:
-        """Judge each row: hardly one is shown that has not changed."""
-        return None
-
-    def scope_of(self, row: Row) -> str:
-        """Lists are not scoped."""
-        return ""
-
-    def needs_confirmation(self, job: Job) -> bool:
-        """Believe lists: their rows hold what a single answer does."""
-        return False
-
-    def confirmation(self, job: Job, *, now: float | None) -> Request | None:
-        """Ask singly: that tells all there is."""
-        return None
-
-    def confirmed(self, request: Request, reply: Reply, job: Job) -> Job | None:
-        """Nothing but a single answer confirms."""
-        raise NotImplementedError
 
 
 DBT_CLOUD = DbtCloud()

@@ -20,6 +20,7 @@ from async_triggers.engine.wire import (
     Row,
     Source,
     Token,
+    Vendor,
     basic_auth,
     refuse_by_status,
     text_of,
@@ -56,28 +57,18 @@ _OWN_CODE = re.compile(
 _OWN_ANSWER = re.compile(rb'\s*\{.*"code"\s*:\s*"Success', re.DOTALL)
 
 
-class Fivetran:
+class Fivetran(Vendor):
     """Fivetran as the engine sees it."""
 
     name = "Fivetran"
     noun = "sync"
     grid_floor = 15.0
-    # There is no feed whose window could overlap.
-    overlap = 0.0
     sources: Sequence[Source] = (ACCOUNT_LIST, GROUP_LISTS)
 
     def name_of(self, job_id: str) -> str:
         """Name a run within a sentence, by its id or that of its connection."""
         label = Run.from_id(job_id).label
         return f"the {label[0].lower()}{label[1:]}"
-
-    def token_request(self, account: Account) -> Request | None:
-        """Credentials are sent as they are."""
-        return None
-
-    def read_token(self, reply: Reply) -> Token:
-        """Fivetran has no tokens."""
-        raise NotImplementedError(reply.status)
 
     def authorize(
         self,
