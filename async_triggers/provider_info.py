@@ -7,6 +7,7 @@ providers may not declare the same type, and the fields are the same.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
@@ -209,6 +210,42 @@ _FORMS: tuple[dict[str, Any], ...] = (
 )
 
 
+_OTHERS: dict[str, Mapping[str, Any]] = {}
+
+
+def vendor_form(
+    connection_type: str,
+    hook: str,
+    name: str,
+    *,
+    relabeling: Mapping[str, str] | None = None,
+    placeholders: Mapping[str, str] | None = None,
+    hidden: Sequence[str] = ("schema", "port"),
+) -> dict[str, Any]:
+    """Return the form of another vendor's connections, for its own provider metadata.
+
+    ``hook`` is the classpath of its hook and ``name`` what the list of types shows.
+    ``relabeling`` and ``placeholders`` are by Airflow's names of the fields, ``hidden``
+    the fields that are not shown. The fields of ``extra`` are those that every vendor has.
+    """
+    return {
+        "connection-type": connection_type,
+        "hook-class-name": hook,
+        "hook-name": name,
+        "ui-field-behaviour": {
+            "hidden-fields": list(hidden),
+            "relabeling": dict(relabeling or {}),
+            "placeholders": dict(placeholders or {}),
+        },
+        "conn-fields": {**_ROUTE_FIELDS},
+    }
+
+
+def register_form(form: Mapping[str, Any]) -> None:
+    """Let messages name the fields of another vendor's connections as its form does."""
+    _OTHERS[form["connection-type"]] = form
+
+
 def ui_field_behaviour(connection_type: str) -> dict[str, Any]:
     """Return what differs in a connection's form, in the words of Airflow's hooks."""
     form = _form(connection_type).get("ui-field-behaviour", {})
@@ -219,10 +256,9 @@ def ui_field_behaviour(connection_type: str) -> dict[str, Any]:
     }
 
 
-def _form(connection_type: str) -> dict[str, Any]:
-    return next(
-        (each for each in _FORMS if each["connection-type"] == connection_type), {}
-    )
+def _form(connection_type: str) -> Mapping[str, Any]:
+    found = (each for each in _FORMS if each["connection-type"] == connection_type)
+    return next(found, _OTHERS.get(connection_type, {}))
 
 
 def has_field(connection_type: str, field: str) -> bool:

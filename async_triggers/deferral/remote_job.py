@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import orjson
 
 from async_triggers.deferral.stored import NOT_STORED, StoredValue
+from async_triggers.engine.jobs import Seen
 from async_triggers.engine.wording import begun
 
 if TYPE_CHECKING:
     from async_triggers.deferral.hook import VendorHook
     from async_triggers.deferral.record import Intent, Unsettled
     from async_triggers.engine.accounts import LeasedAccount
-    from async_triggers.engine.jobs import Job, Seen
-    from async_triggers.engine.wire import Vendor
+    from async_triggers.engine.jobs import Job
+    from async_triggers.engine.wire import Reply, Request, Vendor
 
 IF_RUNNING = ("wait", "attach", "fail", "skip")
 """What to do when a job that is not the task's own is under way."""
@@ -125,9 +126,20 @@ class RemoteJob(ABC):
     def make_hook(self) -> VendorHook:
         """Return the hook of the job's connection. No I/O."""
 
-    @abstractmethod
     async def look(self, leased: LeasedAccount) -> Seen:
-        """Request the job once."""
+        """Request the job once; by default as the poller does."""
+        request = leased.vendor.single(leased.account, self.polled_id)
+        return self.read(leased, request, await leased.call(request))
+
+    def read(self, leased: LeasedAccount, request: Request, reply: Reply) -> Seen:
+        """Read the job from an answer that is about it alone."""
+        rows = [*leased.vendor.read(request, reply).rows.values()]
+        if len(rows) != 1:
+            msg = f"The answer about {request.about} shows {len(rows)} {self.vendor.noun}s"
+            raise reply.unreadable(msg)
+
+        job = leased.vendor.judge(leased.account, self.polled_id, rows[0], self.mark)
+        return Seen(job=replace(job, url=job.url or self.url), at=reply.date)
 
     async def recheck(self, leased: LeasedAccount) -> Seen:
         """Request a job that may have stopped without a trace since it was watched."""
