@@ -242,6 +242,7 @@ def _simulate(chosen: argparse.Namespace) -> int:
         from async_triggers.simulator.airbyte import AirbyteSettings
         from async_triggers.simulator.dbt_cloud import DbtCloudSettings
         from async_triggers.simulator.fivetran import FivetranSettings
+        from async_triggers.simulator.others import installed
         from async_triggers.simulator.server import CannotListenError, Simulator
 
     shared = {
@@ -258,6 +259,7 @@ def _simulate(chosen: argparse.Namespace) -> int:
             life=chosen.fivetran_life, legacy_paths=chosen.legacy_paths, **shared
         ),
         dbt_cloud=DbtCloudSettings(life=chosen.dbt_life, **shared),
+        others=installed(),
         seed=chosen.seed,
     )
     try:

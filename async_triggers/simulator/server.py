@@ -21,7 +21,7 @@ from async_triggers.simulator.vendor import CONTROL_PREFIX
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from async_triggers.simulator.record import Record
@@ -197,6 +197,8 @@ class Simulator:
     :param airbyte: Settings of Airbyte.
     :param fivetran: Settings of Fivetran.
     :param dbt_cloud: Settings of dbt Cloud.
+    :param others: Makers of the simulators of other vendors, which are called with
+        ``clock`` and ``seed``; each gets any free port.
     :param clock: Returns epoch seconds, as the servers are to believe.
     :param seed: Makes rates and made-up tokens repeatable.
     :param ssl_context: Serves https with it.
@@ -216,6 +218,7 @@ class Simulator:
         airbyte: AirbyteSettings | None = None,
         fivetran: FivetranSettings | None = None,
         dbt_cloud: DbtCloudSettings | None = None,
+        others: Iterable[Callable[..., VendorSimulator[Any]]] = (),
         clock: Callable[[], float] = time.time,
         seed: int = 0,
         ssl_context: ssl.SSLContext | None = None,
@@ -223,6 +226,7 @@ class Simulator:
         self.airbyte = AirbyteSimulator(airbyte, clock=clock, seed=seed)
         self.fivetran = FivetranSimulator(fivetran, clock=clock, seed=seed)
         self.dbt_cloud = DbtCloudSimulator(dbt_cloud, clock=clock, seed=seed)
+        self._others = tuple(make(clock=clock, seed=seed) for make in others)
         self._host = host
         self._ssl_context = ssl_context
         self._ports: dict[str, int] = {
@@ -235,7 +239,11 @@ class Simulator:
     @property
     def vendors(self) -> tuple[VendorSimulator[Any], ...]:
         """The simulated vendors."""
-        return (self.airbyte, self.fivetran, self.dbt_cloud)
+        return (self.airbyte, self.fivetran, self.dbt_cloud, *self._others)
+
+    def vendor(self, name: str) -> VendorSimulator[Any]:
+        """Return one simulated vendor by its name, such as ``dbt_cloud``."""
+        return next(each for each in self.vendors if each.name == name)
 
     @property
     def airbyte_url(self) -> str:
@@ -280,7 +288,7 @@ class Simulator:
                 listener = _Listener(
                     vendor,
                     host=self._host,
-                    port=self._ports[vendor.name],
+                    port=self._ports.get(vendor.name, 0),
                     ssl_context=self._ssl_context,
                 )
                 self._listeners[vendor.name] = listener

@@ -1,4 +1,4 @@
-"""What the three simulated vendors share: routing, faults, record, control."""
+"""What the simulated vendors share: routing, faults, record, control."""
 
 from __future__ import annotations
 
@@ -169,6 +169,10 @@ class VendorSimulator(ABC, Generic[Settings]):
     @abstractmethod
     def error(self, status: int, detail: str = "") -> SimReply:
         """Return the vendor's own error answer."""
+
+    @abstractmethod
+    def airflow_connection(self, url: str) -> dict[str, str]:
+        """Return the fields of an Airflow connection to it, where it listens at a URL."""
 
     @abstractmethod
     def arrangeable(self) -> Mapping[str, Callable[..., object]]:

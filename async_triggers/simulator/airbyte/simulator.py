@@ -103,6 +103,16 @@ class AirbyteSimulator(AirbyteScene):
             "shed": self.shed,
         }
 
+    def airflow_connection(self, url: str) -> dict[str, str]:
+        """Return the fields of an Airflow connection to it."""
+        return {
+            "conn_type": "airbyte",
+            "host": f"{url}/api/public/v1",
+            "login": self.settings.client_id,
+            "password": self.settings.client_secret,
+            "schema": "v1/applications/token",
+        }
+
     def error(self, status: int, detail: str = "") -> SimReply:
         """Return a problem object."""
         return error(status, detail)

@@ -69,6 +69,15 @@ class DbtCloudSimulator(DbtCloudScene):
         yield Route.to("GET", f"{one}artifacts/", artifacts.list_all)
         yield Route.to("GET", f"{one}artifacts/{{path+}}", artifacts.get)
 
+    def airflow_connection(self, url: str) -> dict[str, str]:
+        """Return the fields of an Airflow connection to it."""
+        return {
+            "conn_type": "dbt_cloud",
+            "host": url,
+            "login": str(self.settings.account_id),
+            "password": self.settings.tokens[0],
+        }
+
     def error(self, status: int, detail: str = "") -> SimReply:
         """Return an error in dbt Cloud's envelope."""
         return error(status, detail)

@@ -78,6 +78,15 @@ class FivetranSimulator(FivetranScene):
         super().clear()
         self._rate_limit.clear()
 
+    def airflow_connection(self, url: str) -> dict[str, str]:
+        """Return the fields of an Airflow connection to it."""
+        return {
+            "conn_type": "fivetran",
+            "host": url,
+            "login": self.settings.api_key,
+            "password": self.settings.api_secret,
+        }
+
     def error(self, status: int, detail: str = "") -> SimReply:
         """Return an error object."""
         return error(status, detail)
