@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,3 +145,44 @@ def test_every_vendor_says_the_same_things_in_the_same_places(vendor: str) -> No
     names = {each.name for each in pkgutil.iter_modules(api.__path__)}
 
     assert names >= {"models", "replies", "requests", "vendor"}
+
+
+LAYERS = Path(__file__).parents[2] / "docs" / "explanation" / "layers.md"
+VENDORS = ("airbyte", "fivetran", "dbt_cloud")
+FLOORS = {"airbyte/": VENDORS, "deferral/": ("deferral",), "engine/": ("engine",)}
+"""What the diagram calls each floor, and its folders."""
+
+
+def drawn(text: str) -> dict[str, list[str]]:
+    """Return the files that the diagram of a page names, by floor."""
+    (diagram,) = re.findall(r":name: every-file\n(.*?)```", text, re.DOTALL)
+    floors = re.split(r"^═.*\n", diagram, flags=re.MULTILINE)
+    return {
+        each.split()[0]: re.findall(r"\w+\.py\b", each)
+        for each in floors
+        if each.split()[0] in FLOORS
+    }
+
+
+def there_are(folders: tuple[str, ...]) -> set[str]:
+    """Return the names of all files of some folders."""
+    root = Path(async_triggers.__file__).parent
+    found = {file.name for each in folders for file in (root / each).rglob("*.py")}
+    return found - {"__init__.py"}
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_the_diagram_of_the_layers_names_every_file_and_no_other(floor: str) -> None:
+    named = drawn(LAYERS.read_text())[floor]
+
+    assert set(named) == there_are(FLOORS[floor])
+    assert floor == "airbyte/" or len(named) == len(set(named))
+
+
+def test_a_file_that_is_not_drawn_is_found() -> None:
+    text = LAYERS.read_text().replace("poller.py", "roller.py")
+
+    assert set(drawn(text)["engine/"]) ^ there_are(("engine",)) == {
+        "poller.py",
+        "roller.py",
+    }
