@@ -29,6 +29,10 @@ autodoc_typehints_description_target = "documented"
 
 # The site is built without a network, so the inventories of other projects are not at
 # hand: references into this package must resolve, references out of it stay plain.
+nitpick_ignore = [
+    # A type variable.
+    ("py:class", "async_triggers.simulator.vendor.Settings"),
+]
 nitpick_ignore_regex = [(r"py:.*", r"(?!async_triggers\.).*")]
 
 # Prompts are shown, not copied.

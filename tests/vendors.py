@@ -12,6 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from ferry_provider.api import FERRY as FERRY_API
+from ferry_provider.hooks import FerryHook
+from ferry_provider.operators import FerryOperator
+from ferry_provider.sensors import FerrySensor
+from ferry_provider.simulator import FerrySimulator
+from ferry_provider.triggers import FerryTrigger
 
 from async_triggers.airbyte.api.vendor import AIRBYTE as AIRBYTE_API
 from async_triggers.airbyte.hooks import AirbyteHook
@@ -75,6 +81,7 @@ class Entry(ABC):
     :cvar polls: What requests the state of jobs: method and path.
     :cvar cancel: Method and path of the request that stops a job.
     :cvar slow_cancel: Settings with which stopping takes ten seconds.
+    :cvar has_schedule: Whether the vendor may start jobs of a target by itself.
     :cvar has_other_jobs: Whether a job of another stands in the way of a start.
     :cvar job_is_target: Whether a job has no id but that of its target.
     :cvar cancels_target: Whether a cancel stops what the target runs, whichever job it is.
@@ -82,7 +89,7 @@ class Entry(ABC):
     :cvar unknown: An id that no job has.
     :cvar strange: A running job's status in an answer, and one that nobody knows.
     :cvar only_https: Whether a connection that says http is read as https.
-    :cvar labels: How users know the connection's host, login and password.
+    :cvar labels: How users know the fields of a connection that are asked for.
     :cvar wrong_words: Words that the vendor's own users would not say of a job.
     :cvar knows_url: Whether a trigger by itself knows the address of its job.
     :cvar lists_running: Whether the list that many triggers share shows jobs that run.
@@ -119,6 +126,7 @@ class Entry(ABC):
     polls: ClassVar[re.Pattern[str]]
     cancel: ClassVar[tuple[str, str]]
     slow_cancel: ClassVar[dict[str, float]]
+    has_schedule: ClassVar[bool] = False
     has_other_jobs: ClassVar[bool] = True
     job_is_target: ClassVar[bool] = False
     cancels_target: ClassVar[bool] = False
@@ -126,7 +134,7 @@ class Entry(ABC):
     unknown: ClassVar[str]
     strange: ClassVar[tuple[bytes, bytes]]
     only_https: ClassVar[bool] = True
-    labels: ClassVar[tuple[str, str, str]]
+    labels: ClassVar[tuple[str, ...]]
     wrong_words: ClassVar[str]
     knows_url: ClassVar[bool] = True
     lists_running: ClassVar[bool] = True
@@ -141,7 +149,7 @@ class Entry(ABC):
 
     def part(self, simulator: Simulator) -> Any:
         """Return the vendor's part of a simulator of all."""
-        return getattr(simulator, self.name)
+        return simulator.vendor(self.name)
 
     def life(self, end: str = "", *, lasts: float = 60) -> str:
         """Return the life of a job that ends after some seconds, or never."""
@@ -256,6 +264,7 @@ class _Airbyte(Entry):
     polls = re.compile(r"GET .*/jobs(/\d+)?$")
     cancel = ("DELETE", "*/jobs/*")
     slow_cancel: ClassVar = {"cancel_blocks": 10.0}
+    has_schedule = True
     new_secret: ClassVar = {"client_secret": "new"}
     cancels_target = True
     unknown = "987654321"
@@ -349,6 +358,7 @@ class _Fivetran(Entry):
     polls = re.compile(r"GET .*/connections(/orders)?$")
     cancel = ("PATCH", "*/connections/*")
     slow_cancel: ClassVar = {"stop_blocks": 10.0}
+    has_schedule = True
     job_is_target = True
     cancels_target = True
     new_secret: ClassVar = {"api_secret": "new"}
@@ -507,12 +517,100 @@ class _DbtCloud(Entry):
         return {"status": {"code": 403, "is_success": False, "user_message": words}}
 
 
-AIRBYTE, FIVETRAN, DBT_CLOUD = _Airbyte(), _Fivetran(), _DbtCloud()
-VENDORS: tuple[Entry, ...] = (AIRBYTE, FIVETRAN, DBT_CLOUD)
+class _Ferry(Entry):
+    """A vendor of somebody else's package, see ``tests/outside_vendor``."""
+
+    name = "ferry"
+    noun = "Ferry"
+    vendor = FERRY_API
+    simulator = FerrySimulator
+    hook_class = FerryHook
+    operator_class = FerryOperator
+    sensor_class = FerrySensor
+    connection: ClassVar = {"password": "simulator-pass"}
+    static = connection
+    target = "dover-calais"
+    target_key = "route"
+    job_key = "job_id"
+    conn_key = "conn_id"
+    interval_key = "poll_interval"
+    running = "sailing"
+    ends: ClassVar = {
+        "success": "arrived",
+        "error": "stranded",
+        "cancelled": "cancelled",
+    }
+    statistics_key = "ferry_crossing"
+    attaches: ClassVar = {"if_running": "attach"}
+    changed: ClassVar = {"route": "other"}
+    sensor_returns = False
+    start_path = "/crossings"
+    before_start = "*/crossings"
+    polls = re.compile(r"GET .*/crossings(/\d+)?$")
+    cancel = ("POST", "*/cancel")
+    slow_cancel: ClassVar = {"cancel_takes": 10.0}
+    new_secret: ClassVar = {"passes": ("new",)}
+    unknown = "987654321"
+    strange = (b'"sailing"', b'"hibernating"')
+    labels = ("Harbour (host)", "Boarding pass (password)")
+    wrong_words = r"\b[Jj]obs?\b|\b(run|sync) \d"
+    url_part = "/crossings/"
+
+    def job_path(self, job: object) -> str:
+        return f"*/crossings/{job}"
+
+    def add_target(self, simulator: Any, target: Any, *lives: str) -> None:
+        simulator.add_route(target, lives=lives)
+
+    def add_job(self, simulator: Any, target: Any, life: str) -> Any:
+        return simulator.add_crossing(target, life)
+
+    def accepts(self, client: str, secret: str, token: str) -> dict[str, Any]:
+        return {"passes": (token,)}
+
+    def proofs(self, client: str, secret: str, token: str) -> dict[str, dict[str, Any]]:
+        return {"ferry": {"login": "", "password": token}}
+
+    def trigger(
+        self,
+        job: Any,
+        conn_id: str,
+        *,
+        mark: str | None = None,
+        interval: float = 30.0,
+        end_time: float | None = None,
+        seen_at: float | None = None,
+        **given: Any,
+    ) -> JobTrigger:
+        return FerryTrigger(
+            str(job),
+            conn_id,
+            poll_interval=interval,
+            end_time=end_time,
+            seen_at=seen_at,
+            **given,
+        )
+
+    def make_strange(self, row: dict[str, Any]) -> None:
+        row["state"] = "hibernating"
+
+    def forbidden(self, words: str) -> dict[str, Any]:
+        return {"error": {"code": "forbidden", "message": words}}
+
+
+AIRBYTE, FIVETRAN, DBT_CLOUD, FERRY = _Airbyte(), _Fivetran(), _DbtCloud(), _Ferry()
+VENDORS: tuple[Entry, ...] = (AIRBYTE, FIVETRAN, DBT_CLOUD, FERRY)
+OTHERS = (FerrySimulator,)
+"""The simulators of vendors that are not the package's own."""
 every_vendor = pytest.mark.parametrize("case", VENDORS, ids=lambda case: case.name)
 in_each_others_way = pytest.mark.parametrize(
     "case",
     [case for case in VENDORS if case.has_other_jobs],
+    ids=lambda case: case.name,
+)
+has_a_schedule = pytest.mark.parametrize(
+    "case",
+    [case for case in VENDORS if case.has_schedule],
     ids=lambda case: case.name,
 )
 every_end = pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from async_triggers.deferral import compat
 from async_triggers.simulator import Simulator, SimulatorThread
 from async_triggers.simulator.connections import connection_variables
 from tests.runner.harness import Triggerer, a_triggerer
-from tests.vendors import VENDORS
+from tests.vendors import OTHERS, VENDORS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def simulator_process() -> Iterator[Simulator]:
-    with SimulatorThread() as simulator:
+    with SimulatorThread(others=OTHERS) as simulator:
         yield simulator
 
 

@@ -89,7 +89,7 @@ def all_are_waited_for(
     if not case.lists_running:
         return len(one.runner.triggers) == KILLS and vendor.record.count("GET") > 0
 
-    return caplog.text.count("ing (connection_id") == KILLS
+    return caplog.text.count(f" is {case.running} (") == KILLS
 
 
 @pytest.fixture

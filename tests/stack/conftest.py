@@ -6,6 +6,7 @@ must leave every component running.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[1]
 DAG_FOLDER = _HERE / "dags"
+_OUTSIDE = _ROOT / "tests" / "outside_vendor"
+_KNOWN_PATHS = [
+    each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each
+]
 _DAG_FOLDERS = (DAG_FOLDER, _ROOT / "async_triggers" / "example_dags")
 _POSTGRES_FIXTURES = frozenset({"postgres_server", "postgres_deployment"})
 
@@ -101,6 +106,8 @@ def _deployment(home: Path, database: str | None) -> Deployment:
         home,
         dags=[folder for folder in _DAG_FOLDERS if folder.exists()],
         database=database,
+        # As if it were installed.
+        env={"PYTHONPATH": os.pathsep.join([str(_OUTSIDE), *_KNOWN_PATHS])},
         template=_ROOT / ".airflow",
         # Two more than there are by default: tasks that tests keep on their workers or
         # kill there hold theirs for half a minute.

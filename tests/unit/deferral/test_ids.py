@@ -324,9 +324,10 @@ def test_nothing_is_asked_then(
         name = case.target_key
         made = case.sync(**{name: "{{ none }}"}, **arguments)
     else:
+        name = case.job_key
         made = case.sensor("{{ none }}", **arguments)
 
-    with pytest.raises(ArgumentUnusable, match="_id is None at run time"):
+    with pytest.raises(ArgumentUnusable, match=f"{name} is None at run time"):
         Task(world, lambda: rendered(made())).run()
 
     assert world.requests == []

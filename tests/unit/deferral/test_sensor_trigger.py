@@ -17,8 +17,8 @@ from airflow.triggers.base import (
     TriggerEvent,
 )
 
-from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.airbyte.job_query import AirbyteJobQuery
+from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.airbyte.sensors import AirbyteJobSensor
 from async_triggers.deferral import compat
 from async_triggers.deferral.arguments import ArgumentUnusable

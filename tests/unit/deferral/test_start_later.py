@@ -16,7 +16,14 @@ from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Deferral, Task, TaskInstance, deferred
 from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
-from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, every_vendor, in_each_others_way
+from tests.vendors import (
+    AIRBYTE,
+    DBT_CLOUD,
+    FIVETRAN,
+    every_vendor,
+    has_a_schedule,
+    in_each_others_way,
+)
 from tests.vendors import Entry as Case
 
 if TYPE_CHECKING:
@@ -291,7 +298,7 @@ def test_a_job_that_somebody_else_starts_much_later_is_left_alone(
     assert len(here.running()) == 1
 
 
-@in_each_others_way
+@has_a_schedule
 def test_a_job_that_the_vendors_schedule_may_have_started_is_left_alone(
     scene: Set, case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -325,7 +332,7 @@ def test_the_job_that_came_after_ours_is_left_alone(scene: Set, case: Case) -> N
 
     def another() -> None:
         (job,) = here.running()
-        here.world.vendor.finish(job, "succeeded")
+        here.world.vendor.finish(job, case.ends["success"])
         here.world.add_foreign(case.life())
 
     here.world.signals.append((here.world.elapsed() + 40.0, another))

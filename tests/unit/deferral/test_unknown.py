@@ -83,7 +83,7 @@ def test_what_is_known_is_what_is_read(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hook = case.hook_class
-    module = import_module(hook.__module__)
+    module = import_module(hook.read.__module__)
     extra = Recorder()
     extra.asked = set()
     monkeypatch.setattr(module, "read_extra", lambda _: extra)
