@@ -156,7 +156,7 @@ class PlainRequest(JobRequest):
     async def is_own_start(
         self, leased: LeasedAccount, seen: Seen, intent: Intent
     ) -> bool:
-        """Return True: nobody else's job bears that mark."""
+        """Return True: no other job bears that mark."""
         return True
 
     async def find_running(self, leased: LeasedAccount) -> Seen | None:
@@ -220,7 +220,7 @@ class PlainTrigger(JobTrigger):
     :param cancel_on_kill: cancel an owned job when a user stops the deferred task; needs
         the token of :meth:`claim`
     :param cancel_on_timeout: cancel an owned job when a deadline passes
-    :param seen_at: the server's time of the last look at the job, in epoch seconds
+    :param seen_at: the server's time of the last check, in epoch seconds
     :param job_url: where the vendor shows the job
     :param address: the hash of the address at which the task has found the API
     :param ending: how the trigger ends its task, see
