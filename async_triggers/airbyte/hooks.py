@@ -17,13 +17,13 @@ from async_triggers.deferral.contact import address_of
 from async_triggers.deferral.fields import plain_field, secret_field
 from async_triggers.deferral.hook import (
     EXTRA_KEYS,
-    list_rows,
     read_belief,
     read_budget,
     read_extra,
     read_route,
 )
 from async_triggers.deferral.names import one_named
+from async_triggers.deferral.paging import list_rows
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,

@@ -61,6 +61,9 @@ class AirbyteTriggerSyncOperator(JobOperator):
     :param end_from_trigger: let the trigger end the task, without a worker, where nothing
         of the task needs one
     :param start_in_trigger: leave the start to the triggerer as well; needs ``deferrable``
+    :param durable: a retry attaches to what an earlier attempt has started, as Airflow's
+        own resumable operators do; False starts a job of its own in each attempt, and
+        leaves an earlier one running
     """
 
     template_fields: Sequence[str] = ("connection_id", "airbyte_conn_id", *NAMES)
@@ -96,6 +99,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
         cancel_on_timeout: bool = True,
         end_from_trigger: bool = False,
         start_in_trigger: bool = False,
+        durable: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -117,6 +121,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
         self.start_in_trigger = needs_deferrable(
             "start_in_trigger", start_in_trigger, deferrable=deferrable
         )
+        self.durable = durable
         self.note_ids(kwargs)
         check_one_way(self, kwargs)
 

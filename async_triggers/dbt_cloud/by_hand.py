@@ -25,7 +25,8 @@ from async_triggers.deferral.errors import (
     JobFailed,
     JobTimedOut,
 )
-from async_triggers.deferral.hook import VendorHook, list_pages
+from async_triggers.deferral.hook import VendorHook
+from async_triggers.deferral.paging import list_pages
 from async_triggers.engine.errors import TransientError
 from async_triggers.engine.jobs import JobState
 from async_triggers.engine.wording import sentence, spaced, with_url

@@ -23,13 +23,13 @@ from async_triggers.deferral.errors import EventUnusable, JobEnded, VendorRefuse
 from async_triggers.deferral.fields import plain_field, read_flag, secret_field
 from async_triggers.deferral.hook import (
     EXTRA_KEYS,
-    list_pages,
     read_belief,
     read_budget,
     read_extra,
     read_route,
 )
 from async_triggers.deferral.names import one_named
+from async_triggers.deferral.paging import list_pages
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     EngineError,
@@ -187,6 +187,11 @@ class DbtCloudHook(CallsByHand):
     def key(self) -> tuple[object, ...]:
         """What tells two hooks apart that would read the same connection differently."""
         return (*super().key, self.timeout_seconds, str(self.account_id or ""))
+
+    @property
+    def alias(self) -> str:
+        """What metrics call the account: one connection may lead to several."""
+        return f"{self.conn_id}.{self.account_id}" if self.account_id else self.conn_id
 
     def read(self, connection: Connection) -> Account:
         """Turn a connection into an account.

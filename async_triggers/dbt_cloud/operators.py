@@ -99,6 +99,9 @@ class DbtCloudRunJobOperator(JobOperator):
     :param end_from_trigger: let the trigger end the task, without a worker, where nothing
         of the task needs one
     :param start_in_trigger: leave the start to the triggerer as well; needs ``deferrable``
+    :param durable: a retry attaches to what an earlier attempt has started, as Airflow's
+        own resumable operators do; False starts a job of its own in each attempt, and
+        leaves an earlier one running
     """
 
     template_fields: Sequence[str] = (
@@ -160,6 +163,7 @@ class DbtCloudRunJobOperator(JobOperator):
         mark_cause: bool = True,
         end_from_trigger: bool = False,
         start_in_trigger: bool = False,
+        durable: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -188,6 +192,7 @@ class DbtCloudRunJobOperator(JobOperator):
         self.start_in_trigger = needs_deferrable(
             "start_in_trigger", start_in_trigger, deferrable=deferrable
         )
+        self.durable = durable
         self.note_ids(kwargs)
 
     @property

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from async_triggers.engine.errors import TransientError
+from async_triggers.engine.observer import CANCELS
 
 if TYPE_CHECKING:
     from async_triggers.deferral.remote_job import RemoteJob
@@ -16,9 +17,10 @@ CONFIRM_CANCEL = 30.0
 """Seconds in which a cancelled job is seen to stop before it is waited for instead."""
 
 
-async def cancel_and_confirm(job: RemoteJob, leased: LeasedAccount) -> Seen:
+async def cancel_and_confirm(job: RemoteJob, leased: LeasedAccount, why: str) -> Seen:
     """Cancel a job that has not ended; return it once it has, or after half a minute.
 
+    ``why`` is the reason in the metrics: ``cleared`` or ``timeout``.
     Raise a transient error while the vendor does not show the job.
     """
     seen = await job.recheck(leased)
@@ -26,6 +28,7 @@ async def cancel_and_confirm(job: RemoteJob, leased: LeasedAccount) -> Seen:
         return seen
 
     job = await job.cancel(leased)
+    leased.tally.count(CANCELS, why)
     loop = asyncio.get_running_loop()
     ends = loop.time() + CONFIRM_CANCEL
     pause = 0.5

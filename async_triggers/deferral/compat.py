@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.xcom import BaseXCom
@@ -50,6 +51,7 @@ __all__ = [
     "push_from_trigger",
     "push_owner_token",
     "read_claim",
+    "stats",
     "task_state",
     "task_state_on_worker",
     "write_claim",
@@ -75,6 +77,19 @@ def earliest_event() -> float:
         "workers", "min_heartbeat_interval", fallback=MIN_HEARTBEAT_DEFAULT
     )
     return max(beat, MIN_HEARTBEAT_DEFAULT) + 2.5
+
+
+@cache
+def stats() -> Any:
+    """Return what Airflow's metrics are sent with.
+
+    Tags are given by keyword. ``airflow.sdk.observability`` is there from 3.2 on.
+    """
+    # Loads the backend that is set up, which not every process needs.
+    try:
+        return import_module("airflow.sdk.observability.stats")
+    except ImportError:
+        return import_module("airflow.stats").Stats
 
 
 OWNER_KEY = "async_triggers_owner"

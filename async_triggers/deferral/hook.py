@@ -17,7 +17,7 @@ import json
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -36,6 +36,7 @@ from async_triggers.deferral.errors import (
     with_request,
 )
 from async_triggers.deferral.fields import flag_of
+from async_triggers.deferral.metrics import observer_of
 from async_triggers.deferral.thread import in_thread
 from async_triggers.deferral.unknown import unknown_keys
 from async_triggers.engine.address import is_loopback
@@ -44,17 +45,13 @@ from async_triggers.engine.errors import (
     EngineError,
     TransientError,
     Unreachable,
-    UnreadableReply,
 )
 from async_triggers.engine.wire import (
     Account,
     Belief,
     Budget,
     CredentialKind,
-    Reply,
-    Request,
     Route,
-    Row,
     Vendor,
 )
 from async_triggers.engine.wording import sentence
@@ -69,8 +66,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MOST_PAGES = 1000
-"""Pages of one list that are read at most: a hundred thousand rows or a million."""
 CONNECTION_TTL = 300.0
 """Seconds for which a connection that a trigger has read is not read again."""
 REREAD_LONGEST = 20.0
@@ -148,6 +143,11 @@ class VendorHook(BaseHook):
     def key(self) -> tuple[object, ...]:
         """What tells two hooks apart that would read the same connection differently."""
         return (type(self), self.conn_id)
+
+    @property
+    def alias(self) -> str:
+        """What metrics call the account: the name of the connection, and no secret."""
+        return self.conn_id
 
     @abstractmethod
     def read(self, connection: AirflowConnection) -> Account:
@@ -368,7 +368,12 @@ class VendorHook(BaseHook):
         from async_triggers.engine.accounts import hold  # noqa: PLC0415
 
         return hold(
-            self.vendor, account, connection=self.key, reload=self.reread_account
+            self.vendor,
+            account,
+            connection=self.key,
+            reload=self.reread_account,
+            name=self.alias,
+            observer=observer_of(has_gauges=True),
         )
 
     @asynccontextmanager
@@ -392,6 +397,9 @@ class VendorHook(BaseHook):
             connection=self.key,
             reload=self.reread_account,
             linger=LINGER if linger is None else linger,
+            name=self.alias,
+            # What is closed with its last lease is a worker's, one of many.
+            observer=observer_of(has_gauges=linger != 0),
         ) as leased:
             yield leased
 
@@ -645,50 +653,6 @@ def read_belief(extra: Mapping[str, Any]) -> Belief:
             extra, "first_contact_seconds", default.first_contact, least=0.0
         ),
     )
-
-
-async def list_pages(
-    first: Request,
-    ask: Callable[[Request], Awaitable[Reply]],
-    read: Callable[[Request, Reply], tuple[list[Row], Request | None]],
-) -> AsyncGenerator[list[Row], None]:
-    """Yield the pages of a list that a person asked for, one after the other.
-
-    Raise :class:`~async_triggers.engine.errors.UnreadableReply` for a list that does not
-    end: a page that repeats the one before it, or more than :data:`MOST_PAGES`.
-    """
-    request: Request | None = first
-    before: list[Row] = []
-    for _ in range(MOST_PAGES):
-        if request is None:
-            return
-
-        rows, following = read(request, await ask(request))
-        if rows and rows == before:
-            msg = (
-                f"The list about {first.about} does not end: a page is the same as the one"
-                " before it. Does a proxy drop the query behind the '?'?"
-            )
-            raise UnreadableReply(msg)
-
-        yield rows
-        request, before = following, rows
-
-    if request is not None:
-        msg = (
-            f"The list about {first.about} does not end after {MOST_PAGES} pages: narrow"
-            " it with a filter"
-        )
-        raise UnreadableReply(msg)
-
-
-async def list_rows(
-    first: Request,
-    ask: Callable[[Request], Awaitable[Reply]],
-    read: Callable[[Request, Reply], tuple[list[Row], Request | None]],
-) -> list[Row]:
-    """Return the rows of all pages of a list, see :func:`list_pages`."""
-    return [row async for rows in list_pages(first, ask, read) for row in rows]
 
 
 def wall_clock() -> float:

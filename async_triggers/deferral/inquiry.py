@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from async_triggers.deferral.record import Record
     from async_triggers.deferral.remote_job import JobRequest
     from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.observer import Tally
     from async_triggers.engine.wire import Account
 
 T = TypeVar("T")
@@ -93,6 +94,11 @@ class Desk(Protocol):
     @property
     def account(self) -> Account:
         """The account at the vendor."""
+        ...
+
+    @property
+    def tally(self) -> Tally:
+        """Where metrics of the account are noted."""
         ...
 
     async def request(

@@ -24,6 +24,7 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.jobs import Job
 from async_triggers.engine.limiter import urgent
+from async_triggers.engine.observer import CANCELS
 from async_triggers.engine.wording import aside, sentence, with_url
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class JobCancel:
         # What was judged last, and what stood in the way of the cancel.
         self._verdict = Verdict.UNKNOWN
         self._failure: EngineError | None = None
+        self._why = "stopped"
+        """Why it is cancelled, for the metrics."""
 
     # A task was stopped -------------------------------------------------------------
 
@@ -159,7 +162,7 @@ class JobCancel:
         the event, a retry of it may wait for the job again.
         """
         known = [] if shown is None else [shown]
-        self._verdict = Verdict.CANCEL
+        self._verdict, self._why = Verdict.CANCEL, "timeout"
 
         async def judge() -> tuple[Verdict, Job | Exception]:
             if not has_fired():
@@ -259,7 +262,7 @@ class JobCancel:
 
         try:
             # No await between the check and the cancel.
-            self.job = await self.job.cancel(leased)
+            self.job = await self._cancel(leased)
         except Exception as error:  # noqa: BLE001 - none of them proves a cancel
             self._failure = _as_failure(error, leased)
             return False
@@ -281,7 +284,7 @@ class JobCancel:
                         while not is_settled:
                             try:
                                 # Which checks first that it is this job that runs.
-                                self.job = await self.job.cancel(leased)
+                                self.job = await self._cancel(leased)
                                 is_settled = True
                             except Exception as error:  # noqa: BLE001 - as above
                                 reason = _as_failure(error, leased).message
@@ -301,6 +304,11 @@ class JobCancel:
                     aside(reason),
                     self._goes_on(". "),
                 )
+
+    async def _cancel(self, leased: LeasedAccount) -> RemoteJob:
+        job = await self.job.cancel(leased)
+        leased.tally.count(CANCELS, self._why)
+        return job
 
     async def _check(self, leased: LeasedAccount) -> Job | Exception:
         """Return the job as the vendor shows it, or why it does not."""

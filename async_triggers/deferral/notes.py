@@ -73,6 +73,12 @@ class Notes:
         if self._store is not None:
             self._store.delete(KEY)
 
+    def start_over(self) -> None:
+        """Forget what earlier attempts have written down."""
+        self.forget()
+        if self._store is not None:
+            self._store.delete(UNSETTLED_KEY)
+
     def mark_killed(self) -> None:
         """Write down that a user stopped the task: the next attempt is no retry."""
         record = self.read()

@@ -63,6 +63,7 @@ from async_triggers.deferral.record import (
     decide,
     read_record,
 )
+from async_triggers.deferral.resuming import count_resumption
 from async_triggers.deferral.start_trigger import StartTrigger
 from async_triggers.deferral.starting import Behind, Starting
 from async_triggers.deferral.stored import failure_of_trigger
@@ -91,6 +92,7 @@ class JobOperator(BaseOperator, TakesIds):
     cancel_on_kill: bool
     cancel_on_timeout: bool
     start_in_trigger: bool
+    durable: bool = True
 
     end_from_trigger = EndFromTrigger()
 
@@ -154,9 +156,12 @@ class JobOperator(BaseOperator, TakesIds):
     def execute(self, context: Context) -> Any:
         """Start the job, or find it again, and wait for it as the mode says."""
         make_plain(self, JobOperator)
-        self._attempt_of(context)
+        attempt = self._attempt_of(context)
         self.check_arguments()
         self.warn_of_arguments()
+        if not self.durable:
+            attempt.notes.start_over()
+
         if self.start_in_trigger:
             reason = why_not_importable(type(self.job_request))
             if reason is None:
@@ -174,7 +179,7 @@ class JobOperator(BaseOperator, TakesIds):
         request.make_hook().account()
         ti = context["ti"]
         record = notes.read()
-        unsettled = notes.mark_unsettled()
+        unsettled = notes.mark_unsettled() if self.durable else None
         step = decide(record, fingerprint=request.fingerprint(), max_tries=ti.max_tries)
         claimed = IDLE
         if record is not None and step is Next.FIND:
@@ -238,7 +243,7 @@ class JobOperator(BaseOperator, TakesIds):
         with attempt.at_work(is_quiet=bool(self._waiting)) as worker:
             # What sleeps for long does not do so in a slot.
             wait = HASTE if self.deferrable else None
-            desk = WorkerDesk(worker.account, attempt.exchange, attempt.notes, wait)
+            desk = WorkerDesk(worker, attempt.exchange, attempt.notes, wait)
             starting = Starting(
                 request=attempt.request,
                 inquiry=Inquiry(desk=desk, log=self.log, contact=contact),
@@ -255,6 +260,10 @@ class JobOperator(BaseOperator, TakesIds):
                         attempt, behind.seen, end_time, starting.superseded
                     )
                 else:
+                    if self.durable:
+                        name = type(self).__name__
+                        count_resumption(starting.resumption, name, context["ti"])
+
                     attempt.request = starting.request
                     attempt.job_id = seen.job.id
                     attempt.notes.address = starting.inquiry.contact.known or ""

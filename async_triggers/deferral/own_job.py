@@ -18,6 +18,7 @@ from async_triggers.deferral.start_later import PAUSE, find_own, lost
 from async_triggers.deferral.trigger import trigger_for
 from async_triggers.engine.errors import EngineError, TransientError
 from async_triggers.engine.limiter import urgent
+from async_triggers.engine.observer import CANCELS
 from async_triggers.engine.wording import aside, begun, with_url
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ class OwnJob:
             return "had ended already"
 
         await job.cancel(leased)
+        leased.tally.count(CANCELS, "stopped")
         return "was cancelled, because the task was stopped"
 
     # At a deadline --------------------------------------------------------------------
@@ -171,7 +173,7 @@ class OwnJob:
 
         async def cancel(leased: LeasedAccount) -> Seen:
             with urgent():
-                return await cancel_and_confirm(late, leased)
+                return await cancel_and_confirm(late, leased, "timeout")
 
         try:
             job = late.make_hook().run(cancel).job

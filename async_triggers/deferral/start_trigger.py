@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from async_triggers.deferral.trigger import JobTrigger
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
+    from async_triggers.engine.observer import Tally
     from async_triggers.engine.wire import Account
 
 T = TypeVar("T")
@@ -507,6 +508,11 @@ class _TriggerDesk:
     def account(self) -> Account:
         """The account as it was last read."""
         return self.leased.account
+
+    @property
+    def tally(self) -> Tally:
+        """Where metrics of the account are noted."""
+        return self.leased.tally
 
     @property
     def is_in_doubt(self) -> bool:

@@ -16,18 +16,26 @@ from typing import TYPE_CHECKING, TypeVar
 from async_triggers.deferral import compat
 from async_triggers.deferral.cancelling import cancel_and_confirm
 from async_triggers.deferral.contact import address_of, with_fate
-from async_triggers.deferral.errors import JobAlreadyRunning, translate
+from async_triggers.deferral.errors import (
+    ConnectionUnusable,
+    JobAlreadyRunning,
+    VendorRefused,
+    translate,
+)
 from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.inquiry import Later
 from async_triggers.deferral.record import Next, Record, Unsettled, decide
+from async_triggers.deferral.resuming import Resumption
 from async_triggers.engine.errors import (
     AlreadyRunning,
     EngineError,
     JobNotFound,
+    PermanentError,
     TransientError,
     UnreadableReply,
 )
 from async_triggers.engine.jobs import JobState, Seen
+from async_triggers.engine.observer import STARTS
 from async_triggers.engine.wording import aside, begun, sentence, with_url
 
 if TYPE_CHECKING:
@@ -60,7 +68,8 @@ class Starting:
 
     ``superseded`` is the job that must end first, because it is that of a cleared
     attempt; ``unsettled`` tells of starts by earlier attempts that nobody wrote down.
-    ``inquiry`` is how the vendor is reached.
+    ``inquiry`` is how the vendor is reached. ``resumption`` is what has become of the
+    job of an earlier attempt.
     """
 
     request: JobRequest
@@ -68,6 +77,9 @@ class Starting:
     max_tries: int
     superseded: str | None = None
     unsettled: Unsettled | None = None
+    resumption: Resumption = Resumption.FRESH
+    _result: str = "started"
+    """How the job was come by, for the metrics."""
 
     @property
     def desk(self) -> Desk:
@@ -90,6 +102,16 @@ class Starting:
         Raise :class:`Later` or :class:`Behind` where that must be waited for, and what
         ``if_running`` says about a job of somebody else.
         """
+        try:
+            found = await self._get_job()
+        except (PermanentError, ConnectionUnusable, VendorRefused):
+            self.desk.tally.count(STARTS, "refused")
+            raise
+
+        self.desk.tally.count(STARTS, self._result)
+        return found
+
+    async def _get_job(self) -> tuple[Seen, bool]:
         record = await self.desk.read()
         address = address_of(self.desk.account)
         if record is not None and record.address == address:
@@ -112,7 +134,7 @@ class Starting:
                     return seen, True
 
                 # The task was cleared since: it is the old job, and is superseded.
-                return await self.get_job()
+                return await self._get_job()
 
         new = Record(fingerprint=fingerprint, max_tries=self.max_tries, address=address)
         if self._was_cleared:
@@ -120,6 +142,7 @@ class Starting:
             if found is not None:
                 # Perhaps ours, and hence never to be cancelled.
                 await self.desk.write(new.with_job(found.job, owned=False))
+                self._result = "attached"
                 return found, False
 
         return await self._start_new(new)
@@ -145,6 +168,7 @@ class Starting:
 
             renewed = replace(record, max_tries=self.max_tries, killed=False)
             await self.desk.write(renewed)
+            self._result, self.resumption = "found_again", Resumption.RECONNECTED
             return found, True
 
         if step is Next.AFTER:
@@ -170,6 +194,7 @@ class Starting:
 
     def _start_after(self, job_id: str, word: str) -> None:
         """Take note that the job of the earlier attempt has ended, and not well."""
+        self.resumption = Resumption.RESUBMITTED
         self.log.info(
             "%s of the earlier attempt %s: starting a new one",
             begun(self.vendor.name_of(job_id)),
@@ -187,6 +212,7 @@ class Starting:
                 "%s Starting a new %s", sentence(error.message), self.vendor.noun
             )
             await self.desk.write(replace(record, ended=GONE))
+            self.resumption = Resumption.RESUBMITTED
             return None
 
         self.inquiry.settle()
@@ -195,9 +221,17 @@ class Starting:
             self._start_after(job_id, seen.job.word)
             return None
 
+        self._note_found(seen)
         whose = "the earlier attempt started" if record.owned else "it waited for"
         self.log.info("Attaching to %s, which %s", self.vendor.name_of(job_id), whose)
         return seen
+
+    def _note_found(self, seen: Seen) -> None:
+        """Take note that the job of an earlier attempt is there."""
+        self._result = "found_again"
+        self.resumption = Resumption.RECONNECTED
+        if seen.job.state is JobState.SUCCEEDED:
+            self.resumption = Resumption.SUCCEEDED
 
     async def _supersede(self, job: RemoteJob, fate: str) -> Seen | None:
         """Cancel the job of a cleared attempt and see it end, before a new one starts.
@@ -227,7 +261,7 @@ class Starting:
 
             self.log.info("The task was cleared: cancelling %s", name)
             ending = await self._check(
-                lambda leased: cancel_and_confirm(job, leased), fate
+                lambda leased: cancel_and_confirm(job, leased, "cleared"), fate
             )
         except JobNotFound:
             return None
@@ -263,6 +297,7 @@ class Starting:
 
         self.inquiry.settle()
         if seen is not None:
+            self._note_found(seen)
             self.log.info(
                 "Found %s, whose start was not answered",
                 self.vendor.name_of(seen.job.id),
@@ -366,7 +401,10 @@ class Starting:
                 aside(error.message),
                 self.vendor.noun,
             )
+            resumption = self.resumption
             found = await self._find_lost(record)
+            # It was this attempt that has started it.
+            self.resumption = resumption
             if found is None:
                 raise Later(1.0, error.message, error=error) from None
 
@@ -439,6 +477,7 @@ class Starting:
         if request.if_running == "attach" and request.may_attach(job):
             self.log.info("%s", with_url(f"{state}, attaching to it", job.url))
             await self.desk.write(record.with_job(job, owned=False))
+            self._result = "attached"
             return running
 
         state += ", waiting for it to end, then starting our own"

@@ -215,9 +215,10 @@ class WorkerDesk:
     """
 
     def __init__(
-        self, account: Account, exchange: Exchange, notes: Notes, wait: float | None
+        self, worker: Worker, exchange: Exchange, notes: Notes, wait: float | None
     ) -> None:
-        self.account = account
+        self.account = worker.account
+        self.tally = worker.leased.tally
         self._exchange = exchange
         self._notes = notes
         self._wait = wait

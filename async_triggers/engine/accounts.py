@@ -45,7 +45,9 @@ from async_triggers.engine.errors import (
     TransientError,
 )
 from async_triggers.engine.limiter import Limiter, is_urgent
+from async_triggers.engine.observer import Observer, Tally
 from async_triggers.engine.poller import Poller
+from async_triggers.engine.reporter import Reporter
 from async_triggers.engine.transport import Transport
 from async_triggers.engine.wire import Account, Lane, Reply, Request, Vendor
 
@@ -78,17 +80,25 @@ _accounts: WeakKeyDictionary[
 class SharedAccount:
     """What all leases of an account share on one event loop."""
 
-    def __init__(self, vendor: Vendor, account: Account) -> None:
+    def __init__(
+        self, vendor: Vendor, account: Account, observer: Observer | None = None
+    ) -> None:
         self.vendor = vendor
         self.account = account
         self.limiter = Limiter(account.budget)
         self.transport = Transport(
-            vendor, account, self.limiter, on_refusal=self._read_again
+            vendor,
+            account,
+            self.limiter,
+            on_refusal=self._read_again,
+            tally=Tally(observer),
         )
         self.starts = asyncio.Semaphore(account.budget.starts)
         """The places for starts that are being prepared."""
         self._stirred = asyncio.Event()
         self.poller = Poller(self.transport, stir=self._stirred.set)
+        self._name = ""
+        self._reporter = Reporter(self.poller.state, self._named)
         self._members: dict[Hashable, LeasedAccount] = {}
         self._linger = LINGER
         self._keeper: asyncio.Task[None] | None = None
@@ -118,6 +128,7 @@ class SharedAccount:
         self._members[key if key not in self._members else leased] = leased
         self._settled.set()
         self._stirred.set()
+        self._reporter.start()
         if self._keeper is None:
             self._keeper = asyncio.get_running_loop().create_task(
                 self._keep(), name=f"keep {self.account}", context=contextvars.Context()
@@ -134,6 +145,17 @@ class SharedAccount:
         self._stirred.set()
         if not self._members:
             self._settled.clear()
+
+    def _named(self) -> str:
+        """Return what metrics call the account: by the oldest of its leases.
+
+        It keeps the last name where it has none.
+        """
+        oldest = next(iter(self._members.values()), None)
+        if oldest is not None:
+            self._name = oldest.name
+
+        return self._name
 
     @property
     def leases(self) -> list[LeasedAccount]:
@@ -166,6 +188,7 @@ class SharedAccount:
             raise
         finally:
             self._keeper = None
+            self._reporter.stop()
             self._forget()
             try:
                 await self.transport.close()
@@ -245,9 +268,14 @@ class LeasedAccount:
     """
 
     def __init__(
-        self, shared: SharedAccount, connection: Hashable, reload: Reload | None
+        self,
+        shared: SharedAccount,
+        connection: Hashable,
+        reload: Reload | None,
+        name: str = "",
     ) -> None:
         self.connection = connection
+        self.name = name
         self._shared = shared
         self._reload = reload
         self._holds = 0
@@ -285,6 +313,11 @@ class LeasedAccount:
     def transport(self) -> Transport:
         """What carries the account's requests."""
         return self._shared.transport
+
+    @property
+    def tally(self) -> Tally:
+        """Where metrics of the account are noted."""
+        return self._shared.transport.tally
 
     @property
     def limiter(self) -> Limiter:
@@ -350,7 +383,7 @@ class LeasedAccount:
 
         log.info("The connection of %s has changed: continuing with it", self.account)
         before = self._shared
-        self._shared = _shared_account(self.vendor, account)
+        self._shared = _shared_account(self.vendor, account, self.tally.observer)
         self._shared.enter(self)
         before.leave(self, self._linger)
         before.poller.dismiss(self)
@@ -473,11 +506,13 @@ class LeasedAccount:
             self._shared.leave(self, linger)
 
 
-def _shared_account(vendor: Vendor, account: Account) -> SharedAccount:
+def _shared_account(
+    vendor: Vendor, account: Account, observer: Observer | None
+) -> SharedAccount:
     known = _accounts.setdefault(asyncio.get_running_loop(), {})
     shared = known.get(account.identity)
     if shared is None:
-        shared = known[account.identity] = SharedAccount(vendor, account)
+        shared = known[account.identity] = SharedAccount(vendor, account, observer)
 
     return shared
 
@@ -488,18 +523,21 @@ def hold(
     *,
     connection: Hashable = None,
     reload: Reload | None = None,
+    name: str = "",
+    observer: Observer | None = None,
 ) -> LeasedAccount:
     """Lease an account until :meth:`LeasedAccount.release` is called, once.
 
     For those who wait for long, and by the thousand: a block that is entered for hours
     costs memory, and the garbage collector time. ``connection`` tells Airflow connections
     apart that lead to the same account, and ``reload`` reads the account of this one again
-    after it was refused.
+    after it was refused. ``observer`` hears of the account's metrics, in which it has the
+    ``name`` of its oldest lease: no secret may be in it.
     """
-    shared = _shared_account(vendor, account)
+    shared = _shared_account(vendor, account, observer)
     leased = shared.member(connection)
     if leased is None:
-        leased = LeasedAccount(shared, connection, reload)
+        leased = LeasedAccount(shared, connection, reload, name)
 
     leased.acquire()
     return leased
@@ -513,13 +551,22 @@ async def lease(
     connection: Hashable = None,
     reload: Reload | None = None,
     linger: float = LINGER,
+    name: str = "",
+    observer: Observer | None = None,
 ) -> AsyncIterator[LeasedAccount]:
     """Use an account for the length of the block; the arguments as for :func:`hold`.
 
     With ``linger`` 0 the connections of an account that has no other lease are closed
     before the block is left; else they are kept for that many seconds.
     """
-    leased = hold(vendor, account, connection=connection, reload=reload)
+    leased = hold(
+        vendor,
+        account,
+        connection=connection,
+        reload=reload,
+        name=name,
+        observer=observer,
+    )
     try:
         yield leased
     finally:

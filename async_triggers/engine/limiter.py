@@ -82,6 +82,8 @@ class Limiter:
         self.rate = max(allowed - self.burst, allowed * 0.5) / budget.per
         self._budget = budget
         self._slow = 1.0
+        self._share_left = 1.0
+        """What part of its limit was left when the vendor said so last."""
         self._level = 0.0
         self._level_at = 0.0
         self._not_before = 0.0
@@ -134,6 +136,18 @@ class Limiter:
         return max(0.0, self._not_before - now)
 
     @property
+    def left(self) -> float:
+        """What part of the budget is left, from 0 to 1.
+
+        The smaller one of what the vendor has said of its limit and what may be requested
+        at once.
+        """
+        now = asyncio.get_running_loop().time()
+        leaked = (now - self._level_at) * self.rate * self._slow
+        level = max(0.0, self._level - leaked)
+        return min(self._share_left, max(0.0, 1.0 - level / self.burst))
+
+    @property
     def hourly_share(self) -> float:
         """How many requests an hour are ours, starts included."""
         return max(1.0, self.rate * self._slow * 3600.0)
@@ -162,6 +176,7 @@ class Limiter:
         a request or two, as workers do, are held by nothing else.
         """
         budget = self._budget
+        self._share_left = min(1.0, max(0.0, left / allowed)) if allowed > 0 else 0.0
         spare = allowed * (1.0 - budget.share)
         slow = 1.0 if left >= spare or spare <= 0 else max(SLOWEST, left / spare)
         # A limit below the one that we were told of (a trial account) counts as well.

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from async_triggers.engine import backoff
 from async_triggers.engine.errors import PermanentError, RequestRejected
 from async_triggers.engine.listener import Notice
+from async_triggers.engine.observer import ROUND, ROUND_LATE
 from async_triggers.engine.requests import RoundGivenUp
 from async_triggers.engine.round import Round
 from async_triggers.engine.state import new_state
@@ -231,12 +232,7 @@ class Poller:
         loop = asyncio.get_running_loop()
         while self.state.waiters:
             if loop.time() >= self._next_round:
-                # Where it stands on the grid, not when the loop got to it.
-                planned = self._next_round
-                self._number += 1
-                self.state.trouble.is_in_round = False
-                await self._hold(self.round.hold(self._number, planned))
-                self._schedule(planned)
+                await self._hold_round()
                 continue
 
             next_check = self.state.doubts.next_check
@@ -250,6 +246,18 @@ class Poller:
                     await self._changed.wait()
             except TimeoutError:
                 pass
+
+    async def _hold_round(self) -> None:
+        """Hold the round that is due, and set the next one."""
+        loop, tally = asyncio.get_running_loop(), self.state.transport.tally
+        # Where it stands on the grid, not when the loop got to it.
+        planned, began = self._next_round, loop.time()
+        tally.time(ROUND_LATE, began - planned)
+        self._number += 1
+        self.state.trouble.is_in_round = False
+        await self._hold(self.round.hold(self._number, planned))
+        tally.time(ROUND, loop.time() - began)
+        self._schedule(planned)
 
     def _schedule(self, planned: float) -> None:
         """Set the next round on the grid, later while there is trouble."""

@@ -390,6 +390,7 @@ class Confirmations:
 
         self._unhelpful = 0
         self._rows.check_feed(subject, job)
+        self._rows.measure(subject, job)
         for waiter, _ in claims:
             if not waiter.future.done():
                 waiter.future.set_result(job)

@@ -7,8 +7,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from async_triggers.engine.errors import PermanentError, TransientError
+from async_triggers.engine.observer import DETECTION
 from async_triggers.engine.trouble import unusable
-from async_triggers.engine.wire import SourceKind
+from async_triggers.engine.wire import SourceKind, parse_time
 
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
@@ -70,6 +71,7 @@ class Rows:
             if job is None:
                 going_on = False
             elif not job.state.is_terminal:
+                self._date(watched, job, now)
                 watched.has_news |= not self._state.news.report(waiter, job, now)
             elif not alone and self._vendor.needs_confirmation(job):
                 going_on = False
@@ -78,6 +80,7 @@ class Rows:
                 if not feed:
                     self.check_feed(subject, job)
 
+                self.measure(subject, job)
                 waiter.future.set_result(job)
 
         if claims and feed:
@@ -106,6 +109,7 @@ class Rows:
         for waiter in self._state.waiters.of(subject):
             job = self._judge(waiter, subject, row, alone=True)
             if job is not None and job.state.is_terminal:
+                self.measure(subject, job)
                 waiter.future.set_result(job)
 
     def _note(self, watched: Watched, subject: str, row: Row, now: float) -> None:
@@ -143,6 +147,32 @@ class Rows:
             waiter.future.set_exception(unusable(name, error))
 
         return None
+
+    def _date(self, watched: Watched, job: Job, now: float) -> None:
+        """Learn when a job began that was running before it was waited for."""
+        if watched.began_at != watched.joined_at:
+            return
+
+        server_now = self._state.coverage.server_now
+        started = parse_time(job.started_at)
+        if started is not None and server_now is not None:
+            watched.began_at = min(watched.began_at, now - (server_now - started))
+
+    def measure(self, subject: str, job: Job) -> None:
+        """Measure how long after its end a job is known to have ended.
+
+        Once for a job, and only for one that ended while it was waited for.
+        """
+        server_now = self._state.coverage.server_now
+        watched = self._state.waiters.watched.get(subject)
+        if watched is None or job.ended_at is None or server_now is None:
+            return
+
+        now = asyncio.get_running_loop().time()
+        late = server_now - job.ended_at
+        if late <= now - watched.joined_at:
+            watched.joined_at = now
+            self._state.transport.tally.time(DETECTION, late)
 
     def check_feed(self, subject: str, job: Job) -> None:
         """Distrust a feed that should have shown this end and did not."""

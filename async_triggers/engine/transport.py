@@ -32,6 +32,7 @@ from async_triggers.engine.errors import (
     TransientError,
 )
 from async_triggers.engine.http import HttpSession
+from async_triggers.engine.observer import RATE_LIMITED, REQUESTS, Tally
 from async_triggers.engine.wire import (
     HTTP_FORBIDDEN,
     HTTP_MULTIPLE_CHOICES,
@@ -74,7 +75,8 @@ class Transport:
     """Carries the requests of one account.
 
     ``on_refusal`` is awaited when the vendor, or something on the way, does not accept
-    the account, before that is raised: the Airflow connection may have changed.
+    the account, before that is raised: the Airflow connection may have changed. ``tally``
+    is where requests are counted.
     """
 
     def __init__(
@@ -84,12 +86,14 @@ class Transport:
         limiter: Limiter,
         *,
         on_refusal: Callable[[], Awaitable[None]] | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.vendor = vendor
         self.account = account
         self.limiter = limiter
         self.trust = Trust(account.belief)
         self.http = HttpSession(account)
+        self.tally = Tally() if tally is None else tally
         self._on_refusal = on_refusal
         self._proving = asyncio.Lock()
         self._token: Token | None = None
@@ -296,8 +300,10 @@ class Transport:
                 reply = await self.http.exchange(request, proof)
             except EngineError:
                 self._failures += 1
+                self.tally.count(REQUESTS, lane, "no_answer")
                 raise
 
+        self.tally.count(REQUESTS, lane, str(reply.status))
         left = self.vendor.remaining(reply)
         if left is not None:
             self.limiter.observe(*left)
@@ -309,9 +315,11 @@ class Transport:
         masked = self._masked(reply, proof)
         error = classify(self.vendor, request, reply, masked=masked)
         error.url = reply.url
-        if isinstance(error, RateLimited) and error.retry_after is None:
-            error.retry_after = self.account.budget.cooldown
-            error.is_guess = True
+        if isinstance(error, RateLimited):
+            self.tally.count(RATE_LIMITED)
+            if error.retry_after is None:
+                error.retry_after = self.account.budget.cooldown
+                error.is_guess = True
 
         if isinstance(error, TransientError) and error.retry_after is not None:
             self.limiter.pause(error.retry_after)

@@ -66,6 +66,10 @@ class Watched:
     """
     interval: float = math.inf
     """The shortest interval that a waiter asked for."""
+    joined_at: float = math.inf
+    """The loop's time of its first wait."""
+    began_at: float = math.inf
+    """The loop's time of its start where the vendor shows it, else of its first wait."""
     asked_at: float = math.inf
     """The loop's time of the last round in which it was its turn, or of its first wait."""
     thinned: bool = False
@@ -159,7 +163,9 @@ class Waiters:
         watched = self.watched.get(subject)
         is_new = watched is None
         if watched is None:
-            watched = self.watched[subject] = Watched(asked_at=now)
+            watched = self.watched[subject] = Watched(
+                joined_at=now, began_at=now, asked_at=now
+            )
 
         watched.known = watched.known or known
         watched.interval = min(watched.interval, waiter.interval)
@@ -194,6 +200,11 @@ class Waiters:
                 watched.thinned = False
 
         return min(watched.interval for watched in self.watched.values())
+
+    def oldest(self, now: float) -> float:
+        """Return for how many seconds the oldest job has been running, 0 without one."""
+        began = min((each.began_at for each in self.watched.values()), default=now)
+        return max(0.0, now - began)
 
     # Ends of waits without a job -----------------------------------------------------
 

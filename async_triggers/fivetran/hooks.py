@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from async_triggers.deferral.fields import plain_field, read_flag, secret_field
 from async_triggers.deferral.hook import (
     EXTRA_KEYS,
-    list_rows,
     read_belief,
     read_budget,
     read_extra,
     read_route,
 )
 from async_triggers.deferral.names import one_named
+from async_triggers.deferral.paging import list_rows
 from async_triggers.engine.address import read_https_address
 from async_triggers.engine.errors import (
     AccountMisconfigured,

@@ -76,6 +76,9 @@ class FivetranOperator(JobOperator):
     :param end_from_trigger: let the trigger end the task, without a worker, where nothing
         of the task needs one
     :param start_in_trigger: leave the start to the triggerer as well; needs ``deferrable``
+    :param durable: a retry attaches to what an earlier attempt has started, as Airflow's
+        own resumable operators do; False starts a job of its own in each attempt, and
+        leaves an earlier one running
     """
 
     # A list, as subclasses and mixins of users add lists to it.
@@ -112,6 +115,7 @@ class FivetranOperator(JobOperator):
         unpause_after_cancel: bool = False,
         end_from_trigger: bool = False,
         start_in_trigger: bool = False,
+        durable: bool = True,
         **kwargs: Any,
     ) -> None:
         if "timeout_seconds" in kwargs:
@@ -151,6 +155,7 @@ class FivetranOperator(JobOperator):
         self.start_in_trigger = needs_deferrable(
             "start_in_trigger", start_in_trigger, deferrable=deferrable
         )
+        self.durable = durable
         self.note_ids(kwargs)
 
     @property

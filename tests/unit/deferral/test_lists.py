@@ -12,7 +12,7 @@ import pytest
 
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
-from async_triggers.deferral import hook as module
+from async_triggers.deferral import paging as module
 from async_triggers.deferral.errors import VendorUnavailable
 from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.simulator.exchange import SimReply, SimRequest
