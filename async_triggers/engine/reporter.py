@@ -89,7 +89,7 @@ class Reporter:
             self._clear(self._shown)
 
     def _clear(self, tags: Mapping[str, str]) -> None:
-        self._gauge(tags, dict.fromkeys(self._gauges(), 0.0))
+        self._gauge(tags, dict.fromkeys(self._gauges(), 0))
 
     def _gauge(self, tags: Mapping[str, str], gauges: Mapping[Metric, float]) -> None:
         observer = self._observer
@@ -111,5 +111,5 @@ class Reporter:
             metrics.OLDEST_JOB: waiters.oldest(asyncio.get_running_loop().time()),
             metrics.BUDGET_LEFT: limiter.left,
             metrics.PAUSED: limiter.paused_for,
-            metrics.IN_TROUBLE: float(in_trouble),
+            metrics.IN_TROUBLE: int(in_trouble),
         }

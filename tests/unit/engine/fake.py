@@ -32,6 +32,7 @@ from async_triggers.engine.wire import (
     SourceKind,
     Token,
     Vendor,
+    format_time,
     refuse_by_status,
 )
 
@@ -143,6 +144,7 @@ class Server:
             "id": job,
             "state": life.outcome.value if ended else "running",
             "changed": EPOCH + self.skew + changed,
+            "started": EPOCH + self.skew + life.starts,
             "ended": EPOCH + self.skew + life.ends if ended else None,
             "group": life.group,
         }
@@ -314,6 +316,7 @@ class FakeVendor:
             id=subject,
             state=JobState(row["state"]),
             word=row["state"],
+            started_at=format_time(row["started"]),
             ended_at=row["ended"],
             statistics={"rows": row.get("rows", 0)},
         )
