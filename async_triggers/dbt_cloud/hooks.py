@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from async_triggers.dbt_cloud.api import addresses, models, replies, requests
 from async_triggers.dbt_cloud.api.models import DbtCloudJobRunStatus
+from async_triggers.dbt_cloud.api.run_results import summarize as summary_of
 from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD
 from async_triggers.dbt_cloud.by_hand import CallsByHand, Response
 from async_triggers.deferral.arguments import (
@@ -449,24 +450,33 @@ class DbtCloudHook(CallsByHand):
 
     # Why a run failed -------------------------------------------------------------
 
-    async def complete(self, leased: LeasedAccount, job: Job) -> Job:
+    async def complete(
+        self, leased: LeasedAccount, job: Job, *, summarize: bool = False
+    ) -> Job:
         """Say in a failed run's message which step and nodes failed, and log its end.
 
-        Whatever goes wrong here costs only the explanation.
+        Its ``run_results.json`` is summarized, that of a run that has succeeded only with
+        ``summarize``: it takes one more request. Whatever goes wrong here costs only the
+        explanation.
         """
+        if job.state is JobState.SUCCEEDED and summarize:
+            return await self._summarized(leased, job)
+
         if job.state is not JobState.FAILED:
             return job
 
         step: models.Step | None = None
         nodes: list[str] = []
+        results: dict[str, Any] | None = None
         try:
             async with asyncio.timeout(EXPLAIN):
                 step = await self._failed_step(leased, job.id)
-                nodes = await self._failed_nodes(leased, job.id, step)
+                nodes, results = await self._failed_nodes(leased, job.id, step)
                 if step is None or not step.lines or not nodes:
                     await asyncio.sleep(EXPLAIN_AGAIN)
                     step = await self._failed_step(leased, job.id) or step
-                    nodes = await self._failed_nodes(leased, job.id, step) or nodes
+                    again = await self._failed_nodes(leased, job.id, step)
+                    nodes, results = again[0] or nodes, again[1] or results
 
         except EngineError as error:
             self.log.warning(
@@ -486,7 +496,31 @@ class DbtCloudHook(CallsByHand):
                 "\n".join(step.lines),
             )
 
-        return models.explain(job, step, nodes)
+        return models.with_results(models.explain(job, step, nodes), results)
+
+    async def _summarized(self, leased: LeasedAccount, job: Job) -> Job:
+        """Return a run that has succeeded with the summary of its last step's results."""
+        try:
+            async with asyncio.timeout(EXPLAIN):
+                _, results = await self._failed_nodes(leased, job.id, None)
+                if results is None:
+                    await asyncio.sleep(EXPLAIN_AGAIN)
+                    _, results = await self._failed_nodes(leased, job.id, None)
+
+        except (EngineError, TimeoutError) as error:
+            self.log.warning(
+                "The results of run %s could not be summarized: %s", job.id, error
+            )
+            return job
+
+        return models.with_results(job, results)
+
+    async def ended_steps(
+        self, leased: LeasedAccount, run_id: str
+    ) -> list[models.EndedStep]:
+        """Return the steps of a run that have ended."""
+        row = await self.get_run_details(leased, run_id, include_related=("run_steps",))
+        return replies.read_ended_steps(row)
 
     async def _failed_step(
         self, leased: LeasedAccount, run_id: str
@@ -496,7 +530,8 @@ class DbtCloudHook(CallsByHand):
 
     async def _failed_nodes(
         self, leased: LeasedAccount, run_id: str, step: models.Step | None
-    ) -> list[str]:
+    ) -> tuple[list[str], dict[str, Any] | None]:
+        """Return the nodes that failed, and a summary of all; None without results."""
         request = requests.get_artifact(
             leased.account,
             run_id,
@@ -507,9 +542,10 @@ class DbtCloudHook(CallsByHand):
             reply = await self.ask(leased, request)
         except PermanentError:
             # A step that failed before dbt ran has none.
-            return []
+            return [], None
 
-        return replies.read_failed_nodes(request, reply)
+        results = summary_of(reply.object(request.about))
+        return replies.read_failed_nodes(request, reply), results
 
     # Asking -----------------------------------------------------------------------
 

@@ -61,7 +61,8 @@ class DbtCloudRunJobOperator(JobOperator):
     are pushed to the XComs ``job_run_id`` and ``job_run_url``; at its end its statistics to
     ``dbt_cloud_run``: job_id (the run), status, url, attached, job_started_at,
     job_definition_id, project_id, environment_id, duration, queued_duration,
-    run_duration, dbt_version, git_branch, git_sha.
+    run_duration, dbt_version, git_branch, git_sha. A run that failed adds ``run_results``,
+    see :func:`async_triggers.dbt_cloud.api.run_results.summarize`.
 
     dbt Cloud runs the runs of one job one after another, so a run of somebody else is no
     hindrance: ours waits its turn.
@@ -102,6 +103,8 @@ class DbtCloudRunJobOperator(JobOperator):
     :param durable: a retry attaches to what an earlier attempt has started, as Airflow's
         own resumable operators do; False starts a job of its own in each attempt, and
         leaves an earlier one running
+    :param summarize_results: push the summary of ``run_results.json`` after a success too,
+        at the cost of one more request; a failed run always has it
     """
 
     template_fields: Sequence[str] = (
@@ -164,6 +167,7 @@ class DbtCloudRunJobOperator(JobOperator):
         end_from_trigger: bool = False,
         start_in_trigger: bool = False,
         durable: bool = True,
+        summarize_results: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -193,6 +197,7 @@ class DbtCloudRunJobOperator(JobOperator):
             "start_in_trigger", start_in_trigger, deferrable=deferrable
         )
         self.durable = durable
+        self.summarize_results = summarize_results
         self.note_ids(kwargs)
 
     @property
@@ -264,6 +269,7 @@ class DbtCloudRunJobOperator(JobOperator):
             retry_from_failure=self.retry_from_failure,
             mark_cause=self.mark_cause,
             hook_params=read_hook_params(self.hook_params).to_json(),
+            summarize=self.summarize_results,
             poll_interval=self.check_interval,
             waits=self.wait_for_termination,
             if_running="attach",

@@ -28,6 +28,8 @@ class DbtCloudRun(RemoteJob):
 
     account_id: int | None = None
     hook_params: Mapping[str, Any] | None = None
+    summarize: bool = False
+    """Whether the results of a run that has succeeded are summarized too."""
 
     trigger = "async_triggers.dbt_cloud.triggers.DbtCloudRunJobTrigger"
 
@@ -58,7 +60,7 @@ class DbtCloudRun(RemoteJob):
         self, leased: LeasedAccount, job: Job, *, now: float | None
     ) -> Job:
         """Say why a run failed."""
-        return await self.make_hook().complete(leased, job)
+        return await self.make_hook().complete(leased, job, summarize=self.summarize)
 
     def result(self, job: Job | None) -> int:
         """Return the run's id."""
@@ -85,6 +87,7 @@ class DbtCloudRunRequest(JobRequest):
     retry_from_failure: bool = False
     mark_cause: bool = True
     hook_params: Mapping[str, Any] | None = None
+    summarize: bool = False
     found_id: int | None = None
     retry_of: str = ""
 
@@ -114,6 +117,7 @@ class DbtCloudRunRequest(JobRequest):
             owned=owned,
             account_id=self.account_id,
             hook_params=self.hook_params,
+            summarize=self.summarize,
         )
 
     async def resolved(self, leased: LeasedAccount) -> Self:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from async_triggers.dbt_cloud.hooks import DbtCloudHook, DbtCloudJobRunStatus
 from async_triggers.dbt_cloud.remote_job import DbtCloudRun
 from async_triggers.deferral.trigger import JobTrigger, Wait
+from async_triggers.engine.amounts import lasted
+from async_triggers.engine.errors import EngineError
 
 __all__ = ["DbtCloudHook", "DbtCloudJobRunStatus", "DbtCloudRunJobTrigger"]
 
 if TYPE_CHECKING:
     from async_triggers.deferral.events import Outcome
     from async_triggers.deferral.remote_job import RemoteJob
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Job
+
+STEPS = 60.0
+"""Seconds for the steps of a run that goes on."""
 
 
 class DbtCloudRunJobTrigger(JobTrigger):
@@ -43,7 +52,10 @@ class DbtCloudRunJobTrigger(JobTrigger):
     :param job_url: where dbt Cloud shows the run
     :param ending: how the trigger ends its task, see
         :class:`async_triggers.deferral.ending.Ending`; None to resume it
+    :param summarize: summarize the results of a run that has succeeded too
     """
+
+    _logged_steps: frozenset[int] = frozenset()
 
     def __init__(
         self,
@@ -61,6 +73,7 @@ class DbtCloudRunJobTrigger(JobTrigger):
         seen_at: float | None = None,
         job_url: str = "",
         ending: Mapping[str, Any] | None = None,
+        summarize: bool = False,
     ) -> None:
         super().__init__()
         self.conn_id = conn_id
@@ -76,6 +89,7 @@ class DbtCloudRunJobTrigger(JobTrigger):
         self.seen_at = seen_at
         self.job_url = job_url
         self.ending = ending
+        self.summarize = summarize
 
     def make_job(self) -> DbtCloudRun:
         """Return the run that the arguments name."""
@@ -86,6 +100,7 @@ class DbtCloudRunJobTrigger(JobTrigger):
             owned=self.owned,
             account_id=self.account_id,
             hook_params=self.hook_params,
+            summarize=self.summarize,
         )
 
     @classmethod
@@ -100,8 +115,58 @@ class DbtCloudRunJobTrigger(JobTrigger):
             hook_params=None if params is None else dict(params),
             owned=job.owned,
             job_url=job.url,
+            summarize=job.summarize,
             **wait,
         )
+
+    def hear(self, job: Job) -> None:
+        """Log what has changed, and the steps that have ended since."""
+        is_first = self._last_job is None
+        super().hear(job)
+        if not is_first:
+            self._request_steps()
+
+    def hear_again(self) -> None:
+        """Log that the run goes on, and the steps that have ended since."""
+        super().hear_again()
+        self._request_steps()
+
+    def _request_steps(self) -> None:
+        """Have the steps logged: lists of runs do not show them."""
+        leased = self._leased
+        if leased is None:
+            return
+
+        # An errand has no context: what is logged belongs to the task all the same.
+        context = contextvars.copy_context()
+
+        async def as_the_trigger() -> None:
+            loop = asyncio.get_running_loop()
+            await loop.create_task(self._log_steps(leased), context=context)
+
+        leased.run_errand(as_the_trigger(), f"log the steps of run {self.run_id}")
+
+    async def _log_steps(self, leased: LeasedAccount) -> None:
+        hook = self.make_job().make_hook()
+        try:
+            async with asyncio.timeout(STEPS):
+                steps = await hook.ended_steps(leased, str(self.run_id))
+        except (EngineError, TimeoutError) as error:
+            self.log.debug("The steps of run %s are not known: %s", self.run_id, error)
+            return
+
+        for step in steps:
+            if step.index not in self._logged_steps:
+                self._logged_steps |= {step.index}
+                took = lasted(step.took)
+                self.log.info(
+                    "Run %s: step %d, %s, %s%s",
+                    self.run_id,
+                    step.index,
+                    step.name,
+                    step.word,
+                    f" ({took})" if took else "",
+                )
 
     async def is_still_running(self, hook: DbtCloudHook) -> bool:
         """Check with a hook, once, whether the run has not ended."""

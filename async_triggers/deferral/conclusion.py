@@ -60,6 +60,7 @@ class Conclusion:
                 return self._result(None)
             case Status.SUCCESS:
                 assert job is not None  # noqa: S101 - it was checked above
+                self.log.info("%s", outcome.message)
                 return self._succeed(job)
             case Status.TIMEOUT:
                 if self.own is not None and outcome.cancel is Cancel.UNCONFIRMED:
@@ -78,12 +79,6 @@ class Conclusion:
                 raise JobFailed(outcome.message, job=job)
 
     def _succeed(self, job: Job) -> Any:
-        facts = ", ".join(
-            f"{name} {value}"
-            for name, value in job.statistics.items()
-            if value is not None
-        )
-        self.log.info("%s", events.describe_end(job, facts))
         self._publish(job)
         return self._result(job)
 

@@ -27,7 +27,7 @@ from async_triggers.deferral import compat
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 
 if TYPE_CHECKING:
-    from async_triggers.engine.jobs import Job, Scalar
+    from async_triggers.engine.jobs import Job
 
 
 class Then(StrEnum):
@@ -181,7 +181,7 @@ def failure_of(task: Any) -> Then:
     return Then.RESUME if needs_worker else Then.FAIL
 
 
-def statistics_of(job: Job, *, attached: bool) -> dict[str, Scalar]:
+def statistics_of(job: Job, *, attached: bool) -> dict[str, Any]:
     """Return what is told of a job in its XCom and to the events of assets."""
     return {
         "job_id": job.id,
@@ -190,6 +190,7 @@ def statistics_of(job: Job, *, attached: bool) -> dict[str, Scalar]:
         "attached": attached,
         "job_started_at": job.started_at,
         **job.statistics,
+        **job.summary,
     }
 
 

@@ -30,8 +30,10 @@ from async_triggers.deferral.errors import (
     VendorRefused,
     VendorUnavailable,
 )
+from async_triggers.engine.amounts import lasted
 from async_triggers.engine.errors import AccountMisconfigured, CredentialsRejected
 from async_triggers.engine.jobs import Job, JobState, Scalar
+from async_triggers.engine.wire import parse_time
 from async_triggers.engine.wording import spaced, with_url
 
 VERSION = 1
@@ -108,16 +110,26 @@ def ended(job: Job) -> Outcome:
     )
 
 
-def describe_end(job: Job, facts: str = "") -> str:
-    """Say how a job has ended, why, and where the vendor shows it."""
-    words = f"{job.title} {_ENDINGS[job.state]}"
+def describe_end(job: Job) -> str:
+    """Say how a job has ended, with how much, why, and where the vendor shows it."""
+    words = f"{job.title} {_ENDINGS[job.state]}{progress_of(job, job.ended_at)}"
     if job.message:
         words += f": {spaced(job.message)}"
 
-    if facts:
-        words += f" [{facts}]"
-
     return with_url(words, job.url)
+
+
+def progress_of(job: Job, at: float | None, since: float | None = None) -> str:
+    """Return in parentheses how far a job is at a time, and how long it has taken.
+
+    ``at`` is in epoch seconds, as is ``since``, which takes the place of a start that the
+    vendor does not show.
+    """
+    started = parse_time(job.started_at)
+    begun = since if started is None else started
+    took = None if begun is None or at is None else at - begun
+    facts = [fact for fact in (*job.amounts, lasted(took)) if fact]
+    return f" ({', '.join(facts)})" if facts else ""
 
 
 def not_started(error: Exception) -> Outcome:
@@ -208,7 +220,9 @@ def from_payload(event: object) -> Outcome:
 
 def job_to_json(job: Job) -> dict[str, Any]:
     """Write a job as plain JSON."""
+    summary = {"summary": dict(job.summary)} if job.summary else {}
     return {
+        **summary,
         "id": job.id,
         "state": job.state.value,
         "word": job.word,
@@ -233,6 +247,11 @@ def job_from_json(value: object) -> Job:
         msg = "statistics is not an object"
         raise TypeError(msg)
 
+    summary = value.get("summary", {})
+    if not isinstance(summary, Mapping):
+        msg = "summary is not an object"
+        raise TypeError(msg)
+
     return Job(
         id=_text(value["id"]),
         state=JobState(value["state"]),
@@ -243,6 +262,7 @@ def job_from_json(value: object) -> Job:
         started_at=None if started_at is None else _text(started_at),
         ended_at=None if ended_at is None else float(ended_at),
         statistics={_text(key): _scalar(val) for key, val in statistics.items()},
+        summary=summary,
     )
 
 

@@ -91,6 +91,8 @@ class JobTrigger(OneEventTrigger):
     """The server's time of the last look that did not come through the poller."""
     is_known = False
     """True where the vendor has most likely shown the job to an earlier process."""
+    _began_at: float | None = None
+    """When this process began to wait, in epoch seconds."""
     _alarm: Alarm | None = None
     """Airflow's, where the wait is on a worker."""
 
@@ -217,6 +219,10 @@ class JobTrigger(OneEventTrigger):
 
     async def wait_on(self, leased: LeasedAccount) -> Outcome:
         """Wait with an account that is leased already, on a worker as on the triggerer."""
+        self._began_at = wall_clock()
+        if self._leased is None:
+            self._leased = leased
+
         try:
             await self.prepare(leased)
             job = None
@@ -298,10 +304,20 @@ class JobTrigger(OneEventTrigger):
     def hear(self, job: Job) -> None:
         """Log what has changed."""
         self._last_job = job
-        facts = ", ".join(
-            f"{name} {value}" for name, value in job.statistics.items() if value
-        )
-        self.log.info("%s is %s%s", job.title, job.word, f" ({facts})" if facts else "")
+        self.log.info("%s is %s%s", job.title, job.word, self._progress(job))
+
+    def hear_again(self) -> None:
+        """Log that the job goes on as it was."""
+        job = self._last_job
+        if job is None:
+            job = Job(id=self.remote_job.job_id, state=JobState.RUNNING, word="")
+
+        state = f"is still {job.word}" if job.word else "has not ended"
+        self.log.info("%s %s%s", self.title, state, self._progress(job))
+
+    def _progress(self, job: Job) -> str:
+        since = self._began_at if self.seen_at is None else self.seen_at
+        return events.progress_of(job, wall_clock(), since)
 
     def hear_notice(self, notice: Notice) -> None:
         """Log trouble with polling, and its end."""
@@ -440,9 +456,10 @@ class JobTrigger(OneEventTrigger):
             Cancel.CONFIRMED: "it was cancelled",
             Cancel.UNCONFIRMED: "cancelling it could not be confirmed",
         }
+        progress = "" if job is None else self._progress(job)
         words = (
             f"{self.title} had not ended when the {self._which_deadline} of the task"
-            f" passed; {said[cancel]}"
+            f" passed{progress}; {said[cancel]}"
         )
         url = job.url if job is not None and job.url else self._url
         return Outcome(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -38,6 +38,8 @@ class Job:
     failure, empty where it gives none. ``statistics`` holds plain JSON scalars in the
     vendor's names (rows, bytes, durations). ``started_at`` is ISO 8601 or None.
     ``ended_at`` is the server's time of the end in epoch seconds where the row tells it.
+    ``summary`` holds what else is worth keeping at the end, as JSON of a few kilobytes.
+    ``amounts`` are what people want to read of it, in the vendor's words: ``12,400 rows``.
     """
 
     id: str
@@ -49,6 +51,8 @@ class Job:
     started_at: str | None = None
     ended_at: float | None = None
     statistics: Mapping[str, Scalar] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    amounts: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def title(self) -> str:

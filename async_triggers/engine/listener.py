@@ -9,6 +9,13 @@ if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
 
 
+class Unchanged:
+    """Nothing was heard of a job for a while: it goes on as it was."""
+
+
+UNCHANGED = Unchanged()
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """What a waiter should know of the polling itself.
@@ -25,6 +32,9 @@ class Listener(Protocol):
 
     def hear(self, job: Job) -> None:
         """Take note that the job has changed. Called by the task that waits."""
+
+    def hear_again(self) -> None:
+        """Take note that the job goes on as it was. Called as :meth:`hear`."""
 
     def hear_notice(self, notice: Notice) -> None:
         """Take note of trouble with polling, or of its end. Called as :meth:`hear`."""

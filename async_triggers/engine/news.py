@@ -10,7 +10,7 @@ import contextvars
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from async_triggers.engine.listener import Notice
+from async_triggers.engine.listener import UNCHANGED, Notice
 from async_triggers.engine.trouble import NOTICE_AFTER
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NEWS_INTERVAL = 600.0
 """Seconds between two pieces of news of one job whose state has not changed."""
+REMIND_EVERY = 5.0
+"""Seconds at least between two times at which those are sought who have heard nothing."""
 NEWS_PER_SECOND = 10
 """Pieces of news that an account may give in a second."""
 
@@ -49,6 +51,7 @@ class News:
             return True
 
         is_given = self._give(waiter, job, now)
+        waiter.withheld = None if is_given else job
         if listener.needs_attention(job):
             waiter.future.set_result(job)
 
@@ -66,11 +69,76 @@ class News:
         if not self.has_room(now):
             return False
 
+        self._give_one(waiter, job, now)
+        return True
+
+    def _give_one(self, waiter: Waiter, job: Job, now: float) -> None:
         self.count()
-        waiter.heard = news
+        waiter.heard = (job.word, tuple(job.statistics.items()))
         waiter.heard_at = now
         waiter.take_news().set_result(job)
-        return True
+
+    def remind(self, waiter: Waiter, now: float) -> None:
+        """Give what had to wait, or let a waiter know that nothing has changed."""
+        job, waiter.withheld = waiter.withheld, None
+        if job is not None:
+            self._give_one(waiter, job, now)
+            return
+
+        self.count()
+        waiter.heard_at = now
+        waiter.take_news().set_result(UNCHANGED)
+
+
+class Reminders:
+    """Sees to it that each who waits hears something now and then.
+
+    What does not change shows in no row, and some lists show ends alone. So there is a
+    timer, one for all. It rings no more often than every :data:`REMIND_EVERY` seconds:
+    each time it looks at all who wait.
+    """
+
+    def __init__(self, news: News, waiters: Waiters) -> None:
+        self._news = news
+        self._waiters = waiters
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Remind those who wait, from now on."""
+        if self._timer is None:
+            self._ring_in(NEWS_INTERVAL)
+
+    def hush(self) -> None:
+        """Remind no one: nobody waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring_in(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        # It belongs to no waiter, so it carries no waiter's context.
+        self._timer = loop.call_later(
+            seconds, self._ring, context=contextvars.Context()
+        )
+
+    def _ring(self) -> None:
+        now = asyncio.get_running_loop().time()
+        following = now + NEWS_INTERVAL
+        for waiter in self._waiters:
+            if waiter.listener is None:
+                continue
+
+            heard_at = max(waiter.heard_at, waiter.noticed_at or waiter.heard_at)
+            due = heard_at + NEWS_INTERVAL
+            if due > now:
+                following = min(following, due)
+            elif self._news.has_room(now):
+                self._news.remind(waiter, now)
+            else:
+                self._ring_in(1.0)
+                return
+
+        self._ring_in(max(REMIND_EVERY, following - now))
 
 
 class Notices:

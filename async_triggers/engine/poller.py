@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from async_triggers.engine import backoff
 from async_triggers.engine.errors import PermanentError, RequestRejected
-from async_triggers.engine.listener import Notice
+from async_triggers.engine.listener import Notice, Unchanged
 from async_triggers.engine.observer import ROUND, ROUND_LATE
 from async_triggers.engine.requests import RoundGivenUp
 from async_triggers.engine.round import Round
@@ -150,8 +150,8 @@ class Poller:
         worked before, whatever is known of the job. ``mark`` is handed to the vendor with
         each row. ``owner`` is what :meth:`dismiss` knows the waiter by. ``listener`` hears
         when the job has changed, at most every ten minutes of a change that is not one of
-        state, and may end the wait for a job that has not ended. ``patience`` is how many
-        seconds to wait at most, None for ever.
+        state, and as often where nothing has; it may end the wait for a job that has not
+        ended. ``patience`` is how many seconds to wait at most, None for ever.
 
         Raise :class:`~async_triggers.engine.errors.PermanentError` when the vendor's
         refusal concerns this job or the whole account,
@@ -170,6 +170,7 @@ class Poller:
             listener=listener,
             owner=owner,
             ends=math.inf if patience is None else loop.time() + patience,
+            heard_at=loop.time(),
         )
         known = known or seen_at is not None
         if known or vouched:
@@ -180,7 +181,7 @@ class Poller:
             while True:
                 future = waiter.future
                 news = await future
-                if isinstance(news, Notice):
+                if isinstance(news, Notice | Unchanged):
                     _give_notice(listener, news)
                 elif listener is None or future is waiter.future:
                     return news
@@ -207,6 +208,7 @@ class Poller:
         if state.waiters.join(subject, waiter, now, known=known):
             state.sweep.seen(subject, now)
 
+        state.reminders.begin()
         state.coverage.join(subject, seen_at)
         if waiter.interval < state.grid:
             state.grid = waiter.interval
@@ -222,6 +224,7 @@ class Poller:
 
         if not state.waiters:
             state.notices.hush()
+            state.reminders.hush()
             state.grid = self._next_round = math.inf
             self._changed.set()
 
@@ -355,12 +358,15 @@ def _give_news(listener: Listener, news: Job) -> None:
         log.exception("The news of %s could not be given", news.id)
 
 
-def _give_notice(listener: Listener | None, notice: Notice) -> None:
+def _give_notice(listener: Listener | None, notice: Notice | Unchanged) -> None:
     if listener is None:
         return
 
     try:
-        listener.hear_notice(notice)
+        if isinstance(notice, Notice):
+            listener.hear_notice(notice)
+        else:
+            listener.hear_again()
     except Exception:
         log.exception("A notice about polling could not be given")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from async_triggers.engine.job_doubts import JobDoubts
 from async_triggers.engine.knowledge import Coverage, Sources, Sweep
-from async_triggers.engine.news import News, Notices
+from async_triggers.engine.news import News, Notices, Reminders
 from async_triggers.engine.planner import Planner
 from async_triggers.engine.trouble import Trouble
 from async_triggers.engine.waiters import Waiters
@@ -34,6 +34,7 @@ class PollingState:
     trouble: Trouble
     news: News
     notices: Notices
+    reminders: Reminders
     owed: set[str] = field(default_factory=set)
     """Jobs whose turn it was in a round that did not get to them."""
     odd: set[str] = field(default_factory=set)
@@ -75,4 +76,5 @@ def new_state(transport: Transport, *, on_trouble: Callable[[], None]) -> Pollin
         trouble=Trouble(account, waiters, on_begin=on_trouble),
         news=news,
         notices=Notices(news, waiters),
+        reminders=Reminders(news, waiters),
     )

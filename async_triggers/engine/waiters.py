@@ -17,7 +17,7 @@ from async_triggers.engine.errors import ConnectionChanged
 if TYPE_CHECKING:
     from async_triggers.engine.errors import PermanentError
     from async_triggers.engine.jobs import Job
-    from async_triggers.engine.listener import Listener, Notice
+    from async_triggers.engine.listener import Listener, Notice, Unchanged
     from async_triggers.engine.wire import Row
 
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Waiter:
     """One who waits for the end of a job."""
 
-    future: asyncio.Future[Job | Notice]
+    future: asyncio.Future[Job | Notice | Unchanged]
     """Takes the end of the wait, or news; then another one takes the end."""
     interval: float
     mark: str | None
@@ -37,6 +37,9 @@ class Waiter:
     heard: tuple[str, object] | None = None
     """The last news of the job."""
     heard_at: float = -math.inf
+    """When it last heard of the job, or began to wait."""
+    withheld: Job | None = None
+    """News that had to wait."""
     noticed_at: float | None = None
     """When it last heard of trouble that is not over yet."""
     newer: Waiter | None = None
@@ -44,7 +47,7 @@ class Waiter:
     older: Waiter | None = None
     """Who waits for the same job and came last before this one."""
 
-    def take_news(self) -> asyncio.Future[Job | Notice]:
+    def take_news(self) -> asyncio.Future[Job | Notice | Unchanged]:
         """Return the future that news go into; from now on another one takes the end.
 
         The waiter's own task hands news over, in its own context. What comes before it

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from async_triggers.engine.amounts import counted, sized
 from async_triggers.engine.errors import UnreadableReply
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import format_time, number_of, parse_time, short_text
@@ -165,6 +166,10 @@ def read_job(row: Row) -> Job:
             "bytes_synced": number_of(row.get("bytesSynced")),
             "duration": short_text(row.get("duration")),
         },
+        amounts=(
+            counted(number_of(row.get("rowsSynced")), "row"),
+            sized(number_of(row.get("bytesSynced"))),
+        ),
     )
 
 

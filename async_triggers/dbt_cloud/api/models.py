@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Self
+from typing import Any, Self
 
 from async_triggers.engine.errors import UnreadableReply
 from async_triggers.engine.jobs import Job, JobState
@@ -88,6 +88,16 @@ class Step:
     index: int
     name: str
     lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedStep:
+    """A step that has ended, and how; ``took`` is in seconds, None where unknown."""
+
+    index: int
+    name: str
+    word: str
+    took: float | None
 
 
 def row_id(row: Row) -> str:
@@ -174,6 +184,11 @@ def _link(row: Row) -> str:
     href = short_text(row.get("href")) or ""
     usable = href.startswith(("https://", "http://")) and href.isprintable()
     return href if usable else ""
+
+
+def with_results(job: Job, results: Mapping[str, Any] | None) -> Job:
+    """Return a run with the summary of its ``run_results.json``."""
+    return job if results is None else replace(job, summary={"run_results": results})
 
 
 def explain(job: Job, step: Step | None, nodes: Sequence[str]) -> Job:

@@ -9,6 +9,7 @@ from typing import Any
 from async_triggers.dbt_cloud.api.models import (
     UNFINISHED,
     DbtCloudJobRunStatus,
+    EndedStep,
     Step,
     row_id,
 )
@@ -20,11 +21,13 @@ from async_triggers.dbt_cloud.api.requests import (
     Listing,
     Walk,
 )
+from async_triggers.dbt_cloud.api.run_results import FAILED_NODES, results_of
 from async_triggers.engine.errors import UnreadableReply
 from async_triggers.engine.wire import (
     Reply,
     Request,
     Row,
+    number_of,
     parse_time,
     rows_of,
     short_text,
@@ -32,9 +35,11 @@ from async_triggers.engine.wire import (
     words_of,
 )
 
-# https://docs.getdbt.com/reference/artifacts/run-results-json: what is no success of a
-# node, and not the consequence of another's.
-_FAILED_NODES = frozenset({"error", "fail", "runtime error", "partial success"})
+_STEP_ENDS: dict[int | None, str] = {
+    DbtCloudJobRunStatus.SUCCESS.value: "succeeded",
+    DbtCloudJobRunStatus.ERROR.value: "failed",
+    DbtCloudJobRunStatus.CANCELLED.value: "was cancelled",
+}
 LOG_LINES = 20
 LOG_CHARACTERS = 20_000
 
@@ -144,18 +149,33 @@ def read_failed_step(row: Row) -> Step | None:
     return None
 
 
+def read_ended_steps(row: Row) -> list[EndedStep]:
+    """Return the steps that have ended, where the row was asked for with its steps."""
+    steps = row.get("run_steps")
+    found = []
+    for step in steps if isinstance(steps, list) else []:
+        if not isinstance(step, dict):
+            continue
+
+        index, word = step.get("index"), _STEP_ENDS.get(number_of(step.get("status")))
+        if isinstance(index, int) and word is not None:
+            name = short_text(step.get("name")) or f"step {index}"
+            begun = parse_time(step.get("started_at"))
+            ended = parse_time(step.get("finished_at"))
+            took = None if begun is None or ended is None else ended - begun
+            found.append(EndedStep(index=index, name=name, word=word, took=took))
+
+    return sorted(found, key=lambda step: step.index)
+
+
 def read_failed_nodes(request: Request, reply: Reply) -> list[str]:
     """Return the nodes that failed, each with the first line of its message.
 
     https://docs.getdbt.com/reference/artifacts/run-results-json
     """
-    results = reply.object(request.about).get("results")
     found: list[str] = []
-    for result in results if isinstance(results, list) else []:
-        if (
-            not isinstance(result, dict)
-            or text_of(result.get("status")) not in _FAILED_NODES
-        ):
+    for result in results_of(reply.object(request.about)):
+        if text_of(result.get("status")) not in FAILED_NODES:
             continue
 
         node = short_text(result.get("unique_id")) or "a node without a name"

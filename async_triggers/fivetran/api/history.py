@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from async_triggers.engine.amounts import sized
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import parse_time
 from async_triggers.fivetran.api.models import (
@@ -137,7 +138,18 @@ def with_record(job: Job, record: HistoryRecord) -> Job:
             "sync_end": record.end,
             **record.volumes,
         },
+        amounts=_amounts(record),
     )
+
+
+def _amounts(record: HistoryRecord) -> tuple[str, ...]:
+    """Return how much was loaded, else how much was extracted."""
+    for stage, done in (("load", "loaded"), ("extract", "extracted")):
+        volume = record.volumes.get(f"{stage}_volume_mb")
+        if isinstance(volume, int | float):
+            return (f"{sized(volume * 1_000_000)} {done}",)
+
+    return ()
 
 
 def find_stop(

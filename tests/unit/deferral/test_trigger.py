@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -137,7 +138,9 @@ def test_one_event_tells_all_about_the_end(world: World) -> None:
     assert payload == {
         "v": 1,
         "status": "success",
-        "message": "Job 1 succeeded: http://localhost:8000/x",
+        "message": (
+            "Job 1 succeeded (1,000 rows, 1.0 MB, 30 s): http://localhost:8000/x"
+        ),
         "job_id": 1,
         "kind": "ended",
         "error": None,
@@ -195,7 +198,7 @@ def test_the_log_tells_changes_of_state_and_sparse_progress(
     running = [line for line in lines if "is running" in line.getMessage()]
     assert "Job 1 is pending" in lines[0].getMessage()
     assert 1 <= len(running) <= 5
-    assert "rows_synced" in running[-1].getMessage()
+    assert re.search(r"\(\d+ rows, [\d.]+ \wB, \d+ min\)", running[-1].getMessage())
     assert "Job 1 succeeded" in lines[-1].getMessage()
 
 

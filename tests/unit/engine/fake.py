@@ -382,6 +382,7 @@ class Hears:
 
     news: Callable[[Job], object]
     notices: Callable[[Notice], object] | None = None
+    again: Callable[[], object] | None = None
 
     def hear(self, job: Job) -> None:
         """Take note that the job has changed."""
@@ -390,6 +391,11 @@ class Hears:
     def needs_attention(self, job: Job) -> bool:
         """No job does."""
         return False
+
+    def hear_again(self) -> None:
+        """Take note that nothing has changed."""
+        if self.again is not None:
+            self.again()
 
     def hear_notice(self, notice: Notice) -> None:
         """Take note of trouble, or of its end."""
@@ -419,12 +425,13 @@ class World:
         sees: bool = True,
         news: Callable[[Job], object] | None = None,
         notices: Callable[[Notice], object] | None = None,
+        again: Callable[[], object] | None = None,
         **how: Any,
     ) -> asyncio.Task[Job]:
         """Wait for a job, whose last look is now unless said otherwise."""
         name = name or job
-        if news is not None or notices is not None:
-            how["listener"] = Hears(news or (lambda _: None), notices)
+        if (news, notices, again) != (None, None, None):
+            how["listener"] = Hears(news or (lambda _: None), notices, again)
 
         if sees:
             how.setdefault("seen_at", self.server.now())

@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 import random
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -1193,6 +1194,77 @@ class TestNews:
 
             assert len(news) == 4
             assert min(b - a for a, b in itertools.pairwise(news)) > 599.9
+
+    @virtual
+    @pytest.mark.parametrize("source", [FEED, LONG, LIVE])
+    async def test_who_waits_hears_every_ten_minutes_that_nothing_changes(
+        self, source: Source
+    ) -> None:
+        async with a_world(source) as world:
+            world.server.start("a", lasts=4000.0)
+            heard: list[float] = []
+
+            def hear(_: object = None) -> None:
+                heard.append(now())
+
+            world.join("a", news=hear, again=hear, interval=10.0)
+            await world.waits["a"]
+
+            gaps = [b - a for a, b in itertools.pairwise([0.0, *heard, 4000.0])]
+            assert max(gaps) <= 611.0
+            assert min(gaps[1:-1]) >= 599.9
+
+    @virtual
+    async def test_a_reminder_gives_the_numbers_as_they_are(self) -> None:
+        async with a_world() as world:
+            world.server.start("a", lasts=1500.0)
+            rows: list[object] = []
+            judge = world.vendor.judge
+
+            def changed(account: Any, subject: str, row: Any, mark: Any) -> Job:
+                count = 1 if now() < 60.0 else 2
+                return judge(account, subject, {**row, "rows": count}, mark)
+
+            world.vendor.digests = False
+            world.vendor.judge = changed  # type: ignore[method-assign]
+            world.join(
+                "a",
+                news=lambda job: rows.append(job.statistics["rows"]),
+                again=lambda: rows.append("again"),
+                interval=10.0,
+            )
+            await world.waits["a"]
+
+            assert rows == [1, 2, "again"]
+
+    @virtual
+    async def test_reminders_keep_to_ten_a_second(self) -> None:
+        async with a_world(LONG) as world:
+            heard: list[tuple[float, str]] = []
+            for job in jobs(35):
+                world.server.start(job, lasts=1000.0)
+                world.join(
+                    job,
+                    news=lambda _: None,
+                    again=lambda job=job: heard.append((now(), job)),  # type: ignore[misc]
+                )
+
+            await world.all_told()
+
+            seconds = Counter(int(at) for at, _ in heard)
+            assert max(seconds.values()) == 10
+            assert sorted(job for _, job in heard) == sorted(jobs(35))
+
+    @virtual
+    async def test_nobody_is_reminded_once_all_have_left(self) -> None:
+        async with a_world(LONG) as world:
+            heard: list[float] = []
+            world.server.start("a", lasts=10.0)
+            world.join("a", again=lambda: heard.append(now()))
+            await world.waits["a"]
+            await asyncio.sleep(2000.0)
+
+            assert heard == []
 
     @virtual
     async def test_an_account_gives_ten_a_second_and_the_rest_later(self) -> None:
