@@ -1,0 +1,171 @@
+"""What is kept of a run's results, and what is logged of its steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from async_triggers.dbt_cloud.api.run_results import MOST_NODES, summarize
+from async_triggers.deferral.errors import JobFailed
+from async_triggers.simulator.faults import Fault
+from tests.unit.dbt_cloud.stage import JOB, Runs
+from tests.unit.dbt_cloud.test_operators import dbt, lives
+from tests.unit.dbt_cloud.test_triggers import event_of, trigger
+
+if TYPE_CHECKING:
+    from async_triggers.simulator.dbt_cloud import DbtCloudSimulator
+
+SAMPLE = Path(__file__).parent / "replies" / "run_results.json"
+
+
+def a_result(name: str, status: str, **more: Any) -> dict[str, Any]:
+    return {"unique_id": name, "status": status, "execution_time": 1.0, **more}
+
+
+def test_a_summary_counts_names_the_slowest_and_says_what_failed() -> None:
+    summary = summarize(orjson.loads(SAMPLE.read_bytes()))
+
+    assert summary["counts"] == {
+        "success": 1,
+        "error": 1,
+        "skipped": 1,
+        "fail": 1,
+        "warn": 1,
+    }
+    assert summary["elapsed_time"] == 12.5
+    assert summary["slowest"][0] == {
+        "unique_id": "model.shop.customers",
+        "execution_time": 1.5,
+    }
+    (test,) = summary["failed_tests"]
+    assert test["message"] == "Got 3 results, configured to fail if != 0"
+    assert test["status"] == "fail"
+    (node,) = summary["failed_nodes"]
+    assert node["unique_id"] == "model.shop.orders"
+    assert 'column "amount" does not exist' in node["message"]
+
+
+def test_a_partial_success_is_a_failure_with_its_message() -> None:
+    summary = summarize(
+        {
+            "results": [
+                a_result("model.a", "partial success", message="PARTIAL 3/4"),
+                a_result("model.b", "success"),
+            ]
+        }
+    )
+
+    assert summary["counts"] == {"partial success": 1, "success": 1}
+    assert [node["message"] for node in summary["failed_nodes"]] == ["PARTIAL 3/4"]
+
+
+def test_a_summary_stays_small() -> None:
+    results = [
+        a_result(f"{kind}.n{n}", "error", message="x" * 10_000)
+        for n in range(500)
+        for kind in ("test", "model")
+    ]
+
+    summary = summarize({"results": results})
+
+    assert len(summary["failed_tests"]) == len(summary["slowest"]) == MOST_NODES
+    assert len(orjson.dumps(summary)) < 20_000
+    assert summary["counts"] == {"error": 1000}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"results": None, "elapsed_time": "long"},
+        {"results": [None, "a", {}, {"unique_id": 5, "status": [], "message": {}}]},
+        {"results": [a_result("test.a", "fail", execution_time=None, failures="3")]},
+    ],
+)
+def test_results_of_another_shape_break_nothing(body: dict[str, Any]) -> None:
+    assert orjson.dumps(summarize(body))
+
+
+def test_a_failed_run_has_its_summary_in_the_xcom(
+    run_of: Runs, dbt_cloud: DbtCloudSimulator
+) -> None:
+    lives(dbt_cloud, "running:60 error")
+    task = run_of(dbt)
+    task.work()
+    event = task.wait()
+
+    with pytest.raises(JobFailed):
+        task.resume(event)
+
+    results = task.xcoms["dbt_cloud_run"]["run_results"]
+    assert results["counts"] == {"success": 1, "error": 1}
+    assert results["failed_nodes"][0]["unique_id"] == "model.shop.orders"
+    assert dbt_cloud.record.count("GET", "/artifacts/") == 1
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize(("wanted", "requests"), [(False, 0), (True, 1)])
+def test_a_success_is_summarized_where_that_is_asked_for(
+    run_of: Runs,
+    dbt_cloud: DbtCloudSimulator,
+    *,
+    wanted: bool,
+    requests: int,
+    deferrable: bool,
+) -> None:
+    lives(dbt_cloud, "running:60 success")
+    task = run_of(lambda: dbt(summarize_results=wanted, deferrable=deferrable))
+    task.work()
+    if deferrable:
+        task.resume(task.wait())
+
+    statistics = task.xcoms["dbt_cloud_run"]
+    assert ("run_results" in statistics) is wanted
+    assert dbt_cloud.record.count("GET", "/artifacts/") == requests
+
+
+def test_a_success_without_results_is_a_success(
+    run_of: Runs, dbt_cloud: DbtCloudSimulator, logged: Callable[[], str]
+) -> None:
+    lives(dbt_cloud, "running:60 success")
+    dbt_cloud.faults.add(
+        Fault(kind="status", status=404, path="*/artifacts/*", times=None)
+    )
+    task = run_of(lambda: dbt(summarize_results=True))
+    task.work()
+    task.resume(task.wait())
+
+    assert "run_results" not in task.xcoms["dbt_cloud_run"]
+
+
+def test_steps_are_logged_as_they_are_seen_to_end(
+    dbt_cloud: DbtCloudSimulator, logged: Callable[[], str]
+) -> None:
+    job = dbt_cloud.add_job(JOB + 1, execute_steps=("dbt seed", "dbt run", "dbt test"))
+    run = dbt_cloud.add_run(job, "running:3000 success")
+
+    event = asyncio.run(event_of(trigger(run)))
+
+    assert event["status"] == "success"
+    lines = [line for line in logged().splitlines() if ": step " in line]
+    assert (
+        sum("Invoke dbt with `dbt seed`, succeeded (16 min)" in x for x in lines) == 1
+    )
+    assert len(lines) == len(set(lines))
+    # One request each ten minutes, and none for a run that is done before that.
+    assert dbt_cloud.record.count("GET", f"/runs/{run}/") <= 20
+
+
+def test_a_short_run_costs_no_request_for_its_steps(
+    dbt_cloud: DbtCloudSimulator, logged: Callable[[], str]
+) -> None:
+    run = dbt_cloud.add_run(dbt_cloud.add_job(JOB + 1), "running:500 success")
+
+    asyncio.run(event_of(trigger(run)))
+
+    assert ": step " not in logged()
