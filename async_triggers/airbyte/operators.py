@@ -62,7 +62,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
         of the task needs one
     :param start_in_trigger: leave the start to the triggerer as well; needs ``deferrable``
     :param durable: a retry attaches to what an earlier attempt has started, as Airflow's
-        own resumable operators do; False starts a job of its own in each attempt, and
+        own resumable operators do; False starts a new job in each attempt, and
         leaves an earlier one running
     """
 

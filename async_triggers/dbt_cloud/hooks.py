@@ -456,8 +456,7 @@ class DbtCloudHook(CallsByHand):
         """Say in a failed run's message which step and nodes failed, and log its end.
 
         Its ``run_results.json`` is summarized, that of a run that has succeeded only with
-        ``summarize``: it takes one more request. Whatever goes wrong here costs only the
-        explanation.
+        ``summarize``: it takes one more request. A failure here costs only the explanation.
         """
         if job.state is JobState.SUCCEEDED and summarize:
             return await self._summarized(leased, job)

@@ -101,7 +101,7 @@ class DbtCloudRunJobOperator(JobOperator):
         of the task needs one
     :param start_in_trigger: leave the start to the triggerer as well; needs ``deferrable``
     :param durable: a retry attaches to what an earlier attempt has started, as Airflow's
-        own resumable operators do; False starts a job of its own in each attempt, and
+        own resumable operators do; False starts a new job in each attempt, and
         leaves an earlier one running
     :param summarize_results: push the summary of ``run_results.json`` after a success too,
         at the cost of one more request; a failed run always has it

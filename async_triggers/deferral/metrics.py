@@ -12,7 +12,7 @@ from async_triggers.deferral import compat
 
 PREFIX = "async_triggers."
 
-# What StatsD, InfluxDB and Datadog take in a tag, whatever stands around it.
+# What StatsD, InfluxDB and Datadog do not all take in a tag.
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]")
 
 

@@ -1,4 +1,4 @@
-"""Lists that a person asked for, page by page."""
+"""Lists for people, page by page."""
 
 from __future__ import annotations
 

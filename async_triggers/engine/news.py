@@ -95,7 +95,7 @@ class Reminders:
 
     What does not change shows in no row, and some lists show ends alone. So there is a
     timer, one for all. It rings no more often than every :data:`REMIND_EVERY` seconds:
-    each time it looks at all who wait.
+    each time it walks over all who wait.
     """
 
     def __init__(self, news: News, waiters: Waiters) -> None:
@@ -109,7 +109,7 @@ class Reminders:
             self._ring_in(NEWS_INTERVAL)
 
     def hush(self) -> None:
-        """Remind no one: nobody waits."""
+        """Remind no one, as no one waits."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

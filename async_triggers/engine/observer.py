@@ -1,7 +1,7 @@
 """What is counted and measured of an account, and the protocol by which metrics listen.
 
-Whatever happens is noted in the account's :class:`Tally`, at the cost of a dictionary's
-entry. A :class:`~async_triggers.engine.reporter.Reporter` hands it on every ten seconds.
+Each event is noted in the account's :class:`Tally`, at the cost of a dictionary's entry.
+A :class:`~async_triggers.engine.reporter.Reporter` hands it on every ten seconds.
 """
 
 from __future__ import annotations

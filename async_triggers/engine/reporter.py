@@ -1,4 +1,4 @@
-"""Reports an account to whatever observes it: one timer, however many jobs."""
+"""Reports an account to its observer, by one timer for all its jobs."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Reporter:
         try:
             report()
         except Exception:
-            # Whatever a backend of metrics does, jobs are waited for.
+            # A backend of metrics that fails must not end polling.
             log.exception("%s could not be reported", self._state.account)
 
     def _tags(self) -> dict[str, str]:

@@ -150,7 +150,7 @@ def read_failed_step(row: Row) -> Step | None:
 
 
 def read_ended_steps(row: Row) -> list[EndedStep]:
-    """Return the steps that have ended, where the row was asked for with its steps."""
+    """Return the steps that have ended, of a row that has its steps."""
     steps = row.get("run_steps")
     found = []
     for step in steps if isinstance(steps, list) else []:
