@@ -48,7 +48,7 @@ class Cost:
             self.seconds += time.thread_time() - began
             self.reports += 1
 
-        Reporter._ring = measured  # type: ignore[method-assign]  # noqa: SLF001
+        Reporter._ring = measured  # type: ignore[method-assign, assignment]  # noqa: SLF001
 
 
 def _listen() -> socket.socket:
@@ -56,7 +56,7 @@ def _listen() -> socket.socket:
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind(("127.0.0.1", 0))
     server.settimeout(0)
-    logger = get_statsd_logger(
+    logger: Any = get_statsd_logger(
         stats_class=statsd.StatsClient,
         host="127.0.0.1",
         port=server.getsockname()[1],
