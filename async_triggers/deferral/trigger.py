@@ -458,8 +458,8 @@ class JobTrigger(OneEventTrigger):
         }
         progress = "" if job is None else self._progress(job)
         words = (
-            f"{self.title} had not ended when the {self._which_deadline} of the task"
-            f" passed{progress}; {said[cancel]}"
+            f"{self.title}{progress} had not ended when the {self._which_deadline} of the"
+            f" task passed; {said[cancel]}"
         )
         url = job.url if job is not None and job.url else self._url
         return Outcome(

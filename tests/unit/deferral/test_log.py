@@ -110,5 +110,7 @@ def test_a_deadline_says_how_far_the_job_was(world: World) -> None:
 
     failure = run(Task(world, sync(deferrable=True, timeout=840)))
 
-    assert re.search(r"passed \([\d,]+ rows, .*, 14 min\); it was cancelled", failure)
+    assert re.search(
+        r"Job 1 \([\d,]+ rows, .*, 14 min\) had not ended when .* cancelled", failure
+    )
     assert URL in failure

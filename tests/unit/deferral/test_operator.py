@@ -112,7 +112,7 @@ def test_failure_names_the_job_its_address_and_where_the_reason_is(
     task = Task(world, sync(deferrable=deferrable))
 
     with pytest.raises(
-        JobFailed, match=r"Job 1 failed: .*no reason.*jobId=1"
+        JobFailed, match=r"Job 1 failed \(.*\): .*no reason.*jobId=1"
     ) as caught:
         task.run()
 
