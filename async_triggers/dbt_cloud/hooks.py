@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -11,9 +10,9 @@ from urllib.parse import urlsplit
 
 from async_triggers.dbt_cloud.api import addresses, models, replies, requests
 from async_triggers.dbt_cloud.api.models import DbtCloudJobRunStatus
-from async_triggers.dbt_cloud.api.run_results import summarize as summary_of
 from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD
 from async_triggers.dbt_cloud.by_hand import CallsByHand, Response
+from async_triggers.dbt_cloud.explanation import Explanation
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
     text,
@@ -33,11 +32,9 @@ from async_triggers.deferral.names import one_named
 from async_triggers.deferral.paging import list_pages
 from async_triggers.engine.errors import (
     AccountMisconfigured,
-    EngineError,
-    PermanentError,
     RequestRejected,
 )
-from async_triggers.engine.jobs import JobState, Seen
+from async_triggers.engine.jobs import Seen
 from async_triggers.engine.wire import (
     Account,
     Budget,
@@ -110,11 +107,6 @@ BUDGET = Budget(
 )
 
 ATTEMPTS = 4
-# Seconds in which it is found out why a run failed: the task must not wait for it longer.
-EXPLAIN = 10.0
-# The log of a step and the artifacts of a run appear a moment after its end.
-EXPLAIN_AGAIN = 2.0
-
 _warned_hosts: set[str] = set()
 
 
@@ -458,61 +450,10 @@ class DbtCloudHook(CallsByHand):
         Its ``run_results.json`` is summarized, that of a run that has succeeded only with
         ``summarize``: it takes one more request. A failure here costs only the explanation.
         """
-        if job.state is JobState.SUCCEEDED and summarize:
-            return await self._summarized(leased, job)
-
-        if job.state is not JobState.FAILED:
-            return job
-
-        step: models.Step | None = None
-        nodes: list[str] = []
-        results: dict[str, Any] | None = None
-        try:
-            async with asyncio.timeout(EXPLAIN):
-                step = await self._failed_step(leased, job.id)
-                nodes, results = await self._failed_nodes(leased, job.id, step)
-                if step is None or not step.lines or not nodes:
-                    await asyncio.sleep(EXPLAIN_AGAIN)
-                    step = await self._failed_step(leased, job.id) or step
-                    again = await self._failed_nodes(leased, job.id, step)
-                    nodes, results = again[0] or nodes, again[1] or results
-
-        except EngineError as error:
-            self.log.warning(
-                "Why run %s failed could not be learnt: %s", job.id, error.message
-            )
-        except TimeoutError:
-            self.log.warning(
-                "Why run %s failed could not be learnt within %d s", job.id, EXPLAIN
-            )
-
-        if step is not None and step.lines:
-            self.log.error(
-                "The last lines of step %d, %s, of run %s:\n%s",
-                step.index,
-                step.name,
-                job.id,
-                "\n".join(step.lines),
-            )
-
-        return models.with_results(models.explain(job, step, nodes), results)
-
-    async def _summarized(self, leased: LeasedAccount, job: Job) -> Job:
-        """Return a run that has succeeded with the summary of its last step's results."""
-        try:
-            async with asyncio.timeout(EXPLAIN):
-                _, results = await self._failed_nodes(leased, job.id, None)
-                if results is None:
-                    await asyncio.sleep(EXPLAIN_AGAIN)
-                    _, results = await self._failed_nodes(leased, job.id, None)
-
-        except (EngineError, TimeoutError) as error:
-            self.log.warning(
-                "The results of run %s could not be summarized: %s", job.id, error
-            )
-            return job
-
-        return models.with_results(job, results)
+        explanation = Explanation(
+            job, lambda request: self.ask(leased, request), self.log
+        )
+        return await explanation.of(leased.account, summarize=summarize)
 
     async def ended_steps(
         self, leased: LeasedAccount, run_id: str
@@ -520,31 +461,6 @@ class DbtCloudHook(CallsByHand):
         """Return the steps of a run that have ended."""
         row = await self.get_run_details(leased, run_id, include_related=("run_steps",))
         return replies.read_ended_steps(row)
-
-    async def _failed_step(
-        self, leased: LeasedAccount, run_id: str
-    ) -> models.Step | None:
-        row = await self.get_run_details(leased, run_id, include_related=("run_steps",))
-        return replies.read_failed_step(row)
-
-    async def _failed_nodes(
-        self, leased: LeasedAccount, run_id: str, step: models.Step | None
-    ) -> tuple[list[str], dict[str, Any] | None]:
-        """Return the nodes that failed, and a summary of all; None without results."""
-        request = requests.get_artifact(
-            leased.account,
-            run_id,
-            "run_results.json",
-            step=None if step is None else step.index,
-        )
-        try:
-            reply = await self.ask(leased, request)
-        except PermanentError:
-            # A step that failed before dbt ran has none.
-            return [], None
-
-        results = summary_of(reply.object(request.about))
-        return replies.read_failed_nodes(request, reply), results
 
     # Asking -----------------------------------------------------------------------
 

@@ -105,6 +105,8 @@ class DbtCloudRunJobOperator(JobOperator):
         leaves an earlier one running
     :param summarize_results: push the summary of ``run_results.json`` after a success too,
         at the cost of one more request; a failed run always has it
+    :param log_steps: log the steps that have ended, every ten minutes, at the cost of one
+        request each time
     """
 
     template_fields: Sequence[str] = (
@@ -168,6 +170,7 @@ class DbtCloudRunJobOperator(JobOperator):
         start_in_trigger: bool = False,
         durable: bool = True,
         summarize_results: bool = False,
+        log_steps: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -198,6 +201,7 @@ class DbtCloudRunJobOperator(JobOperator):
         )
         self.durable = durable
         self.summarize_results = summarize_results
+        self.log_steps = log_steps
         self.note_ids(kwargs)
 
     @property
@@ -270,6 +274,7 @@ class DbtCloudRunJobOperator(JobOperator):
             mark_cause=self.mark_cause,
             hook_params=read_hook_params(self.hook_params).to_json(),
             summarize=self.summarize_results,
+            log_steps=self.log_steps,
             poll_interval=self.check_interval,
             waits=self.wait_for_termination,
             if_running="attach",

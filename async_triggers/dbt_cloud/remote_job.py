@@ -30,6 +30,8 @@ class DbtCloudRun(RemoteJob):
     hook_params: Mapping[str, Any] | None = None
     summarize: bool = False
     """Whether the results of a run that has succeeded are summarized too."""
+    log_steps: bool = False
+    """Whether its steps are requested while it goes on."""
 
     trigger = "async_triggers.dbt_cloud.triggers.DbtCloudRunJobTrigger"
 
@@ -88,6 +90,7 @@ class DbtCloudRunRequest(JobRequest):
     mark_cause: bool = True
     hook_params: Mapping[str, Any] | None = None
     summarize: bool = False
+    log_steps: bool = False
     found_id: int | None = None
     retry_of: str = ""
 
@@ -118,6 +121,7 @@ class DbtCloudRunRequest(JobRequest):
             account_id=self.account_id,
             hook_params=self.hook_params,
             summarize=self.summarize,
+            log_steps=self.log_steps,
         )
 
     async def resolved(self, leased: LeasedAccount) -> Self:

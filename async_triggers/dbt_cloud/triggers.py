@@ -53,6 +53,7 @@ class DbtCloudRunJobTrigger(JobTrigger):
     :param ending: how the trigger ends its task, see
         :class:`async_triggers.deferral.ending.Ending`; None to resume it
     :param summarize: summarize the results of a run that has succeeded too
+    :param log_steps: log the steps that have ended, every ten minutes
     """
 
     _logged_steps: frozenset[int] = frozenset()
@@ -74,6 +75,7 @@ class DbtCloudRunJobTrigger(JobTrigger):
         job_url: str = "",
         ending: Mapping[str, Any] | None = None,
         summarize: bool = False,
+        log_steps: bool = False,
     ) -> None:
         super().__init__()
         self.conn_id = conn_id
@@ -90,6 +92,7 @@ class DbtCloudRunJobTrigger(JobTrigger):
         self.job_url = job_url
         self.ending = ending
         self.summarize = summarize
+        self.log_steps = log_steps
 
     def make_job(self) -> DbtCloudRun:
         """Return the run that the arguments name."""
@@ -101,6 +104,7 @@ class DbtCloudRunJobTrigger(JobTrigger):
             account_id=self.account_id,
             hook_params=self.hook_params,
             summarize=self.summarize,
+            log_steps=self.log_steps,
         )
 
     @classmethod
@@ -116,6 +120,7 @@ class DbtCloudRunJobTrigger(JobTrigger):
             owned=job.owned,
             job_url=job.url,
             summarize=job.summarize,
+            log_steps=job.log_steps,
             **wait,
         )
 
@@ -134,7 +139,7 @@ class DbtCloudRunJobTrigger(JobTrigger):
     def _request_steps(self) -> None:
         """Have the steps logged: lists of runs do not show them."""
         leased = self._leased
-        if leased is None:
+        if leased is None or not self.log_steps:
             return
 
         # An errand has no context: what is logged belongs to the task all the same.

@@ -149,9 +149,8 @@ class Poller:
         ``seen_at`` does: then a refusal is doubted. ``vouched`` says that the account has
         worked before, whatever is known of the job. ``mark`` is handed to the vendor with
         each row. ``owner`` is what :meth:`dismiss` knows the waiter by. ``listener`` hears
-        when the job has changed, at most every ten minutes of a change that is not one of
-        state, and as often where nothing has; it may end the wait for a job that has not
-        ended. ``patience`` is how many seconds to wait at most, None for ever.
+        of changes, of those that are none of state every ten minutes, as of no change; it
+        may end the wait for a job that goes on. ``patience`` is in seconds, None for ever.
 
         Raise :class:`~async_triggers.engine.errors.PermanentError` when the vendor's
         refusal concerns this job or the whole account,

@@ -144,11 +144,11 @@ async def test_statsd_shows_what_waits_and_what_was_requested(
 
 
 @pytest.mark.asyncio
+@every_vendor
 async def test_an_end_is_measured_once_a_job(
-    triggerer: Triggerer, simulator: Simulator, statsd_server: StatsD
+    triggerer: Triggerer, simulator: Simulator, case: Case, statsd_server: StatsD
 ) -> None:
-    dbt = next(case for case in VENDORS if case.name == "dbt_cloud")
-    _, trigger = begin(simulator, dbt, dbt.life("success", lasts=2))
+    _, trigger = begin(simulator, case, case.life("success", lasts=2))
 
     await triggerer.event(triggerer.add(trigger))
     await triggerer.until(lambda: statsd_server.values(DETECTION.name))

@@ -149,7 +149,7 @@ def test_steps_are_logged_as_they_are_seen_to_end(
     job = dbt_cloud.add_job(JOB + 1, execute_steps=("dbt seed", "dbt run", "dbt test"))
     run = dbt_cloud.add_run(job, "running:3000 success")
 
-    event = asyncio.run(event_of(trigger(run)))
+    event = asyncio.run(event_of(trigger(run, log_steps=True)))
 
     assert event["status"] == "success"
     lines = [line for line in logged().splitlines() if ": step " in line]
@@ -161,11 +161,19 @@ def test_steps_are_logged_as_they_are_seen_to_end(
     assert dbt_cloud.record.count("GET", f"/runs/{run}/") <= 20
 
 
-def test_a_short_run_costs_no_request_for_its_steps(
-    dbt_cloud: DbtCloudSimulator, logged: Callable[[], str]
+@pytest.mark.parametrize(
+    ("log_steps", "life"),
+    [(True, "running:500 success"), (False, "running:3000 success")],
+)
+def test_steps_cost_no_request_of_a_short_run_nor_where_they_are_not_wanted(
+    dbt_cloud: DbtCloudSimulator,
+    logged: Callable[[], str],
+    *,
+    log_steps: bool,
+    life: str,
 ) -> None:
-    run = dbt_cloud.add_run(dbt_cloud.add_job(JOB + 1), "running:500 success")
+    run = dbt_cloud.add_run(dbt_cloud.add_job(JOB + 1), life)
 
-    asyncio.run(event_of(trigger(run)))
+    asyncio.run(event_of(trigger(run, log_steps=log_steps)))
 
     assert ": step " not in logged()

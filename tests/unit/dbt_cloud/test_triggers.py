@@ -82,6 +82,8 @@ def test_what_is_stored_of_a_trigger() -> None:
             "seen_at": None,
             "job_url": "",
             "ending": None,
+            "summarize": False,
+            "log_steps": False,
             "version": 1,
         },
     )
