@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from async_triggers.simulator.server import Simulator
 
 _HIGHEST_PORT: Final = 65535
-_WHOLE_PACKAGE: Final = "async-triggers"
+_WHOLE_PACKAGE: Final = "airflow-provider-async-triggers"
 
 
 class _MissingError(Exception):
@@ -231,7 +231,7 @@ def _skew(text: str) -> float:
 
 
 def _demo(chosen: argparse.Namespace) -> int:
-    with _needs(_WHOLE_PACKAGE):
+    with _needs(f"'{_WHOLE_PACKAGE}[demo]'"):
         from async_triggers.demo.run import run
 
     return run(home=chosen.home.resolve(), keep=chosen.keep)
@@ -287,7 +287,7 @@ def _migrate(chosen: argparse.Namespace) -> int:
 
         print(
             "async-triggers migrate: libcst is not installed; install it with"
-            " pip install 'async-triggers[migrate]'",
+            " pip install 'airflow-provider-async-triggers[migrate]'",
             file=sys.stderr,
         )
         return 2

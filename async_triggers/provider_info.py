@@ -21,7 +21,7 @@ _OFFICIAL = {
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata in the shape of Airflow's provider schema."""
     return {
-        "package-name": "async-triggers",
+        "package-name": "airflow-provider-async-triggers",
         "name": "Async Triggers",
         "description": "Deferrable operators for Airbyte, Fivetran and dbt Cloud.",
         "integrations": [

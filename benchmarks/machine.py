@@ -28,7 +28,7 @@ def machine() -> dict[str, Any]:
         "load": os.getloadavg(),
         "python": platform.python_version(),
         "airflow": version("apache-airflow"),
-        "async_triggers": version("async-triggers"),
+        "async_triggers": version("airflow-provider-async-triggers"),
     }
 
 

@@ -178,5 +178,9 @@ def connect(side: Side, urls: Mapping[str, str]) -> None:
 def versions(side: Side) -> dict[str, str]:
     """Return the versions of what runs in this process."""
     names = ["apache-airflow", "aiohttp"]
-    names += ["async-triggers"] if side == "ours" else list(PACKAGES.values())
+    names += (
+        ["airflow-provider-async-triggers"]
+        if side == "ours"
+        else list(PACKAGES.values())
+    )
     return {name: metadata.version(name) for name in names}

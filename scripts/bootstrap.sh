@@ -57,7 +57,7 @@ if [ "$(cat .venv/async-triggers.stamp 2>/dev/null)" != "$(wanted_stamp)" ]; the
     .venv/bin/python -m pip install -qq --disable-pip-version-check \
         --upgrade 'pip>=25.1' || fail "Could not update pip."
     .venv/bin/python -m pip install -qq --disable-pip-version-check \
-        --constraint constraints.txt --group dev --editable . ||
+        --constraint constraints.txt --group dev --editable '.[demo]' ||
         fail "Could not install the package."
     wanted_stamp > .venv/async-triggers.stamp
 fi

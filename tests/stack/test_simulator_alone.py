@@ -25,7 +25,10 @@ def installations() -> list[list[str]]:
         r"^\$ (pip install .* --no-deps .*)$", PAGE.read_text(), re.MULTILINE
     )
     return [
-        [str(ROOT) if word == "async-triggers" else word for word in shlex.split(part)]
+        [
+            str(ROOT) if word == "airflow-provider-async-triggers" else word
+            for word in shlex.split(part)
+        ]
         for part in line.split(" && ")
     ]
 

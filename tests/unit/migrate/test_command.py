@@ -297,4 +297,7 @@ def test_without_libcst_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "libcst", None)
 
     assert main(["migrate", "dags"]) == 2
-    assert "pip install 'async-triggers[migrate]'" in capfd.readouterr().err
+    assert (
+        "pip install 'airflow-provider-async-triggers[migrate]'"
+        in capfd.readouterr().err
+    )

@@ -89,8 +89,8 @@ def test_one_port_for_two_vendors_names_the_option_of_the_second(
     ("command", "missing", "package"),
     [
         (["simulate", *FREE], "aiohttp", "aiohttp"),
-        (["demo"], "rich", "async-triggers"),
-        (["generate", "dags.yml"], "yaml", "async-triggers"),
+        (["demo"], "rich", "'airflow-provider-async-triggers[demo]'"),
+        (["generate", "dags.yml"], "yaml", "airflow-provider-async-triggers"),
     ],
 )
 def test_a_command_without_its_requirement_names_the_package_to_install(

@@ -1,0 +1,74 @@
+"""What a package index and Airflow's provider registry show."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from async_triggers.provider_info import get_provider_info
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+REGISTRY: dict[str, Any] = yaml.safe_load((ROOT / ".airflow-registry.yaml").read_text())
+
+
+def test_it_has_one_name_everywhere() -> None:
+    # Airflow refuses a provider whose metadata names another distribution.
+    name = PROJECT["project"]["name"]
+
+    assert get_provider_info()["package-name"] == name
+    assert REGISTRY["package-name"] == name
+    assert f"pip install {name} " in README
+
+
+def test_the_readme_is_read_in_a_few_minutes() -> None:
+    assert len(README.split()) <= 450
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!https?://)([^)#]+)", README))
+def test_each_link_of_the_readme_leads_somewhere(link: str) -> None:
+    assert (ROOT / link).exists()
+
+
+def test_links_and_pictures_are_absolute_where_a_package_is_listed() -> None:
+    hook = PROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    shown = README
+    for each in hook["substitutions"]:
+        shown = re.sub(each["pattern"], each["replacement"], shown)
+
+    targets = re.findall(r"\]\(([^)]+)\)", shown)
+    assert targets
+    assert all(each.startswith("https://") for each in targets)
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", shown)
+    assert all("raw.githubusercontent.com" in each for each in pictures)
+
+
+def test_each_module_of_the_registry_is_there_and_none_is_missing() -> None:
+    listed = {each["module"] for each in REGISTRY["operators"] + REGISTRY["sensors"]}
+    info = get_provider_info()
+    known = {
+        module
+        for kind in ("operators", "sensors")
+        for each in info[kind]
+        for module in each["python-modules"]
+    }
+
+    assert listed == known
+    for module in listed:
+        import_module(module)
+
+
+def test_the_readme_names_what_the_package_needs() -> None:
+    needs = PROJECT["project"]["dependencies"]
+    [airflow] = [each for each in needs if each.startswith("apache-airflow>")]
+    least = re.search(r">=([\d.]+)", airflow)
+
+    assert least is not None
+    assert f"Airflow {least[1]}" in README
