@@ -120,7 +120,7 @@ def _waiting(
     row: dict[str, Any], classpath: str, *, now: datetime, url: str
 ) -> WaitingTask:
     trigger = row["trigger"]
-    since = str(trigger.get("created_date") or row.get("start_date") or "")
+    since = str(row.get("start_date") or trigger.get("created_date") or "")
     index = row["map_index"]
     return WaitingTask(
         vendor=classpath.split(".")[1],
