@@ -8,21 +8,18 @@ import math
 import shlex
 import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from async_triggers.commands import check, completion, jobs, listing, versions
+from async_triggers.commands.requirement import WHOLE_PACKAGE, MissingError, needs
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from async_triggers.simulator.server import Simulator
 
 _HIGHEST_PORT: Final = 65535
-_WHOLE_PACKAGE: Final = "airflow-provider-async-triggers"
-
-
-class _MissingError(Exception):
-    """A command cannot be had, because a package that it needs is not installed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,33 +27,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen = _parser().parse_args(arguments)
         return int(chosen.run(chosen))
-    except (OSError, _MissingError) as error:
+    except (OSError, MissingError) as error:
         print(f"async-triggers: {error}", file=sys.stderr)
         return 1
-
-
-@contextmanager
-def _needs(distribution: str) -> Iterator[None]:
-    """Import what a command needs, or say what to install.
-
-    The simulator runs without Airflow, so the rest of the package may lack its own
-    requirements.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("async_triggers"):
-            raise
-        raise _MissingError(
-            f"this command needs {error.name}, which is not installed; "
-            f"run: pip install {distribution}"
-        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="async-triggers",
         description="Deferrable Airbyte, Fivetran and dbt Cloud operators for Airflow.",
+    )
+    parser.add_argument(
+        "--version",
+        action=versions.ShowVersions,
+        help="print the versions of this package, of Airflow and of Python",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     demo = commands.add_parser(
@@ -139,6 +123,10 @@ def _parser() -> argparse.ArgumentParser:
         help="write where git could not undo these changes alone",
     )
     migrate.set_defaults(run=_migrate)
+    check.register(commands)
+    jobs.register(commands)
+    listing.register(commands)
+    completion.register(commands, _parser)
     return parser
 
 
@@ -196,7 +184,7 @@ def _add_simulate_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _life(text: str) -> str:
-    with _needs("aiohttp"):
+    with needs("aiohttp"):
         from async_triggers.simulator.lives import Life
 
     try:
@@ -231,14 +219,14 @@ def _skew(text: str) -> float:
 
 
 def _demo(chosen: argparse.Namespace) -> int:
-    with _needs(f"'{_WHOLE_PACKAGE}[demo]'"):
+    with needs(f"'{WHOLE_PACKAGE}[demo]'"):
         from async_triggers.demo.run import run
 
     return run(home=chosen.home.resolve(), keep=chosen.keep)
 
 
 def _simulate(chosen: argparse.Namespace) -> int:
-    with _needs("aiohttp"):
+    with needs("aiohttp"):
         from async_triggers.simulator.airbyte import AirbyteSettings
         from async_triggers.simulator.dbt_cloud import DbtCloudSettings
         from async_triggers.simulator.fivetran import FivetranSettings
@@ -272,7 +260,7 @@ def _simulate(chosen: argparse.Namespace) -> int:
 
 
 def _generate(chosen: argparse.Namespace) -> int:
-    with _needs(_WHOLE_PACKAGE):
+    with needs(WHOLE_PACKAGE):
         from async_triggers.generators.command import generate
 
     return generate(chosen.file, dry_run=chosen.dry_run, refresh=chosen.refresh)

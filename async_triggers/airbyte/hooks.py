@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
+from async_triggers.airbyte import rights
 from async_triggers.airbyte.api import addresses, models, replies, requests
 from async_triggers.airbyte.api.models import JobResponse, JobStatusEnum
 from async_triggers.airbyte.api.vendor import AIRBYTE
 from async_triggers.airbyte.by_hand import CallsByHand
 from async_triggers.deferral.contact import address_of
 from async_triggers.deferral.fields import plain_field, secret_field
+from async_triggers.deferral.finding import Finding, Identity, Startable
 from async_triggers.deferral.hook import (
     EXTRA_KEYS,
     read_belief,
@@ -38,6 +40,7 @@ from async_triggers.engine.wire import (
     CredentialKind,
     Credentials,
     is_web_page,
+    words_of,
 )
 from async_triggers.engine.wording import sentence
 
@@ -87,6 +90,7 @@ class AirbyteHook(CallsByHand):
     hook_name = "Airbyte"
 
     vendor = AIRBYTE
+    startables = "connections"
     extra_keys = EXTRA_KEYS | {"api_path", "auth", "ui_url"}
 
     def __init__(
@@ -433,11 +437,32 @@ class AirbyteHook(CallsByHand):
     async def _list(self, leased: LeasedAccount, first: Request) -> list[Row]:
         return await list_rows(first, leased.call, replies.read_page)
 
-    async def check(self, leased: LeasedAccount) -> str:
+    async def identify(self, leased: LeasedAccount) -> Identity:
         """Request a workspace, which any credentials that work may see."""
-        reply = await leased.call(requests.any_workspace(), attempts=1)
-        reply.object("the workspaces")
-        return f"Airbyte answers at {leased.account.base_url}"
+        request = requests.any_workspace()
+        reply = await leased.call(request, attempts=1)
+        reply.object(request.about)
+        return Identity(
+            text=f"Airbyte answers at {leased.account.base_url}", reply=reply
+        )
+
+    async def find_rights(self, leased: LeasedAccount) -> list[Finding]:
+        """Return what the account may read, start and cancel, without starting a job."""
+        return await rights.find_rights(leased)
+
+    async def list_startables(self, leased: LeasedAccount) -> list[Startable]:
+        """Return the connections of all workspaces, with the workspaces' names."""
+        workspaces = await self._list(leased, requests.list_workspaces())
+        places = replies.read_names(workspaces, "workspace")
+        rows = await self._list(leased, requests.list_connections())
+        return [
+            Startable(
+                id=words_of(row.get("connectionId")),
+                name=words_of(row.get("name")),
+                place=places.get(words_of(row.get("workspaceId")), ""),
+            )
+            for row in rows
+        ]
 
 
 def _credential_kind(said: Any, login: str, password: str) -> CredentialKind:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import urlsplit
 
+from async_triggers.dbt_cloud import rights
 from async_triggers.dbt_cloud.api import addresses, models, replies, requests
 from async_triggers.dbt_cloud.api.models import DbtCloudJobRunStatus
 from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD
@@ -21,6 +22,7 @@ from async_triggers.deferral.arguments import (
 )
 from async_triggers.deferral.errors import EventUnusable, JobEnded, VendorRefused
 from async_triggers.deferral.fields import plain_field, read_flag, secret_field
+from async_triggers.deferral.finding import Finding, Identity, Startable
 from async_triggers.deferral.hook import (
     EXTRA_KEYS,
     read_belief,
@@ -431,14 +433,33 @@ class DbtCloudHook(CallsByHand):
         request = requests.get_artifact(leased.account, run_id, path, step=step)
         return (await self.ask(leased, request)).body
 
-    async def check(self, leased: LeasedAccount) -> str:
+    async def identify(self, leased: LeasedAccount) -> Identity:
         """Request the account, which any token of it may see."""
         request = requests.get_account(leased.account)
-        row = replies.read_row(request, await leased.call(request, attempts=1))
-        return (
-            f"dbt Cloud answers for account {leased.account.account_id},"
-            f" {words_of(row.get('name'))}: {leased.account.base_url}"
+        reply = await leased.call(request, attempts=1)
+        row = replies.read_row(request, reply)
+        return Identity(
+            text=(
+                f"dbt Cloud answers for account {leased.account.account_id},"
+                f" {words_of(row.get('name'))}: {leased.account.base_url}"
+            ),
+            reply=reply,
         )
+
+    async def find_rights(self, leased: LeasedAccount) -> list[Finding]:
+        """Return what the account may read, start and cancel, without starting a job."""
+        return await rights.find_rights(leased)
+
+    async def list_startables(self, leased: LeasedAccount) -> list[Startable]:
+        """Return the jobs of the account, with their projects' ids."""
+        return [
+            Startable(
+                id=str(models.row_id(row)),
+                name=words_of(row.get("name")),
+                place=f"project {words_of(row.get('project_id'))}",
+            )
+            for row in await self.list_job_definitions(leased)
+        ]
 
     # Why a run failed -------------------------------------------------------------
 

@@ -60,6 +60,7 @@ from async_triggers.provider_info import ui_field_behaviour
 if TYPE_CHECKING:
     from airflow.sdk import Connection as AirflowConnection
 
+    from async_triggers.deferral.finding import Finding, Identity, Startable
     from async_triggers.engine.accounts import LeasedAccount
 
 log = logging.getLogger(__name__)
@@ -132,6 +133,8 @@ class VendorHook(BaseHook):
     """What the extra of a connection may hold."""
     address: str = ""
     """The hash of where the API was found, where the connection may mean more than one."""
+    startables: ClassVar[str] = "jobs"
+    """What the vendor calls that which a task names to start a job."""
     is_quiet: bool = False
     """Whether what is to be said of the connection has been said before."""
 
@@ -306,16 +309,24 @@ class VendorHook(BaseHook):
             return account
 
         self._warn_of_extra(connection)
-        if account.credentials.kind is CredentialKind.NONE:
-            return account
+        for doubt, cure in self.doubts_of_route(connection, account):
+            log.warning("%s: %s", doubt, cure)
 
+        return account
+
+    def doubts_of_route(
+        self, connection: AirflowConnection, account: Account
+    ) -> list[tuple[str, str]]:
+        """Return what is unsafe about the way to the account, and what to change."""
+        if account.credentials.kind is CredentialKind.NONE:
+            return []
+
+        name = f"The connection {self.conn_id!r}"
+        found = []
         is_encrypted = urlsplit(account.base_url).scheme == "https"
         if self.is_always_https and is_encrypted and _says_http(connection):
-            log.warning(
-                "The connection %r says http: https is used. Set extra.insecure_http to"
-                " true where credentials may be sent unencrypted",
-                self.conn_id,
-            )
+            cure = "set extra.insecure_http to true if credentials may go unencrypted"
+            found.append((f"{name} says http, and https is used", cure))
 
         urls = (account.base_url, account.credentials.token_url)
         hosts = [
@@ -324,25 +335,20 @@ class VendorHook(BaseHook):
             if parts.scheme == "http" and not is_loopback(parts.hostname)
         ]
         cure = "remove extra.insecure_http" if self.is_always_https else "use https"
-        for host in dict.fromkeys(hosts):
-            log.warning(
-                "The connection %r sends its credentials to %s unencrypted: %s",
-                self.conn_id,
-                host,
-                cure,
-            )
-
+        found += [
+            (f"{name} sends its credentials to {host} unencrypted", cure)
+            for host in dict.fromkeys(hosts)
+        ]
         if not account.route.verify:
-            log.warning(
-                "The connection %r does not check TLS certificates: %s",
-                self.conn_id,
-                name_fields(
-                    "name the certificate authority's file in extra.ca_bundle instead",
-                    self.conn_type,
-                ),
+            cure = "name the certificate authority's file in extra.ca_bundle instead"
+            found.append(
+                (
+                    f"{name} does not check TLS certificates",
+                    name_fields(cure, self.conn_type),
+                )
             )
 
-        return account
+        return found
 
     def _warn_of_extra(self, connection: AirflowConnection) -> None:
         """Warn of keys that nobody reads; once in a process."""
@@ -454,13 +460,30 @@ class VendorHook(BaseHook):
         try:
             return True, self.run(self.check)
         except AsyncTriggersException as error:
-            words, cause = str(error), error.cause
-            is_shown = cause is not None and words.endswith(cause.url)
-            return False, words if is_shown else with_request(words, cause)
+            return False, words_of_failure(error)
+
+    async def check(self, leased: LeasedAccount) -> str:
+        """Request something small; return a sentence for the user."""
+        return (await self.identify(leased)).text
 
     @abstractmethod
-    async def check(self, leased: LeasedAccount) -> str:
-        """Request something small; return what to tell the user."""
+    async def identify(self, leased: LeasedAccount) -> Identity:
+        """Request something small that shows who the vendor takes us for."""
+
+    async def find_rights(self, leased: LeasedAccount) -> list[Finding]:
+        """Return what the account may read, start and cancel, without starting a job."""
+        return []
+
+    async def list_startables(self, leased: LeasedAccount) -> list[Startable]:
+        """Return what tasks can start with this account, see :attr:`startables`."""
+        return []
+
+
+def words_of_failure(error: AsyncTriggersException) -> str:
+    """Return what a person reads of a call that failed, with what was requested."""
+    words, cause = str(error), error.cause
+    is_shown = cause is not None and words.endswith(cause.url)
+    return words if is_shown else with_request(words, cause)
 
 
 def _says_http(connection: AirflowConnection) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from async_triggers.deferral.fields import plain_field, read_flag, secret_field
+from async_triggers.deferral.finding import Identity
 from async_triggers.deferral.hook import (
     EXTRA_KEYS,
     VendorHook,
@@ -110,8 +111,9 @@ class PlainHook(VendorHook):
 
         return Credentials(kind=self.credential_kind, login=login, secret=password)
 
-    async def check(self, leased: LeasedAccount) -> str:
+    async def identify(self, leased: LeasedAccount) -> Identity:
         """Send :attr:`probe`."""
         reply = await leased.call(self.probe, attempts=1)
         reply.object(self.probe.about)
-        return f"{self.vendor.name} answers at {leased.account.base_url}"
+        text = f"{self.vendor.name} answers at {leased.account.base_url}"
+        return Identity(text=text, reply=reply)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral.fields import plain_field, read_flag, secret_field
+from async_triggers.deferral.finding import Finding, Identity, Startable
 from async_triggers.deferral.hook import (
     EXTRA_KEYS,
     read_belief,
@@ -36,6 +37,7 @@ from async_triggers.engine.wire import (
     Request,
     words_of,
 )
+from async_triggers.fivetran import rights
 from async_triggers.fivetran.api import history, models, replies, requests
 from async_triggers.fivetran.api.vendor import FIVETRAN
 from async_triggers.fivetran.by_hand import AsyncCallsByHand, CallsByHand
@@ -80,6 +82,7 @@ class FivetranHook(CallsByHand):
     hook_name = "Fivetran (async-triggers)"
 
     vendor = FIVETRAN
+    startables = "connections"
     extra_keys = EXTRA_KEYS | {"trial", "insecure_http"}
     is_always_https = True
 
@@ -425,13 +428,30 @@ class FivetranHook(CallsByHand):
 
         return history.settle_job(job, run, records)
 
-    async def check(self, leased: LeasedAccount) -> str:
+    async def identify(self, leased: LeasedAccount) -> Identity:
         """Request who we are."""
         request = requests.account_info()
-        data = replies.read_data(request, await leased.call(request, attempts=1))
-        told = (words_of(data.get(each)) for each in ("account_name", "account_id"))
-        name = next(filter(None, told), "an account")
-        return f"Fivetran knows these credentials as {name}"
+        reply = await leased.call(request, attempts=1)
+        data = replies.read_data(request, reply)
+        names = (words_of(data.get(each)) for each in ("account_name", "account_id"))
+        name = next(filter(None, names), "an account")
+        return Identity(text=f"Fivetran knows these credentials as {name}", reply=reply)
+
+    async def find_rights(self, leased: LeasedAccount) -> list[Finding]:
+        """Return what the account may read, start and cancel, without starting a job."""
+        return await rights.find_rights(leased)
+
+    async def list_startables(self, leased: LeasedAccount) -> list[Startable]:
+        """Return the connections of the account, with the destinations' names."""
+        groups = await self.list_groups(leased)
+        return [
+            Startable(
+                id=each.id,
+                name=each.schema,
+                place=groups.get(each.group_id, each.group_id),
+            )
+            for each in await self.list_fivetran_connections(leased)
+        ]
 
 
 class FivetranHookAsync(AsyncCallsByHand, FivetranHook):

@@ -176,7 +176,7 @@ def test_what_became_of_http_is_logged_with_the_key(
         hook("conn").account()
         return caplog.text
 
-    assert "says http: https is used. Set extra.insecure_http" in warned()
+    assert "says http, and https is used: set extra.insecure_http" in warned()
     insecure = warned(extra='{"insecure_http": true}')
     assert "to gw.test unencrypted: remove extra.insecure_http" in insecure
     assert "s3cret" not in insecure
