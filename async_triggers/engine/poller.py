@@ -85,6 +85,8 @@ class Poller:
         self._changed = asyncio.Event()
         self._next_round = math.inf
         self._number = 0
+        # Around the round under way, or the part of one.
+        self._bound: asyncio.Timeout | None = None
 
     def __repr__(self) -> str:
         """State the state."""
@@ -196,6 +198,12 @@ class Poller:
         """End all waiting by cancellation, for good: the loop is shutting down."""
         self.state.waiters.disband()
 
+    def break_off(self) -> None:
+        """End the round under way unless there are waiters; it may be held up for hours."""
+        bound = self._bound
+        if self.idle and bound is not None and not bound.expired():
+            bound.reschedule(asyncio.get_running_loop().time())
+
     # No await in these two: membership, the grid and the loop's alarm change together.
 
     def _join(
@@ -284,15 +292,21 @@ class Poller:
     async def _hold(self, work: Awaitable[None]) -> None:
         """Hold a round, or a part of one; nothing that goes wrong in it may end polling."""
         state, loop = self.state, asyncio.get_running_loop()
+        bound = asyncio.timeout(None)
         try:
-            await work
+            async with bound:
+                self._bound = bound
+                await work
         except RoundGivenUp:
             state.trouble.note_given_up()
             state.doubts.missed([*state.waiters.watched], loop.time())
         except PermanentError as error:
             state.waiters.fail_all(error)
         except Exception as error:  # noqa: BLE001 - logged with its traceback
-            state.trouble.note_break(error)
+            if not bound.expired():
+                state.trouble.note_break(error)
+        finally:
+            self._bound = None
 
         # None of those who wait has ever been answered, or this would be an outage.
         wrong = self.state.transport.trust.wrong_field(loop.time())
