@@ -27,6 +27,8 @@ DEADLINES: dict[str, dict[str, Any]] = {
 }
 CONFIRMED_WITHIN = 20.0
 """Seconds in which a job that can be cancelled is seen to stop."""
+LATEST = 180.0
+"""Seconds past the deadline of a vendor that answers nothing."""
 
 every_deadline = pytest.mark.parametrize("deadline", DEADLINES)
 
@@ -83,3 +85,19 @@ def test_nor_a_hook_that_waits(world: VendorWorld, case: Case) -> None:
         AirbyteHook("airbyte_default").wait_for_job(int(job), 10, DEADLINE)
 
     assert DEADLINE <= world.elapsed() <= DEADLINE + CONFIRMED_WITHIN
+
+
+@every_vendor
+@every_deadline
+def test_a_vendor_that_answers_nothing_keeps_it_for_three_minutes(
+    world: VendorWorld, case: Case, deadline: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = waiting(world, **DEADLINES[deadline])
+    world.vendor.faults.add(Fault(kind="hang", times=None, start_in=100, lasts=HOUR))
+
+    with pytest.raises(JobTimedOut, match="could not be confirmed"):
+        task.execute()
+
+    assert world.elapsed() <= DEADLINE + LATEST
+    assert world.elapsed() > DEADLINE + 60.0
+    assert "did not answer within 60 s). It is still running" in caplog.text
