@@ -35,6 +35,7 @@ from async_triggers.engine.http import HttpSession
 from async_triggers.engine.wire import (
     HTTP_FORBIDDEN,
     HTTP_MULTIPLE_CHOICES,
+    HTTP_PROXY_AUTHENTICATION,
     HTTP_UNAUTHORIZED,
     Lane,
     Reply,
@@ -55,6 +56,10 @@ TOKEN_RENEWAL = 50.0
 """Seconds at least between two tokens that are fetched because one was rejected."""
 
 HTTP_OK = 200
+_OF_CREDENTIALS = frozenset(
+    {HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_PROXY_AUTHENTICATION}
+)
+"""What another connection's credentials may be the answer to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +173,14 @@ class Transport:
     async def _weigh(self, error: EngineError, *, is_check: bool) -> EngineError:
         """Take in what a failure says about the account; return what to raise for it."""
         trust, loop = self.trust, asyncio.get_running_loop()
-        if not self.account.host_is_typed:
-            # The vendor's own host is right, no matter what answers there.
+        suspect = error.suspect
+        if suspect is not None and not self.account.is_typed(suspect.field):
+            # The vendor's own host is right, no matter what answers there, and the
+            # environment's proxy is not the connection's.
             error.suspect = None
 
         if isinstance(error, InBetween):
-            if error.status in {HTTP_UNAUTHORIZED, HTTP_FORBIDDEN}:
+            if error.status in _OF_CREDENTIALS:
                 await self.read_connections_again()
 
             return trust.refused_in_between(error, loop.time(), self.vendor.name)
