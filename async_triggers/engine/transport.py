@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlsplit
 
 from async_triggers.engine.answers import classify
 from async_triggers.engine.doubt import Trust
@@ -29,6 +29,7 @@ from async_triggers.engine.errors import (
     PermanentError,
     RateLimited,
     Scope,
+    Suspect,
     TransientError,
 )
 from async_triggers.engine.http import HttpSession
@@ -253,8 +254,10 @@ class Transport:
     async def _fetch_token(self, request: Request) -> None:
         try:
             reply = await self._exchange(request, {}, request.lane)
-        except PermanentError as error:
-            if error.scope is Scope.ACCOUNT:
+            self._token = self.vendor.read_token(reply)
+        except EngineError as error:
+            error.suspect = self._suspect_of_token(request, error.suspect)
+            if not isinstance(error, PermanentError) or error.scope is Scope.ACCOUNT:
                 raise
 
             # A refusal of the token endpoint is about the account, never about a job.
@@ -262,12 +265,34 @@ class Transport:
             failure.url, failure.suspect = error.url, error.suspect
             raise failure from None
 
-        self._token = self.vendor.read_token(reply)
         lifetime = self._token.lifetime
         margin = min(60.0, lifetime * TOKEN_MARGIN)
         self._token_ends = asyncio.get_running_loop().time() + lifetime - margin
         self._proof += 1
         self._tokens += 1
+
+    def _suspect_of_token(
+        self, request: Request, suspect: Suspect | None
+    ) -> Suspect | None:
+        """Return which field a failure of the token endpoint speaks against.
+
+        Where the endpoint is on the API's server, the field holds no more than its path.
+        """
+        if suspect is None or suspect.field != "host" or request.typed_in == "host":
+            return suspect
+
+        if suspect.is_path:
+            fix = (
+                "something that is not a token endpoint answers there: write its URL, or"
+                " leave this field empty"
+            )
+            return Suspect(request.typed_in, fix)
+
+        there, here = urlsplit(request.path), urlsplit(self.account.base_url)
+        if there[:2] == here[:2]:
+            return suspect
+
+        return replace(suspect, field=request.typed_in)
 
     async def _renew(self, proof: int) -> bool:
         """Take back the token of proof number ``proof``; False where that is no use.

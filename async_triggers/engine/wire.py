@@ -84,8 +84,9 @@ class Request:
     ``path`` begins with a slash and goes behind the account's base URL; an absolute URL
     is used as it is. Everything in it is quoted already, see :func:`segment`. ``about``
     says in words what is asked, for messages and logs. ``timeout`` bounds the whole
-    exchange in seconds; None takes the account's. ``note`` is the vendor's own: it comes
-    back to :meth:`Vendor.read` untouched.
+    exchange in seconds; None takes the account's. ``typed_in`` is the connection's field
+    that the address comes from. ``note`` is the vendor's own: it comes back to
+    :meth:`Vendor.read` untouched.
     """
 
     method: str
@@ -98,6 +99,7 @@ class Request:
     lane: Lane = Lane.LOOK
     timeout: float | None = None
     authorized: bool = True
+    typed_in: str = "host"
     note: Any = None
 
 
