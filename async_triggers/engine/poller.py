@@ -200,8 +200,12 @@ class Poller:
 
     def break_off(self) -> None:
         """End the round under way unless there are waiters; it may be held up for hours."""
+        if self.idle:
+            self._end_round()
+
+    def _end_round(self) -> None:
         bound = self._bound
-        if self.idle and bound is not None and not bound.expired():
+        if bound is not None and not bound.expired():
             bound.reschedule(asyncio.get_running_loop().time())
 
     # No await in these two: membership, the grid and the loop's alarm change together.
@@ -272,12 +276,14 @@ class Poller:
             pace = max(pace, backoff.delay(state.trouble.failures))
 
         now = asyncio.get_running_loop().time()
-        doubt = self.state.transport.trust.doubt
+        transport = state.transport
+        doubt = transport.trust.doubt
         if doubt is not None:
             # Until it ends, one request at a time is let through, and not before then.
             # A connection that has changed meanwhile is followed without one.
             read = now + (READ_FIRST if now < doubt.since + READ_EVERY else READ_EVERY)
-            self._next_round = max(min(doubt.next_check, read), now + 1.0)
+            check = now + transport.seconds_to_check
+            self._next_round = max(min(check, read), now + 1.0)
             return
 
         steps = max(1, math.ceil((now - planned) / pace))
@@ -288,6 +294,10 @@ class Poller:
         if self.state.waiters and doubt.next_check < self._next_round:
             self._next_round = doubt.next_check
             self._changed.set()
+
+        if self.state.transport.limiter.paused_for:
+            # It would read no connection while a pause holds it up.
+            self._end_round()
 
     async def _hold(self, work: Awaitable[None]) -> None:
         """Hold a round, or a part of one; nothing that goes wrong in it may end polling."""

@@ -202,6 +202,20 @@ class Transport:
 
         return error
 
+    @property
+    def seconds_to_check(self) -> float:
+        """In how many seconds a doubt about the account may be checked; 0 without one.
+
+        A check that is due waits for the end of a pause of the account, which may last for
+        a day.
+        """
+        doubt = self.trust.doubt
+        if doubt is None:
+            return 0.0
+
+        left = doubt.next_check - asyncio.get_running_loop().time()
+        return max(0.0, left, self.limiter.paused_for)
+
     async def read_connections_again(self) -> None:
         """Read the Airflow connections again: they may lead elsewhere by now."""
         if self._on_refusal is not None:
