@@ -117,7 +117,8 @@ class FirstContact:
     ) -> FirstContact:
         """Take in a try that began at ``since`` and has failed."""
         evidence = None
-        if error.suspect is not None and account.host_is_typed:
+        suspect = error.suspect
+        if suspect is not None and account.is_typed(suspect.field):
             began = self.evidence_since
             evidence = since if began is None else began
 

@@ -38,6 +38,8 @@ KILL_PAUSE = 0.5
 """Seconds between two tries within these."""
 FIND_PATIENCE = 60.0
 """Seconds more than a start takes to show up in which it is looked for at a deadline."""
+CANCEL_LATE = 60.0
+"""Seconds for one more cancel of a job that a deadline has not been seen to stop."""
 
 
 class OwnJob:
@@ -173,15 +175,18 @@ class OwnJob:
 
         async def cancel(leased: LeasedAccount) -> Seen:
             with urgent():
-                return await cancel_and_confirm(late, leased, "timeout")
+                async with asyncio.timeout(CANCEL_LATE):
+                    return await cancel_and_confirm(late, leased, "timeout")
 
         try:
             job = late.make_hook().run(cancel).job
-        except compat.AirflowException as error:
+        except (compat.AirflowException, TimeoutError) as error:
+            vendor = self._request.vendor.name
+            reason = str(error) or f"{vendor} did not answer within {CANCEL_LATE:.0f} s"
             self._log.warning(
                 "%s could not be cancelled %s. %s",
                 late.title,
-                aside(str(error)),
+                aside(reason),
                 with_url("It is still running", self._url),
             )
             return

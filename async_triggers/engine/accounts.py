@@ -61,6 +61,8 @@ T = TypeVar("T")
 
 LINGER = 30.0
 """Seconds for which an account that nobody leases is kept open."""
+LAST_ROUND = 1.0
+"""Seconds for which a round without waiters may go on after the last lease."""
 LAST_LEASES = 10.0
 """Seconds for which leases may outlive the account's task when the loop shuts down."""
 
@@ -145,6 +147,13 @@ class SharedAccount:
         self._stirred.set()
         if not self._members:
             self._settled.clear()
+            loop = asyncio.get_running_loop()
+            loop.call_later(LAST_ROUND, self._leave_round)
+
+    def _leave_round(self) -> None:
+        """Break off a round that no lease wants: the vendor may pause it for hours."""
+        if not self._members:
+            self.poller.break_off()
 
     def _named(self) -> str:
         """Return what metrics call the account: by the oldest of its leases.

@@ -64,7 +64,7 @@ def classify(
     if status >= HTTP_SERVER_ERROR or status == HTTP_TOO_MANY_REQUESTS:
         return vendor.refuse(request, shown)
 
-    if not vendor.is_own_refusal(request, reply):
+    if reply.is_of_proxy or not vendor.is_own_refusal(request, reply):
         return _in_between(vendor, request, shown)
 
     refusal = vendor.refuse(request, shown)
@@ -90,6 +90,8 @@ def _in_between(vendor: Vendor, request: Request, reply: Reply) -> InBetween:
             f"The proxy on the way to {vendor.name} wants credentials: put them into the"
             " URL in Proxy (extra.proxies)"
         )
+    elif reply.is_of_proxy:
+        said = f"The proxy on the way to {vendor.name} refused to connect: {status}"
     else:
         said = (
             f"Something between Airflow and {vendor.name} answered the request for"
@@ -119,6 +121,9 @@ def _excerpt(reply: Reply) -> str:
 def _suspect(reply: Reply) -> Suspect | None:
     """Return what a foreign answer says against the address in the connection."""
     status = reply.status
+    if reply.is_of_proxy or status == HTTP_PROXY_AUTHENTICATION:
+        return _suspect_proxy(status)
+
     if HTTP_MULTIPLE_CHOICES <= status < HTTP_BAD_REQUEST:
         return _suspect_redirect(reply)
 
@@ -141,6 +146,18 @@ def _suspect(reply: Reply) -> Suspect | None:
         )
 
     return None
+
+
+def _suspect_proxy(status: int) -> Suspect:
+    if status == HTTP_PROXY_AUTHENTICATION:
+        fix = "write it as http://user:password@host:port"
+    else:
+        fix = (
+            f"the proxy answers {status} where it should connect: check its address, and"
+            " whether it lets requests through to the API"
+        )
+
+    return Suspect("extra.proxies", fix)
 
 
 def _suspect_redirect(reply: Reply) -> Suspect | None:

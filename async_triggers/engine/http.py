@@ -29,7 +29,13 @@ from async_triggers.engine.errors import (
     Unreachable,
     UnreadableReply,
 )
-from async_triggers.engine.wire import Lane, Reply, without_secrets
+from async_triggers.engine.wire import (
+    HTTP_MULTIPLE_CHOICES,
+    HTTP_SERVER_ERROR,
+    Lane,
+    Reply,
+    without_secrets,
+)
 from async_triggers.engine.wording import aside
 
 if TYPE_CHECKING:
@@ -82,6 +88,10 @@ class HttpSession:
         except (EngineError, asyncio.CancelledError):
             raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
+            refusal = self._refusal(request, error)
+            if refusal is not None:
+                return refusal
+
             failure = self._explain(request, error)
             is_trusted = not isinstance(error, aiohttp.ClientConnectorCertificateError)
 
@@ -117,6 +127,23 @@ class HttpSession:
                 body,
                 without_secrets(str(url)),
             )
+
+    def _refusal(self, request: Request, error: Exception) -> Reply | None:
+        """Return what a proxy has answered that was to connect to the host; else None."""
+        if not isinstance(error, aiohttp.ClientHttpProxyError):
+            return None
+
+        if not HTTP_MULTIPLE_CHOICES <= error.status < HTTP_SERVER_ERROR:
+            return None
+
+        headers = {key.lower(): val for key, val in (error.headers or {}).items()}
+        return Reply(
+            error.status,
+            MappingProxyType(headers),
+            b"",
+            without_secrets(str(self.url(request))),
+            is_of_proxy=True,
+        )
 
     def _patience(self, request: Request) -> tuple[float, float]:
         """Return how many seconds an exchange may take, and how many be silent."""
@@ -175,13 +202,16 @@ class HttpSession:
     def _suspect(self, url: URL, error: Exception) -> Suspect | None:
         """Return what a failure of the network says against the connection's address.
 
-        Nothing where a user has not typed the host: a vendor's own name is right. Nothing
-        either where a proxy stands between: it is the proxy that was not reached.
+        Where a proxy stands between, against the proxy's: it is what was not reached.
         """
-        if not self.account.host_is_typed or self.proxy(url):
-            return None
-
         fix = None
+        proxy = self.proxy(url)
+        if proxy is not None:
+            if isinstance(error, _NO_PROXY):
+                fix = _wrong_server(URL(proxy), error.os_error)
+
+            return None if fix is None else Suspect("extra.proxies", fix)
+
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             fix = _wrong_certificate(url, error)
         elif isinstance(error, aiohttp.ClientConnectorError):
@@ -333,6 +363,8 @@ class HttpSession:
         return trust
 
 
+_NO_PROXY = (aiohttp.ClientProxyConnectionError, aiohttp.ClientConnectorDNSError)
+"""What aiohttp raises where it does not reach a proxy, which alone it looks up then."""
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
 """What OpenSSL calls an answer that is no TLS."""
 

@@ -86,6 +86,8 @@ class Poller:
         self._changed = asyncio.Event()
         self._next_round = math.inf
         self._number = 0
+        # Around the round under way, or the part of one.
+        self._bound: asyncio.Timeout | None = None
 
     def __repr__(self) -> str:
         """State the state."""
@@ -197,6 +199,16 @@ class Poller:
         """End all waiting by cancellation, for good: the loop is shutting down."""
         self.state.waiters.disband()
 
+    def break_off(self) -> None:
+        """End the round under way unless there are waiters; it may be held up for hours."""
+        if self.idle:
+            self._end_round()
+
+    def _end_round(self) -> None:
+        bound = self._bound
+        if bound is not None and not bound.expired():
+            bound.reschedule(asyncio.get_running_loop().time())
+
     # No await in these two: membership, the grid and the loop's alarm change together.
 
     def _join(
@@ -274,12 +286,14 @@ class Poller:
             pace = max(pace, backoff.delay(state.trouble.failures))
 
         now = asyncio.get_running_loop().time()
-        doubt = self.state.transport.trust.doubt
+        transport = state.transport
+        doubt = transport.trust.doubt
         if doubt is not None:
             # Until it ends, one request at a time is let through, and not before then.
             # A connection that has changed meanwhile is followed without one.
             read = now + (READ_FIRST if now < doubt.since + READ_EVERY else READ_EVERY)
-            self._next_round = max(min(doubt.next_check, read), now + 1.0)
+            check = now + transport.seconds_to_check
+            self._next_round = max(min(check, read), now + 1.0)
             return
 
         steps = max(1, math.ceil((now - planned) / pace))
@@ -291,18 +305,28 @@ class Poller:
             self._next_round = doubt.next_check
             self._changed.set()
 
+        if self.state.transport.limiter.paused_for:
+            # It would read no connection while a pause holds it up.
+            self._end_round()
+
     async def _hold(self, work: Awaitable[None]) -> None:
         """Hold a round, or a part of one; nothing that goes wrong in it may end polling."""
         state, loop = self.state, asyncio.get_running_loop()
+        bound = asyncio.timeout(None)
         try:
-            await work
+            async with bound:
+                self._bound = bound
+                await work
         except RoundGivenUp:
             state.trouble.note_given_up()
             state.doubts.missed([*state.waiters.watched], loop.time())
         except PermanentError as error:
             state.waiters.fail_all(error)
         except Exception as error:  # noqa: BLE001 - logged with its traceback
-            state.trouble.note_break(error)
+            if not bound.expired():
+                state.trouble.note_break(error)
+        finally:
+            self._bound = None
 
         # None of those who wait has ever been answered, or this would be an outage.
         wrong = self.state.transport.trust.wrong_field(loop.time())

@@ -287,8 +287,10 @@ class Singles:
         """
         doubts = self._state.doubts
         due = doubts.due(asyncio.get_running_loop().time())
-        await self.poll_all(due)
-        await self.weigh_refusals()
+        if not self._state.transport.seconds_to_check:
+            await self.poll_all(due)
+            await self.weigh_refusals()
+
         # Those that were neither shown nor refused.
         doubts.missed(due, asyncio.get_running_loop().time())
 

@@ -55,8 +55,7 @@ class Round:
         :class:`~.errors.PermanentError` when it refuses the account for good.
         """
         state = self._state
-        doubt = state.transport.trust.doubt
-        if doubt is not None and asyncio.get_running_loop().time() < doubt.next_check:
+        if state.transport.seconds_to_check > 0:
             await self._sender.read_connections()
             return
 

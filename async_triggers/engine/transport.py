@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlsplit
 
 from async_triggers.engine.answers import classify
 from async_triggers.engine.doubt import Trust
@@ -29,6 +29,7 @@ from async_triggers.engine.errors import (
     PermanentError,
     RateLimited,
     Scope,
+    Suspect,
     TransientError,
 )
 from async_triggers.engine.http import HttpSession
@@ -36,6 +37,7 @@ from async_triggers.engine.observer import RATE_LIMITED, REQUESTS, Tally
 from async_triggers.engine.wire import (
     HTTP_FORBIDDEN,
     HTTP_MULTIPLE_CHOICES,
+    HTTP_PROXY_AUTHENTICATION,
     HTTP_UNAUTHORIZED,
     Lane,
     Reply,
@@ -56,6 +58,10 @@ TOKEN_RENEWAL = 50.0
 """Seconds at least between two tokens that are fetched because one was rejected."""
 
 HTTP_OK = 200
+_OF_CREDENTIALS = frozenset(
+    {HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_PROXY_AUTHENTICATION}
+)
+"""What another connection's credentials may be the answer to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +178,14 @@ class Transport:
     async def _weigh(self, error: EngineError, *, is_check: bool) -> EngineError:
         """Take in what a failure says about the account; return what to raise for it."""
         trust, loop = self.trust, asyncio.get_running_loop()
-        if not self.account.host_is_typed:
-            # The vendor's own host is right, no matter what answers there.
+        suspect = error.suspect
+        if suspect is not None and not self.account.is_typed(suspect.field):
+            # The vendor's own host is right, no matter what answers there, and the
+            # environment's proxy is not the connection's.
             error.suspect = None
 
         if isinstance(error, InBetween):
-            if error.status in {HTTP_UNAUTHORIZED, HTTP_FORBIDDEN}:
+            if error.status in _OF_CREDENTIALS:
                 await self.read_connections_again()
 
             return trust.refused_in_between(error, loop.time(), self.vendor.name)
@@ -197,6 +205,20 @@ class Transport:
             trust.answered()
 
         return error
+
+    @property
+    def seconds_to_check(self) -> float:
+        """In how many seconds a doubt about the account may be checked; 0 without one.
+
+        A check that is due waits for the end of a pause of the account, which may last for
+        a day.
+        """
+        doubt = self.trust.doubt
+        if doubt is None:
+            return 0.0
+
+        left = doubt.next_check - asyncio.get_running_loop().time()
+        return max(0.0, left, self.limiter.paused_for)
 
     async def read_connections_again(self) -> None:
         """Read the Airflow connections again: they may lead elsewhere by now."""
@@ -250,8 +272,10 @@ class Transport:
     async def _fetch_token(self, request: Request) -> None:
         try:
             reply = await self._exchange(request, {}, request.lane)
-        except PermanentError as error:
-            if error.scope is Scope.ACCOUNT:
+            self._token = self.vendor.read_token(reply)
+        except EngineError as error:
+            error.suspect = self._suspect_of_token(request, error.suspect)
+            if not isinstance(error, PermanentError) or error.scope is Scope.ACCOUNT:
                 raise
 
             # A refusal of the token endpoint is about the account, never about a job.
@@ -259,12 +283,34 @@ class Transport:
             failure.url, failure.suspect = error.url, error.suspect
             raise failure from None
 
-        self._token = self.vendor.read_token(reply)
         lifetime = self._token.lifetime
         margin = min(60.0, lifetime * TOKEN_MARGIN)
         self._token_ends = asyncio.get_running_loop().time() + lifetime - margin
         self._proof += 1
         self._tokens += 1
+
+    def _suspect_of_token(
+        self, request: Request, suspect: Suspect | None
+    ) -> Suspect | None:
+        """Return which field a failure of the token endpoint speaks against.
+
+        Where the endpoint is on the API's server, the field holds no more than its path.
+        """
+        if suspect is None or suspect.field != "host" or request.typed_in == "host":
+            return suspect
+
+        if suspect.is_path:
+            fix = (
+                "something that is not a token endpoint answers there: write its URL, or"
+                " leave this field empty"
+            )
+            return Suspect(request.typed_in, fix)
+
+        there, here = urlsplit(request.path), urlsplit(self.account.base_url)
+        if there[:2] == here[:2]:
+            return suspect
+
+        return replace(suspect, field=request.typed_in)
 
     async def _renew(self, proof: int) -> bool:
         """Take back the token of proof number ``proof``; False where that is no use.

@@ -84,8 +84,9 @@ class Request:
     ``path`` begins with a slash and goes behind the account's base URL; an absolute URL
     is used as it is. Everything in it is quoted already, see :func:`segment`. ``about``
     says in words what is asked, for messages and logs. ``timeout`` bounds the whole
-    exchange in seconds; None takes the account's. ``note`` is the vendor's own: it comes
-    back to :meth:`Vendor.read` untouched.
+    exchange in seconds; None takes the account's. ``typed_in`` is the connection's field
+    that the address comes from. ``note`` is the vendor's own: it comes back to
+    :meth:`Vendor.read` untouched.
     """
 
     method: str
@@ -98,6 +99,7 @@ class Request:
     lane: Lane = Lane.LOOK
     timeout: float | None = None
     authorized: bool = True
+    typed_in: str = "host"
     note: Any = None
 
 
@@ -105,14 +107,16 @@ class Request:
 class Reply:
     """One HTTP answer. Header names are lower case.
 
-    ``url`` is what was requested, without its query. ``repr`` shows the status alone: the
-    body may be an access token.
+    ``url`` is what was requested, without its query. ``is_of_proxy`` says that a proxy was
+    to connect to the host, and has not. ``repr`` shows the status alone: the body may be an
+    access token.
     """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     url: str = field(default="", repr=False)
+    is_of_proxy: bool = field(default=False, repr=False)
 
     @property
     def date(self) -> float | None:
@@ -305,6 +309,16 @@ class Account:
             self.route.fingerprint,
         )
         object.__setattr__(self, "identity", identity)
+
+    def is_typed(self, field_name: str) -> bool:
+        """Return True if a user has typed the field of the connection with this name."""
+        match field_name:
+            case "host":
+                return self.host_is_typed
+            case "extra.proxies":
+                return bool(self.route.proxies)
+
+        return True
 
     def __str__(self) -> str:
         """Name the account without anything secret."""

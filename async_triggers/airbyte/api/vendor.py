@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from async_triggers.airbyte.api.addresses import token_url
 from async_triggers.airbyte.api.models import read_job, row_id
 from async_triggers.airbyte.api.replies import (
     read_jobs,
@@ -94,6 +95,7 @@ class Airbyte(Vendor):
         if credentials.kind is not CredentialKind.CLIENT_CREDENTIALS:
             return None
 
+        is_typed = credentials.token_url != token_url("", account.base_url)
         return Request(
             method="POST",
             path=credentials.token_url,
@@ -105,6 +107,7 @@ class Airbyte(Vendor):
                 "grant_type": "client_credentials",
             },
             authorized=False,
+            typed_in="schema" if is_typed else "host",
             note="token",
         )
 

@@ -28,6 +28,7 @@ from async_triggers.engine.wire import (
     Budget,
     CredentialKind,
     Credentials,
+    Route,
 )
 from async_triggers.provider_info import field_label
 
@@ -113,6 +114,15 @@ def test_a_host_that_nobody_has_typed_is_not_wrong() -> None:
     contact = FRESH.failed(evidence(), account, since=0, now=0)
 
     assert contact.evidence_since is None
+
+
+@pytest.mark.parametrize("is_typed", [True, False])
+def test_a_proxy_is_as_typed_as_its_field(*, is_typed: bool) -> None:
+    route = Route(proxies=(("https", "http://proxy.test"),) if is_typed else ())
+    account = replace(ACCOUNT, host_is_typed=not is_typed, route=route)
+    contact = FRESH.failed(evidence("extra.proxies"), account, since=0, now=0)
+
+    assert (contact.evidence_since == 0) is is_typed
 
 
 def test_only_the_time_between_foreign_answers_counts() -> None:

@@ -24,6 +24,7 @@ from async_triggers.engine.jobs import JobState
 from async_triggers.engine.limiter import urgent
 from async_triggers.engine.wire import (
     Account,
+    Budget,
     CredentialKind,
     Credentials,
     Lane,
@@ -512,3 +513,81 @@ async def test_the_keeper_polls_for_those_who_wait() -> None:
             job = await leased.poller.wait("job 1", interval=20.0, seen_at=server.now())
             assert job.state is JobState.SUCCEEDED
             await asyncio.sleep(10.0)
+
+
+class TestARoundThatNobodyWaitsFor:
+    """The vendor may have it wait for hours; nothing else may wait for it."""
+
+    def prepare(self, leased: LeasedAccount, *, latency: float = 0.0) -> Server:
+        server = Server(latency=latency)
+        server.start("job 1", lasts=30.0)
+        leased.poller.state.transport = FakeTransport(
+            cast("FakeVendor", VENDOR), leased.account, server
+        )
+        return server
+
+    @pytest.mark.parametrize("linger", [0.0, 30.0])
+    @virtual
+    async def test_a_pause_does_not_keep_an_account_open(self, linger: float) -> None:
+        async with lease(VENDOR, an_account(), linger=linger) as leased:
+            self.prepare(leased)
+            leased.poller.state.transport.limiter.pause(3600.0)
+            with pytest.raises(TimeoutError):
+                await leased.wait("job 1", interval=20.0, patience=10.0)
+
+        assert now() == 10.0 + (linger == 0.0)
+        await asyncio.sleep(linger + 2.0)
+        assert shared_accounts() == []
+
+    @virtual
+    async def test_what_the_vendor_says_is_left_does_not_either(self) -> None:
+        account = an_account(budget=Budget(requests=1000, per=86_400.0))
+        async with lease(VENDOR, account, linger=0.0) as leased:
+            self.prepare(leased)
+            leased.poller.state.transport.limiter.observe(0.0, 1000.0)
+            with pytest.raises(TimeoutError):
+                await leased.wait("job 1", interval=20.0, patience=10.0)
+
+        assert now() == 11.0
+        assert shared_accounts() == []
+
+    @virtual
+    async def test_a_request_without_an_answer_does_not_either(self) -> None:
+        async with lease(VENDOR, an_account(), linger=0.0) as leased:
+            self.prepare(leased, latency=600.0)
+            with pytest.raises(TimeoutError):
+                await leased.wait("job 1", interval=20.0, patience=10.0)
+
+        assert now() == 11.0
+
+    @virtual
+    async def test_it_goes_on_for_who_comes_right_after(self) -> None:
+        async with lease(VENDOR, an_account()) as leased:
+            server = self.prepare(leased, latency=8.0)
+            with pytest.raises(TimeoutError):
+                await leased.wait("job 1", interval=20.0, patience=10.0)
+
+        await asyncio.sleep(0.5)
+        async with lease(VENDOR, an_account()) as leased:
+            waiting = asyncio.ensure_future(leased.wait("job 1", interval=20.0))
+            await asyncio.sleep(5.0)
+            assert len(server.requests) == 1
+            assert (await waiting).state is JobState.SUCCEEDED
+
+    @virtual
+    async def test_who_comes_later_has_rounds_again(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with lease(VENDOR, an_account()) as leased:
+            server = self.prepare(leased, latency=600.0)
+            with pytest.raises(TimeoutError):
+                await leased.wait("job 1", interval=20.0, patience=10.0)
+
+        await asyncio.sleep(5.0)
+        server.latency = 0.0
+        async with lease(VENDOR, an_account(), linger=0.0) as leased:
+            job = await leased.wait("job 1", interval=20.0)
+            assert job.state is JobState.SUCCEEDED
+
+        assert now() < 60.0
+        assert caplog.text == ""

@@ -327,3 +327,10 @@ def test_evidence_of_a_wrong_address(
         assert error.suspect is not None
         assert error.suspect.field == "host"
         assert said in error.suspect.fix
+
+
+def test_a_page_that_wants_credentials_is_the_proxys() -> None:
+    error = classify(AIRBYTE, POLL, answer(407, "<html>", HTML))
+
+    assert error.suspect is not None
+    assert error.suspect.field == "extra.proxies"

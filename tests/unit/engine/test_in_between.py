@@ -29,6 +29,7 @@ from async_triggers.engine.errors import (
     VendorBroken,
 )
 from async_triggers.engine.jobs import Job, JobState
+from async_triggers.engine.limiter import urgent
 from async_triggers.engine.wire import (
     Account,
     Belief,
@@ -894,11 +895,16 @@ class Vault:
 
         return read
 
-    def hold(self, name: str) -> LeasedAccount:
-        vendor: Any = FakeVendor(FEED)
+    def hold(self, name: str, *, lists: bool = True) -> LeasedAccount:
+        vendor: Any = FakeVendor(*((FEED,) if lists else ()))
         return hold(
             vendor, self.account(name), connection=name, reload=self.reload(name)
         )
+
+
+SINGLE = Request(
+    method="GET", path="/", about="mine", note={"kind": "single", "id": "mine"}
+)
 
 
 def serve(server: Server, accepts: set[str], *, is_locked: bool = False) -> None:
@@ -910,6 +916,7 @@ def serve(server: Server, accepts: set[str], *, is_locked: bool = False) -> None
         vendor: Any = shared.vendor
         fake = FakeTransport(vendor, shared.account, server)
         fake._on_refusal = shared._read_again
+        fake.trust.on_doubt = shared.poller._hurry
         send = fake._prove_and_exchange
 
         async def checked(
@@ -1032,6 +1039,90 @@ class TestConnections:
         assert (await task).state is JobState.SUCCEEDED
         assert now() <= 120.0 + 60.0 + 10.0
         assert refused <= (1 if is_locked else 5)
+        leased.release(0.0)
+        await leased.shared.wait_closed()
+
+    @pytest.mark.parametrize("paused_first", [False, True])
+    @pytest.mark.parametrize("after", [10.0, 400.0])
+    @virtual
+    async def test_one_that_changes_in_a_pause_is_tried_all_the_same(
+        self, after: float, *, paused_first: bool
+    ) -> None:
+        """Whether the pause holds a check up, or a round that began before the doubt."""
+        vault, server, accepts = Vault(a="old"), Server(), {"old"}
+        leased = vault.hold("a")
+        serve(server, accepts)
+        transport = leased.shared.poller.state.transport
+        server.start("mine", lasts=100.0)
+
+        async def wait() -> Job:
+            while True:
+                try:
+                    return await leased.wait("mine", interval=5.0, known=True)
+                except ConnectionChanged:
+                    serve(server, accepts)
+
+        task = asyncio.get_running_loop().create_task(wait())
+        await asyncio.sleep(50.0)
+        if paused_first:
+            transport.limiter.pause(3600.0)
+            await asyncio.sleep(10.0)
+
+        accepts.clear()
+        accepts.add("new")
+        if paused_first:
+            with urgent(), pytest.raises(Doubted):
+                await transport.send(SINGLE)
+        else:
+            await asyncio.sleep(6.0)
+            transport.limiter.pause(3600.0)
+            transport.trust.rate_limited()
+
+        await asyncio.sleep(after)
+        reads, changed = vault.reads["a"], now()
+        vault.secrets["a"] = "new"
+
+        assert (await task).state is JobState.SUCCEEDED
+        assert now() <= max(changed, 100.0) + 60.0 + 10.0
+        assert reads <= 6 + after / 60.0
+        leased.release(0.0)
+        await leased.shared.wait_closed()
+
+    @virtual
+    async def test_a_job_in_doubt_does_not_keep_it_from_that(self) -> None:
+        vault, server, accepts = Vault(a="old"), Server(), {"old"}
+        leased = vault.hold("a", lists=False)
+        serve(server, accepts)
+        transport = leased.shared.poller.state.transport
+        for job in ("mine", "gone"):
+            server.start(job, lasts=300.0)
+
+        async def wait(job: str) -> Job:
+            while True:
+                try:
+                    return await leased.wait(job, interval=5.0, known=True)
+                except ConnectionChanged:
+                    serve(server, accepts)
+
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(wait(job)) for job in ("mine", "gone")]
+        await asyncio.sleep(40.0)
+        server.refusals["gone"] = 404
+        await asyncio.sleep(60.0)
+        assert leased.shared.poller.statistics().doubtful == 1
+        accepts.clear()
+        await asyncio.sleep(6.0)
+        transport.limiter.pause(3600.0)
+        transport.trust.rate_limited()
+        await asyncio.sleep(400.0)
+        accepts.add("new")
+        server.refusals.clear()
+        vault.secrets["a"] = "new"
+
+        for task in tasks:
+            assert (await task).state is JobState.SUCCEEDED
+
+        assert now() <= 506.0 + 60.0 + 60.0
         leased.release(0.0)
         await leased.shared.wait_closed()
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,9 +21,11 @@ from async_triggers.engine.errors import (
     AccountMisconfigured,
     CredentialsRejected,
     EngineError,
+    InBetween,
     JobNotFound,
     PermanentError,
     RateLimited,
+    RefusedInBetween,
     RequestRejected,
     TransientError,
     Unreachable,
@@ -33,6 +37,7 @@ from async_triggers.engine.limiter import Limiter
 from async_triggers.engine.transport import Transport
 from async_triggers.engine.wire import (
     Account,
+    Belief,
     CredentialKind,
     Credentials,
     Lane,
@@ -653,6 +658,142 @@ class TestProxy:
                 await transport.send(ASK)
 
             assert SECRET not in repr(caught.value)
+
+    @pytest.mark.parametrize("status", [401, 403, 404, 405, 407])
+    @real
+    async def test_one_that_refuses_to_connect_stands_in_between(
+        self, status: int
+    ) -> None:
+        async with a_proxy_that_answers(f"{status} No") as url:
+            route = Route(proxies=(("https", url),))
+            belief = Belief(in_between=0.01)
+            async with a_transport(
+                base_url="https://vendor.test", route=route, belief=belief
+            ) as transport:
+                met = []
+                for _ in range(4):
+                    with pytest.raises(EngineError) as caught:
+                        await transport.send(ASK)
+
+                    met.append(caught.value)
+                    await asyncio.sleep(0.01)
+
+        assert isinstance(met[0], InBetween)
+        assert met[0].message.startswith("The proxy on the way to Fake")
+        assert isinstance(met[-1], RefusedInBetween)
+        for error in met:
+            assert error.status == status
+            assert error.url == "https://vendor.test/jobs/1"
+            assert error.suspect is not None
+            assert error.suspect.field == "extra.proxies"
+
+    @real
+    async def test_its_limit_pauses_the_account(self) -> None:
+        answer = "429 Too Many\r\nRetry-After: 30"
+        async with a_proxy_that_answers(answer) as url:
+            route = Route(proxies=(("https", url),))
+            async with a_transport(
+                base_url="https://vendor.test", route=route
+            ) as transport:
+                with pytest.raises(RateLimited):
+                    await transport.send(ASK)
+
+                assert 25.0 < transport.limiter.paused_for <= 30.0
+
+    @pytest.mark.parametrize("answer", ["502 Bad Gateway", "503 No", "204 Nothing"])
+    @real
+    async def test_any_other_trouble_of_its_own_is_an_outage(self, answer: str) -> None:
+        async with a_proxy_that_answers(answer) as url:
+            route = Route(proxies=(("https", url),))
+            async with a_transport(
+                base_url="https://vendor.test", route=route
+            ) as transport:
+                with pytest.raises(Unreachable, match="the proxy answered") as caught:
+                    await transport.send(ASK)
+
+                assert caught.value.suspect is None
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    @pytest.mark.parametrize(
+        ("address", "fix"),
+        [
+            ("http://no-such-proxy.invalid:3128", "the name no-such-proxy.invalid"),
+            ("http://127.0.0.1:{port}", "nothing listens on port"),
+        ],
+    )
+    @pytest.mark.parametrize("host_is_typed", [True, False])
+    @pytest.mark.parametrize("is_typed", [True, False])
+    @real
+    async def test_one_that_a_user_has_misspelt_is_evidence(
+        self,
+        address: str,
+        fix: str,
+        scheme: str,
+        *,
+        host_is_typed: bool,
+        is_typed: bool,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(
+            socket, "getaddrinfo", partial(unknown_but_loopback, socket.getaddrinfo)
+        )
+        async with a_server(well) as server:
+            proxy = address.format(port=server.url.rpartition(":")[2])
+
+        route = Route(proxies=((scheme, proxy),)) if is_typed else Route()
+        if not is_typed:
+            monkeypatch.setenv(f"{scheme}_proxy", proxy)
+
+        async with a_transport(
+            base_url=f"{scheme}://vendor.test",
+            route=route,
+            host_is_typed=host_is_typed,
+        ) as transport:
+            with pytest.raises(Unreachable, match="through the proxy") as caught:
+                await transport.send(ASK)
+
+            suspect = caught.value.suspect
+            if is_typed:
+                assert suspect is not None
+                assert suspect.field == "extra.proxies"
+                assert fix in suspect.fix
+            else:
+                assert suspect is None
+
+            later = asyncio.get_running_loop().time() + 1000.0
+            wrong = transport.trust.wrong_field(later)
+            assert (wrong is not None) is is_typed
+            transport.trust.vouch()
+            with pytest.raises(Unreachable):
+                await transport.send(ASK)
+
+            assert transport.trust.wrong_field(later) is None
+
+
+def unknown_but_loopback(look_up: Callable[..., Any], host: str, *rest: Any) -> Any:
+    """Look a name up as where there is no network: none but this machine is known."""
+    if host != "127.0.0.1":
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    return look_up(host, *rest)
+
+
+@asynccontextmanager
+async def a_proxy_that_answers(head: str) -> AsyncIterator[str]:
+    """Serve this status line, and headers, whatever it is to connect to."""
+
+    async def refuse(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")

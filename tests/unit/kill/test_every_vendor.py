@@ -857,6 +857,22 @@ class TestOnAWorker:
         assert task.store.values["async_triggers"]["killed"] is True
 
     @every_vendor
+    def test_a_task_that_is_stopped_in_a_pause_ends(
+        self, case: Case, world: KillWorld
+    ) -> None:
+        task = a_task(world, deferrable=False)
+        world.airbyte.faults.add(
+            Fault(kind="status", status=429, retry_after=3600, start_in=100, times=1)
+        )
+        stop_after(task, 300.0)
+
+        with pytest.raises(TaskKilled):
+            task.execute()
+
+        assert world.elapsed() < 310.0
+        assert world.running == []
+
+    @every_vendor
     @pytest.mark.parametrize("deferrable", [True, False])
     def test_a_task_that_starts_stops_its_job_when_it_is_there(
         self, case: Case, world: KillWorld, *, deferrable: bool
