@@ -65,6 +65,7 @@ def get_provider_info() -> dict[str, Any]:
                     **_options("fivetran", "Fivetran", "333.33", "8", "4"),
                     **_options("dbt_cloud", "dbt Cloud", "5000", "8", "4"),
                     **_BELIEF_OPTIONS,
+                    **_MEMORY_OPTIONS,
                     **_GENERATOR_OPTIONS,
                 },
             }
@@ -311,6 +312,21 @@ _BELIEF_OPTIONS: dict[str, Any] = {
             ),
         ),
     )
+}
+
+_MEMORY_OPTIONS: dict[str, Any] = {
+    "remember_in": {
+        "description": (
+            "Where a task remembers its job for a retry, after a crash and after a clear:"
+            " task_state_store (Airflow 3.3 and later), variables, nothing, or auto. auto"
+            " takes the task state store where there is one, else Variables, and nothing"
+            " where a secrets backend is configured, which would be asked for each of them."
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "variables",
+        "default": "auto",
+    },
 }
 
 _GENERATOR_OPTIONS: dict[str, Any] = {

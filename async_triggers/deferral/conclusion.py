@@ -85,7 +85,9 @@ class Conclusion:
         )
         self.log.info("%s", events.describe_end(job, facts))
         self._publish(job)
-        return self._result(job)
+        result = self._result(job)
+        self.notes.end_well()
+        return result
 
     def _result(self, job: Job | None) -> Any:
         remote = self.request.job(self.job_id, owned=self.owned)

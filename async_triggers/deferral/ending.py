@@ -10,6 +10,7 @@ resumes the task on a worker after all.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -28,6 +29,8 @@ from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job, Scalar
+
+log = logging.getLogger(__name__)
 
 
 class Then(StrEnum):
@@ -183,6 +186,9 @@ async def end_task(
     token = await compat.owner_token(ti)
     if token is None or token[0] != ti.try_number:
         return None
+
+    if outcome.status is Status.SUCCESS:
+        await compat.forget_from_trigger(ti, log)
 
     job = outcome.job
     if not ending.push or outcome.kind is not Kind.ENDED or job is None:

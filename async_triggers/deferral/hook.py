@@ -25,9 +25,9 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from airflow.sdk import BaseHook
-from airflow.sdk.configuration import conf
 
 from async_triggers.deferral.alarm import Alarm
+from async_triggers.deferral.compat import conf
 from async_triggers.deferral.contact import Endpoint
 from async_triggers.deferral.errors import (
     AsyncTriggersException,

@@ -152,7 +152,7 @@ class JobOperator(BaseOperator, TakesIds):
     def execute(self, context: Context) -> Any:
         """Start the job, or find it again, and wait for it as the mode says."""
         make_plain(self, JobOperator)
-        self._attempt_of(context)
+        self._attempt_of(context).notes.report_store()
         self.check_arguments()
         self.warn_of_arguments()
         if self.start_in_trigger:

@@ -318,7 +318,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
         """Look once; True when the job has succeeded."""
         looks = self.looks
         # Each look of a rescheduled sensor is a new process.
-        store = context.get("task_state_store") if self.reschedule else None
+        store = compat.airflows_store(context) if self.reschedule else None
         if store is not None:
             looks.recall(store, context["ti"].try_number)
 

@@ -30,8 +30,9 @@ from airflow.serialization.decoders import smart_decode_trigger_kwargs
 from airflow.serialization.serialized_objects import DagSerialization
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
-from async_triggers.deferral import compat, hook
+from async_triggers.deferral import compat, hook, sensor_trigger
 from async_triggers.deferral.carried import take_out
+from async_triggers.deferral.compat import talk
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.sensor_trigger import SensorTrigger
 from async_triggers.engine.errors import Unreachable
@@ -258,12 +259,12 @@ def make_world(monkeypatch: pytest.MonkeyPatch) -> World:
         return state
 
     monkeypatch.setattr(asyncio.events, "new_event_loop", world.new_loop)
-    monkeypatch.setattr(asyncio, "to_thread", at_once)
+    monkeypatch.setattr(sensor_trigger, "in_thread", at_once)
     monkeypatch.setattr(hook, "in_thread", at_once)
     monkeypatch.setattr(hook, "time", SimpleNamespace(time=world.now))
     monkeypatch.setattr(BaseHook, "get_connection", world.get_connection)
     monkeypatch.setattr(HttpSession, "exchange", ask)
-    monkeypatch.setattr(compat, "BaseXCom", XCom(world))
+    monkeypatch.setattr(talk, "BaseXCom", XCom(world))
     monkeypatch.setattr(compat, "task_state", task_state)
     monkeypatch.setattr(compat, "task_state_on_worker", task_state_on_worker)
     return world

@@ -1080,7 +1080,7 @@ def test_a_token_that_cannot_be_pushed_is_warned_about(
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no database")
 
-    monkeypatch.setattr("async_triggers.deferral.compat.BaseXCom.set", fail)
+    monkeypatch.setattr("async_triggers.deferral.compat.talk.BaseXCom.set", fail)
 
     assert Task(world, DEFERRABLE).run() == 1
     assert "owner token could not be pushed" in caplog.text

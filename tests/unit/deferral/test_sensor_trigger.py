@@ -19,7 +19,7 @@ from airflow.triggers.base import (
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.airbyte.sensors import AirbyteJobSensor
-from async_triggers.deferral import compat
+from async_triggers.deferral import compat, sensor_trigger
 from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.deadlines import BACKSTOP
 from async_triggers.deferral.errors import JobFailed
@@ -312,7 +312,7 @@ def test_a_question_that_nobody_answers_fails_the_task(
     async def hang(*_: object) -> None:
         await asyncio.get_running_loop().create_future()
 
-    monkeypatch.setattr(asyncio, "to_thread", hang)
+    monkeypatch.setattr(sensor_trigger, "in_thread", hang)
     payload = asyncio.run(the_event(scheduled(task)))
 
     with pytest.raises(ArgumentUnusable, match="could not be rendered"):
