@@ -120,7 +120,7 @@ def why_on_worker(task: Any, base: type) -> str | None:
         or cls.post_execute is not BaseOperator.post_execute,
         f"calls what {cls.__name__} overrides: {', '.join(overridden)}": overridden,
         "unpacks multiple_outputs": task.multiple_outputs,
-        "marks the result of a DAG": task.returns_dag_result,
+        "marks the result of a DAG": compat.returns_dag_result(task),
         "measures what a mapped task downstream expands over": (
             compat.has_mapped_downstream(task)
         ),
@@ -155,7 +155,7 @@ def failure_of(task: Any) -> Then:
     """
     mails = task.email and (task.email_on_failure or task.email_on_retry)
     stops = task.has_dag() and task.get_dag().fail_fast
-    needs_worker = mails or stops or task.retry_policy is not None
+    needs_worker = mails or stops or compat.has_retry_policy(task)
     return Then.RESUME if needs_worker else Then.FAIL
 
 

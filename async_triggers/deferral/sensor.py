@@ -160,11 +160,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
         Raise ArgumentUnusable for what a trigger could not render.
         """
         needs_deferrable("start_from_trigger", wanted, deferrable=self.deferrable)
-        self._not_from_trigger = (
-            f"the triggerer cannot create a {type(self).__name__}, which is a custom class"
-            if wanted and not type(self).__module__.startswith("async_triggers.")
-            else ""
-        )
+        self._not_from_trigger = self._why_not_from_trigger() if wanted else ""
         self._wanted_from_trigger = wanted
         if not wanted or self._not_from_trigger:
             return
@@ -180,6 +176,18 @@ class JobSensor(BaseSensorOperator, TakesIds):
                 raise ArgumentUnusable(msg)
 
         self.start_from_trigger = True
+
+    def _why_not_from_trigger(self) -> str:
+        if not compat.STARTS_FROM_TRIGGER:
+            # Not refused: a DAG must be read by the versions before and after an upgrade,
+            # and waits as well from a worker.
+            return "this Airflow starts every task on a worker"
+
+        if not type(self).__module__.startswith("async_triggers."):
+            cls = type(self).__name__
+            return f"the triggerer cannot create a {cls}, which is a custom class"
+
+        return ""
 
     def describe_start(self) -> StartTriggerArgs:
         """Return what the scheduler defers the sensor with."""

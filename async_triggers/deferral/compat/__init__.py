@@ -6,6 +6,12 @@ that a change in Airflow is met in one place.
 
 from __future__ import annotations
 
+from async_triggers.deferral.compat.features import (
+    HAS_RETRY_POLICY,
+    STARTS_FROM_TRIGGER,
+    has_retry_policy,
+    returns_dag_result,
+)
 from async_triggers.deferral.compat.kills import (
     CALLS_ON_KILL,
     bridge_kill,
@@ -25,6 +31,7 @@ from async_triggers.deferral.compat.names import (
     conf,
 )
 from async_triggers.deferral.compat.store import (
+    HAS_OWN_STORE,
     Store,
     VariableStore,
     airflows_store,
@@ -54,8 +61,11 @@ from async_triggers.deferral.compat.talk import (
 
 __all__ = [
     "CALLS_ON_KILL",
+    "HAS_OWN_STORE",
+    "HAS_RETRY_POLICY",
     "OWNER_KEY",
     "RETURN_KEY",
+    "STARTS_FROM_TRIGGER",
     "AirflowException",
     "AirflowFailException",
     "AirflowNotFoundException",
@@ -80,11 +90,13 @@ __all__ = [
     "forget_from_trigger",
     "has_mapped_downstream",
     "has_own_xcom_backend",
+    "has_retry_policy",
     "is_waited_for",
     "owner_token",
     "push_from_trigger",
     "push_owner_token",
     "read_claim",
+    "returns_dag_result",
     "store_of",
     "task_state",
     "task_state_on_worker",

@@ -21,18 +21,16 @@ import airflow.sdk
 import pytest
 from airflow.sdk import BaseHook, BaseOperator, Connection
 from airflow.sdk.bases.operator import ExecutorSafeguard
-from airflow.sdk.exceptions import (
-    AirflowNotFoundException,
-    TaskDeferralTimeout,
-    TaskDeferred,
-)
-from airflow.serialization.decoders import smart_decode_trigger_kwargs
-from airflow.serialization.serialized_objects import DagSerialization
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.deferral import compat, hook, sensor_trigger
 from async_triggers.deferral.carried import take_out
-from async_triggers.deferral.compat import talk
+from async_triggers.deferral.compat import (
+    AirflowNotFoundException,
+    TaskDeferralTimeout,
+    TaskDeferred,
+    talk,
+)
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.sensor_trigger import SensorTrigger
 from async_triggers.engine.errors import Unreachable
@@ -40,6 +38,7 @@ from async_triggers.engine.http import HttpSession
 from async_triggers.engine.wire import Reply, Request, without_secrets
 from async_triggers.simulator import AirbyteSimulator
 from async_triggers.simulator.exchange import SimRequest
+from tests.airflow_versions import DagSerialization, smart_decode_trigger_kwargs
 from tests.clock import VirtualClockLoop
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import Asset
-from airflow.sdk.exceptions import (
+
+from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.compat import (
     AirflowException,
     AirflowNotFoundException,
     AirflowSkipException,
 )
-
-from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.errors import (
     ConnectionUnusable,
     EventUnusable,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import DAG, Asset
-from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import (
     TaskFailedEvent,
     TaskSkippedEvent,
@@ -25,6 +24,7 @@ from async_triggers.deferral.deadlines import BACKSTOP
 from async_triggers.deferral.errors import JobFailed
 from async_triggers.fivetran.sensors import FivetranSensor
 from async_triggers.simulator import Fault
+from tests.airflow_versions import DagSerialization
 from tests.unit.deferral.stage import (
     Task,
     XCom,
