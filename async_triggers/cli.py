@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from async_triggers.pruning import command as pruning
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -139,6 +141,9 @@ def _parser() -> argparse.ArgumentParser:
         help="write where git could not undo these changes alone",
     )
     migrate.set_defaults(run=_migrate)
+    prune = commands.add_parser("prune", help=pruning.HELP, description=pruning.ABOUT)
+    pruning.add_options(prune)
+    prune.set_defaults(run=_prune)
     return parser
 
 
@@ -274,6 +279,11 @@ def _generate(chosen: argparse.Namespace) -> int:
         from async_triggers.generators.command import generate
 
     return generate(chosen.file, dry_run=chosen.dry_run, refresh=chosen.refresh)
+
+
+def _prune(chosen: argparse.Namespace) -> int:
+    with _needs(_WHOLE_PACKAGE):
+        return pruning.run(chosen)
 
 
 def _migrate(chosen: argparse.Namespace) -> int:

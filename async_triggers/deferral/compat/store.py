@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.types import Logger
 
-HAS_OWN_STORE = find_spec("airflow.models.task_state_store") is not None
-"""Whether Airflow has a task state store."""
+HAS_OWN_STORE = find_spec("airflow.sdk.bases.resumablejobmixin") is not None
+"""Whether Airflow has a task state store, which this class of its own needs."""
 SECTION = "async_triggers"
 OPTION = "remember_in"
 PREFIX = "async_triggers."

@@ -20,7 +20,13 @@ from airflow.sdk.execution_time.comms import (
 )
 from airflow.triggers.base import TriggerEvent
 
-from async_triggers.deferral.compat import OWNER_KEY, bridge_kill, expect_kills, kills
+from async_triggers.deferral.compat import (
+    OWNER_KEY,
+    bridge_kill,
+    expect_kills,
+    kills,
+    talk,
+)
 from tests.clock import VirtualClockLoop
 
 QUESTION = 0.02
@@ -198,7 +204,7 @@ def test_no_answer_leaves_the_job_running(
     async def scenario() -> float:
         task = await waiting(trigger)
         # It has answered something before, as it has for each trigger's connection.
-        await kills.talk.owner_token(trigger.task_instance)
+        await talk.owner_token(trigger.task_instance)
         supervisor.is_silent = True
         return await cancelled(task)
 
@@ -281,10 +287,10 @@ def test_a_question_that_nobody_waits_for_is_read_to_its_end(
     trigger = Trigger()
 
     async def scenario() -> str | None:
-        asking = asyncio.create_task(kills.talk.task_state(trigger.task_instance))
+        asking = asyncio.create_task(talk.task_state(trigger.task_instance))
         await asyncio.sleep(QUESTION / 2)
         asking.cancel()
-        return await kills.talk.task_state(trigger.task_instance)
+        return await talk.task_state(trigger.task_instance)
 
     assert on_virtual_clock(scenario) == "failed"
     assert supervisor.asked == 2
