@@ -226,10 +226,15 @@ def _form(connection_type: str) -> dict[str, Any]:
     )
 
 
+def conn_fields(connection_type: str) -> dict[str, Any]:
+    """Return the fields of a connection's form that ``extra`` keeps, by name."""
+    fields: dict[str, Any] = _form(connection_type).get("conn-fields", {})
+    return fields
+
+
 def has_field(connection_type: str, field: str) -> bool:
     """Return True if a connection's form has this field in ``extra``."""
-    fields = _form(connection_type).get("conn-fields", {})
-    return field.removeprefix("extra.") in fields
+    return field.removeprefix("extra.") in conn_fields(connection_type)
 
 
 def field_label(connection_type: str, field: str) -> str:

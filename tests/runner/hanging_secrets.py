@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 try:
     from airflow.sdk.bases.secrets_backend import BaseSecretsBackend
 except ModuleNotFoundError:
-    from airflow.secrets.base_secrets import BaseSecretsBackend  # type: ignore[no-redef, assignment]
+    from airflow.secrets.base_secrets import BaseSecretsBackend  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
