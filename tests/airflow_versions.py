@@ -40,11 +40,15 @@ __all__ = [
     "needs_retry_policy",
     "needs_start_from_trigger",
     "needs_task_state_store",
+    "needs_variables",
     "smart_decode_trigger_kwargs",
 ]
 
 needs_task_state_store = pytest.mark.skipif(
     not compat.HAS_OWN_STORE, reason="this Airflow has no task state store"
+)
+needs_variables = pytest.mark.skipif(
+    compat.HAS_OWN_STORE, reason="this Airflow has a task state store"
 )
 needs_start_from_trigger = pytest.mark.skipif(
     not compat.STARTS_FROM_TRIGGER,

@@ -249,6 +249,7 @@ class JobOperator(BaseOperator, TakesIds):
                 except Later as later:
                     self._wait_for_time(attempt, later, end_time, starting)
                 except Behind as behind:
+                    attempt.notes.address = starting.inquiry.contact.known or ""
                     self._wait_behind(
                         attempt, behind.seen, end_time, starting.superseded
                     )
@@ -343,6 +344,8 @@ class JobOperator(BaseOperator, TakesIds):
                 "blocked_by": seen.job.id,
                 **attempt.start_to_come(end_time, superseded),
             }
+            # The other job may be that of the attempt before, whose kill asks who waits.
+            attempt.notes.claim(IDLE)
             ends = earliest(end_time, limit)
             self.defer(**leaving(trigger, "execute_start", waiting, ends))
 

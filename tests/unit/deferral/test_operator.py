@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk import Asset
 
+from async_triggers.deferral import compat
 from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.compat import (
     AirflowException,
@@ -25,6 +26,7 @@ from async_triggers.deferral.errors import (
     VendorRefused,
     VendorUnavailable,
 )
+from async_triggers.deferral.kill import IDLE
 from async_triggers.engine.errors import Unreachable
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import TARGET, Task, World, deferred, methods, sync
@@ -745,6 +747,21 @@ def test_the_wait_for_a_foreign_job_is_a_deferral_that_never_cancels(
 
     assert world.state_of(foreign) == "running"
     assert world.starts == 0
+
+
+def test_who_waits_for_a_foreign_job_says_so_to_a_kill_of_the_attempt_before(
+    world: World,
+) -> None:
+    # Where nothing is remembered, a clear finds the job of the attempt before like this,
+    # and that one's trigger must see that nobody waits for its job to go on.
+    foreign = world.airbyte.add_job(TARGET, "running")
+    task = Task(world, sync(deferrable=True), try_number=2)
+
+    deferred(task.execute())
+
+    token = asyncio.run(compat.owner_token(task.instance))
+    assert token == (2, IDLE)
+    assert token[1] != str(foreign)
 
 
 def test_one_after_the_other_foreign_jobs_share_one_deadline(world: World) -> None:
