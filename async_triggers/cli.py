@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from async_triggers.commands import check, completion, jobs, listing, versions
 from async_triggers.commands.requirement import WHOLE_PACKAGE, MissingError, needs
+from async_triggers.pruning import command as pruning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,6 +128,9 @@ def _parser() -> argparse.ArgumentParser:
     jobs.register(commands)
     listing.register(commands)
     completion.register(commands, _parser)
+    prune = commands.add_parser("prune", help=pruning.HELP, description=pruning.ABOUT)
+    pruning.add_options(prune)
+    prune.set_defaults(run=_prune)
     return parser
 
 
@@ -264,6 +268,11 @@ def _generate(chosen: argparse.Namespace) -> int:
         from async_triggers.generators.command import generate
 
     return generate(chosen.file, dry_run=chosen.dry_run, refresh=chosen.refresh)
+
+
+def _prune(chosen: argparse.Namespace) -> int:
+    with needs(WHOLE_PACKAGE):
+        return pruning.run(chosen)
 
 
 def _migrate(chosen: argparse.Namespace) -> int:

@@ -66,6 +66,7 @@ def get_provider_info() -> dict[str, Any]:
                     **_options("fivetran", "Fivetran", "333.33", "8", "4"),
                     **_options("dbt_cloud", "dbt Cloud", "5000", "8", "4"),
                     **_BELIEF_OPTIONS,
+                    **_MEMORY_OPTIONS,
                     **_GENERATOR_OPTIONS,
                 },
             }
@@ -261,10 +262,15 @@ def _form(connection_type: str) -> Mapping[str, Any]:
     return next(found, _OTHERS.get(connection_type, {}))
 
 
+def conn_fields(connection_type: str) -> dict[str, Any]:
+    """Return the fields of a connection's form that ``extra`` keeps, by name."""
+    fields: dict[str, Any] = _form(connection_type).get("conn-fields", {})
+    return fields
+
+
 def has_field(connection_type: str, field: str) -> bool:
     """Return True if a connection's form has this field in ``extra``."""
-    fields = _form(connection_type).get("conn-fields", {})
-    return field.removeprefix("extra.") in fields
+    return field.removeprefix("extra.") in conn_fields(connection_type)
 
 
 def field_label(connection_type: str, field: str) -> str:
@@ -347,6 +353,21 @@ _BELIEF_OPTIONS: dict[str, Any] = {
             ),
         ),
     )
+}
+
+_MEMORY_OPTIONS: dict[str, Any] = {
+    "remember_in": {
+        "description": (
+            "Where a task remembers its job for a retry, after a crash and after a clear:"
+            " task_state_store (Airflow 3.3 and later), variables, nothing, or auto. auto"
+            " takes the task state store where there is one, else Variables, and nothing"
+            " where a secrets backend is configured, which would be asked for each of them."
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "variables",
+        "default": "auto",
+    },
 }
 
 _GENERATOR_OPTIONS: dict[str, Any] = {

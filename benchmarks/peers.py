@@ -13,7 +13,11 @@ from zlib import crc32
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".venv-peers"
-_SOURCES = ("pyproject.toml", "constraints.txt", "benchmarks/constraints-peers.txt")
+_SOURCES = (
+    "pyproject.toml",
+    "constraints/3.3.2.txt",
+    "benchmarks/constraints-peers.txt",
+)
 
 
 def python_of_peers() -> Path:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk.configuration import conf
-
 from async_triggers.airbyte.api import models
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.links import AirbyteJobLink
@@ -21,6 +19,7 @@ from async_triggers.deferral.arguments import (
     text,
     time_limit,
 )
+from async_triggers.deferral.compat import conf
 from async_triggers.deferral.ids import Ids
 from async_triggers.deferral.operator import JobOperator
 from async_triggers.deferral.remote_job import IF_RUNNING

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.configuration import conf
-
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.job_query import AirbyteJobQuery
 from async_triggers.airbyte.naming import check_one_way
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
+from async_triggers.deferral import compat
+from async_triggers.deferral.compat import conf
 from async_triggers.deferral.record import KEY
 from async_triggers.deferral.sensor import JobSensor
 
@@ -83,7 +83,7 @@ class AirbyteJobSensor(JobSensor):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; True when the job has succeeded."""
-        store = context.get("task_state_store") if self.reschedule else None
+        store = compat.airflows_store(context) if self.reschedule else None
         if not self.query.keeps_found or store is None:
             return super().poke(context)
 

@@ -27,6 +27,7 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.hook import VendorHook
 from async_triggers.deferral.paging import list_pages
+from async_triggers.deferral.thread import in_thread
 from async_triggers.engine.errors import TransientError
 from async_triggers.engine.jobs import JobState
 from async_triggers.engine.wording import sentence, spaced, with_url
@@ -497,7 +498,7 @@ class CallsByHand(VendorHook):
 
         For requests that the hook does not know.
         """
-        connection = await asyncio.to_thread(self.look_up)
+        connection = await in_thread(self.look_up)
         account = self.read(connection)
         headers = {
             "Content-Type": "application/json",

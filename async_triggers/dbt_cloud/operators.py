@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.configuration import conf
 
 from async_triggers.dbt_cloud.api import models, requests
 from async_triggers.dbt_cloud.hooks import (
@@ -32,6 +31,7 @@ from async_triggers.deferral.arguments import (
     time_limit,
     whole_number,
 )
+from async_triggers.deferral.compat import conf
 from async_triggers.deferral.ids import Ids, TakesIds
 from async_triggers.deferral.operator import JobOperator
 from async_triggers.deferral.unknown import unknown_keys

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.configuration import conf
-
 from async_triggers.dbt_cloud.hooks import (
     DbtCloudHook,
     DbtCloudJobRunException,
@@ -15,6 +13,7 @@ from async_triggers.dbt_cloud.hooks import (
 )
 from async_triggers.dbt_cloud.job_query import DbtCloudRunQuery
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
+from async_triggers.deferral.compat import conf
 from async_triggers.deferral.sensor import JobSensor
 
 if TYPE_CHECKING:

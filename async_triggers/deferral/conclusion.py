@@ -80,7 +80,9 @@ class Conclusion:
 
     def _succeed(self, job: Job) -> Any:
         self._publish(job)
-        return self._result(job)
+        result = self._result(job)
+        self.notes.end_well()
+        return result
 
     def _result(self, job: Job | None) -> Any:
         remote = self.request.job(self.job_id, owned=self.owned)

@@ -10,6 +10,7 @@ resumes the task on a worker after all.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -28,6 +29,8 @@ from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
+
+log = logging.getLogger(__name__)
 
 
 class Then(StrEnum):
@@ -141,7 +144,7 @@ def why_on_worker(task: Any, base: type) -> str | None:
         or cls.post_execute is not BaseOperator.post_execute,
         f"calls what {cls.__name__} overrides: {', '.join(overridden)}": overridden,
         "unpacks multiple_outputs": task.multiple_outputs,
-        "marks the result of a DAG": task.returns_dag_result,
+        "marks the result of a DAG": compat.returns_dag_result(task),
         "measures what a mapped task downstream expands over": (
             compat.has_mapped_downstream(task)
         ),
@@ -177,7 +180,7 @@ def failure_of(task: Any) -> Then:
     """
     mails = task.email and (task.email_on_failure or task.email_on_retry)
     stops = task.has_dag() and task.get_dag().fail_fast
-    needs_worker = mails or stops or task.retry_policy is not None
+    needs_worker = mails or stops or compat.has_retry_policy(task)
     return Then.RESUME if needs_worker else Then.FAIL
 
 
@@ -209,6 +212,9 @@ async def end_task(
     token = await compat.owner_token(ti)
     if token is None or token[0] != ti.try_number:
         return None
+
+    if outcome.status is Status.SUCCESS:
+        await compat.forget_from_trigger(ti, log)
 
     job = outcome.job
     if not ending.push or outcome.kind is not Kind.ENDED or job is None:

@@ -25,9 +25,9 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from airflow.sdk import BaseHook
-from airflow.sdk.configuration import conf
 
 from async_triggers.deferral.alarm import Alarm
+from async_triggers.deferral.compat import conf
 from async_triggers.deferral.contact import Endpoint
 from async_triggers.deferral.errors import (
     AsyncTriggersException,
@@ -36,6 +36,7 @@ from async_triggers.deferral.errors import (
     with_request,
 )
 from async_triggers.deferral.fields import flag_of
+from async_triggers.deferral.forms import form_widgets
 from async_triggers.deferral.metrics import observer_of
 from async_triggers.deferral.thread import in_thread
 from async_triggers.deferral.unknown import unknown_keys
@@ -138,6 +139,16 @@ class VendorHook(BaseHook):
     is_quiet: bool = False
     """Whether what is to be said of the connection has been said before."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give the class of each connection type its form.
+
+        Airflow 3.1 asks only for what a class defines itself, not for what it inherits.
+        """
+        super().__init_subclass__(**kwargs)
+        for name in ("get_ui_field_behaviour", "get_connection_form_widgets"):
+            if "conn_type" in vars(cls) and name not in vars(cls):
+                setattr(cls, name, vars(VendorHook)[name])
+
     def __init__(self, conn_id: str) -> None:
         super().__init__()
         self.conn_id = conn_id
@@ -164,6 +175,11 @@ class VendorHook(BaseHook):
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return how the form of such connections differs from Airflow's plain one."""
         return ui_field_behaviour(cls.conn_type)
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the fields of the form that ``extra`` keeps."""
+        return form_widgets(cls.conn_type)
 
     # Getting at the account -----------------------------------------------------
 

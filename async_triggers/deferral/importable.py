@@ -14,7 +14,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from airflow.sdk.configuration import conf
+from async_triggers.deferral.compat import conf
 
 _DAG_FILE = "unusual_prefix_"
 """How Airflow names the module that it makes of a DAG file."""

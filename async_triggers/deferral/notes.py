@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 class Notes:
     """The notes of one segment of a task.
 
-    The record of its job lies in Airflow's task state store; a task without one knows only
-    what the deferral has carried. The owner token, an XCom, says for which job the task
-    waits and at which address the vendor has answered. ``noun`` names the vendor's jobs.
+    The record of its job lies in Airflow's task state store, or where that is missing in a
+    Variable; a task without either knows only what the deferral has carried. The owner
+    token, an XCom, says for which job the task waits and at which address the vendor has
+    answered. ``noun`` names the vendor's jobs.
 
     Airflow gives none of these while an event loop runs.
     """
@@ -50,7 +51,7 @@ class Notes:
         """Where the vendor has answered this task, in this run or in an earlier one."""
         self.log = log
         self._noun = noun
-        self._store = context.get("task_state_store")
+        self._store = compat.store_of(context, log)
 
     # The record ---------------------------------------------------------------------
 
@@ -96,6 +97,20 @@ class Notes:
             self.log.warning(
                 "The end of the %s could not be noted", self._noun(), exc_info=True
             )
+
+    def report_store(self) -> None:
+        """Log what the task remembers where it has no task state store."""
+        reason = compat.why_forgetful(self.context)
+        if reason is not None:
+            self.log.info("%s", reason)
+
+    def end_well(self) -> None:
+        """Delete what is kept in a Variable: the task has succeeded.
+
+        Airflow's own store is kept: a worker may be killed before its success is known.
+        """
+        if isinstance(self._store, compat.VariableStore):
+            self._store.clear()
 
     # A start that is left to a trigger ------------------------------------------------
 

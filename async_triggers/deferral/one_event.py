@@ -43,15 +43,24 @@ class OneEventTrigger(StoredTrigger):
         loop = asyncio.get_running_loop()
         # The deferral itself was at most a little earlier than this.
         earliest = loop.time() + self.earliest_event()
-        if self.ending is not None and self.task_instance is not None:
-            _warm_up(self.task_instance)
+        compat.expect_kills()
+        try:
+            # Where a kill is bridged, Airflow should answer at once when it comes.
+            asks = self.ending is not None or not compat.CALLS_ON_KILL
+            if asks and self.task_instance is not None:
+                _warm_up(self.task_instance)
 
-        outcome = await self._outcome()
-        self.log.info("%s", outcome.message)
-        await asyncio.sleep(max(0.0, earliest - loop.time()))
-        # A trigger that lingers after its event is told to kill; see on_kill.
-        self._fired = True
-        yield await self._event(outcome)
+            outcome = await self._outcome()
+            self.log.info("%s", outcome.message)
+            await asyncio.sleep(max(0.0, earliest - loop.time()))
+            # A trigger that lingers after its event is told to kill; see on_kill.
+            self._fired = True
+            event = await self._event(outcome)
+        except asyncio.CancelledError:
+            await compat.bridge_kill(self)
+            raise
+
+        yield event
 
     def earliest_event(self) -> float:
         """Return how many seconds after its start the trigger may fire."""

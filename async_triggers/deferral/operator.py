@@ -157,6 +157,7 @@ class JobOperator(BaseOperator, TakesIds):
         """Start the job, or find it again, and wait for it as the mode says."""
         make_plain(self, JobOperator)
         attempt = self._attempt_of(context)
+        attempt.notes.report_store()
         self.check_arguments()
         self.warn_of_arguments()
         if not self.durable:
@@ -256,6 +257,7 @@ class JobOperator(BaseOperator, TakesIds):
                 except Later as later:
                     self._wait_for_time(attempt, later, end_time, starting)
                 except Behind as behind:
+                    attempt.notes.address = starting.inquiry.contact.known or ""
                     self._wait_behind(
                         attempt, behind.seen, end_time, starting.superseded
                     )
@@ -354,6 +356,8 @@ class JobOperator(BaseOperator, TakesIds):
                 "blocked_by": seen.job.id,
                 **attempt.start_to_come(end_time, superseded),
             }
+            # The other job may be that of the attempt before, whose kill asks who waits.
+            attempt.notes.claim(IDLE)
             ends = earliest(end_time, limit)
             self.defer(**leaving(trigger, "execute_start", waiting, ends))
 

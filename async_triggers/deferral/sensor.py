@@ -164,7 +164,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
         Raise ArgumentUnusable for what a trigger could not render.
         """
         needs_deferrable("start_from_trigger", wanted, deferrable=self.deferrable)
-        self._not_from_trigger = (wanted and self._why_not_importable()) or ""
+        self._not_from_trigger = self._why_not_from_trigger() if wanted else ""
         self._wanted_from_trigger = wanted
         if not wanted or self._not_from_trigger:
             return
@@ -181,10 +181,15 @@ class JobSensor(BaseSensorOperator, TakesIds):
 
         self.start_from_trigger = True
 
-    def _why_not_importable(self) -> str | None:
-        """Say why a triggerer cannot stand in for the sensor; None where it can."""
+    def _why_not_from_trigger(self) -> str:
+        """Say why a triggerer cannot stand in for the sensor; nothing where it can."""
+        if not compat.STARTS_FROM_TRIGGER:
+            # Not refused: a DAG must be read by the versions before and after an upgrade,
+            # and waits as well from a worker.
+            return "this Airflow starts every task on a worker"
+
         classes = (type(self), self.query_class)
-        return next(filter(None, map(why_not_importable, classes)), None)
+        return next(filter(None, map(why_not_importable, classes)), "")
 
     def describe_start(self) -> StartTriggerArgs:
         """Return what the scheduler defers the sensor with."""
@@ -323,7 +328,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
         """Look once; True when the job has succeeded."""
         looks = self.looks
         # Each look of a rescheduled sensor is a new process.
-        store = context.get("task_state_store") if self.reschedule else None
+        store = compat.airflows_store(context) if self.reschedule else None
         if store is not None:
             looks.recall(store, context["ti"].try_number)
 

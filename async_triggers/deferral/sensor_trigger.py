@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
@@ -29,6 +30,7 @@ from async_triggers.deferral.events import Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.job_query import JobQuery
 from async_triggers.deferral.one_event import OneEventTrigger, insist
+from async_triggers.deferral.thread import in_thread
 from async_triggers.deferral.trigger import trigger_class
 from async_triggers.engine.errors import (
     Doubted,
@@ -155,7 +157,7 @@ class SensorTrigger(OneEventTrigger):
         try:
             async with asyncio.timeout(RENDERING):
                 # In a thread: a template may pull an XCom, which is a blocking call.
-                rendered = await asyncio.to_thread(self._rendered, query)
+                rendered = await in_thread(partial(self._rendered, query))
         except TimeoutError:
             msg = (
                 f"The templates of {', '.join(query.template_fields)} could not be"

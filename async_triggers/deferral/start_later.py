@@ -74,11 +74,16 @@ class StartLaterTrigger(MomentTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the event, and watch the task until it is on its worker."""
-        async for event in super().run():
-            if self.task_instance is not None:
-                run_alone(self._watch(), "watch a task on its way to a worker")
+        compat.expect_kills()
+        try:
+            async for event in super().run():
+                if self.task_instance is not None:
+                    run_alone(self._watch(), "watch a task on its way to a worker")
 
-            yield event
+                yield event
+        except asyncio.CancelledError:
+            await compat.bridge_kill(self)
+            raise
 
     async def on_kill(self) -> None:
         """Look for the job, and cancel it if the user's intention says so.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import contextvars
 import threading
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from asgiref.sync import sync_to_async
+
+from async_triggers.deferral.compat.talk import undisturbed
 
 T = TypeVar("T")
 
@@ -16,28 +19,45 @@ T = TypeVar("T")
 async def in_thread(work: Callable[[], T]) -> T:
     """Do blocking work in a thread, and in a copy of the caller's context.
 
-    Nobody waits for the thread once the caller has gone. One of the loop's own pool is
-    waited for when the loop closes, and again when the process ends: work that hangs would
-    hold a task on its worker that has ended.
+    By asgiref, and not by ``asyncio.to_thread``: a call of Airflow's SDK in a thread that
+    asgiref does not know takes the whole triggerer of Airflow 3.1 down.
     """
-    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-    context = contextvars.copy_context()
-    run = partial(context.run, _run, work, future)
-    threading.Thread(target=run, name="blocking call", daemon=True).start()
-    return await future
+    call = sync_to_async(work, thread_sensitive=False, executor=_THREADS)
+    return await undisturbed(call())
 
 
-def _run(work: Callable[[], T], future: asyncio.Future[T]) -> None:
+class _OwnThreads(Executor):
+    """A thread for each call, which nobody waits for once the caller has gone.
+
+    One of a pool is waited for when the loop closes, and again when the process ends: work
+    that hangs would hold a task on its worker that has ended.
+    """
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Begin a call."""
+        future: Future[T] = Future()
+        run = partial(_run, future, partial(fn, *args, **kwargs))
+        threading.Thread(target=run, name="blocking call", daemon=True).start()
+        return future
+
+
+_THREADS: Any = _OwnThreads()
+"""Any: asgiref takes every executor, and says that it takes one kind of them."""
+
+
+def _run(future: Future[T], work: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+
     try:
-        settle = partial(future.set_result, work())
-    except Exception as error:  # noqa: BLE001 - the caller's, who raises it
-        settle = partial(future.set_exception, error)
+        result = work()
+    except BaseException as error:  # noqa: BLE001 - the caller's, who raises it
+        _settle(partial(future.set_exception, error))
+    else:
+        _settle(partial(future.set_result, result))
 
-    # The loop may have been closed since.
+
+def _settle(settle: Callable[[], None]) -> None:
+    # The loop that waits for it may have been closed since.
     with contextlib.suppress(RuntimeError):
-        future.get_loop().call_soon_threadsafe(_settle, future, settle)
-
-
-def _settle(future: asyncio.Future[T], settle: Callable[[], None]) -> None:
-    if not future.done():
         settle()

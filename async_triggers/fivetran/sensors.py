@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from async_triggers.deferral import compat
 from async_triggers.deferral.arguments import not_negative
 from async_triggers.deferral.errors import JobEnded
 from async_triggers.deferral.record import KEY
@@ -175,7 +176,7 @@ class FivetranSensor(JobSensor):
         super()._defer(context, seen, end_time)
 
     def _recall(self, context: Context) -> None:
-        store, query = context.get("task_state_store"), self._sync_query
+        store, query = compat.airflows_store(context), self._sync_query
         noted = store.get(KEY) if store is not None else None
         if (
             isinstance(noted, Mapping)
@@ -186,7 +187,7 @@ class FivetranSensor(JobSensor):
             self.query = query.recalling(self._noted)
 
     def _remember(self, context: Context) -> None:
-        store, query = context.get("task_state_store"), self._sync_query
+        store, query = compat.airflows_store(context), self._sync_query
         if store is not None and query.found and query.found != self._noted:
             self._noted = query.found
             store.set(

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk.configuration import conf
+from async_triggers.deferral.compat import conf
 
 VERSION = 1
 MAX_AGE = 3600.0

@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.configuration import conf
-
+from async_triggers.deferral.compat import conf
 from async_triggers.generators.cache import Cache, Entry, default_cache, max_age
 from async_triggers.generators.errors import (
     GeneratorError,

@@ -13,7 +13,7 @@ from zlib import crc32
 ROOT: Final = Path(__file__).resolve().parents[2]
 FOLDER: Final = ROOT / ".conformance"
 _OF_AIRFLOW: Final = (
-    ROOT / "constraints.txt",
+    ROOT / "constraints" / "3.3.2.txt",
     ROOT / "benchmarks" / "constraints-peers.txt",
 )
 _OF_THE_OTHERS: Final = (Path(__file__).with_name("constraints.txt"),)

@@ -18,16 +18,13 @@ from uuid import uuid4
 import structlog
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import ErrorType
-from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time import comms, task_runner
 from airflow.sdk.execution_time.comms import (
-    DeleteTaskStateStore,
     ErrorResponse,
     GetTaskStates,
-    GetTaskStateStore,
     OKResponse,
-    SetTaskStateStore,
     TaskStatesResult,
-    TaskStateStoreResult,
+    VariableResult,
 )
 
 from tests.vendors import VENDORS
@@ -50,17 +47,27 @@ class Supervisor:
         if isinstance(msg, GetTaskStates):
             return TaskStatesResult(task_states={})
 
-        if isinstance(msg, SetTaskStateStore):
-            self._store[msg.key] = msg.value
-        elif isinstance(msg, DeleteTaskStateStore):
-            self._store.pop(msg.key, None)
-        elif isinstance(msg, GetTaskStateStore):
-            if msg.key in self._store:
-                return TaskStateStoreResult(value=self._store[msg.key])
+        return self._remember(msg) or OKResponse(ok=True)
 
-            return ErrorResponse(error=ErrorType.TASK_STORE_NOT_FOUND)
+    def _remember(self, msg: Any) -> Any:
+        """Keep a task's state, or a Variable where Airflow has no store for it."""
+        match type(msg).__name__:
+            case "SetTaskStateStore" | "PutVariable":
+                self._store[msg.key] = msg.value
+            case "DeleteTaskStateStore" | "DeleteVariable":
+                self._store.pop(msg.key, None)
+            case "GetTaskStateStore":
+                if msg.key in self._store:
+                    return comms.TaskStateStoreResult(value=self._store[msg.key])
 
-        return OKResponse(ok=True)
+                return ErrorResponse(error=ErrorType.TASK_STORE_NOT_FOUND)
+            case "GetVariable":
+                if msg.key in self._store:
+                    return VariableResult(key=msg.key, value=self._store[msg.key])
+
+                return ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND)
+
+        return None
 
 
 class Bundle:
@@ -82,8 +89,8 @@ def run(wanted: dict[str, Any]) -> dict[str, Any]:
             **wanted["arguments"],
         )
 
-    comms: Any = Supervisor()
-    task_runner.SUPERVISOR_COMMS = comms
+    supervisor: Any = Supervisor()
+    task_runner.SUPERVISOR_COMMS = supervisor
     ti: Any = task_runner.RuntimeTaskInstance.model_construct(
         id=uuid4(),
         task_id="task",

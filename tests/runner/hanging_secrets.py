@@ -7,7 +7,10 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow.sdk.bases.secrets_backend import BaseSecretsBackend
+try:
+    from airflow.sdk.bases.secrets_backend import BaseSecretsBackend
+except ModuleNotFoundError:
+    from airflow.secrets.base_secrets import BaseSecretsBackend  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

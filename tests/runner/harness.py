@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from airflow.executors.workloads.task import TaskInstanceDTO
-from airflow.executors.workloads.trigger import RunTrigger
 from airflow.jobs.triggerer_job_runner import TriggerRunner, messages
+from airflow.models.trigger import Trigger
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import (
     ErrorResponse,
@@ -22,7 +20,9 @@ from airflow.sdk.execution_time.comms import (
 )
 
 from async_triggers.deferral.compat import OWNER_KEY
+from async_triggers.deferral.compat.kills import LOOP_WATCH
 from async_triggers.engine.accounts import shared_accounts
+from tests.airflow_versions import RunTrigger, TaskInstanceDTO
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -75,7 +75,9 @@ class Supervisor:
 
     def _sync(self, message: Any) -> Any:
         for entry in message.events or ():
-            self.events.setdefault(entry.trigger_id, []).append(entry.event.payload)
+            # A mere pair until Airflow 3.2.
+            trigger_id, event = entry[:2]
+            self.events.setdefault(trigger_id, []).append(event.payload)
 
         for trigger_id, traceback in message.failures or ():
             self.failures[trigger_id] = traceback
@@ -133,7 +135,7 @@ class Triggerer:
             RunTrigger(
                 id=self._next,
                 classpath=classpath,
-                encrypted_kwargs=json.dumps(arguments),
+                encrypted_kwargs=Trigger.encrypt_kwargs(arguments),
                 ti=ti,
             )
         )
@@ -179,7 +181,11 @@ class Triggerer:
     async def stop(self) -> None:
         """Cancel all triggers, as a triggerer does that is told to stop."""
         tasks = [details["task"] for details in self.runner.triggers.values()]
-        for task in tasks:
+        # The loop ends with them, as far as they can see.
+        watches = [
+            task for task in asyncio.all_tasks() if task.get_name() == LOOP_WATCH
+        ]
+        for task in (*tasks, *watches):
             task.cancel()
 
         await asyncio.gather(*tasks, return_exceptions=True)

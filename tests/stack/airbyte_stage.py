@@ -239,7 +239,7 @@ class Sync:
     def wait_until_held(self) -> TaskInstance:
         """Wait until the task stays on its worker right before it would defer."""
         self._stage.wait_until(
-            lambda: "held" in self._api.state_store(self.run, "sync"),
+            lambda: "held" in self._api.xcom_keys(self.run, "sync"),
             f"{self.name} to be held",
             every=PACE,
         )

@@ -186,3 +186,36 @@ def test_a_file_that_is_not_drawn_is_found() -> None:
         "poller.py",
         "roller.py",
     }
+
+
+LOOKS_AIRFLOW_UP = ("deferral", "airbyte", "fivetran", "dbt_cloud", "generators")
+
+
+def calls_in_a_thread(source: str) -> list[str]:
+    """Return what of a module takes a call to a thread that asgiref does not know."""
+    names = {"to_thread", "run_in_executor"}
+    return [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and node.attr in names
+    ]
+
+
+@pytest.mark.parametrize("folder", LOOKS_AIRFLOW_UP)
+def test_blocking_calls_go_through_asgiref(folder: str) -> None:
+    # A call of Airflow's SDK in any other thread ends the triggerer of Airflow 3.1.
+    found = {
+        str(path): calls
+        for path in (Path(async_triggers.__file__).parent / folder).rglob("*.py")
+        if (calls := calls_in_a_thread(path.read_text()))
+    }
+
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["await asyncio.to_thread(look_up)", "loop.run_in_executor(None, look_up)"],
+)
+def test_other_threads_are_found(source: str) -> None:
+    assert len(calls_in_a_thread(source)) == 1

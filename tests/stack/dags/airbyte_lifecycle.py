@@ -26,16 +26,16 @@ class HeldSync(AirbyteTriggerSyncOperator):
     """Stays on its worker when the first attempt is about to defer, until killed."""
 
     attempt: int
-    store: Any
+    ti: Any
 
     def execute(self, context: Context) -> Any:
         self.attempt = context["ti"].try_number
-        self.store = context["task_state_store"]
+        self.ti = context["ti"]
         return super().execute(context)
 
     def defer(self, **arguments: Any) -> NoReturn:
         if self.attempt == 1:
-            self.store.set("held", "until killed")
+            self.ti.xcom_push("held", "until killed")
             signal.pause()
         super().defer(**arguments)
 

@@ -22,7 +22,7 @@ from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import TARGET, Task, World, deferred, make_world, sync
 
 if TYPE_CHECKING:
-    from airflow.sdk.exceptions import AirflowException
+    from async_triggers.deferral.compat import AirflowException
 
 
 @pytest.fixture

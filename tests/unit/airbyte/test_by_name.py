@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowRescheduleException
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.airbyte.sensors import AirbyteJobSensor
 from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.compat import AirflowRescheduleException
 from async_triggers.deferral.errors import JobFailed, VendorRefused
 from async_triggers.deferral.record import KEY
 from async_triggers.simulator import ListQuirks

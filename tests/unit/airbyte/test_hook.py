@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import BaseHook, Connection
-from airflow.sdk.exceptions import AirflowNotFoundException
 
 from async_triggers.airbyte.hooks import AirbyteHook
+from async_triggers.deferral.compat import AirflowNotFoundException
 from async_triggers.deferral.errors import ConnectionUnusable, VendorRefused
 from async_triggers.engine.errors import AccountMisconfigured, AlreadyRunning
 from async_triggers.engine.jobs import JobState

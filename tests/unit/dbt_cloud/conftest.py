@@ -12,6 +12,7 @@ import pytest
 from airflow.sdk import Connection
 from structlog.testing import capture_logs
 
+from async_triggers.dbt_cloud import by_hand
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
 from async_triggers.deferral import compat, hook
 from async_triggers.engine.errors import Unreachable
@@ -104,7 +105,7 @@ def dbt_cloud(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> DbtCloudSimulato
         ),
     }
     monkeypatch.setattr(HttpSession, "exchange", ask)
-    monkeypatch.setattr(asyncio, "to_thread", in_this_thread)
+    monkeypatch.setattr(by_hand, "in_thread", in_this_thread)
     monkeypatch.setattr(hook, "in_thread", in_this_thread)
     monkeypatch.setattr(
         DbtCloudHook,

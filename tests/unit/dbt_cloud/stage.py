@@ -10,8 +10,7 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from airflow.sdk.exceptions import TaskDeferred
-
+from async_triggers.deferral.compat import TaskDeferred
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.trigger import JobTrigger
 from tests.clock import VirtualClockLoop

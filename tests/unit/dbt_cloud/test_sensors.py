@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 
 from async_triggers.dbt_cloud.sensors import DbtCloudJobRunSensor
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.compat import AirflowSensorTimeout, AirflowSkipException
 from async_triggers.deferral.errors import JobCancelled, JobFailed, VendorRefused
 from async_triggers.simulator.faults import Fault
 from tests.unit.dbt_cloud.stage import ACCOUNT, JOB, Runs

@@ -21,17 +21,16 @@ import airflow.sdk
 import pytest
 from airflow.sdk import BaseHook, BaseOperator, Connection
 from airflow.sdk.bases.operator import ExecutorSafeguard
-from airflow.sdk.exceptions import (
+
+from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
+from async_triggers.deferral import compat, hook, sensor_trigger
+from async_triggers.deferral.carried import take_out
+from async_triggers.deferral.compat import (
     AirflowNotFoundException,
     TaskDeferralTimeout,
     TaskDeferred,
+    talk,
 )
-from airflow.serialization.decoders import smart_decode_trigger_kwargs
-from airflow.serialization.serialized_objects import DagSerialization
-
-from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
-from async_triggers.deferral import compat, hook
-from async_triggers.deferral.carried import take_out
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.sensor_trigger import SensorTrigger
 from async_triggers.engine.errors import Unreachable
@@ -39,6 +38,7 @@ from async_triggers.engine.http import HttpSession
 from async_triggers.engine.wire import Reply, Request, without_secrets
 from async_triggers.simulator import AirbyteSimulator
 from async_triggers.simulator.exchange import SimRequest
+from tests.airflow_versions import DagSerialization, smart_decode_trigger_kwargs
 from tests.clock import VirtualClockLoop
 
 if TYPE_CHECKING:
@@ -258,12 +258,12 @@ def make_world(monkeypatch: pytest.MonkeyPatch) -> World:
         return state
 
     monkeypatch.setattr(asyncio.events, "new_event_loop", world.new_loop)
-    monkeypatch.setattr(asyncio, "to_thread", at_once)
+    monkeypatch.setattr(sensor_trigger, "in_thread", at_once)
     monkeypatch.setattr(hook, "in_thread", at_once)
     monkeypatch.setattr(hook, "time", SimpleNamespace(time=world.now))
     monkeypatch.setattr(BaseHook, "get_connection", world.get_connection)
     monkeypatch.setattr(HttpSession, "exchange", ask)
-    monkeypatch.setattr(compat, "BaseXCom", XCom(world))
+    monkeypatch.setattr(talk, "BaseXCom", XCom(world))
     monkeypatch.setattr(compat, "task_state", task_state)
     monkeypatch.setattr(compat, "task_state_on_worker", task_state_on_worker)
     return world

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowTaskTimeout
 from airflow.sdk.execution_time.timeout import timeout as airflow_timeout
 
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.deferral.alarm import Alarm
+from async_triggers.deferral.compat import AirflowTaskTimeout
 from tests.clock import VirtualClockLoop
 
 if TYPE_CHECKING:

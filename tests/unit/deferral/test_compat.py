@@ -13,6 +13,7 @@ from airflow.sdk.execution_time.comms import (
 )
 
 from async_triggers.deferral import compat
+from async_triggers.deferral.compat import talk
 
 
 class Supervisor:
@@ -98,6 +99,6 @@ def test_the_configuration_is_not_asked_for_each_trigger(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     known = compat.earliest_event()
-    monkeypatch.setattr(compat, "conf", None)
+    monkeypatch.setattr(talk, "conf", None)
 
     assert compat.earliest_event() == known

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.listeners import listener as core_listener
 from airflow.sdk import DAG, Asset, BaseOperator
-from airflow.sdk import listener as sdk_listener
 from airflow.triggers.base import (
     TaskFailedEvent,
     TaskSkippedEvent,
@@ -306,10 +307,11 @@ def test_what_needs_a_worker(make: Callable[[], BaseOperator], reason: str) -> N
 def listener() -> Iterator[None]:
     """Have a plugin listen, in the core and in the SDK, as Airflow loads it there."""
     plugin: Any = type("Listens", (), {})()
-    managers = (
-        core_listener.get_listener_manager(),
-        sdk_listener.get_listener_manager(),
-    )
+    listening = [core_listener]
+    if find_spec("airflow.sdk.listener") is not None:
+        listening.append(import_module("airflow.sdk.listener"))
+
+    managers = [each.get_listener_manager() for each in listening]
     for manager in managers:
         manager.pm.register(plugin)
 

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.bases import sensor as base
-from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSensorTimeout
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent
 
 from async_triggers.deferral import compat
+from async_triggers.deferral.compat import (
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+)
 from async_triggers.deferral.contact import address_of
 from async_triggers.deferral.errors import (
     ConnectionUnusable,

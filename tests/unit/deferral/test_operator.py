@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import Asset
-from airflow.sdk.exceptions import (
+
+from async_triggers.deferral import compat
+from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.compat import (
     AirflowException,
     AirflowNotFoundException,
     AirflowSkipException,
 )
-
-from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.errors import (
     ConnectionUnusable,
     EventUnusable,
@@ -25,6 +26,7 @@ from async_triggers.deferral.errors import (
     VendorRefused,
     VendorUnavailable,
 )
+from async_triggers.deferral.kill import IDLE
 from async_triggers.engine.errors import Unreachable
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import TARGET, Task, World, deferred, methods, sync
@@ -747,6 +749,21 @@ def test_the_wait_for_a_foreign_job_is_a_deferral_that_never_cancels(
     assert world.starts == 0
 
 
+def test_who_waits_for_a_foreign_job_says_so_to_a_kill_of_the_attempt_before(
+    world: World,
+) -> None:
+    # Where nothing is remembered, a clear finds the job of the attempt before like this,
+    # and that one's trigger must see that nobody waits for its job to go on.
+    foreign = world.airbyte.add_job(TARGET, "running")
+    task = Task(world, sync(deferrable=True), try_number=2)
+
+    deferred(task.execute())
+
+    token = asyncio.run(compat.owner_token(task.instance))
+    assert token == (2, IDLE)
+    assert token[1] != str(foreign)
+
+
 def test_one_after_the_other_foreign_jobs_share_one_deadline(world: World) -> None:
     world.airbyte.add_job(TARGET, "running:40 succeeded")
     task = Task(world, sync(deferrable=True, timeout=100))
@@ -1080,7 +1097,7 @@ def test_a_token_that_cannot_be_pushed_is_warned_about(
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no database")
 
-    monkeypatch.setattr("async_triggers.deferral.compat.BaseXCom.set", fail)
+    monkeypatch.setattr("async_triggers.deferral.compat.talk.BaseXCom.set", fail)
 
     assert Task(world, DEFERRABLE).run() == 1
     assert "owner token could not be pushed" in caplog.text

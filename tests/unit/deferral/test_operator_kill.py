@@ -9,10 +9,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowTaskTimeout
 from airflow.sdk.execution_time.timeout import timeout as airflow_timeout
 
 from async_triggers.deferral import compat
+from async_triggers.deferral.compat import AirflowTaskTimeout
 from async_triggers.deferral.errors import JobTimedOut, TaskKilled
 from async_triggers.simulator import Fault
 from async_triggers.simulator.lives import as_life

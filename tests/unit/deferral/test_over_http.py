@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk import BaseHook
 
-from async_triggers.deferral import compat
+from async_triggers.deferral.compat import talk
 from async_triggers.deferral.errors import TaskKilled
 from async_triggers.simulator import Fault, Simulator, SimulatorThread
 from tests.unit.deferral.stage import TARGET, Task, World, XCom, deferred, sync
@@ -42,7 +42,7 @@ def task(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Task:
     world = World()
     world.connect("airbyte_default", host=simulator.airbyte_url)
     monkeypatch.setattr(BaseHook, "get_connection", world.get_connection)
-    monkeypatch.setattr(compat, "BaseXCom", XCom(world))
+    monkeypatch.setattr(talk, "BaseXCom", XCom(world))
     return Task(world, sync(deferrable=True))
 
 

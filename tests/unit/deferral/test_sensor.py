@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.bases import sensor as base
-from airflow.sdk.exceptions import (
+
+from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
+from async_triggers.airbyte.sensors import AirbyteJobSensor
+from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.compat import (
     AirflowException,
     AirflowRescheduleException,
     AirflowSensorTimeout,
     AirflowSkipException,
 )
-
-from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
-from async_triggers.airbyte.sensors import AirbyteJobSensor
-from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.errors import (
     ConnectionUnusable,
     EventUnusable,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from airflow.sdk import DAG, Asset
-from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import (
     TaskFailedEvent,
     TaskSkippedEvent,
@@ -20,12 +19,13 @@ from airflow.triggers.base import (
 from async_triggers.airbyte.job_query import AirbyteJobQuery
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.airbyte.sensors import AirbyteJobSensor
-from async_triggers.deferral import compat
+from async_triggers.deferral import compat, sensor_trigger
 from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.deadlines import BACKSTOP
 from async_triggers.deferral.errors import JobFailed
 from async_triggers.fivetran.sensors import FivetranSensor
 from async_triggers.simulator import Fault
+from tests.airflow_versions import DagSerialization
 from tests.unit.deferral.stage import (
     Task,
     XCom,
@@ -313,7 +313,7 @@ def test_a_question_that_nobody_answers_fails_the_task(
     async def hang(*_: object) -> None:
         await asyncio.get_running_loop().create_future()
 
-    monkeypatch.setattr(asyncio, "to_thread", hang)
+    monkeypatch.setattr(sensor_trigger, "in_thread", hang)
     payload = asyncio.run(the_event(scheduled(task)))
 
     with pytest.raises(ArgumentUnusable, match="could not be rendered"):

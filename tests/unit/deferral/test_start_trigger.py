@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import (
-    AirflowNotFoundException,
-    AirflowSkipException,
-    TaskDeferralError,
-)
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.airbyte.remote_job import AirbyteJobRequest
 from async_triggers.deferral import compat, start_trigger
 from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.compat import (
+    AirflowNotFoundException,
+    AirflowSkipException,
+    TaskDeferralError,
+)
 from async_triggers.deferral.errors import (
     JobAlreadyRunning,
     JobFailed,

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from airflow.sdk import Connection
 from airflow.sdk.bases import sensor as base
-from airflow.sdk.exceptions import AirflowRescheduleException
 
 from async_triggers.deferral import hook as shared
+from async_triggers.deferral.compat import AirflowRescheduleException
 from async_triggers.deferral.unknown import unknown_keys
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Deferral, Task, deferred

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
+from async_triggers.deferral.compat import AirflowException, AirflowSkipException
 from async_triggers.deferral.errors import (
     ConnectionUnusable,
     JobAlreadyRunning,

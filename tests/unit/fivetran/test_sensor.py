@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk._shared.timezones.timezone import initialize
-from airflow.sdk.exceptions import (
+
+from async_triggers.deferral.compat import (
     AirflowException,
     AirflowRescheduleException,
     AirflowSensorTimeout,
     AirflowSkipException,
 )
-
 from async_triggers.deferral.errors import JobFailed, VendorRefused
 from async_triggers.fivetran.sensors import FivetranSensor
 from async_triggers.simulator.faults import Fault

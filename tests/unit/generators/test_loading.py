@@ -12,15 +12,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
-from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 from airflow.sdk.execution_time import task_runner
-from airflow.serialization.serialized_objects import DagSerialization
 
 from async_triggers import example_dags
 from async_triggers.demo.scenarios import SCENARIOS
 from async_triggers.generators import load_yaml_dags, moved
 from async_triggers.generators.loading import BrokenFile, merge
+from tests.airflow_versions import DagBag, DagSerialization
 from tests.unit.generators.stage import FakeDbt, generator
 
 if TYPE_CHECKING:

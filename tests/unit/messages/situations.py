@@ -7,8 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
-
+from async_triggers.deferral.compat import AirflowException, AirflowSkipException
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import (
     Deferral,

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import BaseOperator, Connection
-from airflow.sdk.exceptions import AirflowException
 from structlog.testing import capture_logs
 
+from async_triggers.deferral.compat import AirflowException
 from async_triggers.deferral.errors import AsyncTriggersException
 from async_triggers.engine.accounts import shared_accounts
 from async_triggers.engine.errors import EngineError, Unreachable

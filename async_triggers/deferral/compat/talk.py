@@ -1,61 +1,28 @@
-"""The one place that asks which Airflow this is.
+"""What a task and its trigger exchange with Airflow: XComs, task states, configuration.
 
-Everything the package takes from Airflow beyond its public classes comes through here, so
-that a change in Airflow is met in one file.
+On a triggerer every exchange is a coroutine that nothing cancels: in Airflow 3.1 a
+request whose answer nobody reads breaks the channel to the supervisor, and with it the
+triggerer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Coroutine, Mapping
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 from airflow.sdk.bases.xcom import BaseXCom
-from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import (
-    AirflowException,
-    AirflowFailException,
-    AirflowNotFoundException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    TaskDeferralError,
-    TaskDeferralTimeout,
-)
 
+from async_triggers.deferral.compat.names import conf
 from async_triggers.deferral.kill import NO_STATUS
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-__all__ = [
-    "AirflowException",
-    "AirflowFailException",
-    "AirflowNotFoundException",
-    "AirflowSensorTimeout",
-    "AirflowSkipException",
-    "AirflowTaskTimeout",
-    "TaskDeferralError",
-    "TaskDeferralTimeout",
-    "claim_left_behind",
-    "clears_state_on_success",
-    "earlier_address",
-    "earlier_address_of",
-    "earliest_event",
-    "has_listeners",
-    "has_mapped_downstream",
-    "has_own_xcom_backend",
-    "is_waited_for",
-    "owner_token",
-    "push_from_trigger",
-    "push_owner_token",
-    "read_claim",
-    "stats",
-    "task_state",
-    "task_state_on_worker",
-    "write_claim",
-]
+T = TypeVar("T")
 
 MIN_HEARTBEAT_DEFAULT = 5.0
 
@@ -135,9 +102,7 @@ def earlier_address(context: Context) -> str:
 
 async def earlier_address_of(ti: Any) -> str:
     """Return the same from a trigger."""
-    value = await BaseXCom.aget_one(
-        key=OWNER_KEY, include_prior_dates=True, **_place_of(ti)
-    )
+    value = await _read_xcom(key=OWNER_KEY, include_prior_dates=True, **_place_of(ti))
     return _address_in(value)
 
 
@@ -148,7 +113,7 @@ def _address_in(token: Any) -> str:
 
 async def is_waited_for(ti: Any, moment: float) -> bool:
     """Return whether the attempt waits for a moment, as far as it has written down."""
-    value = await BaseXCom.aget_one(key=OWNER_KEY, **_place_of(ti))
+    value = await _read_xcom(key=OWNER_KEY, **_place_of(ti))
     return (
         isinstance(value, dict)
         and value.get("try") == ti.try_number
@@ -158,7 +123,7 @@ async def is_waited_for(ti: Any, moment: float) -> bool:
 
 async def owner_token(ti: Any) -> tuple[int, str] | None:
     """Read the owner token of a task from a trigger: (attempt, job id), or None."""
-    value = await BaseXCom.aget_one(key=OWNER_KEY, **_place_of(ti))
+    value = await _read_xcom(key=OWNER_KEY, **_place_of(ti))
     if not isinstance(value, dict):
         return None
 
@@ -171,7 +136,7 @@ async def owner_token(ti: Any) -> tuple[int, str] | None:
 
 async def read_claim(ti: Any) -> tuple[str, Any] | None:
     """Read from a trigger who claimed this attempt's start, and the record; or None."""
-    value = await BaseXCom.aget_one(key=OWNER_KEY, **_place_of(ti))
+    value = await _read_xcom(key=OWNER_KEY, **_place_of(ti))
     return _claim_in(value, ti.try_number)
 
 
@@ -183,7 +148,7 @@ async def write_claim(
     if address:
         claim["address"] = address
 
-    await BaseXCom.aset(OWNER_KEY, claim, **_place_of(ti))
+    await _write_xcom(OWNER_KEY, claim, **_place_of(ti))
 
 
 def claim_left_behind(context: Context) -> Any:
@@ -211,7 +176,80 @@ async def push_from_trigger(ti: Any, key: str, value: Any) -> None:
 
     Raise whatever Airflow's supervisor makes of a database that is down.
     """
-    await BaseXCom.aset(key, value, **_place_of(ti))
+    await _write_xcom(key, value, **_place_of(ti))
+
+
+async def _read_xcom(**what: Any) -> Any:
+    read = getattr(BaseXCom, "aget_one", None) or _get_one
+    return await undisturbed(read(**what))
+
+
+async def _write_xcom(key: str, value: Any, **place: Any) -> None:
+    write = getattr(BaseXCom, "aset", None) or _set
+    await undisturbed(write(key, value, **place))
+
+
+async def _get_one(**what: Any) -> Any:
+    """Do what ``BaseXCom.aget_one`` does where there is one."""
+    from airflow.sdk.execution_time.comms import (  # noqa: PLC0415 - as below
+        GetXCom,
+        XComResult,
+    )
+
+    answer = await send(GetXCom(**what))
+    if not isinstance(answer, XComResult):
+        raise _no_answer(answer)
+
+    return None if answer.value is None else BaseXCom.deserialize_value(answer)
+
+
+async def _set(key: str, value: Any, **place: Any) -> None:
+    """Do what ``BaseXCom.aset`` does where there is one."""
+    from airflow.sdk.execution_time.comms import SetXCom  # noqa: PLC0415 - as below
+
+    written: Any = BaseXCom.serialize_value(value=value, key=key, **place)
+    answer = await send(SetXCom(key=key, value=written, **place))
+    # The supervisor answers a request that has failed with what has failed.
+    if answer is not None and type(answer).__name__ == "ErrorResponse":
+        raise _no_answer(answer)
+
+
+async def send(message: Any) -> Any:
+    """Send a request to the triggerer's supervisor and return its answer."""
+    # Heavy, and needed on the triggerer alone, which has it loaded.
+    from airflow.sdk.execution_time import task_runner  # noqa: PLC0415
+
+    return await undisturbed(task_runner.SUPERVISOR_COMMS.asend(message))
+
+
+def _no_answer(answer: object) -> RuntimeError:
+    return RuntimeError(f"the supervisor answered {type(answer).__name__}")
+
+
+_exchanges: set[asyncio.Task[Any]] = set()
+"""Strong references to exchanges that must go on when nobody waits for them."""
+_answered: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+"""The loops on which an exchange has been answered."""
+
+
+async def undisturbed(exchange: Coroutine[Any, Any, T]) -> T:
+    """Do an exchange with Airflow to its end, also where the caller is cancelled."""
+    task = asyncio.get_running_loop().create_task(exchange)
+    _exchanges.add(task)
+    task.add_done_callback(_exchanged)
+    return await asyncio.shield(task)
+
+
+def _exchanged(task: asyncio.Task[Any]) -> None:
+    _exchanges.discard(task)
+    # Reading the exception says that it was seen, should the caller have gone.
+    if not task.cancelled() and task.exception() is None:
+        _answered.add(task.get_loop())
+
+
+def has_answered() -> bool:
+    """Return whether Airflow has answered anything on the running loop."""
+    return asyncio.get_running_loop() in _answered
 
 
 def _place_of(ti: Any) -> dict[str, Any]:
@@ -235,9 +273,13 @@ def has_own_xcom_backend() -> bool:
 def has_listeners() -> bool:
     """Return whether a plugin listens to the states of tasks."""
     # Loads all plugins, which a process that parses or runs DAGs does in any case.
-    from airflow.sdk.listener import get_listener_manager  # noqa: PLC0415
+    # ``airflow.sdk.listener`` is there from 3.2 on.
+    try:
+        listening = import_module("airflow.sdk.listener")
+    except ModuleNotFoundError:
+        listening = import_module("airflow.listeners.listener")
 
-    return get_listener_manager().has_listeners
+    return bool(listening.get_listener_manager().has_listeners)
 
 
 def clears_state_on_success() -> bool:
@@ -256,10 +298,7 @@ async def task_state(ti: Any) -> str | None:
     None when there is no such task any more, ``no_status`` when Airflow has put it back.
     Raise RuntimeError when the supervisor does not know.
     """
-    # Heavy, and needed on the triggerer alone, which has them loaded.
-    from airflow.sdk.execution_time import task_runner  # noqa: PLC0415
-
-    return _state_in(ti, await task_runner.SUPERVISOR_COMMS.asend(_question(ti)))
+    return _state_in(ti, await send(_question(ti)))
 
 
 def task_state_on_worker(ti: Any) -> str | None:
@@ -269,7 +308,7 @@ def task_state_on_worker(ti: Any) -> str | None:
     ``no_status`` when Airflow has put it back. Waits for its turn while another thread
     asks Airflow for something. Raise RuntimeError when the supervisor does not know.
     """
-    from airflow.sdk.execution_time import task_runner  # noqa: PLC0415 - as above
+    from airflow.sdk.execution_time import task_runner  # noqa: PLC0415 - as below
 
     supervisor = getattr(task_runner, "SUPERVISOR_COMMS", None)
     if supervisor is None:
@@ -297,8 +336,7 @@ def _state_in(ti: Any, answer: object) -> str | None:
     from airflow.sdk.execution_time.comms import TaskStatesResult  # noqa: PLC0415
 
     if not isinstance(answer, TaskStatesResult):
-        msg = f"the supervisor answered {type(answer).__name__}"
-        raise RuntimeError(msg)  # noqa: TRY004 - not a wrong argument
+        raise _no_answer(answer)
 
     states: Mapping[str, Any] = answer.task_states.get(ti.run_id, {})
     key = f"{ti.task_id}_{ti.map_index}" if _is_mapped(ti) else str(ti.task_id)

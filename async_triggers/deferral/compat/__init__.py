@@ -1,0 +1,109 @@
+"""The one place that asks which Airflow this is, and decides by what it has.
+
+Everything the package takes from Airflow beyond its public classes comes through here, so
+that a change in Airflow is met in one place.
+"""
+
+from __future__ import annotations
+
+from async_triggers.deferral.compat.features import (
+    HAS_RETRY_POLICY,
+    STARTS_FROM_TRIGGER,
+    has_retry_policy,
+    returns_dag_result,
+)
+from async_triggers.deferral.compat.kills import (
+    CALLS_ON_KILL,
+    bridge_kill,
+    expect_kills,
+)
+from async_triggers.deferral.compat.names import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+    TaskDeferred,
+    conf,
+)
+from async_triggers.deferral.compat.store import (
+    HAS_OWN_STORE,
+    Store,
+    VariableStore,
+    airflows_store,
+    forget_from_trigger,
+    store_of,
+    why_forgetful,
+)
+from async_triggers.deferral.compat.talk import (
+    OWNER_KEY,
+    RETURN_KEY,
+    claim_left_behind,
+    clears_state_on_success,
+    earlier_address,
+    earlier_address_of,
+    earliest_event,
+    has_listeners,
+    has_mapped_downstream,
+    has_own_xcom_backend,
+    is_waited_for,
+    owner_token,
+    push_from_trigger,
+    push_owner_token,
+    read_claim,
+    stats,
+    task_state,
+    task_state_on_worker,
+    write_claim,
+)
+
+__all__ = [
+    "CALLS_ON_KILL",
+    "HAS_OWN_STORE",
+    "HAS_RETRY_POLICY",
+    "OWNER_KEY",
+    "RETURN_KEY",
+    "STARTS_FROM_TRIGGER",
+    "AirflowException",
+    "AirflowFailException",
+    "AirflowNotFoundException",
+    "AirflowRescheduleException",
+    "AirflowSensorTimeout",
+    "AirflowSkipException",
+    "AirflowTaskTimeout",
+    "Store",
+    "TaskDeferralError",
+    "TaskDeferralTimeout",
+    "TaskDeferred",
+    "VariableStore",
+    "airflows_store",
+    "bridge_kill",
+    "claim_left_behind",
+    "clears_state_on_success",
+    "conf",
+    "earlier_address",
+    "earlier_address_of",
+    "earliest_event",
+    "expect_kills",
+    "forget_from_trigger",
+    "has_listeners",
+    "has_mapped_downstream",
+    "has_own_xcom_backend",
+    "has_retry_policy",
+    "is_waited_for",
+    "owner_token",
+    "push_from_trigger",
+    "push_owner_token",
+    "read_claim",
+    "returns_dag_result",
+    "stats",
+    "store_of",
+    "task_state",
+    "task_state_on_worker",
+    "why_forgetful",
+    "write_claim",
+]

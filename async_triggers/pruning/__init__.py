@@ -1,0 +1,1 @@
+"""Deleting what tasks have left behind in Airflow Variables."""
