@@ -1,4 +1,4 @@
-"""Events when Airbyte syncs finish, whatever started them."""
+"""Events when Airbyte syncs finish, no matter what has started them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events when runs of dbt Cloud finish, whatever started them."""
+"""Events when runs of dbt Cloud finish, no matter what has started them."""
 
 from __future__ import annotations
 
@@ -90,6 +90,4 @@ class DbtCloudRunFinished(EndWatcher):
         if self.job_id is not None:
             await hook.get_job_definition(leased, self.job_id)
         elif self.project_id is not None:
-            await hook.ask(
-                leased, requests.get_project(leased.account, self.project_id)
-            )
+            await leased.call(requests.get_project(leased.account, self.project_id))

@@ -238,7 +238,7 @@ class _Watching:
             try:
                 self._mark = await self._marks.read()
                 break
-            except Exception as error:  # noqa: BLE001 - whatever Airflow makes of it
+            except Exception as error:  # noqa: BLE001 - Airflow's, of any kind
                 self._report(
                     f"The mark of the watcher of {self._trigger.subject} could not be"
                     f" read, trying again: {type(error).__name__}",
@@ -411,7 +411,7 @@ class _Watching:
 
         try:
             await self._marks.write(mark)
-        except Exception as error:  # noqa: BLE001 - whatever Airflow makes of it
+        except Exception as error:  # noqa: BLE001 - Airflow's, of any kind
             self._report(
                 f"The mark of the watcher of {self._trigger.subject} could not be"
                 f" written, trying again: {type(error).__name__}",

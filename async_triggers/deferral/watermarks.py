@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Watermarks:
-    """The marks of one watcher, one for each asset; ``key`` tells watchers apart."""
+    """The marks of one watcher, one for each asset; ``key`` is the watcher's."""
 
     def __init__(self, trigger: BaseEventTrigger, key: str) -> None:
         # Unknown before Airflow 3.3, and None where no asset is watched.

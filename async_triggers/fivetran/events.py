@@ -1,4 +1,4 @@
-"""Events when Fivetran syncs finish, whatever started them."""
+"""Events when Fivetran syncs finish, no matter what has started them."""
 
 from __future__ import annotations
 
@@ -74,4 +74,4 @@ class FivetranSyncFinished(EndWatcher):
         if self.connector_id is not None:
             await hook.get_fivetran_connection(leased, self.connector_id.strip())
         else:
-            await hook.ask(leased, requests.get_group(str(self.group_id).strip()))
+            await leased.call(requests.get_group(str(self.group_id).strip()))

@@ -238,7 +238,7 @@ class Fivetran(Vendor):
     def rest_of(
         self, account: Account, ends: Sequence[End], *, since: float, now: float | None
     ) -> Request | None:
-        """Ask the sync history, which shows what has ended in between as well."""
+        """Request the history, which shows what has ended in between as well."""
         now = max(now or 0.0, ends[-1].at)
         begin, until = window_of(since, now=now)
         request = sync_history(ends[-1].key, since=begin, until=until)
