@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from async_triggers.demo.airflow_api import AirflowApiError
 from async_triggers.simulator import Simulator, SimulatorThread
 from async_triggers.simulator.connections import connection_variables
 
@@ -59,7 +60,9 @@ class Stage:
                 "assets"
             ]
         }
-        answer = self.api.request("GET", "/assets/events", query={"limit": 1000})
+        answer = self.api.wait_until(
+            self._all_events, what="a list of events", timeout=PATIENCE
+        )
         found: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for event in sorted(answer["asset_events"], key=lambda each: int(each["id"])):
             name = assets.get(event["asset_id"], "")
@@ -67,6 +70,19 @@ class Stage:
                 found[name].append(event["extra"]["payload"])
 
         return found
+
+    def _all_events(self) -> Any:
+        """Return all events, None while one of the runs they have started is queued.
+
+        Airflow cannot show events with such a run (3.3.2).
+        """
+        try:
+            return self.api.request("GET", "/assets/events", query={"limit": 1000})
+        except AirflowApiError as error:
+            if error.status != 500:
+                raise
+
+            return None
 
     def ids(self, vendor: str) -> tuple[list[str], list[str]]:
         """Return the ids of the events of both assets of a vendor."""
@@ -213,3 +229,44 @@ def test_what_others_start_starts_dags(stage: Stage) -> None:
     )
     again = stage.ids("dbt_cloud")[0][len(before) :]
     assert len(set(again)) == 1
+
+
+EXAMPLES = ("when_sales_synced", "when_crm_synced_and_models_built")
+
+
+@pytest.mark.timeout(900)
+def test_the_example_dags_start_when_they_say(stage: Stage) -> None:
+    api, simulator = stage.api, stage.simulator
+    variables = connection_variables(simulator)
+    for vendor in VENDORS:
+        fields = json.loads(variables[f"AIRFLOW_CONN_{vendor.upper()}_DEFAULT"])
+        api.add_connection(f"{vendor}_conn_example", **fields)
+
+    simulator.fivetran.add_connection("demo_sales", lives=["syncing:5 succeeded"])
+    simulator.fivetran.add_connection("demo_orders", lives=["syncing:5 succeeded"])
+    simulator.fivetran.schedule("demo_sales", 30.0)
+    simulator.airbyte.add_connection("demo-crm", lives=["running:5 succeeded"])
+    simulator.airbyte.schedule("demo-crm", 30.0)
+    simulator.dbt_cloud.add_job(70403103950002, lives=["running:5 success"])
+    simulator.dbt_cloud.schedule(70403103950002, 30.0)
+    dags = [*EXAMPLES, "when_orders_loaded"]
+    for dag_id in dags:
+        api.wait_for_dag(dag_id)
+        api.request("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+
+    loaded = api.trigger_run("load_orders")
+    api.wait_for_run(loaded, timeout=PATIENCE)
+    for dag_id in dags:
+        api.wait_until(
+            lambda dag_id=dag_id: any(  # type: ignore[misc]
+                run["state"] == "success" for run in stage.runs(dag_id)
+            ),
+            what=f"a run of {dag_id}",
+            timeout=PATIENCE,
+        )
+
+    for dag_id in dags:
+        api.request("PATCH", f"/dags/{dag_id}", {"is_paused": True})
+
+    for vendor in VENDORS:
+        api.delete_connection(f"{vendor}_conn_example")
