@@ -87,6 +87,7 @@ class Entry(ABC):
     :cvar slow_cancel: Settings with which stopping takes ten seconds.
     :cvar has_schedule: Whether the vendor may start jobs of a target by itself.
     :cvar has_other_jobs: Whether a job of another stands in the way of a start.
+    :cvar has_watchers: Whether there is an event trigger for its jobs.
     :cvar job_is_target: Whether a job has no id but that of its target.
     :cvar cancels_target: Whether a cancel stops what the target runs, whichever job it is.
     :cvar new_secret: Settings with ``new`` as the only valid secret.
@@ -132,6 +133,7 @@ class Entry(ABC):
     slow_cancel: ClassVar[dict[str, float]]
     has_schedule: ClassVar[bool] = False
     has_other_jobs: ClassVar[bool] = True
+    has_watchers: ClassVar[bool] = True
     job_is_target: ClassVar[bool] = False
     cancels_target: ClassVar[bool] = False
     new_secret: ClassVar[dict[str, Any]]
@@ -230,17 +232,17 @@ class Entry(ABC):
     ) -> JobTrigger:
         """Return a trigger that waits for a job."""
 
-    @abstractmethod
     def watcher(self, target: Any, **given: Any) -> EndWatcher:
         """Return a watcher of all that a target runs."""
+        raise NotImplementedError
 
-    @abstractmethod
     def wide_watcher(self, simulator: Any, target: Any, **given: Any) -> EndWatcher:
         """Return a watcher of all that runs beside a target."""
+        raise NotImplementedError
 
-    @abstractmethod
     def remove_target(self, simulator: Any, target: Any) -> None:
         """Let a target be deleted at the vendor."""
+        raise NotImplementedError
 
     @abstractmethod
     def make_strange(self, row: dict[str, Any]) -> None:
@@ -577,6 +579,7 @@ class _Ferry(Entry):
     sensor_class = FerrySensor
     connection: ClassVar = {"password": "simulator-pass"}
     static = connection
+    has_watchers = False
     target = "dover-calais"
     target_key = "route"
     job_key = "job_id"
@@ -651,6 +654,11 @@ VENDORS: tuple[Entry, ...] = (AIRBYTE, FIVETRAN, DBT_CLOUD, FERRY)
 OTHERS = (FerrySimulator,)
 """The simulators of vendors that are not the package's own."""
 every_vendor = pytest.mark.parametrize("case", VENDORS, ids=lambda case: case.name)
+every_watched = pytest.mark.parametrize(
+    "case",
+    [case for case in VENDORS if case.has_watchers],
+    ids=lambda case: case.name,
+)
 in_each_others_way = pytest.mark.parametrize(
     "case",
     [case for case in VENDORS if case.has_other_jobs],

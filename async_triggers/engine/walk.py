@@ -120,14 +120,17 @@ class Walk:
         """Return the (scope, first request) of each part of a plan's walk."""
         source = plan.source
         assert source is not None  # noqa: S101 - singles have no walk
-        # A vendor that cannot be watched need not know of it.
-        how = {"watched": True} if plan.watched else {}
-        many = partial(self._state.vendor.many, self._state.account, source, **how)
+        vendor = self._state.vendor
+        many = partial(vendor.many, self._state.account, source)
         if source.kind is SourceKind.FEED:
-            return [
+            firsts = [
                 (part, many(since=plan.since, scope=part))
                 for part in source.parts or ("",)
             ]
+            if not plan.watched:
+                return firsts
+
+            return [(part, vendor.watched(first)) for part, first in firsts]
 
         if source.kind is SourceKind.IDS:
             return [("", many(subjects=batch)) for batch in plan.batches]

@@ -458,12 +458,10 @@ class Vendor(Protocol):
         subjects: Sequence[str] = (),
         since: float | None = None,
         scope: str = "",
-        watched: bool = False,
     ) -> Request:
         """Ask a source: for ids, for changes since a server time, or for a list.
 
         ``scope`` is the group of a scoped list, or the part of a feed that has parts.
-        ``watched`` adds what only those need who watch, where rows leave it out.
         """
         msg = f"{self.name} has no source {source.name!r}"
         raise NotImplementedError(msg)
@@ -505,6 +503,10 @@ class Vendor(Protocol):
     def confirmed(self, request: Request, reply: Reply, job: Job) -> Job | None:
         """Return the job with what that answer tells, None where it does not confirm it."""
         return None
+
+    def watched(self, request: Request) -> Request:
+        """Add to the first request of :meth:`many` what only those need who watch."""
+        return request
 
     def places(self, row: Row) -> Sequence[Place]:
         """Return where the job of a row belongs, as :class:`.watch.Watch` names places."""

@@ -204,7 +204,6 @@ class Airbyte(Vendor):
         subjects: Sequence[str] = (),
         since: float | None = None,
         scope: str = "",
-        watched: bool = False,
     ) -> Request:
         """Request what changed since a server time, or for what is running.
 

@@ -121,7 +121,6 @@ class DbtCloud(Vendor):
         subjects: Sequence[str] = (),
         since: float | None = None,
         scope: str = "",
-        watched: bool = False,
     ) -> Request:
         """Request runs by id, for those that ended, or for those that did not.
 
@@ -133,8 +132,6 @@ class DbtCloud(Vendor):
                 root=account_path(account),
                 ids=tuple(subjects),
                 since=since or 0.0,
-                # Whose run it is.
-                related=("trigger",) if watched else (),
             )
         )
 
@@ -169,6 +166,10 @@ class DbtCloud(Vendor):
         """Read the run that a row shows."""
         job = read_run(row)
         return job if job.url else replace(job, url=run_url(account, row))
+
+    def watched(self, request: Request) -> Request:
+        """Add whose run it is."""
+        return page_of_runs(replace(request.note, related=("trigger",)))
 
     def places(self, row: Row) -> Sequence[Place]:
         """Return the job, the project and the environment of a run."""

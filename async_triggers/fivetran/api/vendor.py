@@ -145,7 +145,6 @@ class Fivetran(Vendor):
         subjects: Sequence[str] = (),
         since: float | None = None,
         scope: str = "",
-        watched: bool = False,
     ) -> Request:
         """Request the connections of the account, or of one group."""
         return list_connections(scope)

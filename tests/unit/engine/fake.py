@@ -270,7 +270,6 @@ class FakeVendor:
         subjects: Sequence[str] = (),
         since: float | None = None,
         scope: str = "",
-        watched: bool = False,
     ) -> Request:
         what: dict[str, Any] = {"kind": source.name, "page": source.page, "offset": 0}
         if source.kind is SourceKind.FEED:
