@@ -44,7 +44,7 @@ def get_provider_info() -> dict[str, Any]:
         "operators": _modules("operators"),
         "sensors": _modules("sensors"),
         "hooks": _modules("hooks"),
-        "triggers": _modules("triggers"),
+        "triggers": _modules("triggers", "events"),
         "extra-links": [
             "async_triggers.airbyte.links.AirbyteJobLink",
             "async_triggers.fivetran.links.FivetranConnectionLink",
@@ -81,9 +81,12 @@ _PACKAGES = {
 }
 
 
-def _modules(kind: str) -> list[dict[str, Any]]:
+def _modules(*kinds: str) -> list[dict[str, Any]]:
     return [
-        {"integration-name": integration, "python-modules": [f"{package}.{kind}"]}
+        {
+            "integration-name": integration,
+            "python-modules": [f"{package}.{kind}" for kind in kinds],
+        }
         for integration, package in _PACKAGES.items()
     ]
 

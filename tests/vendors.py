@@ -20,17 +20,20 @@ from ferry_provider.simulator import FerrySimulator
 from ferry_provider.triggers import FerryTrigger
 
 from async_triggers.airbyte.api.vendor import AIRBYTE as AIRBYTE_API
+from async_triggers.airbyte.events import AirbyteSyncFinished
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.airbyte.sensors import AirbyteJobSensor
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD as DBT_CLOUD_API
+from async_triggers.dbt_cloud.events import DbtCloudRunFinished
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
 from async_triggers.dbt_cloud.operators import DbtCloudRunJobOperator
 from async_triggers.dbt_cloud.sensors import DbtCloudJobRunSensor
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.fivetran.api.models import Run
 from async_triggers.fivetran.api.vendor import FIVETRAN as FIVETRAN_API
+from async_triggers.fivetran.events import FivetranSyncFinished
 from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.fivetran.operators import FivetranOperator
 from async_triggers.fivetran.sensors import FivetranSensor
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     from async_triggers.deferral.operator import JobOperator
     from async_triggers.deferral.sensor import JobSensor
     from async_triggers.deferral.trigger import JobTrigger
+    from async_triggers.deferral.watching import EndWatcher
     from async_triggers.engine.wire import Vendor
     from async_triggers.simulator import Simulator
 
@@ -83,6 +87,7 @@ class Entry(ABC):
     :cvar slow_cancel: Settings with which stopping takes ten seconds.
     :cvar has_schedule: Whether the vendor may start jobs of a target by itself.
     :cvar has_other_jobs: Whether a job of another stands in the way of a start.
+    :cvar has_watchers: Whether there is an event trigger for its jobs.
     :cvar job_is_target: Whether a job has no id but that of its target.
     :cvar cancels_target: Whether a cancel stops what the target runs, whichever job it is.
     :cvar new_secret: Settings with ``new`` as the only valid secret.
@@ -128,6 +133,7 @@ class Entry(ABC):
     slow_cancel: ClassVar[dict[str, float]]
     has_schedule: ClassVar[bool] = False
     has_other_jobs: ClassVar[bool] = True
+    has_watchers: ClassVar[bool] = True
     job_is_target: ClassVar[bool] = False
     cancels_target: ClassVar[bool] = False
     new_secret: ClassVar[dict[str, Any]]
@@ -226,6 +232,18 @@ class Entry(ABC):
     ) -> JobTrigger:
         """Return a trigger that waits for a job."""
 
+    def watcher(self, target: Any, **given: Any) -> EndWatcher:
+        """Return a watcher of all that a target runs."""
+        raise NotImplementedError
+
+    def wide_watcher(self, simulator: Any, target: Any, **given: Any) -> EndWatcher:
+        """Return a watcher of all that runs beside a target."""
+        raise NotImplementedError
+
+    def remove_target(self, simulator: Any, target: Any) -> None:
+        """Let a target be deleted at the vendor."""
+        raise NotImplementedError
+
     @abstractmethod
     def make_strange(self, row: dict[str, Any]) -> None:
         """Change the status in a row to one that nobody knows."""
@@ -322,6 +340,16 @@ class _Airbyte(Entry):
         return AirbyteSyncTrigger(
             int(job), conn_id, end_time, interval, seen_at=seen_at, **given
         )
+
+    def watcher(self, target: Any, **given: Any) -> EndWatcher:
+        return AirbyteSyncFinished(target, **given)
+
+    def wide_watcher(self, simulator: Any, target: Any, **given: Any) -> EndWatcher:
+        workspace = simulator.connections[target].workspace_id
+        return AirbyteSyncFinished(workspace_id=workspace, **given)
+
+    def remove_target(self, simulator: Any, target: Any) -> None:
+        simulator.set_connection_status(target, "deprecated")
 
     def make_strange(self, row: dict[str, Any]) -> None:
         row["status"] = "hibernating"
@@ -426,6 +454,17 @@ class _Fivetran(Entry):
             **given,
         )
 
+    def watcher(self, target: Any, **given: Any) -> EndWatcher:
+        return FivetranSyncFinished(target, **given)
+
+    def wide_watcher(self, simulator: Any, target: Any, **given: Any) -> EndWatcher:
+        group = simulator.connections[target].group_id
+        return FivetranSyncFinished(group_id=group, **given)
+
+    def remove_target(self, simulator: Any, target: Any) -> None:
+        simulator.settings.accept_unknown = False
+        del simulator.connections[target]
+
     def make_strange(self, row: dict[str, Any]) -> None:
         row["status"]["sync_state"] = "hibernating"
 
@@ -510,6 +549,17 @@ class _DbtCloud(Entry):
             **given,
         )
 
+    def watcher(self, target: Any, **given: Any) -> EndWatcher:
+        return DbtCloudRunFinished(target, **given)
+
+    def wide_watcher(self, simulator: Any, target: Any, **given: Any) -> EndWatcher:
+        project = simulator.all_jobs[target].project_id
+        return DbtCloudRunFinished(project_id=project, **given)
+
+    def remove_target(self, simulator: Any, target: Any) -> None:
+        simulator.settings.accept_unknown = False
+        simulator.all_jobs.pop(target)
+
     def make_strange(self, row: dict[str, Any]) -> None:
         row["status"] = 4711
 
@@ -529,6 +579,7 @@ class _Ferry(Entry):
     sensor_class = FerrySensor
     connection: ClassVar = {"password": "simulator-pass"}
     static = connection
+    has_watchers = False
     target = "dover-calais"
     target_key = "route"
     job_key = "job_id"
@@ -603,6 +654,11 @@ VENDORS: tuple[Entry, ...] = (AIRBYTE, FIVETRAN, DBT_CLOUD, FERRY)
 OTHERS = (FerrySimulator,)
 """The simulators of vendors that are not the package's own."""
 every_vendor = pytest.mark.parametrize("case", VENDORS, ids=lambda case: case.name)
+every_watched = pytest.mark.parametrize(
+    "case",
+    [case for case in VENDORS if case.has_watchers],
+    ids=lambda case: case.name,
+)
 in_each_others_way = pytest.mark.parametrize(
     "case",
     [case for case in VENDORS if case.has_other_jobs],

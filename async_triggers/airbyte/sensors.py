@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from async_triggers.airbyte.ends import AirbyteSyncsQuery
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.job_query import AirbyteJobQuery
 from async_triggers.airbyte.naming import check_one_way
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
-from async_triggers.deferral import compat
+from async_triggers.deferral.after import as_text
 from async_triggers.deferral.compat import conf
-from async_triggers.deferral.record import KEY
-from async_triggers.deferral.sensor import JobSensor
+from async_triggers.deferral.finding_sensor import FindingSensor
 
-__all__ = ["AirbyteHook", "AirbyteJobSensor", "AirbyteSyncTrigger"]
+__all__ = [
+    "AirbyteHook",
+    "AirbyteJobSensor",
+    "AirbyteSyncSensor",
+    "AirbyteSyncTrigger",
+]
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context, XComArg
-    from airflow.sdk.bases.sensor import PokeReturnValue
+    from airflow.sdk import XComArg
 
 
-class AirbyteJobSensor(JobSensor):
+class AirbyteJobSensor(FindingSensor):
     """Waits until an Airbyte job has ended, and fails if it did not succeed.
 
     Give the job, or a connection: then the sensor waits for its newest sync, which runs
@@ -81,26 +86,67 @@ class AirbyteJobSensor(JobSensor):
         self.note_ids(kwargs)
         check_one_way(self, kwargs)
 
-    def poke(self, context: Context) -> PokeReturnValue:
-        """Look once; True when the job has succeeded."""
-        store = compat.airflows_store(context) if self.reschedule else None
-        if not self.query.keeps_found or store is None:
-            return super().poke(context)
-
-        # Each look is a new process.
-        attempt = context["ti"].try_number
-        kept = store.get(KEY)
-        if isinstance(kept, Mapping) and kept.get("try") == attempt:
-            self.query = self.query.recalling(str(kept.get("run", "")))
-
-        known = self.query.found
-        try:
-            return super().poke(context)
-        finally:
-            if self.query.found != known:
-                store.set(KEY, {"try": attempt, "run": self.query.found})
-
     @property
     def hook(self) -> AirbyteHook:
         """The hook of the sensor's connection, for calls made by hand."""
         return AirbyteJobQuery.of(self).make_hook()
+
+
+class AirbyteSyncSensor(FindingSensor):
+    """Waits until connections have synced, no matter what has started the syncs.
+
+    Without ``completed_after_time`` the sensor waits for the next sync to end after it has
+    first looked. A success counts, also where a later sync has failed since. With several
+    connections all must succeed; one that has failed fails the sensor at once.
+
+    Returns the id of the sync, a list of ids for ``connection_ids``.
+
+    :param connection_id: the connection in Airbyte (templated)
+    :param connection_ids: several connections instead: a list, or a template of one
+        (templated)
+    :param completed_after_time: a sync that ended later than this counts (templated): a
+        datetime, or a text that Airflow can read as one. Without an offset it is in
+        Airflow's ``[core] default_timezone``. None, or a template that renders to nothing,
+        waits for the next sync
+    :param airbyte_conn_id: the Airflow connection (templated)
+    :param deferrable: wait on the triggerer and not on a worker
+    :param api_version: the version in the API's path, where the connection's host does
+        not say it
+    :param end_from_trigger: let the trigger end the task, without a worker, where nothing
+        of the task needs one
+    :param start_from_trigger: wait without ever having been on a worker; needs
+        ``deferrable``. A mapped sensor begins on a worker all the same
+    """
+
+    template_fields: Sequence[str] = AirbyteSyncsQuery.template_fields
+    ui_color = "#6C51FD"
+
+    ids = AirbyteSyncsQuery.ids
+    query_class = AirbyteSyncsQuery
+
+    def __init__(
+        self,
+        *,
+        connection_id: str | None = None,
+        connection_ids: Sequence[str] | str | XComArg | None = None,
+        completed_after_time: str | datetime | None = None,
+        airbyte_conn_id: str = "airbyte_default",
+        deferrable: bool = conf.getboolean(
+            "operators", "default_deferrable", fallback=False
+        ),
+        api_version: str = "v1",
+        end_from_trigger: bool = False,
+        start_from_trigger: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.connection_id = connection_id
+        self.connection_ids = connection_ids
+        # A template may make a datetime of it again.
+        self.completed_after_time: str | datetime | None = as_text(completed_after_time)
+        self.airbyte_conn_id = airbyte_conn_id
+        self.deferrable = deferrable
+        self.api_version = api_version
+        self.end_from_trigger = end_from_trigger
+        self.begin_on_triggerer(wanted=start_from_trigger)
+        self.note_ids(kwargs)

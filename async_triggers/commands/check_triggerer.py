@@ -33,7 +33,7 @@ class TriggererSettings:
 
 def read_settings() -> TriggererSettings:
     """Read the settings of the Airflow and of the user that run this command."""
-    from airflow.sdk.configuration import conf
+    from async_triggers.deferral.compat import conf
 
     def number(name: str, default: float) -> float:
         return float(conf.getfloat("triggerer", name, fallback=default))

@@ -57,7 +57,8 @@ def find_hook(conn_id: str, vendor: str | None = None) -> VendorHook:
     Raise :class:`UnknownConnectionError`.
     """
     from airflow.sdk import BaseHook
-    from airflow.sdk.exceptions import AirflowException
+
+    from async_triggers.deferral.compat import AirflowException
 
     if vendor is None:
         try:

@@ -71,7 +71,7 @@ class Cancel(StrEnum):
     UNCONFIRMED = "unconfirmed"
 
 
-_STATUS_OF = {
+STATUS_OF = {
     JobState.SUCCEEDED: Status.SUCCESS,
     JobState.FAILED: Status.ERROR,
     JobState.CANCELLED: Status.CANCELLED,
@@ -102,7 +102,7 @@ _ENDINGS = {
 def ended(job: Job) -> Outcome:
     """Return the outcome of a job that has ended."""
     return Outcome(
-        status=_STATUS_OF[job.state],
+        status=STATUS_OF[job.state],
         kind=Kind.ENDED,
         job_id=job.id,
         message=describe_end(job),

@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk.configuration import conf
-
 from async_triggers.deferral.arguments import (
     needs_deferrable,
     not_negative,
     one_of,
     time_limit,
 )
+from async_triggers.deferral.compat import conf
 from async_triggers.deferral.operator import JobOperator
 from async_triggers.deferral.remote_job import IF_RUNNING
 from async_triggers.deferral.sensor import JobSensor

@@ -54,6 +54,8 @@ from async_triggers.engine.wire import Account, Lane, Reply, Request, Vendor
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
     from async_triggers.engine.listener import Listener
+    from async_triggers.engine.watch import Mark, Watch
+    from async_triggers.engine.watchers import Subscription
 
 log = logging.getLogger(__name__)
 
@@ -366,6 +368,23 @@ class LeasedAccount:
             owner=self,
             listener=listener,
             patience=patience,
+        )
+
+    def subscribe(
+        self,
+        watch: Watch,
+        *,
+        interval: float,
+        mark: Mark | None = None,
+        vouched: bool = False,
+    ) -> Subscription:
+        """Hear of the ends of jobs, see :meth:`.poller.Poller.subscribe`.
+
+        Subscribe again when it raises
+        :class:`~async_triggers.engine.errors.ConnectionChanged`.
+        """
+        return self._shared.poller.subscribe(
+            watch, interval=interval, mark=mark, vouched=vouched, owner=self
         )
 
     async def follow(self) -> None:

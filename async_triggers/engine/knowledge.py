@@ -54,6 +54,11 @@ class Coverage:
         """The server's time now, None before its first answer."""
         return self._clock.now(asyncio.get_running_loop().time())
 
+    @property
+    def round_began(self) -> float | None:
+        """The server's time of the first answer of this round, None before it."""
+        return self._round_began
+
     def begin_round(self) -> None:
         """Forget what the last round has shown."""
         self._round_began = None

@@ -22,8 +22,13 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from async_triggers.engine.watch import LOOKBACK
 from async_triggers.engine.wire import Source, SourceKind
+
+if TYPE_CHECKING:
+    from async_triggers.engine.watch import Need
 
 BYTES_PER_REQUEST = 256 * 1024
 """A request weighs as much as this many bytes of body."""
@@ -39,6 +44,9 @@ LONGEST_PAUSE = 64
 FEW_LOOKS = 128
 """Up to so many last looks, each is tried as the beginning of a window."""
 
+EXTRA_PAGES = 5
+"""Pages at most that a feed is read further back for ends that were shown late."""
+
 UNKNOWN_ROW = 1024.0
 """Bytes of a row before any was measured."""
 
@@ -52,7 +60,8 @@ class Situation:
     ``cursor`` is the server time from which the next window of a feed must begin; None
     when there has been no complete round. ``now`` is the latest server time seen.
     ``sources`` are those that may be used. ``scopes`` maps subjects to their group.
-    ``hourly`` is how many requests an hour are left for polling.
+    ``hourly`` is how many requests an hour are left for polling. ``need`` is what must be
+    shown to those who watch, None where there are none.
     """
 
     due: Sequence[str]
@@ -63,6 +72,7 @@ class Situation:
     scopes: Mapping[str, str] = field(default_factory=dict)
     interval: float
     hourly: float
+    need: Need | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +81,8 @@ class Plan:
 
     ``requests`` and ``cost`` are what is expected. ``patience`` is the cost after which
     a walk is given up and its jobs are asked for singly. ``stretch`` is the shortest
-    interval in seconds at which the plan fits the budget.
+    interval in seconds at which the plan fits the budget. ``watched`` says that its rows
+    are for those who watch as well.
     """
 
     source: Source | None
@@ -83,6 +94,7 @@ class Plan:
     cost: float
     patience: float = math.inf
     stretch: float = 0.0
+    watched: bool = False
 
     @property
     def name(self) -> str:
@@ -182,6 +194,15 @@ class Planner:
         rows = source.page if known is None else known
         return self.walk_cost(source, max(rows, least))
 
+    def reach_back(self, source: Source) -> float:
+        """Return how many seconds further back a feed is read for a few pages more."""
+        measures = self._measures.get(source.name)
+        rate = None if measures is None else measures.rows_per_second
+        if not rate:
+            return LOOKBACK
+
+        return min(LOOKBACK, EXTRA_PAGES * source.page / rate)
+
     @property
     def single_cost(self) -> float:
         """What one request for one job costs."""
@@ -218,6 +239,10 @@ class Planner:
             if plan is not None:
                 plans.append(plan)
 
+        need = situation.need
+        if need is not None:
+            plans = [plan for plan in plans if _serves(plan, need)] or plans
+
         room = situation.hourly * situation.interval / 3600.0
         fitting = [plan for plan in plans if plan.requests <= room]
         if fitting:
@@ -239,10 +264,20 @@ class Planner:
             scopes=chosen.scopes,
             requests=chosen.requests,
             cost=chosen.cost,
-            # As much again as asking singly would cost: never more than twice the least.
-            patience=max(chosen.cost, len(situation.due) * self.single_cost),
+            patience=self._patience(chosen, situation),
             stretch=stretch,
+            watched=need is not None,
         )
+
+    def _patience(self, chosen: Plan, situation: Situation) -> float:
+        """Return the cost after which a walk is given up: never, if something needs it all.
+
+        Else as much again as single requests cost: never more than twice the least.
+        """
+        if situation.need is not None and _serves(chosen, situation.need):
+            return math.inf
+
+        return max(chosen.cost, len(situation.due) * self.single_cost)
 
     def _forget(self, chosen: Plan, before: str, situation: Situation) -> None:
         """Forget in time how long another feed was, so that it is tried again.
@@ -347,11 +382,12 @@ class Planner:
             for subject in situation.due
             if situation.scopes.get(subject)
         }
-        if not homes:
+        groups = frozenset() if situation.need is None else situation.need.scopes
+        if not homes and not groups:
             return None
 
         strangers = tuple(subject for subject in situation.due if subject not in homes)
-        scopes = tuple(sorted(set(homes.values())))
+        scopes = tuple(sorted({*homes.values(), *groups}))
         costs = [self.list_cost(source, scope) for scope in scopes]
         return Plan(
             source=source,
@@ -373,6 +409,10 @@ class Planner:
         if situation.cursor is not None:
             starts.append(situation.cursor)
 
+        needed = None if situation.need is None else situation.need.since
+        if needed is not None:
+            starts.append(needed)
+
         if not starts:
             return None
 
@@ -384,6 +424,11 @@ class Planner:
         # Each look is a place where the window may begin; looks before it go singly.
         candidates = [(base, sum(1 for look in starts if look < base))]
         candidates += [(looks[index][0], index) for index in _places(looks, base)]
+        if needed is not None:
+            # No later than that, where it may show more.
+            begins = {min(since, needed) for since, _ in candidates}
+            candidates = [(each, bisect_left(looks, (each, ""))) for each in begins]
+
         for since, left_out in candidates:
             rows = (rate or 0.0) * max(0.0, now - since + situation.interval)
             if not source.ends_only:
@@ -408,6 +453,18 @@ class Planner:
             requests=requests,
             cost=cost,
         )
+
+
+def _serves(plan: Plan, need: Need) -> bool:
+    """Return True if a plan shows all that those who watch need."""
+    source = plan.source
+    if source is None:
+        return not need.whole and not need.scopes
+
+    if source.kind is SourceKind.LIST and source.scoped:
+        return not need.whole
+
+    return source.kind in {SourceKind.FEED, SourceKind.LIST}
 
 
 def _places(looks: Sequence[tuple[float, str]], base: float) -> list[int]:

@@ -35,12 +35,14 @@ from async_triggers.engine.requests import RoundGivenUp
 from async_triggers.engine.round import Round
 from async_triggers.engine.state import new_state
 from async_triggers.engine.waiters import Waiter
+from async_triggers.engine.watchers import Subscription
 
 if TYPE_CHECKING:
     from async_triggers.engine.doubt import Doubt
     from async_triggers.engine.jobs import Job
     from async_triggers.engine.listener import Listener
     from async_triggers.engine.transport import Transport
+    from async_triggers.engine.watch import Mark, Watch
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class PollerStatistics:
     """
 
     waiters: int
+    watchers: int
     jobs: int
     rounds: int
     failed_rounds: int
@@ -92,14 +95,15 @@ class Poller:
     def __repr__(self) -> str:
         """State the state."""
         state, watched = self.state, self.state.waiters.watched
-        grid = f"every {state.grid:g} s" if watched else "no grid"
+        grid = "no grid" if state.is_idle else f"every {state.grid:g} s"
+        watching = f", {len(state.watchers)} watchers" if state.watchers else ""
         trouble = f" | trouble: {state.trouble.message}" if state.trouble.error else ""
         if state.doubts:
             trouble += f" | {len(state.doubts)} jobs in doubt"
 
         return (
-            f"<Poller [{'polling' if watched else 'idle'} |"
-            f" {state.waiters.count} waiters, {len(watched)} jobs |"
+            f"<Poller [{'idle' if state.is_idle else 'polling'} |"
+            f" {state.waiters.count} waiters, {len(watched)} jobs{watching} |"
             f" {grid}, {self._number} rounds | {state.planner.current}{trouble}]>"
         )
 
@@ -108,20 +112,21 @@ class Poller:
         state = self.state
         return PollerStatistics(
             waiters=state.waiters.count,
+            watchers=len(state.watchers),
             jobs=len(state.waiters.watched),
             rounds=self._number,
             failed_rounds=state.trouble.failed_rounds,
             broken_rounds=state.trouble.broken_rounds,
             doubtful=len(state.doubts),
             trouble=state.trouble.message,
-            interval=state.grid if state.waiters else 0.0,
+            interval=0.0 if state.is_idle else state.grid,
             plan=state.planner.current,
         )
 
     @property
     def idle(self) -> bool:
-        """True when nobody waits."""
-        return not self.state.waiters
+        """True when there is no one who waits or watches."""
+        return self.state.is_idle
 
     @property
     def server_now(self) -> float | None:
@@ -194,10 +199,12 @@ class Poller:
     def dismiss(self, owner: object) -> None:
         """End the waits of an owner: its connection leads to another account now."""
         self.state.waiters.dismiss(owner)
+        self.state.watchers.dismiss(owner)
 
     def disband(self) -> None:
         """End all waiting by cancellation, for good: the loop is shutting down."""
         self.state.waiters.disband()
+        self.state.watchers.disband()
 
     def break_off(self) -> None:
         """End the round under way unless there are waiters; it may be held up for hours."""
@@ -209,7 +216,49 @@ class Poller:
         if bound is not None and not bound.expired():
             bound.reschedule(asyncio.get_running_loop().time())
 
-    # No await in these two: membership, the grid and the loop's alarm change together.
+    # Watching -----------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        watch: Watch,
+        *,
+        interval: float,
+        mark: Mark | None = None,
+        vouched: bool = False,
+        owner: object = None,
+    ) -> Subscription:
+        """Hear of the ends of jobs, no matter who has started them, until it is closed.
+
+        ``mark`` is up to where this has been heard before; without one it begins with the
+        server's time now. ``interval``, ``vouched`` and ``owner`` are as for :meth:`wait`.
+        """
+        if self.state.waiters.is_disbanded:
+            raise asyncio.CancelledError
+
+        _check_wait(":".join(watch.place), interval, None)
+        state = self.state
+        if vouched:
+            state.transport.trust.vouch()
+
+        subscription = Subscription(
+            watch,
+            interval=max(interval, state.vendor.grid_floor),
+            mark=mark,
+            owner=owner,
+            leave=self._unsubscribe,
+        )
+        if mark is None and state.coverage.server_now is not None:
+            subscription.begin(state.coverage.server_now)
+
+        state.watchers.join(subscription)
+        self._quicken(subscription.interval)
+        return subscription
+
+    def _unsubscribe(self, subscription: Subscription) -> None:
+        self.state.watchers.leave(subscription)
+        self._rest()
+
+    # No await in these: membership, the grid and the loop's alarm change together.
 
     def _join(
         self, subject: str, waiter: Waiter, seen_at: float | None, *, known: bool
@@ -221,8 +270,14 @@ class Poller:
 
         state.reminders.begin()
         state.coverage.join(subject, seen_at)
-        if waiter.interval < state.grid:
-            state.grid = waiter.interval
+        self._quicken(waiter.interval)
+
+    def _quicken(self, interval: float) -> None:
+        """Make the grid as narrow as a new interval."""
+        state = self.state
+        if interval < state.grid:
+            now = asyncio.get_running_loop().time()
+            state.grid = interval
             self._next_round = min(self._next_round, now + min(state.grid, GATHER))
             self._changed.set()
             self._stir()
@@ -233,18 +288,25 @@ class Poller:
         if state.waiters.leave(subject, waiter):
             state.forget(subject)
 
+        self._rest()
+
+    def _rest(self) -> None:
+        """Hold no more rounds when the last has left."""
+        state = self.state
         if not state.waiters:
             state.notices.hush()
             state.reminders.hush()
+
+        if state.is_idle:
             state.grid = self._next_round = math.inf
             self._changed.set()
 
     # The loop -----------------------------------------------------------------
 
     async def run(self) -> None:
-        """Hold rounds for as long as there are waiters."""
+        """Hold rounds for as long as anyone waits or watches."""
         loop = asyncio.get_running_loop()
-        while self.state.waiters:
+        while not self.state.is_idle:
             if loop.time() >= self._next_round:
                 await self._hold_round()
                 continue
@@ -276,11 +338,13 @@ class Poller:
     def _schedule(self, planned: float) -> None:
         """Set the next round on the grid, later while there is trouble."""
         state = self.state
-        if not state.waiters:
+        if state.is_idle:
             return
 
         # The shortest interval may have left.
-        state.grid = state.waiters.shortest_interval()
+        state.grid = min(
+            state.waiters.shortest_interval(), state.watchers.shortest_interval()
+        )
         pace = state.pace
         if state.trouble.failures:
             pace = max(pace, backoff.delay(state.trouble.failures))
@@ -301,7 +365,7 @@ class Poller:
 
     def _hurry(self, doubt: Doubt) -> None:
         """Hold the next round when a doubt that has just begun is to be checked."""
-        if self.state.waiters and doubt.next_check < self._next_round:
+        if not self.state.is_idle and doubt.next_check < self._next_round:
             self._next_round = doubt.next_check
             self._changed.set()
 
@@ -321,7 +385,7 @@ class Poller:
             state.trouble.note_given_up()
             state.doubts.missed([*state.waiters.watched], loop.time())
         except PermanentError as error:
-            state.waiters.fail_all(error)
+            self._fail_all(error)
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             if not bound.expired():
                 state.trouble.note_break(error)
@@ -331,9 +395,13 @@ class Poller:
         # None of those who wait has ever been answered, or this would be an outage.
         wrong = self.state.transport.trust.wrong_field(loop.time())
         if wrong is not None:
-            state.waiters.fail_all(wrong)
+            self._fail_all(wrong)
 
         self._notify()
+
+    def _fail_all(self, error: PermanentError) -> None:
+        self.state.waiters.fail_all(error)
+        self.state.watchers.fail_all(error)
 
     # What those who wait hear of trouble ----------------------------------------------
 

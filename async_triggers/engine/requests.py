@@ -70,9 +70,13 @@ class Sender:
 
     async def confirm(self, request: Request, job: Job) -> Job | None:
         """Send the request that confirms an end; return the job if it does."""
+        return self._state.vendor.confirmed(request, await self.look(request), job)
+
+    async def look(self, request: Request) -> Reply:
+        """Send a single request about an end."""
         reply = await self._state.transport.send(request, lane=Lane.LOOK)
         self.answers += 1
-        return self._state.vendor.confirmed(request, reply, job)
+        return reply
 
     async def read_connections(self) -> None:
         """Read the connections of an account that is in doubt again."""
@@ -133,10 +137,16 @@ class Singles:
         self._refusals: dict[str, PermanentError] = {}
 
     def sorted(self, subjects: Iterable[str]) -> list[str]:
-        """Return those that are waited for, each once; those without answers last."""
-        watched = self._state.waiters.watched
-        wanted = [subject for subject in dict.fromkeys(subjects) if subject in watched]
-        return sorted(wanted, key=lambda subject: watched[subject].failures)
+        """Return those that anyone waits for or watches; those without answers last."""
+        watched, watches = self._state.waiters.watched, self._state.watchers.watches
+        wanted = [
+            each for each in dict.fromkeys(subjects) if each in watched or watches(each)
+        ]
+
+        def failures(subject: str) -> int:
+            return watched[subject].failures if subject in watched else 0
+
+        return sorted(wanted, key=failures)
 
     async def poll_all(self, subjects: Iterable[str]) -> None:
         """Request jobs one by one, a few at a time.
@@ -148,16 +158,19 @@ class Singles:
 
         async def poll(subject: str) -> None:
             nonlocal failures
+            wanted = self.sorted([subject])
+            if not wanted or failures >= GIVE_UP_AFTER:
+                return
+
             watched = self._state.waiters.watched.get(subject)
-            if watched is None or failures >= GIVE_UP_AFTER:
+            is_answered = await self.poll(subject)
+            failures = 0 if is_answered else failures + 1
+            if watched is not None:
+                watched.failures = 0 if is_answered else watched.failures + 1
+
+            if is_answered:
                 return
 
-            if await self.poll(subject):
-                watched.failures = failures = 0
-                return
-
-            watched.failures += 1
-            failures += 1
             if failures >= GIVE_UP_AFTER and not self._sender.answers:
                 raise RoundGivenUp
 
@@ -169,7 +182,9 @@ class Singles:
         try:
             request = state.vendor.single(state.account, subject)
         except Exception as error:  # noqa: BLE001 - whatever the job's id has led to
-            state.waiters.fail(subject, unusable(state.vendor.name_of(subject), error))
+            refusal = unusable(state.vendor.name_of(subject), error)
+            state.waiters.fail(subject, refusal)
+            state.watchers.refuse(subject, refusal)
             return True
 
         try:
@@ -270,7 +285,11 @@ class Singles:
     # Refusals ------------------------------------------------------------------------
 
     def _note_refusal(self, subject: str, error: PermanentError) -> None:
-        """Believe a refusal at once where the job was never shown, else weigh it later."""
+        """Believe a refusal at once where the job was never shown, else weigh it later.
+
+        Those who watch lose nothing: they watch again after a while.
+        """
+        self._state.watchers.refuse(subject, error)
         watched = self._state.waiters.watched.get(subject)
         if watched is None:
             return

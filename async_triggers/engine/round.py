@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from async_triggers.engine.ends import Ends
+from async_triggers.engine.errors import TransientError
+from async_triggers.engine.knowledge import SWEEP
 from async_triggers.engine.planner import Plan, Situation
 from async_triggers.engine.requests import (
     GIVE_UP_AFTER,
@@ -21,6 +25,7 @@ from async_triggers.engine.wire import SourceKind
 
 if TYPE_CHECKING:
     from async_triggers.engine.state import PollingState
+    from async_triggers.engine.watch import Need
     from async_triggers.engine.wire import Source
 
 EPSILON = 1e-6
@@ -41,6 +46,7 @@ class Round:
         self._sweeping = Sweeping(
             state, self._sender, self._rows, self._singles, self._confirmations
         )
+        self._watching = Watching(state, self._sender)
         self._failed_walks = 0
         """Walks that failed in a row."""
 
@@ -61,13 +67,15 @@ class Round:
 
         self._sender.answers = 0
         due = self._due(number, planned)
-        if not due:
+        state.coverage.begin_round()
+        need = await self._watching.begin(number, planned)
+        if not due and need is None:
             return
 
         state.owed.update(due)
-        state.coverage.begin_round()
-        walk = self._sweeping.walk(due)
-        plan = await self._walk(walk, due)
+        watched = frozenset() if need is None else need.subjects
+        walk = self._sweeping.walk([*due, *(watched - {*due})])
+        plan = await self._walk(walk, need)
         left = walk.left(plan)
         await self._sweeping.confirm_rest(walk)
         await self._see_alone(left)
@@ -81,6 +89,7 @@ class Round:
         odd, state.odd = [*state.odd], set()
         await self._singles.poll_all(odd)
         await self._singles.weigh_refusals()
+        await self._watching.end(plan, need, walk)
         self._end()
 
     def _end(self) -> None:
@@ -119,10 +128,11 @@ class Round:
 
         return due
 
-    async def _walk(self, walk: Walk, due: Sequence[str]) -> Plan:
+    async def _walk(self, walk: Walk, need: Need | None) -> Plan:
         """Follow the best plan that can be followed; return it."""
+        due = walk.due
         while True:
-            plan = self._plan(due)
+            plan = self._plan(due, need)
             self._state.stretch = plan.stretch
             self._state.coverage.joined.clear()
             try:
@@ -138,7 +148,7 @@ class Round:
             self._failed_walks = 0
             return plan
 
-    def _plan(self, due: Sequence[str]) -> Plan:
+    def _plan(self, due: Sequence[str], need: Need | None) -> Plan:
         state = self._state
         limiter = state.transport.limiter
         return state.planner.plan(
@@ -154,6 +164,7 @@ class Round:
                     limiter.hourly_share * LEAST_FOR_POLLS,
                     limiter.hourly_share - limiter.starts_per_hour(),
                 ),
+                need=need,
             )
         )
 
@@ -178,7 +189,7 @@ class Round:
         Those that it does not show are asked for one by one.
         """
         state = self._state
-        wanted = [subject for subject in subjects if subject in state.waiters]
+        wanted = self._singles.sorted(subjects)
         _, _, live = state.planner.alone(len(wanted), state.sources.trusted)
         # A list that fails is to blame only where the vendor answers at all.
         if live is not None and (
@@ -197,6 +208,85 @@ class Round:
                 self._state.sources.distrust(
                     plan.source, "it does not show jobs that are there"
                 )
+
+
+class Watching:
+    """What rounds do for those who watch."""
+
+    def __init__(self, state: PollingState, sender: Sender) -> None:
+        self._state = state
+        self._sender = sender
+        self._ends = Ends(state, sender)
+        self._reach_back_at: float | None = None
+        """The loop's time from which a feed is to be read further back."""
+        self._reaches_back = False
+
+    async def begin(self, number: int, planned: float) -> Need | None:
+        """Return what a round must show to those whose turn it is, if there are any."""
+        state = self._state
+        state.watchers.begin(number, planned, state.pace)
+        need = self._need()
+        if need is not None and need.whole and need.since is None:
+            await self._learn_time()
+            need = self._need()
+
+        if need is None or need.since is None:
+            return need
+
+        return replace(need, since=need.since - self._reach_back())
+
+    def _need(self) -> Need | None:
+        coverage = self._state.coverage
+        return self._state.watchers.need(
+            overlap=self._state.vendor.overlap, now=coverage.server_now
+        )
+
+    async def _learn_time(self) -> None:
+        """Learn the server's time: a feed cannot be read without it."""
+        state = self._state
+        live = [each for each in state.sources.trusted if each.kind is SourceKind.LIVE]
+        if not live:
+            return
+
+        try:
+            await self._sender.send(state.vendor.many(state.account, live[0]))
+        except TransientError as error:
+            state.trouble.note(error)
+            raise RoundGivenUp from None
+
+    def _reach_back(self) -> float:
+        """Return how many seconds further back a feed is to be read, now and then.
+
+        So that ends are found which it has shown late, or skipped.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._reach_back_at is None:
+            self._reach_back_at = now + SWEEP
+
+        self._reaches_back = now >= self._reach_back_at
+        if not self._reaches_back:
+            return 0.0
+
+        state = self._state
+        feeds = [each for each in state.sources.trusted if each.kind is SourceKind.FEED]
+        return min(map(state.planner.reach_back, feeds), default=0.0)
+
+    async def end(self, plan: Plan, need: Need | None, walk: Walk) -> None:
+        """Report the ends that were found."""
+        if need is None:
+            return
+
+        state, source = self._state, plan.source
+        reached = walk.reached
+        if source is None or source.kind is SourceKind.LIST:
+            is_whole = not state.trouble.is_in_round
+            reached = state.coverage.round_began if is_whole else None
+        elif reached is not None:
+            reached += state.vendor.overlap
+            if self._reaches_back:
+                self._reach_back_at = None
+
+        await self._ends.report(reached)
 
 
 class Sweeping:

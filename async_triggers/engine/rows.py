@@ -49,6 +49,7 @@ class Rows:
         that needs confirmation. ``feed`` marks a row of a feed. Return the ends that are
         still to be confirmed.
         """
+        self._show(subject, row)
         claims: Claims = []
         watched = self._state.waiters.watched.get(subject)
         if watched is None:
@@ -89,6 +90,13 @@ class Rows:
         watched.digest = digest if going_on else None
         return self._wanted(claims, watched, subject, row)
 
+    def _show(self, subject: str, row: Row) -> None:
+        """Let those see a row who watch."""
+        watchers = self._state.watchers
+        watchers.take(row)
+        if watchers.watches(subject):
+            self._note_scope(subject, row)
+
     def _wanted(
         self, claims: Claims, watched: Watched, subject: str, row: Row
     ) -> Claims:
@@ -117,6 +125,9 @@ class Rows:
         watched.known = True
         self._state.owed.discard(subject)
         self._state.sweep.seen(subject, now)
+        self._note_scope(subject, row)
+
+    def _note_scope(self, subject: str, row: Row) -> None:
         scope = self._vendor.scope_of(row)
         if scope:
             self._state.sources.scopes[subject] = scope

@@ -12,6 +12,7 @@ from async_triggers.engine.news import News, Notices, Reminders
 from async_triggers.engine.planner import Planner
 from async_triggers.engine.trouble import Trouble
 from async_triggers.engine.waiters import Waiters
+from async_triggers.engine.watchers import Watchers
 
 if TYPE_CHECKING:
     from async_triggers.engine.transport import Transport
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class PollingState:
-    """What is known, waited for and planned in one account."""
+    """What is known, waited for, watched and planned in one account."""
 
     transport: Transport
     vendor: Vendor
     account: Account
     waiters: Waiters
+    watchers: Watchers
     coverage: Coverage
     sources: Sources
     sweep: Sweep
@@ -49,6 +51,11 @@ class PollingState:
         """Seconds between two rounds while all is well."""
         return max(self.grid, self.stretch)
 
+    @property
+    def is_idle(self) -> bool:
+        """True when there is no one who waits or watches."""
+        return not self.waiters and not self.watchers
+
     def forget(self, subject: str) -> None:
         """Forget a job that nobody waits for."""
         self.doubts.forget(subject)
@@ -62,18 +69,20 @@ def new_state(transport: Transport, *, on_trouble: Callable[[], None]) -> Pollin
     """Return the state of a poller that has done nothing yet."""
     vendor, account = transport.vendor, transport.account
     waiters = Waiters()
+    watchers = Watchers(vendor, account)
     news = News()
     return PollingState(
         transport=transport,
         vendor=vendor,
         account=account,
         waiters=waiters,
+        watchers=watchers,
         coverage=Coverage(vendor.overlap),
         sources=Sources(account, vendor.sources),
         sweep=Sweep(),
         planner=Planner(),
         doubts=JobDoubts(account.belief.doubt),
-        trouble=Trouble(account, waiters, on_begin=on_trouble),
+        trouble=Trouble(account, waiters, watchers, on_begin=on_trouble),
         news=news,
         notices=Notices(news, waiters),
         reminders=Reminders(news, waiters),

@@ -26,6 +26,7 @@ from async_triggers.engine.wording import begun
 if TYPE_CHECKING:
     from async_triggers.engine.errors import TransientError
     from async_triggers.engine.waiters import Waiters
+    from async_triggers.engine.watchers import Watchers
     from async_triggers.engine.wire import Account
 
 log = logging.getLogger(__name__)
@@ -38,10 +39,16 @@ class Trouble:
     """What goes wrong with polling one account."""
 
     def __init__(
-        self, account: Account, waiters: Waiters, *, on_begin: Callable[[], None]
+        self,
+        account: Account,
+        waiters: Waiters,
+        watchers: Watchers,
+        *,
+        on_begin: Callable[[], None],
     ) -> None:
         self._account = account
         self._waiters = waiters
+        self._watchers = watchers
         self._on_begin = on_begin
         self.error: TransientError | None = None
         self._since = 0.0
@@ -75,12 +82,22 @@ class Trouble:
         self._since = asyncio.get_running_loop().time()
         self._on_begin()
         log.warning(
-            "%s: polling failed (%d tasks still waiting, retrying): %s",
+            "%s: polling failed (%s, retrying): %s",
             self._account,
-            self._waiters.count,
+            self._crowd,
             error.message,
             exc_info=cause,
         )
+
+    @property
+    def _crowd(self) -> str:
+        """Say whom an outage keeps waiting."""
+        watching = f"{len(self._watchers)} watchers" if self._watchers else ""
+        if watching and not self._waiters:
+            return f"{watching} still watching"
+
+        waiting = f"{self._waiters.count} tasks still waiting"
+        return f"{waiting}, {watching}" if watching else waiting
 
     def note_given_up(self) -> None:
         """Take note of a round whose rest was left to the next one."""

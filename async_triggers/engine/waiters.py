@@ -202,7 +202,9 @@ class Waiters:
                 watched.interval = min(each.interval for each in watched)
                 watched.thinned = False
 
-        return min(watched.interval for watched in self.watched.values())
+        return min(
+            (watched.interval for watched in self.watched.values()), default=math.inf
+        )
 
     def oldest(self, now: float) -> float:
         """Return for how many seconds the oldest job has been running, 0 without one."""

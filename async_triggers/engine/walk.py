@@ -40,7 +40,7 @@ class Walk:
         self._sender = sender
         self._rows = rows
         self._confirmations = confirmations
-        self._due = due
+        self.due = due
         self._seen: set[str] = set()
         self._spent = 0.0
         self._cut_short = False
@@ -52,6 +52,8 @@ class Walk:
         self._claims: deque[tuple[str, Claims]] = deque()
         self._found = asyncio.Event()
         self._walking = 0
+        self.reached: float | None = None
+        """The server's time up to which a feed was read, None until one was read whole."""
         self.doubtful: list[str] = []
         """Those that must be asked for singly, since their ends could not be confirmed."""
 
@@ -111,18 +113,24 @@ class Walk:
         )
         resumes = [each for each in self._resumes if each is not None]
         if whole and len(resumes) == len(self._resumes):
-            self._state.coverage.feed_complete(plan.since, min(resumes))
+            self.reached = min(resumes)
+            self._state.coverage.feed_complete(plan.since, self.reached)
 
     def _first_requests(self, plan: Plan) -> list[tuple[str, Request]]:
         """Return the (scope, first request) of each part of a plan's walk."""
         source = plan.source
         assert source is not None  # noqa: S101 - singles have no walk
-        many = partial(self._state.vendor.many, self._state.account, source)
+        vendor = self._state.vendor
+        many = partial(vendor.many, self._state.account, source)
         if source.kind is SourceKind.FEED:
-            return [
+            firsts = [
                 (part, many(since=plan.since, scope=part))
                 for part in source.parts or ("",)
             ]
+            if not plan.watched:
+                return firsts
+
+            return [(part, vendor.watched(first)) for part, first in firsts]
 
         if source.kind is SourceKind.IDS:
             return [("", many(subjects=batch)) for batch in plan.batches]
@@ -220,7 +228,7 @@ class Walk:
         if self._cut_short or (
             plan.source is not None and plan.source.kind is SourceKind.IDS
         ):
-            unseen = [key for key in self._due if key not in self._seen]
+            unseen = [key for key in self.due if key not in self._seen]
 
         return [*plan.singles, *unseen]
 

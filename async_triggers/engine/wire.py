@@ -35,6 +35,7 @@ from async_triggers.engine.errors import (
 
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
+    from async_triggers.engine.watch import End, Place
 
 Row: TypeAlias = Mapping[str, Any]
 """One object of a vendor's reply, undecoded beyond JSON."""
@@ -516,6 +517,34 @@ class Vendor(Protocol):
     def confirmed(self, request: Request, reply: Reply, job: Job) -> Job | None:
         """Return the job with what that answer tells, None where it does not confirm it."""
         return None
+
+    def watched(self, request: Request) -> Request:
+        """Add to the first request of :meth:`many` what only those need who watch."""
+        return request
+
+    def places(self, row: Row) -> Sequence[Place]:
+        """Return where the job of a row belongs, as :class:`.watch.Watch` names places."""
+        return ()
+
+    def ends(self, account: Account, row: Row) -> Sequence[End]:
+        """Return the ends that a row shows, of one key and in the order of their times."""
+        return ()
+
+    def rest_of(
+        self, account: Account, ends: Sequence[End], *, since: float, now: float | None
+    ) -> Request | None:
+        """Request what a row does not say of its ends; None where it says all.
+
+        ``since`` is the server's time, in epoch seconds, after which an end is news, and
+        ``now`` the server's present time.
+        """
+        return None
+
+    def read_rest(
+        self, account: Account, reply: Reply, request: Request, ends: Sequence[End]
+    ) -> Sequence[End]:
+        """Return the ends with what that answer says, and those that no row showed."""
+        return ends
 
 
 def segment(value: object, field_name: str) -> str:

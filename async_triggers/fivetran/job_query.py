@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
-from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.after import is_given, read_after
 from async_triggers.deferral.ending import Ending, Then
 from async_triggers.deferral.job_query import JobQuery
 from async_triggers.engine.jobs import Seen
@@ -51,24 +51,12 @@ class FivetranSyncQuery(JobQuery):
     @property
     def has_baseline(self) -> bool:
         """True where a time is given; else the next sync to end is waited for."""
-        value = self.completed_after_time
-        return value is not None and (not isinstance(value, str) or bool(value.strip()))
+        return is_given(self.completed_after_time)
 
     def _baseline(self) -> str | None:
         """Return the time after which a sync counts, in UTC; None for the next to end."""
-        if not self.has_baseline:
-            return None
-
-        value: object = as_text(self.completed_after_time)
-        moment = _read_time(value.strip()) if isinstance(value, str) else None
-        if moment is None:
-            msg = (
-                "completed_after_time must be a time, for example 2026-01-01T00:00:00Z,"
-                f" or empty to wait for the next sync, not {value!r}"
-            )
-            raise ArgumentUnusable(msg)
-
-        return moment.astimezone(UTC).isoformat()
+        moment = read_after(self.completed_after_time)
+        return None if moment is None else moment.astimezone(UTC).isoformat()
 
     @property
     def wording(self) -> str:
@@ -162,22 +150,3 @@ class FivetranSyncQuery(JobQuery):
     def result(self, job: Job) -> str | None:
         """Return the time of the success."""
         return succeeded_at(job)
-
-
-def as_text(value: str | datetime | None) -> str | None:
-    """Return a time as text: a datetime without an offset would not stay what it is."""
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _read_time(text: str) -> datetime | None:
-    """Read a time as Airflow does, None where it is none."""
-    # What reads a DAG file need not load it.
-    from airflow.sdk import timezone  # noqa: PLC0415
-
-    try:
-        moment: object = timezone.parse(text)
-    except (ValueError, OverflowError):
-        return None
-
-    # It reads durations as well.
-    return moment if isinstance(moment, datetime) else None

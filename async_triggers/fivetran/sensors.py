@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral import compat
+from async_triggers.deferral.after import as_text
 from async_triggers.deferral.arguments import not_negative
 from async_triggers.deferral.errors import JobEnded
+from async_triggers.deferral.finding_sensor import FindingSensor
 from async_triggers.deferral.record import KEY
 from async_triggers.deferral.sensor import JobSensor
 from async_triggers.engine.wire import parse_time
 from async_triggers.fivetran.api import models
+from async_triggers.fivetran.ends import FivetranSyncsQuery
 from async_triggers.fivetran.hooks import FivetranHook
-from async_triggers.fivetran.job_query import FivetranSyncQuery, as_text
+from async_triggers.fivetran.job_query import FivetranSyncQuery
 from async_triggers.fivetran.naming import IDS
 from async_triggers.fivetran.operators import deprecated
 from async_triggers.fivetran.triggers import FivetranTrigger
 
-__all__ = ["FivetranHook", "FivetranSensor", "FivetranTrigger"]
+__all__ = ["FivetranHook", "FivetranSensor", "FivetranSyncSensor", "FivetranTrigger"]
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
     from airflow.sdk.bases.sensor import PokeReturnValue
 
     from async_triggers.engine.jobs import Job, Seen
@@ -226,3 +229,54 @@ class FivetranSensor(JobSensor):
             self.log.warning("%s", models.paused_warning(job))
         else:
             super().report(job)
+
+
+class FivetranSyncSensor(FindingSensor):
+    """Waits until several connections have synced, no matter what has started the syncs.
+
+    Without ``completed_after_time`` the sensor waits for the next sync of each to end after
+    it has first looked. A success counts, also where a later sync has failed since. All
+    must succeed; one that has failed fails the sensor at once.
+
+    Returns the id of the sync, a list of ids for ``connector_ids``.
+
+    :param connector_id: the connection in Fivetran (templated)
+    :param connector_ids: several connections instead: a list, or a template of one
+        (templated)
+    :param completed_after_time: as for :class:`FivetranSensor` (templated)
+    :param fivetran_conn_id: the Airflow connection (templated)
+    :param deferrable: wait on the triggerer and not on a worker
+    :param end_from_trigger: let the trigger end the task, without a worker, where nothing
+        of the task needs one
+    :param start_from_trigger: wait without ever having been on a worker; needs
+        ``deferrable``. A mapped sensor begins on a worker all the same
+    """
+
+    template_fields: Sequence[str] = FivetranSyncsQuery.template_fields
+    ui_color = "#D5E8FF"
+
+    ids = FivetranSyncsQuery.ids
+    query_class = FivetranSyncsQuery
+
+    def __init__(
+        self,
+        *,
+        connector_id: str | None = None,
+        connector_ids: Sequence[str] | str | XComArg | None = None,
+        completed_after_time: str | datetime | None = None,
+        fivetran_conn_id: str = "fivetran_default",
+        deferrable: bool = True,
+        end_from_trigger: bool = False,
+        start_from_trigger: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.connector_id = connector_id
+        self.connector_ids = connector_ids
+        # A template may make a datetime of it again.
+        self.completed_after_time: str | datetime | None = as_text(completed_after_time)
+        self.fivetran_conn_id = fivetran_conn_id
+        self.deferrable = deferrable
+        self.end_from_trigger = end_from_trigger
+        self.begin_on_triggerer(wanted=start_from_trigger)
+        self.note_ids(kwargs)

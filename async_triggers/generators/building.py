@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from airflow.sdk import DAG, TaskGroup
+from airflow.sdk import DAG, Asset, TaskGroup
 
 from async_triggers.generators.callbacks import from_file, imported, read_custom
 from async_triggers.generators.dialect import NODES, SECONDS, find, names
@@ -330,6 +330,10 @@ def _task_arguments(
             value, timedelta
         ):
             found[key] = _seconds(value, at)
+        elif key == "outlets" and isinstance(value, list):
+            found[key] = [
+                Asset(each) if isinstance(each, str) else each for each in value
+            ]
         else:
             found[key] = value
 

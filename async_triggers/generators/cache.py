@@ -21,7 +21,7 @@ from typing import Any
 
 from async_triggers.deferral.compat import conf
 
-VERSION = 1
+VERSION = 2
 MAX_AGE = 3600.0
 _BETWEEN_TRIES = 0.05
 # What is used is renewed every hour, by default.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from async_triggers.engine.errors import JobNotFound
 from async_triggers.fivetran.api import models as fivetran_models
 from async_triggers.generators.model import Landing, Loader
+from async_triggers.generators.warehouses import warehouse_uri
 
 if TYPE_CHECKING:
     from async_triggers.airbyte.api.models import Endpoint, Replication, Stream
@@ -76,9 +77,18 @@ def read_airbyte(
                     for landing in _airbyte_landings(each, stream, source, target)
                 )
             ),
+            warehouse=_airbyte_warehouse(target),
         )
 
     return tuple(found.values())
+
+
+def _airbyte_warehouse(target: Endpoint | None) -> str:
+    if target is None:
+        return ""
+
+    host, port = (target.settings.get(name, ("",))[0] for name in ("host", "port"))
+    return warehouse_uri(target.kind, host, port)
 
 
 def _airbyte_landings(
@@ -224,8 +234,11 @@ def read_fivetran(
     found = {}
     for each in connections:
         landings: tuple[Landing, ...] = ()
+        warehouse = ""
         if each.id in tables and each.group_id in destinations:
-            database = _fivetran_database(destinations[each.group_id])
+            target = destinations[each.group_id]
+            warehouse = warehouse_uri(target.service, target.host, target.port)
+            database = _fivetran_database(target)
             landings = tuple(
                 Landing(database=database, schema=table.schema, table=table.name)
                 for table in _tables(each, tables[each.id])
@@ -237,6 +250,7 @@ def read_fivetran(
             created=each.created_at or "",
             trouble="",
             landings=landings,
+            warehouse=warehouse,
         )
 
     return tuple(found.values())

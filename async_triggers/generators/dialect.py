@@ -96,6 +96,7 @@ _SHARED_KEYS = frozenset(
         "sensor",
         "on_unmatched",
         "task_id_from",
+        "emit_assets",
     }
 )
 _ID_KEYS = ("connections_ids", "connection_ids")
@@ -161,6 +162,7 @@ class Generator:
     sensor: bool
     on_unmatched: str
     names_by_id: bool
+    emits_assets: bool
     arguments: Mapping[str, Any]
 
 
@@ -191,6 +193,7 @@ def read_generator(
         sensor=_flag(entry, "sensor", place, default=False),
         on_unmatched=_one_of(entry, "on_unmatched", ON_UNMATCHED, place),
         names_by_id=_one_of(entry, "task_id_from", TASK_ID_FROM, place) == "id",
+        emits_assets=_flag(entry, "emit_assets", place, default=False),
         arguments=arguments,
     )
 

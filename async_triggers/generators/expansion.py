@@ -29,6 +29,7 @@ from async_triggers.generators.matching import (
 )
 from async_triggers.generators.model import unquoted
 from async_triggers.generators.reading import NAME_KEYS
+from async_triggers.generators.warehouses import asset_uris
 
 if TYPE_CHECKING:
     from async_triggers.generators.lookup import Lookup
@@ -274,8 +275,9 @@ def _choose(
 def _by_id(
     generator: Generator, lookup: Lookup
 ) -> tuple[tuple[Chosen, ...], list[str]]:
+    databases = ("",) if generator.emits_assets else None
     loaders = lookup.loaders(
-        generator.vendor.name, generator.conn_id, None, generator.place
+        generator.vendor.name, generator.conn_id, databases, generator.place
     )
     known = {each.id: each for each in loaders}
     remarks = [f"{len(loaders)} connections checked"]
@@ -421,6 +423,12 @@ def _make(generator: Generator, loader: Loader, ids: Sequence[str]) -> dict[str,
             **_shared(generator, generator.vendor.sensor),
             "dependencies": [trigger],
         }
+
+    uris = asset_uris(loader) if generator.emits_assets else []
+    if uris and generator.wait:
+        # The last of them is the one that sees the end.
+        last = made[ids[-1]]
+        last["outlets"] = [*last.get("outlets", ()), *uris]
 
     return made
 

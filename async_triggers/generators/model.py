@@ -62,7 +62,8 @@ class Loader:
     """A connection of a vendor: what it is called and what it loads.
 
     ``name`` is what its task is named after. ``created`` puts connections of one name
-    into an order. ``trouble`` says why it cannot be run, empty where it can.
+    into an order. ``trouble`` says why it cannot be run, empty where it can. ``warehouse``
+    is how the URIs of its tables begin, empty where that is not known.
     """
 
     id: str
@@ -70,6 +71,7 @@ class Loader:
     created: str
     trouble: str
     landings: tuple[Landing, ...]
+    warehouse: str = ""
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
@@ -91,6 +93,7 @@ class Loader:
             "landings": [
                 (each.database, each.schema, each.table) for each in self.landings
             ],
+            "warehouse": self.warehouse,
         }
 
 

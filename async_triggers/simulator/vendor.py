@@ -100,6 +100,14 @@ class JobView(NamedTuple):
 
 
 @dataclass(slots=True)
+class _Schedule:
+    """When the vendor starts a job by itself: the interval, and the next time."""
+
+    every: float
+    due: float
+
+
+@dataclass(slots=True)
 class _Step:
     """The server's clock was off from ``begin`` to ``end``, both in real time."""
 
@@ -146,6 +154,7 @@ class VendorSimulator(ABC, Generic[Settings]):
         self.random = Random(seed)
         self.faults = FaultPlan(clock, self.random)
         self.quirks = ListQuirks()
+        self._schedules: dict[Any, _Schedule] = {}
         self._routes = list(self.routes())
         self.reset()
 
@@ -189,12 +198,34 @@ class VendorSimulator(ABC, Generic[Settings]):
         :raises ValueError: There is no such job.
         """
 
+    def start_by_itself(self, target: Any, at: float) -> None:
+        """Let a job of a target begin at a time, as the vendor's own schedule does."""
+        raise NotImplementedError
+
+    def schedule(self, target: Any, every: float) -> None:
+        """Start jobs of a target from now on, at this interval in seconds.
+
+        :raises ValueError: The interval is not above zero.
+        """
+        if not every > 0:
+            raise ValueError(f"'every' must be seconds above zero, not {every!r}")
+        with self.lock:
+            self._schedules[target] = _Schedule(every, self.now() + every)
+
+    def run_schedules(self) -> None:
+        """Start all jobs whose time has come; nothing runs between two requests."""
+        now = self.now()
+        for target, schedule in self._schedules.items():
+            while schedule.due <= now:
+                self.start_by_itself(target, schedule.due)
+                schedule.due += schedule.every
+
     def add(self, kind: str, values: dict[str, Any]) -> None:
         """Arrange one thing that the control API was given.
 
         :raises ValueError: The kind or a field is unknown.
         """
-        known = self.arrangeable()
+        known = {**self.arrangeable(), "schedules": self.schedule}
         if kind not in known:
             raise ValueError(
                 f"{self.name} has no {kind!r} to arrange; it has: settings, quirks, "
@@ -254,6 +285,7 @@ class VendorSimulator(ABC, Generic[Settings]):
         with self.lock:
             if request.path.startswith(CONTROL_PREFIX + "/"):
                 return self._control(request)
+            self.run_schedules()
             route, names = self._find(request)
             label = route.label if route else f"{request.method} {_UNKNOWN_PATH}"
             fault = self.faults.pick(request, route.operation if route else None)
@@ -337,6 +369,7 @@ class VendorSimulator(ABC, Generic[Settings]):
             self.faults.clear()
             self.quirks = ListQuirks()
             self._steps.clear()
+            self._schedules.clear()
             self.record.clear()
             self.clear()
 

@@ -11,9 +11,12 @@ from airflow.jobs.triggerer_job_runner import TriggerRunner, messages
 from airflow.models.trigger import Trigger
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import (
+    AssetStateStoreResult,
     ErrorResponse,
+    GetAssetStateStoreByName,
     GetTaskStates,
     GetXCom,
+    SetAssetStateStoreByName,
     SetXCom,
     TaskStatesResult,
     XComResult,
@@ -41,6 +44,8 @@ class Supervisor:
         self.states: dict[str, str] = {}
         self.tokens: dict[str, dict[str, Any]] = {}
         self.xcoms: dict[str, Any] = {}
+        self.marks: dict[str, Any] = {}
+        """What is stored for each asset, by its name."""
         self.events: dict[int, list[Any]] = {}
         self.failures: dict[int, Any] = {}
         self.finished: set[int] = set()
@@ -69,6 +74,18 @@ class Supervisor:
             if message.key == OWNER_KEY and isinstance(message.value, dict):
                 self.tokens[message.task_id] = message.value
 
+            return None
+
+        return self._store(message)
+
+    def _store(self, message: Any) -> Any:
+        """Answer about the store of an asset."""
+        if isinstance(message, GetAssetStateStoreByName):
+            found = self.marks.get(message.name, {}).get(message.key)
+            return AssetStateStoreResult(value=found)
+
+        if isinstance(message, SetAssetStateStoreByName):
+            self.marks.setdefault(message.name, {})[message.key] = message.value
             return None
 
         return ErrorResponse()
@@ -137,6 +154,20 @@ class Triggerer:
                 classpath=classpath,
                 encrypted_kwargs=Trigger.encrypt_kwargs(arguments),
                 ti=ti,
+            )
+        )
+        return self._next
+
+    def watch(self, trigger: BaseTrigger, *assets: str) -> int:
+        """Hand a watcher of some assets over as it is stored in the database."""
+        self._next += 1
+        classpath, arguments = trigger.serialize()
+        self.runner.to_create.append(
+            RunTrigger(
+                id=self._next,
+                classpath=classpath,
+                encrypted_kwargs=Trigger.encrypt_kwargs(arguments),
+                watched_assets={name: f"x-test://{name}" for name in assets},
             )
         )
         return self._next

@@ -18,6 +18,7 @@ from airflow.sdk import DAG, BaseHook, Connection
 import async_triggers
 from async_triggers import example_dags
 from async_triggers.deferral.trigger import JobTrigger
+from async_triggers.deferral.watching import EndWatcher
 
 TRIGGERS = [
     "async_triggers.airbyte.triggers.AirbyteSyncTrigger",
@@ -33,6 +34,20 @@ def test_a_stored_trigger_can_be_found_again(classpath: str) -> None:
     trigger = getattr(import_module(module), name)
 
     assert issubclass(trigger, JobTrigger)
+
+
+WATCHERS = [
+    "async_triggers.airbyte.events.AirbyteSyncFinished",
+    "async_triggers.dbt_cloud.events.DbtCloudRunFinished",
+    "async_triggers.fivetran.events.FivetranSyncFinished",
+]
+
+
+@pytest.mark.parametrize("classpath", WATCHERS)
+def test_a_stored_watcher_can_be_found_again(classpath: str) -> None:
+    module, _, name = classpath.rpartition(".")
+
+    assert issubclass(getattr(import_module(module), name), EndWatcher)
 
 
 LOOK_AT_IMPORTS = """

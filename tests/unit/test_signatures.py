@@ -16,7 +16,7 @@ PINNED = Path(__file__).parent / "pinned" / "signatures.txt"
 MODULES = [
     f"async_triggers.{vendor}.{module}"
     for vendor in ("airbyte", "fivetran", "dbt_cloud")
-    for module in ("operators", "sensors", "triggers", "hooks")
+    for module in ("operators", "sensors", "triggers", "events", "hooks")
 ]
 
 

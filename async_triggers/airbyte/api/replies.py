@@ -116,6 +116,8 @@ _PLACES = (
     "database",
     "dataset_id",
     "destination_path",
+    "host",
+    "port",
     "project_id",
     "schema",
     "schemas",
@@ -129,7 +131,7 @@ def read_endpoint(row: Row, word: str) -> Endpoint:
     for place in _PLACES:
         value = configuration.get(place) if isinstance(configuration, dict) else None
         values = value if isinstance(value, list) else [value]
-        names = tuple(name for name in values if isinstance(name, str) and name)
+        names = tuple(name for name in map(_place_name, values) if name)
         if names:
             settings[place] = names
 
@@ -139,6 +141,12 @@ def read_endpoint(row: Row, word: str) -> Endpoint:
         kind=text_of(row.get(f"{word}Type")) or "",
         settings=settings,
     )
+
+
+def _place_name(value: object) -> str:
+    """Return a name, or a port's number as text; empty for anything else."""
+    number = number_of(value)
+    return (text_of(value) or "") if number is None else str(number)
 
 
 def read_resume(walk: Walk, reply: Reply, data: Sequence[Row]) -> float | None:

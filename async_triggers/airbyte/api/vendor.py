@@ -33,6 +33,7 @@ from async_triggers.engine.errors import (
     VendorBroken,
 )
 from async_triggers.engine.jobs import Job, JobState
+from async_triggers.engine.watch import End, Place
 from async_triggers.engine.wire import (
     HTTP_BAD_REQUEST,
     HTTP_CONFLICT,
@@ -50,11 +51,15 @@ from async_triggers.engine.wire import (
     Token,
     Vendor,
     refuse_by_status,
+    short_text,
 )
 
 # https://reference.airbyte.com/reference/createaccesstoken: older servers say nothing of
 # the lifetime, and theirs is three minutes.
 SHORTEST_TOKEN_LIFE = 180.0
+
+EVERYTHING: Place = ("account", "")
+"""The place of all jobs that the credentials show."""
 
 _OWN_PROBLEM = re.compile(
     r"https://reference\.airbyte\.com/reference/errors(#|$)"
@@ -246,6 +251,38 @@ class Airbyte(Vendor):
     def needs_confirmation(self, job: Job) -> bool:
         """Request singly what lists may leave out: how much was synced."""
         return job.state is JobState.SUCCEEDED and job.statistics["rows_synced"] is None
+
+    def places(self, row: Row) -> Sequence[Place]:
+        """Return the connection, and the place that all jobs have in common."""
+        return (
+            ("connection_id", short_text(row.get("connectionId")) or ""),
+            EVERYTHING,
+        )
+
+    def ends(self, account: Account, row: Row) -> Sequence[End]:
+        """Return the end of a job that has one."""
+        if row.get("lastUpdatedAt") is None:
+            # Shown of ended jobs alone.
+            return ()
+
+        job = read_job(row)
+        if not job.state.is_terminal or job.ended_at is None:
+            return ()
+
+        return (End(key=job.id, at=job.ended_at, job=job),)
+
+    def rest_of(
+        self, account: Account, ends: Sequence[End], *, since: float, now: float | None
+    ) -> Request | None:
+        """Request singly what lists may leave out: how much was synced."""
+        job = ends[-1].job
+        return get_job(job.id) if self.needs_confirmation(job) else None
+
+    def read_rest(
+        self, account: Account, reply: Reply, request: Request, ends: Sequence[End]
+    ) -> Sequence[End]:
+        """Read the job again."""
+        return self.ends(account, reply.object(request.about)) or ends
 
 
 AIRBYTE = Airbyte()

@@ -159,6 +159,12 @@ def read_run(row: Row) -> Job:
     )
 
 
+def read_cause(row: Row) -> str | None:
+    """Return why a run was started, None where its row was requested without that."""
+    trigger = row.get("trigger")
+    return short_text(trigger.get("cause")) if isinstance(trigger, dict) else None
+
+
 def _message(row: Row) -> str:
     return words_of(row.get("status_message"), longest=LONGEST_MESSAGE)
 

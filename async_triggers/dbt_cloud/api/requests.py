@@ -370,6 +370,7 @@ class Walk:
     since: float = 0.0
     offset: int = 0
     after: int = 0
+    related: tuple[str, ...] = ()
 
 
 def page_of_runs(walk: Walk) -> Request:
@@ -382,7 +383,7 @@ def page_of_runs(walk: Walk) -> Request:
         method="GET",
         path=f"{walk.root}/runs/",
         about=f"the {walk.source}",
-        params=(*params, ("limit", str(PAGE))),
+        params=(*params, *_related(walk.related), ("limit", str(PAGE))),
         note=walk,
     )
 

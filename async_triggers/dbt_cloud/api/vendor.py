@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from async_triggers.dbt_cloud.api.models import read_run, row_id, run_url
+from async_triggers.dbt_cloud.api.models import read_cause, read_run, row_id, run_url
 from async_triggers.dbt_cloud.api.replies import (
     is_more,
     next_walk,
@@ -30,6 +30,7 @@ from async_triggers.dbt_cloud.api.requests import (
     page_of_runs,
 )
 from async_triggers.engine.errors import EngineError, JobNotFound, UnreadableReply
+from async_triggers.engine.watch import End
 from async_triggers.engine.wire import (
     HTTP_FORBIDDEN,
     LONGEST_HEAD,
@@ -46,6 +47,10 @@ from async_triggers.engine.wire import (
 
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
+    from async_triggers.engine.watch import Place
+
+PLACES = ("job_definition_id", "project_id", "environment_id")
+"""The fields of a run by which runs are watched."""
 
 _OWN_ANSWER = re.compile(rb'\s*\{.*"(is_success"|status"\s*:\s*\{)', re.DOTALL)
 _LONG_ANSWER = re.compile(rb'\s*\{\s*"data"\s*:\s*[\[{]')
@@ -161,6 +166,24 @@ class DbtCloud(Vendor):
         """Read the run that a row shows."""
         job = read_run(row)
         return job if job.url else replace(job, url=run_url(account, row))
+
+    def watched(self, request: Request) -> Request:
+        """Add whose run it is."""
+        return page_of_runs(replace(request.note, related=("trigger",)))
+
+    def places(self, row: Row) -> Sequence[Place]:
+        """Return the job, the project and the environment of a run."""
+        return [(name, str(row.get(name))) for name in PLACES]
+
+    def ends(self, account: Account, row: Row) -> Sequence[End]:
+        """Return the end of a run that has one."""
+        job = self.judge(account, row_id(row), row, None)
+        if not job.state.is_terminal or job.ended_at is None:
+            return ()
+
+        statistics = {**job.statistics, "cause": read_cause(row)}
+        shown = replace(job, statistics=statistics)
+        return (End(key=job.id, at=job.ended_at, job=shown),)
 
 
 DBT_CLOUD = DbtCloud()

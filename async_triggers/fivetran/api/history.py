@@ -26,7 +26,7 @@ HISTORY_MARGIN = 3_600.0
 SETTLED = 120.0
 """Seconds after which a sync that has stopped is not going to go on by itself."""
 
-_HISTORY_STATES = {
+HISTORY_STATES = {
     # https://fivetran.com/docs/rest-api/api-reference/connections/connection-sync-history
     "COMPLETED": JobState.SUCCEEDED,
     "FAILURE": JobState.FAILED,
@@ -45,13 +45,16 @@ def history_window(run: Run, *, now: float) -> tuple[float, float]:
 
     ``now`` is the server's time. Nothing can be asked for that is older than a week.
     """
-    since = now - HISTORY_WINDOW + HISTORY_MARGIN
     before = parse_time(run.before)
-    if before is not None:
-        # A sync that a given time fell into began before it.
-        since = max(since, before - (DAY if run.whichever else 1.0))
+    # A sync that a given time fell into began before it.
+    since = 0.0 if before is None else before - (DAY if run.whichever else 1.0)
+    return window_of(since, now=now)
 
+
+def window_of(since: float, *, now: float) -> tuple[float, float]:
+    """Return the window of server times since one of them that may be requested."""
     until = now + 1.0
+    since = max(since, now - HISTORY_WINDOW + HISTORY_MARGIN)
     return min(since, until - HISTORY_MARGIN), until
 
 
@@ -85,14 +88,14 @@ def settle_job(job: Job, run: Run, records: Sequence[HistoryRecord]) -> Job:
     ended = [
         record
         for record in records_of(run, records)
-        if record.end is not None and record.status in _HISTORY_STATES
+        if record.end is not None and record.status in HISTORY_STATES
     ]
     if _both_moved(job, run):
         first = next((each for each in ended if each.status != "CANCELED"), None)
         if first is not None:
-            job = _as_told(job, first, _HISTORY_STATES[first.status])
+            job = _as_told(job, first, HISTORY_STATES[first.status])
 
-    fitting = [each for each in ended if _HISTORY_STATES[each.status] is job.state]
+    fitting = [each for each in ended if HISTORY_STATES[each.status] is job.state]
     if not fitting:
         return job
 
@@ -169,7 +172,7 @@ def find_stop(
     if end is None or now < end + SETTLED:
         return None
 
-    state = _HISTORY_STATES.get(last.status)
+    state = HISTORY_STATES.get(last.status)
     if state is None and connection.schedule_type == MANUAL:
         state = _HALTED_STATES.get(last.status)
 

@@ -152,12 +152,15 @@ class Connection:
 class Destination:
     """Where the connections of a group load to.
 
-    ``database`` is what its service calls so; empty where it has none.
+    ``database`` is what its service calls so; empty where it has none. ``host`` and
+    ``port`` are where it is, as far as that is known.
     """
 
     id: str
     service: str
     database: str
+    host: str = ""
+    port: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

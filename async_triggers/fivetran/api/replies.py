@@ -10,6 +10,7 @@ from async_triggers.engine.wire import (
     Reply,
     Request,
     Row,
+    number_of,
     rows_of,
     short_text,
     text_of,
@@ -141,17 +142,17 @@ _DATABASE_FIELDS = ("database", "project_id", "catalog")
 
 
 def read_destination(row: Row) -> Destination:
-    """Read a destination; of its config nothing but the database's name is kept."""
+    """Read a destination; of its config nothing but where it is is kept."""
     config = row.get("config")
-    names = (
-        [text_of(config.get(field)) for field in _DATABASE_FIELDS]
-        if isinstance(config, dict)
-        else []
-    )
+    config = config if isinstance(config, dict) else {}
+    names = [text_of(config.get(field)) for field in _DATABASE_FIELDS]
+    port = config.get("port")
     return Destination(
         id=text_of(row.get("id")) or "",
         service=text_of(row.get("service")) or "",
         database=next((name for name in names if name), ""),
+        host=text_of(config.get("host")) or "",
+        port=text_of(port) or str(number_of(port) or ""),
     )
 
 

@@ -25,7 +25,8 @@ from async_triggers.engine.wire import (
     refuse_by_status,
     text_of,
 )
-from async_triggers.fivetran.api.history import history_window, settle_job
+from async_triggers.fivetran.api.ends import ends_in, last_ends
+from async_triggers.fivetran.api.history import history_window, settle_job, window_of
 from async_triggers.fivetran.api.models import SYNCING, Run, judge_run, row_id
 from async_triggers.fivetran.api.replies import (
     read_connection,
@@ -46,6 +47,7 @@ from async_triggers.fivetran.api.requests import (
 
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
+    from async_triggers.engine.watch import End, Place
 
 # The code names the kind of refusal, and may name the kind of thing behind it, as in
 # "NotFound_Connector".
@@ -199,7 +201,7 @@ class Fivetran(Vendor):
         return True
 
     def confirmation(self, job: Job, *, now: float | None) -> Request | None:
-        """Ask the sync history, which would be asked for the rest of it anyway.
+        """Request the sync history, which would be asked for the rest of it anyway.
 
         Only about an end that has a time. A re-sync is over when the connection says so,
         and whoever waits while anything is syncing must see that nothing is.
@@ -217,6 +219,36 @@ class Fivetran(Vendor):
         records, _ = read_history(request, reply)
         settled = settle_job(job, Run.from_id(job.id), records)
         return settled if "sync_id" in settled.statistics else None
+
+    def places(self, row: Row) -> Sequence[Place]:
+        """Return the connection and its group."""
+        return (
+            ("connection_id", text_of(row.get("id")) or ""),
+            ("group_id", text_of(row.get("group_id")) or ""),
+        )
+
+    def ends(self, account: Account, row: Row) -> Sequence[End]:
+        """Return the last success and the last failure of a connection."""
+        if row.get("succeeded_at") is None and row.get("failed_at") is None:
+            return ()
+
+        return last_ends(read_connection(row))
+
+    def rest_of(
+        self, account: Account, ends: Sequence[End], *, since: float, now: float | None
+    ) -> Request | None:
+        """Request the history, which shows what has ended in between as well."""
+        now = max(now or 0.0, ends[-1].at)
+        begin, until = window_of(since, now=now)
+        request = sync_history(ends[-1].key, since=begin, until=until)
+        return replace(request, timeout=CONFIRMATION_TIMEOUT, note=since)
+
+    def read_rest(
+        self, account: Account, reply: Reply, request: Request, ends: Sequence[End]
+    ) -> Sequence[End]:
+        """Read the syncs that have ended since the last that is known."""
+        records, _ = read_history(request, reply)
+        return ends_in(records, ends[-1], since=request.note)
 
 
 FIVETRAN = Fivetran()

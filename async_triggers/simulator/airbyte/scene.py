@@ -172,6 +172,13 @@ class AirbyteScene(VendorSimulator[AirbyteSettings]):
             )
             return connection_id
 
+    def start_by_itself(self, target: Any, at: float) -> None:
+        """Let a connection sync, unless it does already."""
+        connection = self.connections[target]
+        if connection.status == "active" and self.running(connection) is None:
+            life = self.next_life(connection)
+            self.create(connection, "sync", life, at - self.now())
+
     def add_job(
         self,
         connection_id: str,
@@ -211,6 +218,7 @@ class AirbyteScene(VendorSimulator[AirbyteSettings]):
     def jobs(self, *, finished: bool = False) -> list[JobView]:
         """Return the jobs that run now; the finished ones too where asked for."""
         with self.lock:
+            self.run_schedules()
             now = self.now()
             return [
                 JobView(

@@ -211,6 +211,17 @@ class DbtCloudScene(VendorSimulator[DbtCloudSettings]):
             )
             return job_id
 
+    def start_by_itself(self, target: Any, at: float) -> None:
+        """Let a job run."""
+        job = self.all_jobs[target]
+        self.create(
+            job,
+            {"cause": "Scheduled"},
+            self.next_life(job),
+            age=self.now() - at,
+            category="scheduled",
+        )
+
     def add_run(
         self,
         job_id: int,
@@ -253,6 +264,7 @@ class DbtCloudScene(VendorSimulator[DbtCloudSettings]):
     def jobs(self, *, finished: bool = False) -> list[JobView]:
         """Return the runs that have not ended; the others too where asked for."""
         with self.lock:
+            self.run_schedules()
             self.settle_all()
             now = self.now()
             return [

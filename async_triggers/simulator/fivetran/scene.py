@@ -134,6 +134,12 @@ class FivetranScene(VendorSimulator[FivetranSettings]):
             )
             return connection_id
 
+    def start_by_itself(self, target: Any, at: float) -> None:
+        """Let a connection sync, unless it does already or is paused."""
+        connection = self._known(target)
+        if not connection.is_busy and not connection.state.paused:
+            self.begin(connection, at)
+
     def start_sync(self, connection_id: str, life: Life | str | None = None) -> None:
         """Let a sync run that nobody here has asked for, such as a scheduled one.
 
@@ -170,6 +176,7 @@ class FivetranScene(VendorSimulator[FivetranSettings]):
     def jobs(self, *, finished: bool = False) -> list[JobView]:
         """Return the connections that sync now; the others too where asked for."""
         with self.lock:
+            self.run_schedules()
             for connection in self.connections.values():
                 self.settle(connection)
             return [

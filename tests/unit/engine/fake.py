@@ -18,6 +18,7 @@ from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.limiter import Limiter
 from async_triggers.engine.poller import Poller
 from async_triggers.engine.transport import Transport
+from async_triggers.engine.watch import End, Place
 from async_triggers.engine.wire import (
     Account,
     Budget,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 EPOCH = 1_774_402_200.0
 """The server's time when the virtual clock shows 0."""
 OVERLAP = 60.0
+
+EVERYTHING: Place = ("account", "")
 
 FEED = Source(name="feed", kind=SourceKind.FEED, page=5)
 ENDS = Source(
@@ -229,6 +232,7 @@ class FakeVendor:
         self.unreadable: set[str] = set()
         self.digests = True
         self.tells_all: Callable[[Job], Job | None] | None = None
+        self.rest: Callable[[Sequence[End]], Sequence[End]] | None = None
         self.judged: Counter[str] = Counter()
 
     def name_of(self, job_id: str) -> str:
@@ -342,6 +346,34 @@ class FakeVendor:
     def confirmed(self, request: Request, reply: Reply, job: Job) -> Job | None:
         assert self.tells_all is not None
         return self.tells_all(job)
+
+    def places(self, row: Row) -> Sequence[Place]:
+        return (("id", row["id"]), ("group", row["group"]), EVERYTHING)
+
+    def ends(self, account: Account, row: Row) -> Sequence[End]:
+        if row["id"] in self.unreadable:
+            msg = f"The row of {row['id']} holds nonsense"
+            raise ValueError(msg)
+
+        if row["ended"] is None:
+            return ()
+
+        job = self.judge(account, row["id"], row, None)
+        return (End(key=row["id"], at=row["ended"], job=job),)
+
+    def rest_of(
+        self, account: Account, ends: Sequence[End], *, since: float, now: float | None
+    ) -> Request | None:
+        if self.rest is None:
+            return None
+
+        return _ask({"kind": "rest", "id": ends[-1].key})
+
+    def read_rest(
+        self, account: Account, reply: Reply, request: Request, ends: Sequence[End]
+    ) -> Sequence[End]:
+        assert self.rest is not None
+        return self.rest(ends)
 
 
 def _ask(what: dict[str, Any]) -> Request:

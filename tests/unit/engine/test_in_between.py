@@ -630,7 +630,7 @@ class TestOneBadThing:
             world.join("a", notices=heard.append)
             real = world.poller.round._plan
 
-            def plan(due: Any) -> Any:
+            def plan(due: Any, need: Any) -> Any:
                 raise ZeroDivisionError
 
             world.poller.round._plan = plan  # type: ignore[method-assign]

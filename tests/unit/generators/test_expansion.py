@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from async_triggers.generators import GeneratorError, expand_generators
+from async_triggers.generators import GeneratorError, expand_generators, load_yaml_dags
 from tests.unit.generators.stage import FakeDbt, generator, make_project
 
 if TYPE_CHECKING:
@@ -636,3 +636,72 @@ def test_lines_are_those_of_the_file(dbt: FakeDbt, tmp_path: Path) -> None:
 
     with pytest.raises(GeneratorError, match=r"dags\.yml:5: d\.tasks\.load\.poke"):
         expand_generators(config, file=file)
+
+
+SNOWFLAKE = {"host": "acct.snowflakecomputing.com", "database": "raw"}
+TABLE = "snowflake://acct/RAW/SHOP/ORDERS"
+
+
+@pytest.fixture
+def warehouse(vendors: Simulator) -> None:
+    """Let both vendors show where their warehouse is."""
+    vendors.fivetran.add_group("wh", name="Warehouse", config=SNOWFLAKE)
+    vendors.airbyte.add_destination(
+        "d", name="Warehouse", configuration={**SNOWFLAKE, "schema": "shop"}
+    )
+
+
+AIRBYTE_ENTRY = {
+    "generator": "AirbyteDbtGenerator",
+    "airflow_connection_id": "airbyte_default",
+}
+
+
+@pytest.mark.usefixtures("warehouse")
+@pytest.mark.parametrize("vendor", [{}, AIRBYTE_ENTRY], ids=["fivetran", "airbyte"])
+def test_tables_are_the_outlets_of_the_task_that_waits(
+    dbt: FakeDbt, vendor: Entry
+) -> None:
+    (task,) = expand(generator(dbt, emit_assets=True, **vendor)).values()
+    assert task["outlets"] == [TABLE]
+
+    (task,) = expand(generator(dbt, **vendor)).values()
+    assert "outlets" not in task
+
+    start, sensor = expand(
+        generator(dbt, emit_assets=True, sensor=True, **vendor)
+    ).values()
+    assert "outlets" not in start
+    assert sensor["outlets"] == [TABLE]
+
+    (task,) = expand(
+        generator(dbt, emit_assets=True, wait_for_completion=False, **vendor)
+    ).values()
+    assert "outlets" not in task
+
+
+@pytest.mark.usefixtures("warehouse")
+def test_tables_are_outlets_without_dbt_as_well() -> None:
+    entry = {
+        "generator": "FivetranGenerator",
+        "airflow_connection_id": "fivetran_default",
+        "connections_ids": ["f1"],
+        "emit_assets": True,
+        "outlets": ["x-own://thing"],
+    }
+
+    (task,) = expand(entry).values()
+
+    assert task["outlets"] == ["x-own://thing", TABLE]
+
+
+@pytest.mark.usefixtures("warehouse")
+def test_outlets_become_assets_of_the_task(dbt: FakeDbt) -> None:
+    entry = generator(dbt, emit_assets=True)
+    config = {"d": {"start_date": "2026-01-01", "tasks": {"load": entry}}}
+    Path("d.yml").write_text(yaml.safe_dump(config))
+    found: dict[str, Any] = {}
+    load_yaml_dags(found, "d.yml")
+
+    (task,) = found["d"].tasks
+    assert [asset.uri for asset in task.outlets] == [TABLE]

@@ -1,0 +1,209 @@
+"""The next runs of dbt Cloud's jobs, as a sensor waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from async_triggers.dbt_cloud.hooks import DbtCloudHook, optional_id, read_hook_params
+from async_triggers.deferral.arguments import ArgumentUnusable, text, whole_number
+from async_triggers.deferral.ends import EndsJob
+from async_triggers.deferral.ends_query import EndsQuery, many
+from async_triggers.deferral.ends_trigger import EndsTrigger
+from async_triggers.deferral.ids import Ids
+from async_triggers.engine.watch import Watch
+
+if TYPE_CHECKING:
+    from async_triggers.deferral.remote_job import RemoteJob
+    from async_triggers.deferral.trigger import Wait
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class DbtCloudRuns(EndsJob):
+    """The next runs of some jobs."""
+
+    account_id: int | None = None
+    hook_params: Mapping[str, Any] | None = None
+
+    trigger = "async_triggers.dbt_cloud.ends.DbtCloudRunsTrigger"
+
+    def name_targets(self) -> str:
+        """Name the jobs."""
+        if len(self.targets) == 1:
+            return f"the run of job {self.targets[0]}"
+
+        return f"the runs of jobs {', '.join(self.targets)}"
+
+    def make_hook(self) -> DbtCloudHook:
+        """Return the hook of the connection to dbt Cloud."""
+        return DbtCloudHook.for_task(
+            self.conn_id, account_id=self.account_id, hook_params=self.hook_params
+        )
+
+    def read_id(self, job_id: str) -> int:
+        """Return the id of a run as a number."""
+        return int(job_id)
+
+    def watch_of(self, target: str) -> Watch:
+        """Return a job, as the poller watches it."""
+        return Watch(place=("job_definition_id", target))
+
+    async def newest(
+        self, leased: LeasedAccount, target: str
+    ) -> tuple[Sequence[Job], float | None]:
+        """Request the newest runs of a job, or itself where there are none."""
+        hook = self.make_hook()
+        runs = await hook.newest_runs(leased, target)
+        if runs:
+            return [seen.job for seen, _ in runs], runs[0][0].at
+
+        _, at = await hook.get_job_definition(leased, target)
+        return (), at
+
+    async def complete(
+        self, leased: LeasedAccount, job: Job, *, now: float | None
+    ) -> Job:
+        """Add nothing: the message names the run, which shows what has failed."""
+        return job
+
+
+@dataclass(frozen=True, kw_only=True)
+class DbtCloudRunsQuery(EndsQuery):
+    """The first runs of some jobs after a time, or the next."""
+
+    dbt_cloud_conn_id: str
+    job_id: int | str | None
+    job_ids: Any
+    account_id: int | str | None
+    hook_params: Mapping[str, Any] | None
+
+    ids = Ids(
+        required={"dbt_cloud_conn_id": text},
+        optional={
+            "job_id": whole_number,
+            "job_ids": many,
+            "account_id": whole_number,
+        },
+        either=(("job_id",), ("job_ids",)),
+        hint="Give job_id or job_ids",
+    )
+    template_fields = (
+        "job_id",
+        "job_ids",
+        "completed_after_time",
+        "dbt_cloud_conn_id",
+        "account_id",
+    )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The jobs."""
+        if not self.has_many:
+            return (str(whole_number("job_id", self.job_id)),)
+
+        if self.job_id:
+            msg = "Give job_id or job_ids, not both"
+            raise ArgumentUnusable(msg)
+
+        ids = many("job_ids", self.job_ids)
+        return tuple(str(whole_number("job_ids", each)) for each in ids)
+
+    @property
+    def has_many(self) -> bool:
+        """True where a list was given."""
+        return self.job_ids is not None
+
+    def make_hook(self) -> DbtCloudHook:
+        """Return the hook of the query's connection."""
+        return DbtCloudHook.for_task(
+            self.dbt_cloud_conn_id,
+            account_id=self.account_id,
+            hook_params=self.hook_params,
+        )
+
+    def make_job(self, since: float) -> DbtCloudRuns:
+        """Return the runs of which an end counts after a time."""
+        return DbtCloudRuns(
+            conn_id=self.dbt_cloud_conn_id,
+            account_id=optional_id("account_id", self.account_id),
+            hook_params=read_hook_params(self.hook_params).to_json(),
+            targets=self.targets,
+            since=since,
+            many=self.has_many,
+        )
+
+
+class DbtCloudRunsTrigger(EndsTrigger):
+    """Yields one event when jobs have run, or the run of one has failed.
+
+    :param targets: the jobs
+    :param since: the server's time in epoch seconds after which an end counts
+    :param conn_id: the Airflow connection
+    :param end_time: the deadline in epoch seconds, None for none
+    :param poll_interval: how often to poll, in seconds
+    :param execution_deadline: the deadline that ``execution_timeout`` sets
+    :param many: whether a list of ids is returned, also of one
+    :param account_id: the account; else the connection's login
+    :param hook_params: ``timeout_seconds`` and ``retry_limit`` of single calls
+    :param seen_at: the server's time of the last look, in epoch seconds
+    :param ending: how the trigger ends its task; None to resume it
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[str],
+        since: float,
+        conn_id: str,
+        end_time: float | None,
+        poll_interval: float,
+        execution_deadline: float | None = None,
+        *,
+        many: bool = False,
+        account_id: int | None = None,
+        hook_params: Mapping[str, Any] | None = None,
+        seen_at: float | None = None,
+        ending: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.targets = targets
+        self.since = since
+        self.conn_id = conn_id
+        self.end_time = end_time
+        self.poll_interval = poll_interval
+        self.execution_deadline = execution_deadline
+        self.many = many
+        self.account_id = account_id
+        self.hook_params = hook_params
+        self.seen_at = seen_at
+        self.ending = ending
+
+    def make_job(self) -> DbtCloudRuns:
+        """Return the runs that the arguments name."""
+        return DbtCloudRuns(
+            conn_id=self.conn_id,
+            account_id=self.account_id,
+            hook_params=self.hook_params,
+            targets=tuple(self.targets),
+            since=self.since,
+            many=self.many,
+        )
+
+    @classmethod
+    def of(cls, job: RemoteJob, **wait: Unpack[Wait]) -> Self:
+        """Return the trigger that waits for some runs."""
+        assert isinstance(job, DbtCloudRuns)  # noqa: S101 - its own class says so
+        return cls(
+            list(job.targets),
+            job.since,
+            job.conn_id,
+            wait["end_time"],
+            wait["poll_interval"],
+            wait["execution_deadline"],
+            many=job.many,
+            account_id=job.account_id,
+            hook_params=None if job.hook_params is None else dict(job.hook_params),
+            seen_at=wait["seen_at"],
+        )

@@ -1,0 +1,48 @@
+"""``completed_after_time``: the time after which the end of a job counts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from async_triggers.deferral.arguments import ArgumentUnusable
+
+
+def as_text(value: str | datetime | None) -> str | None:
+    """Return a time as text: a datetime without an offset would not stay what it is."""
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def is_given(value: object) -> bool:
+    """Return whether there is a time; else the next job to end is waited for."""
+    return value is not None and (not isinstance(value, str) or bool(value.strip()))
+
+
+def read_after(value: object) -> datetime | None:
+    """Return the time, as Airflow reads it; None for none, or raise ArgumentUnusable."""
+    if not is_given(value):
+        return None
+
+    given: object = value.isoformat() if isinstance(value, datetime) else value
+    moment = _read_time(given.strip()) if isinstance(given, str) else None
+    if moment is None:
+        msg = (
+            "completed_after_time must be a time, for example 2026-01-01T00:00:00Z,"
+            f" or empty to wait for the next sync, not {given!r}"
+        )
+        raise ArgumentUnusable(msg)
+
+    return moment
+
+
+def _read_time(text: str) -> datetime | None:
+    """Read a time as Airflow does, None where it is none."""
+    # What reads a DAG file need not load it.
+    from airflow.sdk import timezone  # noqa: PLC0415
+
+    try:
+        moment: object = timezone.parse(text)
+    except (ValueError, OverflowError):
+        return None
+
+    # It reads durations as well.
+    return moment if isinstance(moment, datetime) else None

@@ -1,0 +1,117 @@
+"""Waiting on the triggerer for the ends of what some targets run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from async_triggers.deferral.ends import EndsJob
+from async_triggers.deferral.errors import explain
+from async_triggers.deferral.trigger import JobTrigger
+from async_triggers.engine.errors import ConnectionChanged, TransientError
+from async_triggers.engine.watch import Mark
+from async_triggers.engine.wording import sentence
+
+if TYPE_CHECKING:
+    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Job
+    from async_triggers.engine.watchers import Subscription
+
+LOOK_AGAIN = 15.0
+"""Seconds until the next try of a first look that the vendor did not answer."""
+
+
+class EndsTrigger(JobTrigger):
+    """Waits until each target has had a success, or one a failure and none.
+
+    It first looks for ends of each, and then watches as an event trigger does.
+    """
+
+    cancel_on_kill = False
+    cancel_on_timeout = False
+
+    @property
+    def ends_job(self) -> EndsJob:
+        """What is waited for."""
+        job = self.make_job()
+        assert isinstance(job, EndsJob)  # noqa: S101 - as subclasses make it
+        return job
+
+    async def _joined(self, leased: LeasedAccount) -> Job:
+        """Wait until the ends decide."""
+        async with asyncio.timeout(self._seconds_left()):
+            ends, at = await self._first_ends(leased)
+            job = self.ends_job
+            judged = job.judge(ends)
+            if judged.state.is_terminal:
+                return judged
+
+            mark = Mark(at=job.since if at is None else at, floor=job.since)
+            return await self._follow(leased, ends, mark)
+
+    async def _first_ends(
+        self, leased: LeasedAccount
+    ) -> tuple[dict[str, list[Job]], float | None]:
+        """Look until the vendor answers."""
+        hook = self.remote_job.make_hook()
+        attempt = 0
+        while True:
+            try:
+                return await self.ends_job.look_for_ends(leased)
+            except ConnectionChanged:
+                raise
+            except TransientError as error:
+                attempt += 1
+                if attempt == 1:
+                    words = explain(error, hook.conn_id, hook.conn_type)
+                    self.log.warning("%s Trying again", sentence(words))
+
+                await asyncio.sleep(LOOK_AGAIN)
+
+    async def _follow(
+        self, leased: LeasedAccount, ends: dict[str, list[Job]], mark: Mark
+    ) -> Job:
+        """Watch those targets that have had no success."""
+        job = self.ends_job
+        with ExitStack() as closing:
+            watched: dict[str, Subscription] = {}
+            for target in job.targets:
+                if job.judge(ends).statistics[target] is None:
+                    watched[target] = leased.subscribe(
+                        job.watch_of(target),
+                        interval=self.poll_interval,
+                        mark=mark,
+                        vouched=True,
+                    )
+                    closing.callback(watched[target].close)
+
+            while not (judged := job.judge(ends)).state.is_terminal:
+                open_ones = {
+                    target: each
+                    for target, each in watched.items()
+                    if judged.statistics[target] is None
+                }
+                for target, found in (await _hear_any(open_ones)).items():
+                    late = [each for each in found if job.is_in_time(each)]
+                    ends[target] = [*reversed(late), *ends.get(target, ())]
+
+            return judged
+
+
+async def _hear_any(
+    subscriptions: Mapping[str, Subscription],
+) -> dict[str, list[Job]]:
+    """Wait until some of those who watch have heard of ends; return what they have."""
+    loop = asyncio.get_running_loop()
+    tasks: dict[asyncio.Task[Any], str] = {
+        loop.create_task(each.hear()): target for target, each in subscriptions.items()
+    }
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+    return {tasks[task]: [end.job for end in task.result().ends] for task in done}
