@@ -364,7 +364,7 @@ _MEMORY_OPTIONS: dict[str, Any] = {
             "Where a task remembers its job for a retry, after a crash and after a clear:"
             " task_state_store (Airflow 3.3 and later), variables, nothing, or auto. auto"
             " takes the task state store where there is one, else Variables, and nothing"
-            " where a secrets backend is configured, which would be asked for each of them."
+            " where a secrets backend is configured, which each read would query."
         ),
         "version_added": "0.1.0",
         "type": "string",

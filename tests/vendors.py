@@ -189,6 +189,10 @@ class Entry(ABC):
     def add_target(self, simulator: Any, target: Any, *lives: str) -> None:
         """Add a target, whose next jobs take the lives."""
 
+    def add_new_target(self, simulator: Any, target: Any) -> None:
+        """Add a target of which no job has ever been started."""
+        self.add_target(simulator, target)
+
     @abstractmethod
     def add_job(self, simulator: Any, target: Any, life: str) -> Any:
         """Begin a job that no task has started; return what a sensor calls it."""
@@ -403,6 +407,9 @@ class _Fivetran(Entry):
 
     def add_target(self, simulator: Any, target: Any, *lives: str) -> None:
         simulator.add_connection(target, lives=list(lives), succeeded_ago=3600)
+
+    def add_new_target(self, simulator: Any, target: Any) -> None:
+        simulator.add_connection(target)
 
     def add_job(self, simulator: Any, target: Any, life: str) -> Any:
         simulator.start_sync(target, life)

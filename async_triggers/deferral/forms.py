@@ -1,6 +1,6 @@
 """The forms of connections where Airflow does not read them from a provider's metadata.
 
-That is Airflow 3.1: it imports each hook and asks its class. Later versions never call
+That is Airflow 3.1: it imports each hook and calls its class. Later versions never call
 this, and need none of what it imports.
 """
 

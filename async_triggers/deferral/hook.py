@@ -142,7 +142,7 @@ class VendorHook(BaseHook):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give the class of each connection type its form.
 
-        Airflow 3.1 asks only for what a class defines itself, not for what it inherits.
+        Airflow 3.1 calls only what a class defines itself, not for what it inherits.
         """
         super().__init_subclass__(**kwargs)
         for name in ("get_ui_field_behaviour", "get_connection_form_widgets"):

@@ -46,8 +46,8 @@ class OneEventTrigger(StoredTrigger):
         compat.expect_kills()
         try:
             # Where a kill is bridged, Airflow should answer at once when it comes.
-            asks = self.ending is not None or not compat.CALLS_ON_KILL
-            if asks and self.task_instance is not None:
+            needs_token = self.ending is not None or not compat.CALLS_ON_KILL
+            if needs_token and self.task_instance is not None:
                 _warm_up(self.task_instance)
 
             outcome = await self._outcome()

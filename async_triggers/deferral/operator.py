@@ -356,7 +356,7 @@ class JobOperator(BaseOperator, TakesIds):
                 "blocked_by": seen.job.id,
                 **attempt.start_to_come(end_time, superseded),
             }
-            # The other job may be that of the attempt before, whose kill asks who waits.
+            # The other job may be that of the attempt before, whose kill checks who waits.
             attempt.notes.claim(IDLE)
             ends = earliest(end_time, limit)
             self.defer(**leaving(trigger, "execute_start", waiting, ends))

@@ -16,10 +16,10 @@ MOST_PAGES = 1000
 
 async def list_pages(
     first: Request,
-    ask: Callable[[Request], Awaitable[Reply]],
+    send: Callable[[Request], Awaitable[Reply]],
     read: Callable[[Request, Reply], tuple[list[Row], Request | None]],
 ) -> AsyncGenerator[list[Row], None]:
-    """Yield the pages of a list that a person asked for, one after the other.
+    """Yield the pages of a list that a person wants, one after the other.
 
     Raise :class:`~async_triggers.engine.errors.UnreadableReply` for a list that does not
     end: a page that repeats the one before it, or more than :data:`MOST_PAGES`.
@@ -30,7 +30,7 @@ async def list_pages(
         if request is None:
             return
 
-        rows, following = read(request, await ask(request))
+        rows, following = read(request, await send(request))
         if rows and rows == before:
             msg = (
                 f"The list about {first.about} does not end: a page is the same as the one"
@@ -51,8 +51,8 @@ async def list_pages(
 
 async def list_rows(
     first: Request,
-    ask: Callable[[Request], Awaitable[Reply]],
+    send: Callable[[Request], Awaitable[Reply]],
     read: Callable[[Request, Reply], tuple[list[Row], Request | None]],
 ) -> list[Row]:
     """Return the rows of all pages of a list, see :func:`list_pages`."""
-    return [row async for rows in list_pages(first, ask, read) for row in rows]
+    return [row async for rows in list_pages(first, send, read) for row in rows]

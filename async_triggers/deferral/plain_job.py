@@ -1,7 +1,7 @@
 """The jobs of a vendor whose jobs have ids, and whose starts can carry a mark.
 
 A vendor gives the requests, and how a row is read. What stands here makes of them all that
-:mod:`async_triggers.deferral.remote_job` asks for. Its connections have no fields but
+:mod:`async_triggers.deferral.remote_job` needs. Its connections have no fields but
 those of Airflow, so that ``conn_id`` is all that leads to the account.
 """
 
@@ -103,7 +103,7 @@ class PlainRequest(JobRequest):
         return self.job_class.hook_class(self.conn_id)
 
     def describe(self) -> Mapping[str, Any]:
-        """Return what is asked for: all that a vendor's class adds."""
+        """Return what to request: all that a vendor's class adds."""
         policy = {each.name for each in fields(JobRequest)}
         stored = self.stored_fields()
         return {name: getattr(self, name) for name in stored if name not in policy}
@@ -119,7 +119,7 @@ class PlainRequest(JobRequest):
         )
 
     async def before_start(self, leased: LeasedAccount) -> Before:
-        """Ask for the newest jobs, which also shows the server's time."""
+        """Request the newest jobs, which also shows the server's time."""
         reply = await leased.call(self.newest())
         leased.vendor.read(self.newest(), reply)
         return Before(intent=Intent(at=reply.date, marker=secrets.token_hex(8)))

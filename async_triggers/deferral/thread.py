@@ -27,7 +27,7 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 class _OwnThreads(Executor):
-    """A thread for each call, which nobody waits for once the caller has gone.
+    """A thread for each call, which is not waited for once the caller has gone.
 
     One of a pool is waited for when the loop closes, and again when the process ends: work
     that hangs would hold a task on its worker that has ended.

@@ -41,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Show or delete the Variables that nobody needs; return the exit code."""
+    """Show or delete the Variables that no task needs; return the exit code."""
     from airflow.utils.session import create_session  # noqa: PLC0415 - takes seconds
 
     deleted = kept = 0

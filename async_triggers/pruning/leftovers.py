@@ -1,4 +1,4 @@
-"""Which Variables nobody needs any more: pure decisions."""
+"""Which Variables no task needs any more: pure decisions."""
 
 from __future__ import annotations
 

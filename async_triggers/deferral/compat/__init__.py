@@ -1,4 +1,4 @@
-"""The one place that asks which Airflow this is, and decides by what it has.
+"""The one place that knows which Airflow this is, and decides by what it has.
 
 Everything the package takes from Airflow beyond its public classes comes through here, so
 that a change in Airflow is met in one place.

@@ -16,7 +16,7 @@ HAS_RETRY_POLICY = "retry_policy" in inspect.signature(BaseOperator.__init__).pa
 
 
 def has_retry_policy(task: Any) -> bool:
-    """Return whether Airflow asks a policy what to do about a failure of the task."""
+    """Return whether a policy decides what Airflow does about a failure of the task."""
     return getattr(task, "retry_policy", None) is not None
 
 

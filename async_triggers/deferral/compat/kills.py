@@ -30,7 +30,7 @@ takes it five seconds, on a busy machine longer."""
 AT_ONCE = 4
 """Triggers that question Airflow at once: it answers one question after the other."""
 SILENCE = 5.0
-"""Seconds for which nobody else waits for an answer when Airflow has not given one."""
+"""Seconds in which no other trigger waits for an answer after Airflow has given none."""
 LOOP_WATCH = "watch the end of the loop"
 """The name of the task that is cancelled only with its loop."""
 
@@ -40,7 +40,7 @@ class _Loop:
     """What the triggers of one event loop share."""
 
     watch: asyncio.Task[None]
-    """Cancelled by nobody but the loop when it ends, together with all triggers."""
+    """Cancelled by the loop alone when it ends, together with all triggers."""
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     silent_until: float = 0.0
     judging: set[asyncio.Task[bool]] = field(default_factory=set)
@@ -125,7 +125,7 @@ async def _is_kill(trigger: Any, shared: _Loop) -> bool:
             shared.silent_until = loop.time() + SILENCE
             _leave(trigger)
             return False
-        except Exception as error:  # noqa: BLE001 - whatever Airflow makes of it
+        except Exception as error:  # noqa: BLE001 - Airflow may raise anything
             trigger.log.debug("The task's state could not be learnt: %s", error)
             return True
 

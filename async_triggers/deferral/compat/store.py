@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk.types import Logger
 
 HAS_OWN_STORE = find_spec("airflow.sdk.bases.resumablejobmixin") is not None
-"""Whether Airflow has a task state store, which this class of its own needs."""
+"""Whether Airflow has a task state store, which its class here needs."""
 SECTION = "async_triggers"
 OPTION = "remember_in"
 PREFIX = "async_triggers."
@@ -159,7 +159,7 @@ class VariableStore:
                 )
             else:
                 _send(DeleteVariable(key=self.name))
-        except Exception as error:  # noqa: BLE001 - whatever a platform forbids
+        except Exception as error:  # noqa: BLE001 - a platform may forbid it in any way
             self._is_kept = False
             self._log.warning(
                 "The Variable %s could not be written (%s): a retry, or a clear, will not"
@@ -240,7 +240,7 @@ def remember_in() -> RememberIn:
 
 
 def has_own_secrets_backend() -> bool:
-    """Return whether Airflow asks another backend for Variables before its database."""
+    """Return whether Airflow reads Variables from another backend before its database."""
     return any(
         conf.get(section, option, fallback="")
         for section, option in (
@@ -304,7 +304,7 @@ def why_forgetful(context: Context) -> str | None:
 
     if setting is RememberIn.AUTO and has_own_secrets_backend():
         return (
-            "A secrets backend is configured, which Airflow would ask for each Variable, so"
+            "A secrets backend is configured, which Airflow would query for each read, so"
             " the job of this attempt is not kept: a retry or a clear may start a second"
             f" one. Set [{SECTION}] {OPTION} to variables to keep it all the same"
         )

@@ -1,7 +1,7 @@
 """What a task and its trigger exchange with Airflow: XComs, task states, configuration.
 
 On a triggerer every exchange is a coroutine that nothing cancels: in Airflow 3.1 a
-request whose answer nobody reads breaks the channel to the supervisor, and with it the
+request whose answer is never read breaks the channel to the supervisor, and with it the
 triggerer.
 """
 
@@ -227,7 +227,7 @@ def _no_answer(answer: object) -> RuntimeError:
 
 
 _exchanges: set[asyncio.Task[Any]] = set()
-"""Strong references to exchanges that must go on when nobody waits for them."""
+"""Strong references to exchanges that must go on when no task waits for them."""
 _answered: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 """The loops on which an exchange has been answered."""
 

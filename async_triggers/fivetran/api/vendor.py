@@ -201,7 +201,7 @@ class Fivetran(Vendor):
         return True
 
     def confirmation(self, job: Job, *, now: float | None) -> Request | None:
-        """Request the sync history, which would be asked for the rest of it anyway.
+        """Request the sync history, which would be requested for the rest anyway.
 
         Only about an end that has a time. A re-sync is over when the connection says so,
         and whoever waits while anything is syncing must see that nothing is.

@@ -210,7 +210,7 @@ def test_what_is_not_there_fails(make: Make, case: Case, mode: str) -> None:
     world = make(case)
     world.vendor.configure(accept_unknown=False)
     cls_key = SENSORS[case][1]
-    unknown: dict[str, Any] = {cls_key: 4711 if case is DBT_CLOUD else "nowhere"}
+    unknown: dict[str, Any] = {cls_key: case.unknown}
 
     with pytest.raises(VendorRefused):
         run(Task(world, sensor(case, mode, **unknown)))

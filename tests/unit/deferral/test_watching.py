@@ -321,10 +321,7 @@ def test_a_target_in_ten_dags_is_heard_of_in_each(make: Make, case: Case) -> Non
 def test_the_first_job_ever_is_one_event(make: Make, case: Case) -> None:
     world = make(case)
     target = case.other_target(1)
-    if case is FIVETRAN:
-        world.vendor.add_connection(target)
-    else:
-        case.add_target(world.vendor, target)
+    case.add_new_target(world.vendor, target)
 
     async def first() -> None:
         case.add_job(world.vendor, target, case.life("success", lasts=20))
@@ -532,13 +529,12 @@ def test_what_was_never_there_is_a_warning_at_once(
 ) -> None:
     world = make(case)
     world.vendor.configure(accept_unknown=False)
-    unknown = 4711 if case is DBT_CLOUD else "nowhere"
-    watched = Watched(case.watcher(unknown), Store())
+    watched = Watched(case.watcher(case.unknown), Store())
 
     play(world, run_while([watched], asyncio.sleep(60.0)))
 
     assert caplog.text.count("cannot be watched now") == 1
-    assert str(unknown) in caplog.text
+    assert str(case.unknown) in caplog.text
 
 
 @every_watched
