@@ -96,7 +96,8 @@ async def bridge_kill(trigger: Any) -> None:
 
 def has_timed_out(trigger: Any) -> bool:
     """Return whether Airflow's own timeout of the deferral has passed."""
-    ends: datetime | None = trigger.timeout_after
+    # Set by the runner, and by no class before Airflow 3.3.
+    ends: datetime | None = getattr(trigger, "timeout_after", None)
     if ends is None:
         return False
 

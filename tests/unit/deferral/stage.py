@@ -265,6 +265,8 @@ def make_world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(HttpSession, "exchange", ask)
     monkeypatch.setattr(talk, "BaseXCom", XCom(world))
     monkeypatch.setattr(compat, "task_state", task_state)
+    # What bridges kills does not go through the package.
+    monkeypatch.setattr(talk, "task_state", task_state)
     monkeypatch.setattr(compat, "task_state_on_worker", task_state_on_worker)
     return world
 

@@ -185,6 +185,20 @@ def test_a_deferral_that_timed_out_is_no_kill(
     assert supervisor.asked == 0
 
 
+def test_a_trigger_that_airflow_gives_no_timeout_is_killed_too(
+    supervisor: Supervisor,
+) -> None:
+    trigger = Trigger()
+    del trigger.timeout_after
+
+    async def scenario() -> None:
+        await cancelled(await waiting(trigger))
+
+    on_virtual_clock(scenario)
+
+    assert trigger.kills == 1
+
+
 def test_a_timeout_to_come_does_not_hide_a_kill(supervisor: Supervisor) -> None:
     trigger = Trigger(timeout_after=datetime.now(UTC) + timedelta(hours=1))
 

@@ -25,7 +25,7 @@ from async_triggers.deferral.deadlines import BACKSTOP
 from async_triggers.deferral.errors import JobFailed
 from async_triggers.fivetran.sensors import FivetranSensor
 from async_triggers.simulator import Fault
-from tests.airflow_versions import DagSerialization
+from tests.airflow_versions import DagSerialization, needs_start_from_trigger
 from tests.unit.deferral.stage import (
     Task,
     XCom,
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from async_triggers.deferral.sensor_trigger import SensorTrigger
+
+pytestmark = needs_start_from_trigger
 
 
 def a_world(monkeypatch: pytest.MonkeyPatch, case: Case) -> VendorWorld:

@@ -500,7 +500,10 @@ async def killed(
             async for _ in trigger.run():
                 pass
         except asyncio.CancelledError:
-            await asyncio.wait_for(trigger.on_kill(), 30)
+            # Where Airflow does not, run() has.
+            if compat.CALLS_ON_KILL:
+                await asyncio.wait_for(trigger.on_kill(), 30)
+
             raise
 
     task = asyncio.create_task(run())

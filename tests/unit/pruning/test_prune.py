@@ -75,7 +75,7 @@ def add_task(
     }
     values = {
         **needed,
-        "id": uuid4(),
+        "id": table.c.id.type.python_type(str(uuid4())),
         "dag_id": "d",
         "run_id": "r",
         "task_id": task,
