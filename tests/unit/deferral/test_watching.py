@@ -505,12 +505,12 @@ def test_what_is_deleted_is_a_warning_an_hour(
     make: Make, case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = make(case)
-    watched = Watched(watcher(world, case), Store())
+    watched = Watched(watcher(world, case, poll_interval=300), Store())
     hours = 24
 
     async def scene() -> None:
         add(world, case)
-        await asyncio.sleep(60.0)
+        await asyncio.sleep(600.0)
         caplog.clear()
         case.remove_target(world.vendor, case.target)
         await asyncio.sleep(hours * HOUR)

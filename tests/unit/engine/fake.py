@@ -347,6 +347,9 @@ class FakeVendor:
         assert self.tells_all is not None
         return self.tells_all(job)
 
+    def watched(self, request: Request) -> Request:
+        return request
+
     def places(self, row: Row) -> Sequence[Place]:
         return (("id", row["id"]), ("group", row["group"]), EVERYTHING)
 
