@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 from airflow.triggers.base import BaseTrigger
 
 from async_triggers.deferral.compat import talk
+from async_triggers.deferral.kill import Verdict
 
 CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow itself calls ``on_kill`` of a trigger."""
@@ -130,7 +131,11 @@ async def _is_kill(trigger: Any, shared: _Loop) -> bool:
             trigger.log.debug("The task's state could not be learnt: %s", error)
             return True
 
-        return token is None or token[0] != ti.try_number
+        if token is not None and token[0] == ti.try_number:
+            trigger.log.info("What it waits for is %s", Verdict.TAKEN_OVER.value)
+            return False
+
+        return True
 
 
 def _leave(trigger: Any) -> None:

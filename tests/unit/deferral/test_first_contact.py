@@ -35,6 +35,7 @@ from async_triggers.engine.errors import (
 )
 from async_triggers.engine.wording import begun as as_sentence
 from async_triggers.simulator import Fault
+from tests.airflow_versions import needs_start_from_trigger
 from tests.unit.deferral.stage import Deferral, Task, deferred
 from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
 from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, every_vendor
@@ -633,7 +634,12 @@ def test_what_is_retried_from_its_failure_is_known_without_a_look(scene: Set) ->
 
 # Sensors ------------------------------------------------------------------------------
 
-SENSOR_MODES = ("poke", "reschedule", "deferrable", "start_from_trigger")
+SENSOR_MODES = (
+    "poke",
+    "reschedule",
+    "deferrable",
+    pytest.param("start_from_trigger", marks=needs_start_from_trigger),
+)
 every_sensor = pytest.mark.parametrize("mode", SENSOR_MODES)
 
 

@@ -10,6 +10,7 @@ from airflow.sdk.bases import sensor as base
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.airbyte.sensors import AirbyteJobSensor
+from async_triggers.deferral import compat
 from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.compat import (
     AirflowException,
@@ -266,3 +267,22 @@ def test_when_airflows_own_timeout_comes_first_the_sensor_times_out(
 def test_every_error_is_airflows() -> None:
     for error in (JobFailed, JobCancelled, VendorRefused, EventUnusable):
         assert issubclass(error, AirflowException)
+
+
+def test_where_airflow_starts_no_task_from_its_trigger_the_sensor_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(compat, "STARTS_FROM_TRIGGER", False)
+    job = world.airbyte.add_job(TARGET, "running:20 succeeded")
+    task = Task(
+        world,
+        lambda: AirbyteJobSensor(
+            task_id="sync", airbyte_job_id=job, deferrable=True, start_from_trigger=True
+        ),
+    )
+
+    with caplog.at_level("INFO"):
+        task.run()
+
+    assert task.operator.start_from_trigger is False
+    assert "is ignored: this Airflow starts every task on a worker" in caplog.text
