@@ -285,6 +285,7 @@ class Belief:
 class Account:
     """One account of one vendor, as a connection describes it.
 
+    ``is_always_https`` is True where http is used only with ``extra.insecure_http``.
     ``host_is_typed`` is False where the host is the vendor's own default, which no
     user can have misspelt.
     """
@@ -295,6 +296,7 @@ class Account:
     account_id: str = ""
     ui_url: str = ""
     host_is_typed: bool = True
+    is_always_https: bool = False
     route: Route = field(default_factory=Route)
     belief: Belief = field(default_factory=Belief)
     budget: Budget
