@@ -198,27 +198,32 @@ def _life(text: str) -> str:
 
 
 def _port(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
     if not 0 <= value <= _HIGHEST_PORT:
         raise argparse.ArgumentTypeError(
-            f"{text} is no port; use 1 to {_HIGHEST_PORT}, or 0 for any free one"
+            f"{text!r} is no port; use a number from 1 to {_HIGHEST_PORT}, or 0 for any"
+            " free one"
         )
     return value
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    value = _skew(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative; use seconds >= 0")
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
     return value
 
 
 def _skew(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
     return value
 
 

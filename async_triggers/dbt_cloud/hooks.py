@@ -238,6 +238,7 @@ class DbtCloudHook(CallsByHand):
             account_id=account_id,
             ui_url=base,
             host_is_typed=urlsplit(base).hostname != addresses.SHARED_HOST,
+            is_always_https=self.is_always_https,
             belief=read_belief(extra),
             route=read_route(extra, total=60.0),
             budget=read_budget(extra, BUDGET, "dbt_cloud"),

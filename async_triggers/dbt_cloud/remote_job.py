@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from async_triggers.dbt_cloud.api import replies, requests
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
+from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.record import Intent, Unsettled
 from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
 from async_triggers.engine.errors import JobNotFound, PermanentError, RequestRejected
@@ -36,12 +37,17 @@ class DbtCloudRun(RemoteJob):
     trigger = "async_triggers.dbt_cloud.triggers.DbtCloudRunJobTrigger"
 
     def problem(self) -> str | None:
-        """Say why the id cannot be one, None where it may be."""
+        """Say which argument cannot be used, None where all may be."""
         run_id = self.job_id.strip()
-        if run_id.isascii() and run_id.isdecimal():
-            return None
+        if not (run_id.isascii() and run_id.isdecimal()):
+            return f"run_id is {self.job_id!r}: give the number of the run"
 
-        return f"run_id is {self.job_id!r}: give the number of the run"
+        try:
+            self.make_hook()
+        except ArgumentUnusable as error:
+            return str(error)
+
+        return None
 
     def make_hook(self) -> DbtCloudHook:
         """Return the hook of the run's connection."""

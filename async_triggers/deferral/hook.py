@@ -116,6 +116,9 @@ EXTRA_KEYS = frozenset(
 """What the extra of every vendor's connection may hold."""
 
 
+_IN_PATHS = frozenset("/\\.")
+"""What one of stands in any path of a PEM file, and in no word for yes or no."""
+
 _warned_keys: set[tuple[str, str]] = set()
 """Which keys of which connections were warned of in this process."""
 
@@ -558,7 +561,7 @@ def _read_verify(extra: Mapping[str, Any]) -> tuple[bool, str]:
     verify, bundle = extra.get("verify"), extra.get("ca_bundle") or ""
     is_set = verify is not None and verify != ""
     flag = flag_of(verify) if is_set else True
-    if flag is None and isinstance(verify, str):
+    if flag is None and isinstance(verify, str) and _IN_PATHS & set(verify):
         # As requests has it: a path to certificates.
         flag, bundle = True, verify.strip()
 

@@ -141,7 +141,8 @@ class JobTrigger(OneEventTrigger):
     async def _outcome(self) -> Outcome:
         problem = self._problem()
         if problem is not None:
-            return self._refused(RequestRejected(problem))
+            # Such arguments may not even lead to a hook.
+            return self._failed(problem, RequestRejected.__name__)
 
         hook = self.remote_job.make_hook()
         try:
@@ -478,12 +479,15 @@ class JobTrigger(OneEventTrigger):
             # On a line of its own: both may end with a URL.
             message = f"{message}\n{self._what_goes_on()}"
 
+        return self._failed(message, type(error).__name__)
+
+    def _failed(self, message: str, error: str) -> Outcome:
         return Outcome(
             status=Status.ERROR,
             kind=Kind.REFUSED,
             job_id=self.remote_job.job_id,
             message=message,
-            error=type(error).__name__,
+            error=error,
         )
 
     def _what_goes_on(self) -> str:

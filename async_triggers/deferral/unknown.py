@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Collection, Iterable
 
 _LONGEST = 60
+_NEAR = 0.6
+"""How alike the nearest key must be; below that it only leads astray."""
 
 
 def unknown_keys(keys: Iterable[object], known: Collection[str]) -> dict[str, str]:
@@ -21,9 +23,8 @@ def _describe(name: str, known: Collection[str]) -> str:
     problem = f"the key {name[:_LONGEST]!r} is unknown and has no effect"
     # Older forms of Airflow put the type of the connection before the key.
     bare = name.strip().lower().replace("-", "_").rpartition("__")[2]
-    for cutoff in (0.6, 0.4):
-        nearest = difflib.get_close_matches(bare, sorted(known), 1, cutoff)
-        if nearest:
-            return f"{problem}. Did you mean {nearest[0]!r}?"
+    nearest = difflib.get_close_matches(bare, sorted(known), 1, _NEAR)
+    if nearest:
+        return f"{problem}. Did you mean {nearest[0]!r}?"
 
     return f"{problem}. Known are: {', '.join(sorted(known))}"

@@ -8,6 +8,7 @@
     │  ├─ RateLimited        429, or the vendor's budget is used up
     │  ├─ VendorBroken       5xx
     │  ├─ UnreadableReply    HTML, cut or oversized JSON, a field that is missing
+    │  │  └─ UnreadableRow   the vendor's own row about a job, without what it must have
     │  ├─ InBetween          a 3xx or 4xx that the vendor did not write
     │  ├─ Doubted            the vendor's own refusal, not believed yet
     │  └─ ConnectionChanged  the connection leads to another account now
@@ -123,6 +124,13 @@ class VendorBroken(TransientError):
 
 class UnreadableReply(TransientError):
     """The vendor's answer could not be read: no JSON, cut, too large, a field missing."""
+
+
+class UnreadableRow(UnreadableReply):
+    """The vendor answered, but its row about a job lacks an id, a status or the like.
+
+    No outage writes such a row: where it lasts, the wait for that job ends.
+    """
 
 
 class InBetween(TransientError):

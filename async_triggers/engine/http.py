@@ -216,6 +216,8 @@ class HttpSession:
             fix = _wrong_certificate(url, error)
         elif isinstance(error, aiohttp.ClientConnectorError):
             fix = _wrong_server(url, error.os_error)
+            if fix == _WRITE_HTTP and self.account.is_always_https:
+                fix = _ALLOW_HTTP
 
         return None if fix is None else Suspect("host", fix)
 
@@ -367,6 +369,11 @@ _NO_PROXY = (aiohttp.ClientProxyConnectionError, aiohttp.ClientConnectorDNSError
 """What aiohttp raises where it does not reach a proxy, which alone it looks up then."""
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
 """What OpenSSL calls an answer that is no TLS."""
+_WRITE_HTTP = "the server does not speak TLS: write http instead of https"
+_ALLOW_HTTP = (
+    "the server does not speak TLS: write http, and set extra.insecure_http to true"
+    " where credentials may be sent unencrypted"
+)
 
 
 def _wrong_certificate(
@@ -382,8 +389,7 @@ def _wrong_server(url: URL, error: OSError) -> str | None:
     """Say what is wrong with an address that does not lead to the API at all."""
     if isinstance(error, ssl.SSLError):
         no_tls = error.reason in _NO_TLS
-        fix = "the server does not speak TLS: write http instead of https"
-        return fix if no_tls else None
+        return _WRITE_HTTP if no_tls else None
 
     # A resolver that does not answer (EAI_AGAIN) says nothing about the name.
     if isinstance(error, socket.gaierror):

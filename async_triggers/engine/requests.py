@@ -7,14 +7,17 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from async_triggers.engine.amounts import counted
 from async_triggers.engine.errors import (
     Doubted,
     EngineError,
     InBetween,
     PermanentError,
+    RequestRejected,
     Scope,
     TransientError,
     UnreadableReply,
+    UnreadableRow,
 )
 from async_triggers.engine.job_doubts import MOST_LAST
 from async_triggers.engine.knowledge import DISTRUST
@@ -67,6 +70,10 @@ class Sender:
         self.answers += 1
         date = reply.date
         return reply, page, None if date is None else state.coverage.read_date(date)
+
+    def withdraw_answer(self) -> None:
+        """Take note that an answer of this round has turned out not to be sound."""
+        self.answers -= 1
 
     async def confirm(self, request: Request, job: Job) -> Job | None:
         """Send the request that confirms an end; return the job if it does."""
@@ -158,26 +165,37 @@ class Singles:
 
         async def poll(subject: str) -> None:
             nonlocal failures
-            wanted = self.sorted([subject])
-            if not wanted or failures >= GIVE_UP_AFTER:
+            if not self.sorted([subject]) or failures >= GIVE_UP_AFTER:
                 return
 
-            watched = self._state.waiters.watched.get(subject)
-            is_answered = await self.poll(subject)
-            failures = 0 if is_answered else failures + 1
-            if watched is not None:
-                watched.failures = 0 if is_answered else watched.failures + 1
-
-            if is_answered:
+            if await self.poll(subject):
+                failures = 0
                 return
 
+            failures += 1
             if failures >= GIVE_UP_AFTER and not self._sender.answers:
                 raise RoundGivenUp
 
         await self._sender.spread(self.sorted(subjects), poll)
 
+    async def poll_any(self, subjects: Iterable[str]) -> bool:
+        """Request one of some jobs; False when no answer came.
+
+        One that was not answered goes last, so that no bad job stands for all.
+        """
+        wanted = self.sorted(subjects)
+        return bool(wanted) and await self.poll(wanted[0])
+
     async def poll(self, subject: str) -> bool:
         """Request one job; False when no answer came."""
+        is_answered = await self._poll(subject)
+        watched = self._state.waiters.watched.get(subject)
+        if watched is not None:
+            watched.failures = 0 if is_answered else watched.failures + 1
+
+        return is_answered
+
+    async def _poll(self, subject: str) -> bool:
         state = self._state
         try:
             request = state.vendor.single(state.account, subject)
@@ -189,6 +207,9 @@ class Singles:
 
         try:
             reply, page, date = await self._sender.send(request, lane=Lane.POLL)
+        except UnreadableRow as error:
+            self._note_unreadable(subject, error)
+            return True
         except TransientError as error:
             return self._note_no_answer(subject, error)
         except PermanentError as error:
@@ -201,11 +222,22 @@ class Singles:
             return self._note_odd_answer(subject, error)
 
         state.planner.learn_single(len(reply.body))
-        # The answer belongs to the job that was asked for, however its row spells the id.
+        return self._take(subject, page, date)
+
+    def _take(self, subject: str, page: Page, date: float | None) -> bool:
+        """Take an answer about one job in; False where that breaks.
+
+        It belongs to the job that was asked for, however its row spells the id.
+        """
+        state = self._state
         for row in page.rows.values():
             try:
                 self._rows.take(subject, row, alone=True)
-            except Exception as error:  # noqa: BLE001 - as above
+            except UnreadableReply as error:
+                self._sender.withdraw_answer()
+                self._note_unreadable(subject, error)
+                continue
+            except Exception as error:  # noqa: BLE001 - of this job alone
                 return self._note_odd_answer(subject, error)
 
             if subject in state.waiters:
@@ -284,6 +316,19 @@ class Singles:
 
     # Refusals ------------------------------------------------------------------------
 
+    def _note_unreadable(self, subject: str, error: UnreadableReply) -> None:
+        """Weigh an answer about one job that cannot be read like a refusal of the job.
+
+        Even where the job was never shown: nothing says that it is not there.
+        """
+        vendor = self._state.vendor
+        if subject in self._state.waiters:
+            self._refusals[subject] = RequestRejected(
+                f"{vendor.name}'s answer about {vendor.name_of(subject)} cannot be read."
+                f" {error.message}: check it in {vendor.name}",
+                status=error.status,
+            )
+
     def _note_refusal(self, subject: str, error: PermanentError) -> None:
         """Believe a refusal at once where the job was never shown, else weigh it later.
 
@@ -330,9 +375,8 @@ class Singles:
         fresh = [each for each in refusals if each not in before | believed.keys()]
         if fresh:
             log.warning(
-                "%d refused that were shown before; checking again before this is"
-                " believed: %s",
-                len(fresh),
+                "%s refused or unreadable; checking again before this is believed: %s",
+                counted(len(fresh), self._state.vendor.noun),
                 refusals[fresh[0]].message,
             )
 

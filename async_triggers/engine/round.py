@@ -174,8 +174,7 @@ class Round:
         if plan.source is None or self._failed_walks < GIVE_UP_AFTER:
             return False
 
-        wanted = self._singles.sorted(due)
-        if not wanted or not await self._singles.poll(wanted[0]):
+        if not await self._singles.poll_any(due):
             return False
 
         self._state.sources.distrust(

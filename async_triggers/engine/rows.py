@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from async_triggers.engine.errors import PermanentError, TransientError
+from async_triggers.engine.errors import PermanentError, UnreadableReply
 from async_triggers.engine.observer import DETECTION
 from async_triggers.engine.trouble import unusable
 from async_triggers.engine.wire import SourceKind, parse_time
@@ -28,9 +28,18 @@ class Rows:
         self._vendor = state.vendor
 
     def take_safely(self, source: Source, subject: str, row: Row) -> Claims:
-        """Take a row of a source in; a job whose row breaks is asked for by itself."""
+        """Take a row of a source in; a job whose row breaks is asked for by itself.
+
+        Raise :class:`~.errors.UnreadableReply` for a row that lacks what it must have.
+        """
         try:
             return self.take(subject, row, feed=source.kind is SourceKind.FEED)
+        except UnreadableReply:
+            # A job in doubt is checked by itself at the times of the doubt.
+            if subject not in self._state.doubts:
+                self._state.odd.add(subject)
+
+            raise
         except Exception:
             name = self._vendor.name_of(subject)
             log.exception("A row of %s about %s broke", source.name, name)
@@ -47,7 +56,8 @@ class Rows:
 
         ``alone`` marks a reply that was asked for this job; only such a one may end a job
         that needs confirmation. ``feed`` marks a row of a feed. Return the ends that are
-        still to be confirmed.
+        still to be confirmed. Raise :class:`~.errors.UnreadableReply` for a row that lacks
+        what it must have.
         """
         self._show(subject, row)
         claims: Claims = []
@@ -142,11 +152,11 @@ class Rows:
     def _judge(
         self, waiter: Waiter, subject: str, row: Row, *, alone: bool
     ) -> Job | None:
-        """Read a waiter's job from a row; None when it cannot be read."""
+        """Read a waiter's job from a row; None when the wait has ended instead."""
         try:
             return self._vendor.judge(self._state.account, subject, row, waiter.mark)
-        except TransientError as error:
-            self._state.trouble.note(error)
+        except UnreadableReply:
+            raise
         except PermanentError as error:
             waiter.future.set_exception(error.again())
         except Exception as error:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from async_triggers.engine.amounts import counted
 from async_triggers.engine.errors import (
     Doubted,
     InBetween,
@@ -92,11 +93,11 @@ class Trouble:
     @property
     def _crowd(self) -> str:
         """Say whom an outage keeps waiting."""
-        watching = f"{len(self._watchers)} watchers" if self._watchers else ""
+        watching = counted(len(self._watchers), "watcher") if self._watchers else ""
         if watching and not self._waiters:
             return f"{watching} still watching"
 
-        waiting = f"{self._waiters.count} tasks still waiting"
+        waiting = f"{counted(self._waiters.count, 'task')} still waiting"
         return f"{waiting}, {watching}" if watching else waiting
 
     def note_given_up(self) -> None:

@@ -8,7 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from async_triggers.engine.errors import PermanentError, Scope, TransientError
+from async_triggers.engine.errors import (
+    PermanentError,
+    Scope,
+    TransientError,
+    UnreadableReply,
+)
 from async_triggers.engine.planner import BYTES_PER_REQUEST
 from async_triggers.engine.requests import Misled, RoundGivenUp, reason_for
 from async_triggers.engine.wire import SourceKind
@@ -205,12 +210,19 @@ class Walk:
             )
 
     async def _take(self, source: Source, page: Page, date: float | None) -> None:
+        waited = sum(subject in self._state.waiters for subject in page.rows)
+        unreadable = 0
         for number, (subject, row) in enumerate(page.rows.items(), start=1):
             if number % ROWS_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
             self._seen.add(subject)
-            claims = self._rows.take_safely(source, subject, row)
+            try:
+                claims = self._rows.take_safely(source, subject, row)
+            except UnreadableReply:
+                unreadable += 1
+                continue
+
             if claims:
                 self._claims.append((subject, claims))
                 self._found.set()
@@ -221,6 +233,9 @@ class Walk:
                 and subject in self._state.waiters
             ):
                 self._state.coverage.catch_up(subject, date)
+
+        if unreadable * 2 > waited:
+            self._sender.withdraw_answer()
 
     def left(self, plan: Plan) -> list[str]:
         """Return those that must be asked for singly after the walk."""

@@ -11,7 +11,7 @@ import gc
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ from async_triggers.engine.errors import (
     RequestRejected,
     Suspect,
     UnreadableReply,
+    UnreadableRow,
     VendorBroken,
 )
 
@@ -284,6 +285,7 @@ class Belief:
 class Account:
     """One account of one vendor, as a connection describes it.
 
+    ``is_always_https`` is True where http is used only with ``extra.insecure_http``.
     ``host_is_typed`` is False where the host is the vendor's own default, which no
     user can have misspelt.
     """
@@ -294,6 +296,7 @@ class Account:
     account_id: str = ""
     ui_url: str = ""
     host_is_typed: bool = True
+    is_always_https: bool = False
     route: Route = field(default_factory=Route)
     belief: Belief = field(default_factory=Belief)
     budget: Budget
@@ -487,7 +490,9 @@ class Vendor(Protocol):
         """Read from a row what a waiter's job is doing.
 
         ``mark`` is what the waiter knew before the job started, for vendors whose rows
-        speak of a connection and not of a job.
+        speak of a connection and not of a job. Raise
+        :class:`~async_triggers.engine.errors.UnreadableRow` for a row that lacks what it
+        must have.
         """
 
     def digest(self, row: Row) -> int | None:
@@ -617,6 +622,26 @@ def rows_of(value: object) -> list[Row] | None:
         return value
 
     return None
+
+
+def rows_by_id(rows: Iterable[Row], read_id: Callable[[Row], str]) -> dict[str, Row]:
+    """Return the rows of a list by their ids, without those whose id cannot be read.
+
+    One bad row keeps no other from being read. Raise
+    :class:`~async_triggers.engine.errors.UnreadableRow` where all of them are bad.
+    """
+    found: dict[str, Row] = {}
+    bad: UnreadableRow | None = None
+    for row in rows:
+        try:
+            found[read_id(row)] = row
+        except UnreadableRow as error:
+            bad = error
+
+    if bad is not None and not found:
+        raise bad
+
+    return found
 
 
 def retry_after(reply: Reply) -> float | None:

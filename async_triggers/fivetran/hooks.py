@@ -157,6 +157,7 @@ class FivetranHook(CallsByHand):
             vendor=FIVETRAN.name,
             base_url=base,
             host_is_typed=base != own,
+            is_always_https=self.is_always_https,
             credentials=_credentials(
                 plain_field(connection.login), secret_field(connection.password)
             ),

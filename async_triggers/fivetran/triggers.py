@@ -14,10 +14,11 @@ from async_triggers.engine.errors import (
     EngineError,
     JobNotFound,
     PermanentError,
+    RequestRejected,
     Scope,
     TransientError,
 )
-from async_triggers.engine.wire import parse_time
+from async_triggers.engine.wire import parse_time, segment
 from async_triggers.engine.wording import sentence
 from async_triggers.fivetran.api import models
 from async_triggers.fivetran.hooks import FivetranHook, FivetranHookAsync
@@ -145,12 +146,34 @@ class FivetranTrigger(JobTrigger):
             connection_id=self.connector_id, succeeded_at=before, failed_at=before
         )
 
+    @property
+    def _url(self) -> str:
+        """Where the connection is shown; empty where its id cannot be one."""
+        try:
+            return models.dashboard_url(self.connector_id)
+        except RequestRejected:
+            return ""
+
+    def _problem(self) -> str | None:
+        try:
+            segment(self.connector_id, "connector_id")
+        except RequestRejected as error:
+            return error.message
+
+        for name in ("previous_completed_at", "xcom"):
+            before = getattr(self, name)
+            is_time = isinstance(before, datetime) or parse_time(before) is not None
+            if before and not is_time:
+                return f"{name} is {before!r}: give a time in ISO 8601, or none"
+
+        return super()._problem()
+
     def make_job(self) -> FivetranSync:
         """Return the sync that the arguments name."""
         return FivetranSync(
             conn_id=self.fivetran_conn_id,
             job_id=self.run_waited_for.id,
-            url=models.dashboard_url(self.connector_id),
+            url=self._url,
             owned=self.owned,
             reschedule_wait_time=self.reschedule_wait_time,
             unpause_after_cancel=self.unpause_after_cancel,

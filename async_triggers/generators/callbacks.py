@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from async_triggers.generators.errors import GeneratorError, Place, brief
-from async_triggers.generators.moved import advice
+from async_triggers.generators.moved import advice, advice_on_name
 
 EVENTS = (
     "on_success_callback",
@@ -24,6 +24,13 @@ EVENTS = (
 def imported(path: str, place: Place) -> Any:
     """Import what a dotted path names."""
     module, _, name = path.rpartition(".")
+    if not module:
+        msg = f"{path!r} is no path of a class: write it with its module"
+        if said := advice_on_name(path):
+            msg = f"{msg}, {said}"
+
+        raise GeneratorError(place, msg)
+
     try:
         return getattr(importlib.import_module(module), name)
     except Exception as error:

@@ -129,6 +129,20 @@ def advice(path: str) -> str:
     return f"Today it is {present}" + (f"; {install} for it" if install else "")
 
 
+def advice_on_name(name: str) -> str:
+    """Say by which path a class is meant that is named without one; empty if unknown.
+
+    Capitals and the last word, Operator or Sensor, may be missing: ``bash``.
+    """
+    wanted = name.strip().lower().replace("_", "")
+    kinds = ("", "operator", "sensor")
+    for known, module in _PRESENT.items():
+        if known.lower() in {f"{wanted}{kind}" for kind in kinds}:
+            return f"such as {module}.{_RENAMED.get(known, known)}"
+
+    return ""
+
+
 def _missing_distribution(module: str) -> str:
     """Return the name of the provider that a module is of, where it is not installed."""
     parts = module.split(".")[2:]

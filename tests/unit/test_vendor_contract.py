@@ -20,8 +20,8 @@ from async_triggers.engine.errors import (
     EngineError,
     JobNotFound,
     RateLimited,
-    TransientError,
     UnreadableReply,
+    UnreadableRow,
     VendorBroken,
 )
 from async_triggers.engine.jobs import Job, JobState
@@ -30,6 +30,7 @@ from async_triggers.engine.wire import (
     Page,
     Reply,
     Request,
+    Source,
     SourceKind,
     Token,
 )
@@ -39,6 +40,8 @@ from tests.vendors import Entry as Case
 from tests.vendors import every_end, every_vendor
 
 NOON = 1_795_000_000.0
+ID_NAMES = ("id", "jobId")
+"""What a row calls the id of its job."""
 SECRET = "planted-Secret-4711"
 STATES = {
     "success": JobState.SUCCEEDED,
@@ -280,15 +283,72 @@ def test_an_unknown_state_is_no_end(case: Case) -> None:
 
 
 @every_vendor
-@pytest.mark.parametrize("row", [{}, {"id": None}, {"status": []}, {"jobId": True}])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        {"id": None},
+        {"status": []},
+        {"jobId": True},
+        {"id": "c", "status": {}, "failed_at": {}},
+        {"id": "c", "status": {}, "succeeded_at": "yesterday"},
+        {"id": 1, "status": "10"},
+        {"jobId": 1, "status": 7},
+    ],
+)
 def test_a_row_without_what_matters_is_unreadable(
     case: Case, row: dict[str, object]
 ) -> None:
-    """A row that cannot be read is a typed error, which is only a late answer."""
+    """A row that cannot be read is an error of its own, which is no outage."""
     wire = Wire(case)
 
-    with pytest.raises(TransientError):
+    with pytest.raises(UnreadableRow):
         wire.vendor.judge(wire.account, "1", row, None)
+
+
+@every_vendor
+@pytest.mark.parametrize("bad", [None, [], {}, True])
+def test_a_row_without_an_id_keeps_no_other_from_being_read(
+    case: Case, bad: object
+) -> None:
+    """A list shows the rows that can be read; without any it is unreadable."""
+    wire = Wire(case)
+    subjects = [wire.start("success")[0] for _ in range(3)]
+    wire.clock.now += 60
+
+    def read(source: Source, *, spoilt: set[str]) -> Page:
+        request = wire.vendor.many(
+            wire.account, source, subjects=subjects, since=NOON - 60, scope=""
+        )
+        reply = wire.ask(request)
+        body = json.loads(reply.body)
+        _spoil(body, spoilt, bad)
+        return wire.vendor.read(
+            request, Reply(reply.status, reply.headers, json.dumps(body).encode())
+        )
+
+    for source in wire.vendor.sources:
+        shown = set(read(source, spoilt=set()).rows)
+        if not shown:
+            continue
+
+        first = min(shown)
+        assert set(read(source, spoilt={first}).rows) == shown - {first}
+        with pytest.raises(UnreadableRow):
+            read(source, spoilt=shown)
+
+
+def _spoil(value: Any, spoilt: set[str], bad: object) -> None:
+    """Put a bad id into the rows with these ids, wherever they stand."""
+    if isinstance(value, list):
+        for each in value:
+            _spoil(each, spoilt, bad)
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            if name in ID_NAMES and str(each) in spoilt:
+                value[name] = bad
+            else:
+                _spoil(each, spoilt, bad)
 
 
 # Events and triggers ------------------------------------------------------------------

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.engine.amounts import counted, sized
-from async_triggers.engine.errors import UnreadableReply
+from async_triggers.engine.errors import UnreadableRow
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import format_time, number_of, parse_time, short_text
 
@@ -127,13 +127,13 @@ class Endpoint:
 
 
 def row_id(row: Row) -> str:
-    """Read the id of a job, or raise :class:`UnreadableReply`."""
+    """Read the id of a job, or raise :class:`UnreadableRow`."""
     value = row.get("jobId")
     text = "" if isinstance(value, bool) or not isinstance(value, int | str) else value
     text = str(text)
     if not (text.isascii() and text.isdigit()):
         msg = "A job has no jobId that is a whole number"
-        raise UnreadableReply(msg)
+        raise UnreadableRow(msg)
 
     return text
 
@@ -143,7 +143,7 @@ def read_job(row: Row) -> Job:
     word = short_text(row.get("status"))
     if word is None:
         msg = f"Job {row_id(row)} has no status"
-        raise UnreadableReply(msg)
+        raise UnreadableRow(msg)
 
     state = _STATES.get(word)
     if state is None:

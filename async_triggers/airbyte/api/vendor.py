@@ -51,6 +51,7 @@ from async_triggers.engine.wire import (
     Token,
     Vendor,
     refuse_by_status,
+    rows_by_id,
     short_text,
 )
 
@@ -226,7 +227,7 @@ class Airbyte(Vendor):
             return Page(rows={row_id(row): row}, count=1)
 
         data = read_jobs(request, reply)
-        rows = {row_id(row): row for row in data}
+        rows = rows_by_id(data, row_id)
         # The server's own link to the next page forgets the filters.
         full = len(data) >= walk.limit
         following = replace(walk, offset=walk.offset + walk.limit)

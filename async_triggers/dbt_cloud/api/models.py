@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Self
 
-from async_triggers.engine.errors import UnreadableReply
+from async_triggers.engine.errors import UnreadableRow
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import (
     LONGEST_MESSAGE,
@@ -101,11 +101,11 @@ class EndedStep:
 
 
 def row_id(row: Row) -> str:
-    """Read the id of a run, or raise :class:`UnreadableReply`."""
+    """Read the id of a run, or raise :class:`UnreadableRow`."""
     value = row.get("id")
     if isinstance(value, bool) or not isinstance(value, int):
         msg = "A run has no id"
-        raise UnreadableReply(msg)
+        raise UnreadableRow(msg)
 
     return str(value)
 
@@ -115,7 +115,7 @@ def read_run(row: Row) -> Job:
     number = row.get("status")
     if not isinstance(number, int) or isinstance(number, bool):
         msg = f"Run {row_id(row)} has no status"
-        raise UnreadableReply(msg)
+        raise UnreadableRow(msg)
 
     try:
         status = DbtCloudJobRunStatus(number)

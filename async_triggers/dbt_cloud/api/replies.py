@@ -11,7 +11,6 @@ from async_triggers.dbt_cloud.api.models import (
     DbtCloudJobRunStatus,
     EndedStep,
     Step,
-    row_id,
 )
 from async_triggers.dbt_cloud.api.requests import (
     FEED,
@@ -22,7 +21,7 @@ from async_triggers.dbt_cloud.api.requests import (
     Walk,
 )
 from async_triggers.dbt_cloud.api.run_results import FAILED_NODES, results_of
-from async_triggers.engine.errors import UnreadableReply
+from async_triggers.engine.errors import UnreadableReply, UnreadableRow
 from async_triggers.engine.wire import (
     Reply,
     Request,
@@ -69,7 +68,8 @@ def read_row(request: Request, reply: Reply) -> Row:
     data = read_data(request, reply)
     if not isinstance(data, dict) or data.get("id") is None:
         msg = f"The answer about {request.about} holds no object with an id"
-        raise UnreadableReply(msg, status=reply.status)
+        kind = UnreadableRow if isinstance(data, dict) else UnreadableReply
+        raise kind(msg, status=reply.status)
 
     return data
 
@@ -185,13 +185,14 @@ def read_failed_nodes(request: Request, reply: Reply) -> list[str]:
     return found
 
 
-def next_walk(walk: Walk, data: Sequence[Row]) -> Walk | None:
+def next_walk(walk: Walk, data: Sequence[Row], rows: Mapping[str, Row]) -> Walk | None:
     """Return where the next page begins: after the last row, not after a number of rows.
 
-    What ends while we page moves the rows of a page, never those behind a key.
+    ``rows`` are those of the page by their ids. What ends while we page moves the rows of
+    a page, never those behind a key.
     """
     if walk.source == LIVE.name:
-        return replace(walk, after=max(int(row_id(row)) for row in data))
+        return replace(walk, after=max(map(int, rows)))
 
     if walk.source != FEED.name:
         return None

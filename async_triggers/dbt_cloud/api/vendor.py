@@ -43,6 +43,7 @@ from async_triggers.engine.wire import (
     Token,
     Vendor,
     refuse_by_status,
+    rows_by_id,
 )
 
 if TYPE_CHECKING:
@@ -143,11 +144,11 @@ class DbtCloud(Vendor):
             return Page(rows={row_id(row): row}, count=1)
 
         data = read_objects(request, reply)
-        rows = {row_id(row): row for row in data}
+        rows = rows_by_id(data, row_id)
         sound = was_filtered(walk, request, reply, rows)
         # Those that a page leaves out are counted from where it began.
         more = is_more(reply, request, data, seen=walk.offset + len(data), limit=PAGE)
-        following = next_walk(walk, data) if sound and more else None
+        following = next_walk(walk, data, rows) if sound and more else None
         return Page(
             rows=rows,
             count=len(data),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from async_triggers.engine.errors import RequestRejected, UnreadableReply
+from async_triggers.engine.errors import RequestRejected, UnreadableRow
 from async_triggers.engine.jobs import Job, JobState, Scalar
 from async_triggers.engine.wire import Row, parse_time, segment
 from async_triggers.engine.wording import aside, with_url
@@ -206,11 +206,11 @@ def is_later(time: str | None, than: str | None) -> bool:
 
 
 def row_id(row: Row) -> str:
-    """Read the id of a connection, or raise :class:`UnreadableReply`."""
+    """Read the id of a connection, or raise :class:`UnreadableRow`."""
     value = row.get("id")
     if not isinstance(value, str) or not value:
         msg = "A connection has no id"
-        raise UnreadableReply(msg)
+        raise UnreadableRow(msg)
 
     return value
 

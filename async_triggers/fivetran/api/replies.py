@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from async_triggers.engine.errors import UnreadableReply
+from async_triggers.engine.errors import UnreadableReply, UnreadableRow
 from async_triggers.engine.wire import (
     LONGEST_MESSAGE,
     Reply,
     Request,
     Row,
     number_of,
+    parse_time,
     rows_of,
     short_text,
     text_of,
@@ -85,7 +86,7 @@ def read_connection(row: Row) -> Connection:
     status = row.get("status")
     if not isinstance(status, dict):
         msg = f"Connection {row_id(row)} has no status"
-        raise UnreadableReply(msg)
+        raise UnreadableRow(msg)
 
     return Connection(
         id=row_id(row),
@@ -96,8 +97,8 @@ def read_connection(row: Row) -> Connection:
         schedule_type=short_text(row.get("schedule_type")) or "",
         setup_state=short_text(status.get("setup_state")) or "",
         sync_state=short_text(status.get("sync_state")) or "",
-        succeeded_at=short_text(row.get("succeeded_at")),
-        failed_at=short_text(row.get("failed_at")),
+        succeeded_at=_time(row, "succeeded_at"),
+        failed_at=_time(row, "failed_at"),
         rescheduled_for=short_text(status.get("rescheduled_for")),
         historical=status.get("is_historical_sync") is True,
         tasks=_messages(status.get("tasks")),
@@ -105,6 +106,19 @@ def read_connection(row: Row) -> Connection:
         failed_tests=_failed_tests(row.get("setup_tests")),
         created_at=short_text(row.get("created_at")),
     )
+
+
+def _time(row: Row, name: str) -> str | None:
+    """Read a time that a run is judged by, as it is written; None where it never was."""
+    value = row.get(name)
+    if value is None or value == "":
+        return None
+
+    if parse_time(value) is None:
+        msg = f"Connection {row_id(row)} has a {name} that is no time"
+        raise UnreadableRow(msg)
+
+    return short_text(value)
 
 
 def _messages(value: object) -> tuple[str, ...]:

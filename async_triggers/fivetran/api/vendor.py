@@ -23,6 +23,7 @@ from async_triggers.engine.wire import (
     Vendor,
     basic_auth,
     refuse_by_status,
+    rows_by_id,
     text_of,
 )
 from async_triggers.fivetran.api.ends import ends_in, last_ends
@@ -156,9 +157,7 @@ class Fivetran(Vendor):
             return Page(rows={row_id(row): row}, count=1)
 
         items, following = read_items(request, reply)
-        return Page(
-            rows={row_id(row): row for row in items}, count=len(items), next=following
-        )
+        return Page(rows=rows_by_id(items, row_id), count=len(items), next=following)
 
     def judge(
         self,

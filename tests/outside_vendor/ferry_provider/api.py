@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from async_triggers.engine.errors import AlreadyRunning, EngineError, UnreadableReply
+from async_triggers.engine.errors import (
+    AlreadyRunning,
+    EngineError,
+    UnreadableReply,
+    UnreadableRow,
+)
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.wire import (
     Account,
@@ -21,6 +26,7 @@ from async_triggers.engine.wire import (
     Vendor,
     parse_time,
     refuse_by_status,
+    rows_by_id,
     rows_of,
     segment,
     short_text,
@@ -128,14 +134,14 @@ class Ferry(Vendor):
             msg = f"The answer about {request.about} lists no crossings"
             raise reply.unreadable(msg)
 
-        return Page(rows={row_id(row): row for row in found}, count=len(found))
+        return Page(rows=rows_by_id(found, row_id), count=len(found))
 
     def judge(self, account: Account, subject: str, row: Row, mark: str | None) -> Job:
         """Read the crossing that a row shows; a state nobody knows is no end."""
         word = short_text(row.get("state"))
         if word is None:
             msg = f"Crossing {subject} has no state"
-            raise UnreadableReply(msg)
+            raise UnreadableRow(msg)
 
         state = STATES.get(word, JobState.RUNNING)
         return Job(
@@ -156,7 +162,7 @@ def row_id(row: Row) -> str:
     value = row.get("id")
     if isinstance(value, bool) or not isinstance(value, int):
         msg = "A crossing has no id that is a whole number"
-        raise UnreadableReply(msg)
+        raise UnreadableRow(msg)
 
     return str(value)
 

@@ -81,6 +81,17 @@ def test_the_check_of_certificates_is_left_on_by_the_others(
     assert (route.verify, route.ca_bundle) == (True, "/etc/own.pem")
 
 
+@every_vendor
+@pytest.mark.parametrize("value", ["maybe", "falsee", "none of it"])
+def test_a_word_that_is_none_of_them_is_no_file(case: Case, value: str) -> None:
+    with pytest.raises(
+        AccountMisconfigured, match=r"extra\.verify must be true, false"
+    ):
+        read(case, {"verify": value})
+
+    assert read(case, {"verify": "ca.pem"}).route.ca_bundle == "ca.pem"
+
+
 @pytest.mark.parametrize("value", TRUE)
 def test_a_trial_account_is_one_by_any_of_them(value: object) -> None:
     assert read(FIVETRAN, {"trial": value}).budget.requests == 500

@@ -1155,7 +1155,7 @@ def test_trouble_is_told_once_and_so_is_its_end(
     world.airbyte.faults.add(Fault(kind="status", status=503, times=None, lasts=600))
     task.wait(deferral)
 
-    assert caplog.text.count("polling failed (1 tasks still waiting, retrying)") == 1
+    assert caplog.text.count("polling failed (1 task still waiting, retrying)") == 1
     assert caplog.text.count("polling works again") == 1
     # In the task's own log as well.
     assert caplog.text.count("Job 1: Polling failed (still waiting, retrying)") == 1

@@ -52,6 +52,14 @@ def test_the_nearest_key_is_named(key: str, nearest: str) -> None:
     assert f"Did you mean {nearest!r}?" in told[key]
 
 
+@pytest.mark.parametrize("key", ["insecure_http", "token", "retries", "pool"])
+def test_a_key_that_is_not_near_is_not_proposed(key: str) -> None:
+    told = unknown_keys([key], shared.EXTRA_KEYS)[key]
+
+    assert "Did you mean" not in told
+    assert "Known are: " in told
+
+
 def test_where_none_is_near_all_are_named() -> None:
     told = unknown_keys(["qqq", 5], {"verify", "share"})
 

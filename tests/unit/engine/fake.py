@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from async_triggers.engine.errors import EngineError, TransientError
+from async_triggers.engine.errors import EngineError, UnreadableRow
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.limiter import Limiter
 from async_triggers.engine.poller import Poller
@@ -313,7 +313,7 @@ class FakeVendor:
         self.judged[subject] += 1
         if subject in self.unreadable:
             msg = f"The row of {subject} holds nonsense"
-            raise TransientError(msg)
+            raise UnreadableRow(msg)
 
         assert row["id"] == subject
         return Job(

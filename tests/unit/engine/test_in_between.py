@@ -600,6 +600,48 @@ class TestOneBadThing:
             assert len(await world.all_told()) == 19
             assert now() < 200.0
 
+    @EVERY_SOURCE
+    @virtual
+    async def test_a_row_that_stays_unreadable_fails_its_job_alone(
+        self, sources: Any
+    ) -> None:
+        async with a_world(*sources) as world:
+            world.vendor.unreadable.add("job 7")
+            world.start_and_join(jobs(20), lasts=100.0)
+            with pytest.raises(RequestRejected, match="of job 7 holds nonsense"):
+                await world.waits["job 7"]
+
+            assert 300.0 <= now() < 700.0
+            del world.waits["job 7"]
+            assert len(await world.all_told()) == 19
+            assert (
+                max(each for name, each in world.told_at.items() if name != "job 7")
+                < 200.0
+            )
+
+    @EVERY_SOURCE
+    @virtual
+    async def test_a_row_that_is_unreadable_for_a_while_ends_no_wait(
+        self, sources: Any
+    ) -> None:
+        async with a_world(*sources) as world:
+            world.vendor.unreadable.update(jobs(1))
+            # Of no job is known that it was shown before.
+            world.start_and_join(jobs(2), lasts=800.0, sees=False)
+            await asyncio.sleep(250.0)
+            world.vendor.unreadable.clear()
+            assert len(await world.all_told()) == 2
+
+    @virtual
+    async def test_rows_that_are_all_unreadable_fail_their_jobs_later(self) -> None:
+        async with a_world(LIST) as world:
+            world.vendor.unreadable.update(jobs(20))
+            world.start_and_join(jobs(20), lasts=5000.0)
+            await asyncio.sleep(850.0)
+            assert not any(task.done() for task in world.waits.values())
+            await asyncio.wait(world.waits.values(), timeout=600.0)
+            assert all(task.done() for task in world.waits.values())
+
     @pytest.mark.parametrize("method", ["many", "read"])
     @virtual
     async def test_a_source_that_breaks_is_distrusted(self, method: str) -> None:

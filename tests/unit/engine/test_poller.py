@@ -960,7 +960,25 @@ class TestTrouble:
             world.vendor.unreadable = set()
             await world.waits["job 0"]
 
-            assert caplog.text.count("polling failed") == 1
+            # It is trouble of this job alone.
+            assert "polling failed" not in caplog.text
+            assert caplog.text.count("1 job refused or unreadable") == 1
+
+    @virtual
+    async def test_a_job_that_never_answers_does_not_stand_for_all(self) -> None:
+        """What it is asked with fails too, and so does the list."""
+        async with a_world(LIST) as world:
+
+            def fault(request: Request) -> EngineError | None:
+                bad = request.note.get("id", "job 0") in {"job 0", "job 1"}
+                return VendorBroken("500", status=500) if bad else None
+
+            world.server.fault = fault
+            world.start_and_join(jobs(20), lasts=50.0)
+            done, late = await asyncio.wait(world.waits.values(), timeout=600.0)
+
+            assert {task.get_name() for task in late} == {"job 0", "job 1"}
+            assert len(done) == 18
 
     @virtual
     async def test_an_error_that_nobody_thought_of_is_logged_once(

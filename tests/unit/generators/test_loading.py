@@ -394,6 +394,31 @@ def test_the_present_path_of_a_class_is_told(
     assert present in text
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("bash", "such as airflow.providers.standard.operators.bash.BashOperator"),
+        (
+            "Python",
+            "such as airflow.providers.standard.operators.python.PythonOperator",
+        ),
+        ("BashOperator", "standard.operators.bash.BashOperator"),
+        ("file_sensor", "standard.sensors.filesystem.FileSensor"),
+        ("dummy", "standard.operators.empty.EmptyOperator"),
+        ("something", "write it with its module"),
+        ("", "'' is no path of a class"),
+    ],
+)
+def test_a_class_without_its_module_is_named_with_it(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    text = trouble(tmp_path, tasks={"x": {"operator": name}})
+
+    assert "tasks.x.operator" in text
+    assert said in text
+    assert "ValueError" not in text
+
+
 def test_the_present_paths_are_right_where_their_providers_are_installed() -> None:
     tried = 0
     for name in moved._PRESENT:

@@ -126,11 +126,15 @@ def test_the_help_needs_no_airflow(arguments: list[str]) -> None:
     [
         (["--airbyte-life", "running succeeded"], "needs seconds"),
         (["--latency", "-1"], "negative"),
-        (["--latency", "x"], "invalid"),
+        (["--latency", "x"], "no number of seconds"),
         (["--latency", "nan"], "no number of seconds"),
         (["--skew", "inf"], "no number of seconds"),
         (["--dbt-port", "70000"], "no port"),
         (["--dbt-port", "-1"], "no port"),
+        (["--airbyte-port", "80a"], "'80a' is no port; use a number from 1 to 65535"),
+        (["--airbyte-port", ""], "'' is no port"),
+        (["--latency", "5x"], "'5x' is no number of seconds"),
+        (["--skew", "soon"], "'soon' is no number of seconds"),
     ],
 )
 def test_bad_arguments_are_told(
