@@ -51,6 +51,10 @@ LONGEST_MESSAGE = 2000
 LARGEST_ODD_BODY = 1024 * 1024
 """Bytes of a reply that are decoded once more, slowly, where they are not quite JSON."""
 
+LONGEST_PAUSE = 86_400.0
+LONGEST_OUTAGE = 600.0
+"""Seconds that a 429, and any other answer, may have the account wait at most."""
+
 LONGEST_HEAD = 8192
 """Bytes of a reply that show whose it is."""
 
@@ -620,13 +624,18 @@ def rows_of(value: object) -> list[Row] | None:
 
 
 def retry_after(reply: Reply) -> float | None:
-    """Read ``Retry-After`` as seconds, from either of its forms (RFC 9110, 10.2.3)."""
+    """Read ``Retry-After`` as seconds, from either of its forms (RFC 9110, 10.2.3).
+
+    A 429 may ask for a day. Anything else is an outage, whose end no server knows.
+    """
+    is_limit = reply.status == HTTP_TOO_MANY_REQUESTS
+    longest = LONGEST_PAUSE if is_limit else LONGEST_OUTAGE
     value = reply.headers.get("retry-after", "").strip()
     if not value:
         return None
 
     try:
-        return max(0.0, min(float(value), 86_400.0))
+        return max(0.0, min(float(value), longest))
     except ValueError:
         pass
 
@@ -636,7 +645,7 @@ def retry_after(reply: Reply) -> float | None:
         return None
 
     now = reply.date
-    return None if now is None else max(0.0, min(when - now, 86_400.0))
+    return None if now is None else max(0.0, min(when - now, longest))
 
 
 def refuse_by_status(
