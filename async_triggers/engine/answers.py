@@ -110,12 +110,17 @@ def _excerpt(reply: Reply) -> str:
     For a redirect that is where it leads.
     """
     if HTTP_MULTIPLE_CHOICES <= reply.status < HTTP_BAD_REQUEST:
-        text = without_secrets(reply.headers.get("location", ""))
+        text = _shown(without_secrets(reply.headers.get("location", "")))
         return f"to {text[:LONGEST_EXCERPT]}" if text else ""
 
     text = reply.body[: 8 * LONGEST_EXCERPT].decode("utf-8", "replace")
-    words = " ".join(text.replace("\0", "").split())
-    return words[:LONGEST_EXCERPT]
+    return _shown(text)[:LONGEST_EXCERPT]
+
+
+def _shown(text: str) -> str:
+    """Return a foreign text on one line, without what a terminal would obey."""
+    kept = (each for each in text if each.isprintable() or each.isspace())
+    return " ".join("".join(kept).split())
 
 
 def _suspect(reply: Reply) -> Suspect | None:

@@ -8,16 +8,13 @@ anything leaves, proves who we are, and decides what each answer is worth; its
 from __future__ import annotations
 
 import asyncio
-import html
-import json
 import logging
 import math
-from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus, urlsplit
+from urllib.parse import urlsplit
 
 from async_triggers.engine.answers import classify
 from async_triggers.engine.doubt import Trust
@@ -33,6 +30,7 @@ from async_triggers.engine.errors import (
     TransientError,
 )
 from async_triggers.engine.http import HttpSession
+from async_triggers.engine.masking import repetition_of
 from async_triggers.engine.observer import RATE_LIMITED, REQUESTS, Tally
 from async_triggers.engine.wire import (
     HTTP_FORBIDDEN,
@@ -53,11 +51,15 @@ TOKEN_MARGIN = 0.2
 """A token is renewed when this part of its life is left, at most a minute."""
 SHORTEST_SECRET = 4
 """Characters of a secret below which it would be found in any sentence."""
+LONGEST_REFUSAL = 256 * 1024
+"""Bytes of a refusal that are searched for secrets, and that its error is made of."""
 
 TOKEN_RENEWAL = 50.0
 """Seconds at least between two tokens that are fetched because one was rejected."""
 
 HTTP_OK = 200
+_ANY = ("utf-8", "surrogateescape")
+"""How a header's value is encoded, whatever bytes it came as."""
 _OF_CREDENTIALS = frozenset(
     {HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_PROXY_AUTHENTICATION}
 )
@@ -380,34 +382,16 @@ class Transport:
         if self._token is not None:
             sent.add(self._token.value)
 
-        body, headers = reply.body, dict(reply.headers)
+        body, headers = reply.body[:LONGEST_REFUSAL], dict(reply.headers)
         for secret in sorted(sent, key=len, reverse=True):
             if len(secret) < SHORTEST_SECRET:
                 continue
 
-            for form in _forms(secret):
-                body = body.replace(form.encode(), b"***")
-                headers = {
-                    name: value.replace(form, "***") for name, value in headers.items()
-                }
+            repeated = repetition_of(secret)
+            body = repeated.sub(b"***", body)
+            headers = {
+                name: repeated.sub(b"***", value.encode(*_ANY)).decode(*_ANY)
+                for name, value in headers.items()
+            }
 
         return replace(reply, body=body, headers=MappingProxyType(headers))
-
-
-def _forms(secret: str) -> set[str]:
-    """Return the ways in which a page may repeat a secret."""
-    quoted = quote(secret, safe="")
-    escaped = json.dumps(secret)[1:-1]
-    return {
-        secret,
-        quoted,
-        quoted.lower(),
-        quote(secret),
-        quote_plus(secret),
-        escaped,
-        escaped.replace("/", "\\/"),
-        html.escape(secret),
-        html.escape(secret, quote=False),
-        html.escape(secret).replace("&#x27;", "&#39;"),
-        b64encode(secret.encode()).decode().rstrip("="),
-    }

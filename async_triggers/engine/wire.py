@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import json
+import math
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -47,6 +49,13 @@ LONGEST_DETAIL = 400
 """Characters of a vendor's own words that an error or a statistic repeats."""
 LONGEST_MESSAGE = 2000
 """Characters of what a vendor says about a job's end that are kept."""
+
+LARGEST_ODD_BODY = 1024 * 1024
+"""Bytes of a reply that are decoded once more, slowly, where they are not quite JSON."""
+
+LONGEST_PAUSE = 86_400.0
+LONGEST_OUTAGE = 600.0
+"""Seconds that a 429, and any other answer, may have the account wait at most."""
 
 LONGEST_HEAD = 8192
 """Bytes of a reply that show whose it is."""
@@ -137,6 +146,10 @@ class Reply:
             told = str(error)
 
         # Not within the except clause: the decoder's error holds the whole body.
+        if len(self.body) <= LARGEST_ODD_BODY:
+            with suppress(ValueError, RecursionError):
+                return _decode_leniently(self.body)
+
         kind = self.headers.get("content-type", "no content type")[:80]
         msg = (
             f"The answer about {about} is not JSON"
@@ -165,6 +178,26 @@ class Reply:
             raise UnreadableReply(msg, status=self.status)
 
         return value
+
+
+def _decode_leniently(body: bytes) -> Any:
+    """Decode JSON with what no JSON may hold, as servers write it all the same.
+
+    Bytes that are no UTF-8 and halves of a surrogate pair are replaced, NaN and infinite
+    numbers are null: nothing that keeps a value takes any of them.
+    """
+
+    def finite(text: str) -> float | None:
+        number = float(text)
+        return number if math.isfinite(number) else None
+
+    value = json.loads(
+        body.decode("utf-8-sig", "replace"),
+        strict=False,
+        parse_float=finite,
+        parse_constant=lambda _: None,
+    )
+    return orjson.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
 
 
 def is_web_page(reply: Reply) -> bool:
@@ -645,13 +678,18 @@ def rows_by_id(rows: Iterable[Row], read_id: Callable[[Row], str]) -> dict[str, 
 
 
 def retry_after(reply: Reply) -> float | None:
-    """Read ``Retry-After`` as seconds, from either of its forms (RFC 9110, 10.2.3)."""
+    """Read ``Retry-After`` as seconds, from either of its forms (RFC 9110, 10.2.3).
+
+    A 429 may ask for a day. Anything else is an outage, whose end no server knows.
+    """
+    is_limit = reply.status == HTTP_TOO_MANY_REQUESTS
+    longest = LONGEST_PAUSE if is_limit else LONGEST_OUTAGE
     value = reply.headers.get("retry-after", "").strip()
     if not value:
         return None
 
     try:
-        return max(0.0, min(float(value), 86_400.0))
+        return max(0.0, min(float(value), longest))
     except ValueError:
         pass
 
@@ -661,7 +699,7 @@ def retry_after(reply: Reply) -> float | None:
         return None
 
     now = reply.date
-    return None if now is None else max(0.0, min(when - now, 86_400.0))
+    return None if now is None else max(0.0, min(when - now, longest))
 
 
 def refuse_by_status(

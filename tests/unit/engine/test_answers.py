@@ -329,6 +329,25 @@ def test_evidence_of_a_wrong_address(
         assert said in error.suspect.fix
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("\x1b[31mred\x1b[0m \x07 \r\n line\0", "[31mred[0m line"),
+        ("\x9b31mred \x1b]0;title\x07 end", "31mred ]0;title end"),
+        ("\N{RIGHT-TO-LEFT OVERRIDE}evil\N{LINE SEPARATOR}line", "evil line"),
+        ("a\tb\x85c \x7f \ue000 é\U0001f600", "a b c é\U0001f600"),
+        ("\x1b" * 500 + "late", "late"),
+    ],
+    ids=range(5),
+)
+def test_an_excerpt_commands_no_terminal(body: str, said: str) -> None:
+    error = classify(AIRBYTE, POLL, answer(403, body, TEXT))
+
+    assert isinstance(error, InBetween)
+    assert error.excerpt == said
+    assert error.message.endswith(said)
+
+
 def test_a_page_that_wants_credentials_is_the_proxys() -> None:
     error = classify(AIRBYTE, POLL, answer(407, "<html>", HTML))
 

@@ -58,6 +58,7 @@ real = pytest.mark.asyncio
 URL = "http://fake.test"
 SECRET = "s3cr3t-marked"
 ASK = Request(method="GET", path="/jobs/1", about="job 1")
+DATE = "Wed, 25 Mar 2026 01:30:00 GMT"
 START = replace(ASK, method="POST", lane=Lane.START, json={"job": 1})
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -185,6 +186,15 @@ class TestMapping:
             (429, {}, 60.0),
             (429, {"Retry-After": "7"}, 7.0),
             (503, {"Retry-After": "90"}, 90.0),
+            (429, {"Retry-After": "31536000"}, 86_400.0),
+            (503, {"Retry-After": "86400"}, 600.0),
+            (502, {"Retry-After": "inf"}, 600.0),
+            (503, {"Retry-After": "nan"}, 0.0),
+            (
+                504,
+                {"Retry-After": "Fri, 31 Dec 2027 23:59:59 GMT", "Date": DATE},
+                600.0,
+            ),
             (503, {}, 0.0),
         ],
     )

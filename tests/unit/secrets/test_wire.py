@@ -29,6 +29,7 @@ from async_triggers.engine.errors import (
     UnreadableReply,
 )
 from async_triggers.engine.limiter import Limiter
+from async_triggers.engine.masking import repetition_of
 from async_triggers.engine.transport import Transport
 from async_triggers.engine.wire import (
     Account,
@@ -416,8 +417,34 @@ async def test_a_word_that_is_too_short_to_be_a_secret_masks_nothing(
         quote_plus,
         lambda secret: quote(secret, safe="").lower(),
         lambda secret: b64encode(secret.encode()).decode(),
+        lambda secret: spelt(secret, r"\u{:04x}", "<>&"),
+        lambda secret: spelt(secret, r"\u{:04X}", "<>&"),
+        lambda secret: spelt(json.dumps(secret)[1:-1], r"\u{:04x}", "<>&'"),
+        lambda secret: spelt(secret, "&#{};", "<>&'\"/"),
+        lambda secret: spelt(secret, "&#x{:x};", "<>&'\"/"),
+        lambda secret: spelt(secret, "&#x{:04X};", "<>&'\"/ "),
+        lambda secret: spelt(secret, r"\x{:02x}", "<>&'\"/"),
+        lambda secret: spelt(html.escape(secret), "%{:02X}", "/ "),
+        str.upper,
     ],
-    ids=["html", "html 39", "json", "url", "form", "lower", "base64"],
+    ids=[
+        "html",
+        "html 39",
+        "json",
+        "url",
+        "form",
+        "lower",
+        "base64",
+        "go",
+        "gson",
+        "go in json",
+        "decimal",
+        "hexadecimal",
+        "owasp",
+        "javascript",
+        "html in url",
+        "upper",
+    ],
 )
 @pytest.mark.asyncio
 async def test_a_secret_is_masked_however_a_page_repeats_it(
@@ -435,6 +462,24 @@ async def test_a_secret_is_masked_however_a_page_repeats_it(
 
     assert told not in error.message
     assert "You sent ***" in error.message
+
+
+def spelt(text: str, way: str, chars: str) -> str:
+    """Write some characters of a text by their numbers."""
+    return "".join(way.format(ord(each)) if each in chars else each for each in text)
+
+
+@pytest.mark.parametrize("secret", ["pässwörd-s3cr3t", "s3cr3t-\U0001f511-marked"])
+@pytest.mark.parametrize("ensure_ascii", [True, False])
+def test_a_secret_of_other_letters_is_found(secret: str, *, ensure_ascii: bool) -> None:
+    told = json.dumps(secret, ensure_ascii=ensure_ascii)[1:-1]
+
+    for each in (told, told.replace("\\u00E4", "\\u00e4"), quote(secret), secret):
+        assert repetition_of(secret).sub(b"***", f"a {each} b".encode()) == b"a *** b"
+
+
+def test_a_short_word_is_not_masked_in_another_case() -> None:
+    assert repetition_of("admin").sub(b"***", b"Admin, admin") == b"Admin, ***"
 
 
 @pytest.mark.parametrize("before", range(60, 110, 3))
