@@ -15,7 +15,7 @@ from async_triggers.deferral.record import Intent
 from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
 from async_triggers.engine.errors import EngineError, RequestRejected
 from async_triggers.engine.jobs import JobState
-from async_triggers.engine.wire import parse_time
+from async_triggers.engine.times import parse_time
 
 if TYPE_CHECKING:
     from async_triggers.engine.accounts import LeasedAccount

@@ -33,7 +33,7 @@ from async_triggers.deferral.errors import (
 from async_triggers.engine.amounts import lasted
 from async_triggers.engine.errors import AccountMisconfigured, CredentialsRejected
 from async_triggers.engine.jobs import Job, JobState, Scalar
-from async_triggers.engine.wire import parse_time
+from async_triggers.engine.times import parse_time
 from async_triggers.engine.wording import spaced, with_url
 
 VERSION = 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from async_triggers.engine.wire import parse_time
+from async_triggers.engine.times import parse_time
 from async_triggers.engine.wording import begun, with_url
 
 if TYPE_CHECKING:

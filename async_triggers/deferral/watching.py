@@ -32,8 +32,8 @@ from async_triggers.engine.errors import (
     PermanentError,
     TransientError,
 )
+from async_triggers.engine.times import parse_time
 from async_triggers.engine.watch import Mark
-from async_triggers.engine.wire import parse_time
 from async_triggers.engine.wording import sentence
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from async_triggers.engine.errors import PermanentError, UnreadableReply
 from async_triggers.engine.observer import DETECTION
+from async_triggers.engine.times import parse_time
 from async_triggers.engine.trouble import unusable
-from async_triggers.engine.wire import SourceKind, parse_time
+from async_triggers.engine.wire import SourceKind
 
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job

@@ -7,23 +7,17 @@ that the engine must know of a vendor is the protocol :class:`Vendor`.
 
 from __future__ import annotations
 
-import gc
 import hashlib
-import json
-import math
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from urllib.parse import quote
 
-import orjson
-
+from async_triggers.engine.decoding import NotJsonError, decode
 from async_triggers.engine.errors import (
     CredentialsRejected,
     EngineError,
@@ -49,9 +43,6 @@ LONGEST_DETAIL = 400
 """Characters of a vendor's own words that an error or a statistic repeats."""
 LONGEST_MESSAGE = 2000
 """Characters of what a vendor says about a job's end that are kept."""
-
-LARGEST_ODD_BODY = 1024 * 1024
-"""Bytes of a reply that are decoded once more, slowly, where they are not quite JSON."""
 
 LONGEST_PAUSE = 86_400.0
 LONGEST_OUTAGE = 600.0
@@ -140,20 +131,14 @@ class Reply:
     def json(self, about: str) -> Any:
         """Decode the body, or raise :class:`UnreadableReply` that names ``about``."""
         try:
-            with _uncollected():
-                return orjson.loads(self.body)
-        except orjson.JSONDecodeError as error:
-            told = str(error)
-
-        # Not within the except clause: the decoder's error holds the whole body.
-        if len(self.body) <= LARGEST_ODD_BODY:
-            with suppress(ValueError, RecursionError):
-                return _decode_leniently(self.body)
+            return decode(self.body)
+        except NotJsonError as error:
+            why = str(error)
 
         kind = self.headers.get("content-type", "no content type")[:80]
         msg = (
             f"The answer about {about} is not JSON"
-            f" ({kind}, {len(self.body)} bytes): {told}"
+            f" ({kind}, {len(self.body)} bytes): {why}"
         )
         raise self.unreadable(msg)
 
@@ -180,52 +165,12 @@ class Reply:
         return value
 
 
-def _decode_leniently(body: bytes) -> Any:
-    """Decode JSON with what no JSON may hold, as servers write it all the same.
-
-    Bytes that are no UTF-8 and halves of a surrogate pair are replaced, NaN and infinite
-    numbers are null: nothing that keeps a value takes any of them.
-    """
-
-    def finite(text: str) -> float | None:
-        number = float(text)
-        return number if math.isfinite(number) else None
-
-    value = json.loads(
-        body.decode("utf-8-sig", "replace"),
-        strict=False,
-        parse_float=finite,
-        parse_constant=lambda _: None,
-    )
-    return orjson.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
-
-
 def is_web_page(reply: Reply) -> bool:
     """Return True if a reply is a page for people and not an answer of an API."""
     if "html" in reply.headers.get("content-type", "").lower():
         return True
 
     return reply.body[:100].lstrip().startswith(b"<")
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Hold Python's garbage collector back for the length of a block without an await.
-
-    A page of a thousand rows is ten thousand objects, which are gone again before the
-    next. Collections in the midst of decoding it would take them for objects that stay,
-    and that soon leads to a full one, which walks over all that Airflow has loaded and
-    stops the loop for tenths of a second.
-    """
-    if not gc.isenabled():
-        yield
-        return
-
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _fingerprint(*parts: str) -> str:
@@ -739,29 +684,3 @@ def refuse_by_status(
     return RequestRejected(
         f"{vendor} rejected {request.about} with {status}{told}", status=status
     )
-
-
-def parse_time(value: object) -> float | None:
-    """Read an ISO 8601 time as epoch seconds, None where it is none.
-
-    Times without an offset are UTC. Seconds may be missing, as in Java's
-    ``OffsetDateTime.toString``.
-    """
-    if not isinstance(value, str) or not value:
-        return None
-
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-
-    return moment.timestamp()
-
-
-def format_time(seconds: float) -> str:
-    """Write epoch seconds as ISO 8601 in UTC with ``Z``, whole seconds, rounded down."""
-    moment = datetime.fromtimestamp(int(seconds), tz=UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -18,7 +18,7 @@ from async_triggers.deferral.arguments import (
 from async_triggers.deferral.errors import JobFailed, VendorRefused
 from async_triggers.deferral.hook import VendorHook, wall_clock
 from async_triggers.deferral.paging import list_rows
-from async_triggers.engine.wire import format_time, parse_time
+from async_triggers.engine.times import format_time, parse_time
 from async_triggers.engine.wording import spaced, with_url
 from async_triggers.fivetran.api import models, replies, requests
 

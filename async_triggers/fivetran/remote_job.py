@@ -18,7 +18,7 @@ from async_triggers.engine.errors import (
     TransientError,
 )
 from async_triggers.engine.jobs import Job, JobState, Seen
-from async_triggers.engine.wire import format_time, parse_time
+from async_triggers.engine.times import format_time, parse_time
 from async_triggers.engine.wording import sentence
 from async_triggers.fivetran.api import history, models, requests
 from async_triggers.fivetran.hooks import FivetranHook

@@ -15,7 +15,7 @@ from async_triggers.deferral.errors import JobEnded
 from async_triggers.deferral.finding_sensor import FindingSensor
 from async_triggers.deferral.record import KEY
 from async_triggers.deferral.sensor import JobSensor
-from async_triggers.engine.wire import parse_time
+from async_triggers.engine.times import parse_time
 from async_triggers.fivetran.api import models
 from async_triggers.fivetran.ends import FivetranSyncsQuery
 from async_triggers.fivetran.hooks import FivetranHook

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from async_triggers.engine.amounts import counted, sized
 from async_triggers.engine.errors import UnreadableRow
 from async_triggers.engine.jobs import Job, JobState
-from async_triggers.engine.wire import format_time, number_of, parse_time, short_text
+from async_triggers.engine.times import format_time, parse_time
+from async_triggers.engine.wire import number_of, short_text
 
 if TYPE_CHECKING:
     from async_triggers.engine.wire import Row

@@ -15,12 +15,12 @@ from async_triggers.airbyte.api.requests import (
     page_of,
 )
 from async_triggers.engine.errors import UnreadableReply
+from async_triggers.engine.times import parse_time
 from async_triggers.engine.wire import (
     Reply,
     Request,
     Row,
     number_of,
-    parse_time,
     rows_of,
     text_of,
     words_of,

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from async_triggers.engine.wire import (
-    Lane,
-    Request,
-    Source,
-    SourceKind,
-    format_time,
-    segment,
-)
+from async_triggers.engine.times import format_time
+from async_triggers.engine.wire import Lane, Request, Source, SourceKind, segment
 
 # https://reference.airbyte.com/reference/listjobs: "limit" has a maximum of 100.
 PAGE = 100

@@ -10,12 +10,12 @@ from typing import Any, Self
 
 from async_triggers.engine.errors import UnreadableRow
 from async_triggers.engine.jobs import Job, JobState
+from async_triggers.engine.times import parse_time
 from async_triggers.engine.wire import (
     LONGEST_MESSAGE,
     Account,
     Row,
     number_of,
-    parse_time,
     short_text,
     words_of,
 )

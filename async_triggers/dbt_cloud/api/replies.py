@@ -22,12 +22,12 @@ from async_triggers.dbt_cloud.api.requests import (
 )
 from async_triggers.dbt_cloud.api.run_results import FAILED_NODES, results_of
 from async_triggers.engine.errors import UnreadableReply, UnreadableRow
+from async_triggers.engine.times import parse_time
 from async_triggers.engine.wire import (
     Reply,
     Request,
     Row,
     number_of,
-    parse_time,
     rows_of,
     short_text,
     text_of,

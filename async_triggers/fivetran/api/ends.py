@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from async_triggers.engine.errors import UnreadableReply
 from async_triggers.engine.jobs import Job, JobState
+from async_triggers.engine.times import parse_time
 from async_triggers.engine.watch import End
-from async_triggers.engine.wire import parse_time
 from async_triggers.fivetran.api.history import HISTORY_STATES, with_record
 from async_triggers.fivetran.api.models import (
     Connection,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from async_triggers.engine.amounts import sized
 from async_triggers.engine.jobs import Job, JobState
-from async_triggers.engine.wire import parse_time
+from async_triggers.engine.times import parse_time
 from async_triggers.fivetran.api.models import (
     MANUAL,
     SCHEDULED,

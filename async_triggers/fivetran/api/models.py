@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from async_triggers.engine.errors import RequestRejected, UnreadableRow
 from async_triggers.engine.jobs import Job, JobState, Scalar
-from async_triggers.engine.wire import Row, parse_time, segment
+from async_triggers.engine.times import parse_time
+from async_triggers.engine.wire import Row, segment
 from async_triggers.engine.wording import aside, with_url
 
 DASHBOARD = "https://fivetran.com/dashboard/connections"

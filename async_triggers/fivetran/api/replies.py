@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.engine.errors import UnreadableReply, UnreadableRow
+from async_triggers.engine.times import parse_time
 from async_triggers.engine.wire import (
     LONGEST_MESSAGE,
     Reply,
     Request,
     Row,
     number_of,
-    parse_time,
     rows_of,
     short_text,
     text_of,

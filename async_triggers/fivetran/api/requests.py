@@ -6,14 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from async_triggers.engine.wire import (
-    Lane,
-    Request,
-    Source,
-    SourceKind,
-    format_time,
-    segment,
-)
+from async_triggers.engine.times import format_time
+from async_triggers.engine.wire import Lane, Request, Source, SourceKind, segment
 
 HEADERS = {"Accept": "application/json;version=2"}
 # https://fivetran.com/docs/rest-api/pagination: "limit" from 1 to 1000.

@@ -14,6 +14,7 @@ from async_triggers.engine.errors import (
     UnreadableRow,
 )
 from async_triggers.engine.jobs import Job, JobState
+from async_triggers.engine.times import parse_time
 from async_triggers.engine.wire import (
     Account,
     Lane,
@@ -24,7 +25,6 @@ from async_triggers.engine.wire import (
     Source,
     SourceKind,
     Vendor,
-    parse_time,
     refuse_by_status,
     rows_by_id,
     rows_of,

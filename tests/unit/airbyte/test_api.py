@@ -27,6 +27,7 @@ from async_triggers.engine.errors import (
     VendorBroken,
 )
 from async_triggers.engine.jobs import Job, JobState
+from async_triggers.engine.times import parse_time
 from async_triggers.engine.wire import (
     Account,
     Budget,
@@ -36,7 +37,6 @@ from async_triggers.engine.wire import (
     Page,
     Reply,
     Request,
-    parse_time,
 )
 
 REPLIES = Path(__file__).with_name("replies")

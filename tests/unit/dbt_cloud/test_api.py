@@ -23,6 +23,7 @@ from async_triggers.engine.errors import (
     VendorBroken,
 )
 from async_triggers.engine.jobs import Job, JobState
+from async_triggers.engine.times import parse_time
 from async_triggers.engine.wire import (
     Account,
     Budget,
@@ -32,7 +33,6 @@ from async_triggers.engine.wire import (
     Reply,
     Request,
     Source,
-    parse_time,
 )
 from tests.unit.dbt_cloud.stage import ACCOUNT, JOB, START
 

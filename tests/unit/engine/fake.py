@@ -17,6 +17,7 @@ from async_triggers.engine.errors import EngineError, UnreadableRow
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.limiter import Limiter
 from async_triggers.engine.poller import Poller
+from async_triggers.engine.times import format_time
 from async_triggers.engine.transport import Transport
 from async_triggers.engine.watch import End, Place
 from async_triggers.engine.wire import (
@@ -33,7 +34,6 @@ from async_triggers.engine.wire import (
     SourceKind,
     Token,
     Vendor,
-    format_time,
     refuse_by_status,
 )
 

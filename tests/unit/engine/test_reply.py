@@ -10,15 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
+from async_triggers.engine.decoding import LARGEST_ODD_BODY
 from async_triggers.engine.errors import UnreadableReply
-from async_triggers.engine.wire import (
-    LARGEST_ODD_BODY,
-    Reply,
-    Row,
-    number_of,
-    rows_of,
-    text_of,
-)
+from async_triggers.engine.wire import Reply, Row, number_of, rows_of, text_of
 
 # Far more objects than the collector lets be made without looking at them.
 PAGE = orjson.dumps([{"tasks": [], "status": {"number": n}} for n in range(3000)])

@@ -24,6 +24,7 @@ from async_triggers.engine.errors import (
     VendorBroken,
 )
 from async_triggers.engine.jobs import Job, JobState
+from async_triggers.engine.times import parse_time
 from async_triggers.engine.wire import (
     Account,
     Budget,
@@ -32,7 +33,6 @@ from async_triggers.engine.wire import (
     Lane,
     Reply,
     Request,
-    parse_time,
 )
 from async_triggers.fivetran.api import history, models, replies, requests
 from async_triggers.fivetran.api.models import Connection, HistoryRecord, Run

@@ -18,7 +18,7 @@ from async_triggers.deferral.errors import (
     JobTimedOut,
     VendorRefused,
 )
-from async_triggers.engine.wire import parse_time
+from async_triggers.engine.times import parse_time
 from async_triggers.fivetran.api.models import dashboard_url
 from async_triggers.fivetran.operators import FivetranOperator
 from async_triggers.fivetran.remote_job import OLD_SCHEDULE_KEY

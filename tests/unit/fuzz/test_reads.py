@@ -23,6 +23,7 @@ from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD
 from async_triggers.deferral import events
 from async_triggers.engine.errors import EngineError, RequestRejected
 from async_triggers.engine.jobs import Job, JobState
+from async_triggers.engine.times import format_time, parse_time
 from async_triggers.engine.wire import (
     Account,
     Budget,
@@ -33,8 +34,6 @@ from async_triggers.engine.wire import (
     Reply,
     Request,
     Vendor,
-    format_time,
-    parse_time,
     retry_after,
     segment,
 )
