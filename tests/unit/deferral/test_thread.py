@@ -62,6 +62,8 @@ def test_work_that_ends_too_late_disturbs_nobody(
     never: threading.Event, *, is_closed: bool
 ) -> None:
     over = threading.Event()
+    # Another test's may not have ended yet.
+    before = set(threading.enumerate())
 
     def work() -> None:
         never.wait()
@@ -74,7 +76,9 @@ def test_work_that_ends_too_late_disturbs_nobody(
         await asyncio.wait({task})
         if not is_closed:
             (thread,) = [
-                each for each in threading.enumerate() if each.name == "blocking call"
+                each
+                for each in set(threading.enumerate()) - before
+                if each.name == "blocking call"
             ]
             never.set()
             # It has left its result by then, which the loop takes up next.
