@@ -179,26 +179,33 @@ def _chosen_by_all(
 
 
 def _check_overlap(found: Mapping[str, _Found]) -> None:
-    """Refuse that two generators choose one connection, which two tasks would sync."""
-    owners: dict[tuple[str, str], Generator] = {}
+    """Refuse that generators choose one connection, which several tasks would sync."""
+    owners: dict[tuple[str, str], dict[str, _Found]] = {}
+    names: dict[tuple[str, str], str] = {}
     for each in found.values():
-        generator = each.generator
-        both: dict[str, list[str]] = {}
         for chosen in each.chosen:
             loader = chosen.loader
-            owner = owners.setdefault((generator.vendor.name, loader.id), generator)
-            if owner is not generator:
-                both.setdefault(owner.name, []).append(f"{loader.name!r} ({loader.id})")
+            key = (each.generator.vendor.name, loader.id)
+            owners.setdefault(key, {})[each.generator.name] = each
+            names[key] = f"{loader.name!r} ({loader.id})"
 
-        for name, connections in both.items():
-            shown = ", ".join(connections[:_SHARED])
-            more = f" and {len(connections) - _SHARED} more"
-            msg = (
-                f"the generators {name!r} and {generator.name!r} both choose"
-                f" {shown}{more if len(connections) > _SHARED else ''}, so that two tasks"
-                " would sync it. Let one generator choose it"
-            )
-            raise GeneratorError(generator.place, msg)
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for key, choosing in owners.items():
+        if len(choosing) > 1:
+            shared.setdefault(tuple(choosing), []).append(names[key])
+
+    for those, connections in shared.items():
+        *first, last = map(repr, those)
+        shown = ", ".join(connections[:_SHARED])
+        more = f" and {len(connections) - _SHARED} more"
+        msg = (
+            f"the generators {', '.join(first)} and {last}"
+            f" {'all' if first[1:] else 'both'} choose"
+            f" {shown}{more if len(connections) > _SHARED else ''}, so that"
+            f" {'several' if first[1:] else 'two'} tasks would sync it. Let one generator"
+            " choose it"
+        )
+        raise GeneratorError(found[those[1]].generator.place, msg)
 
 
 def _rewired(

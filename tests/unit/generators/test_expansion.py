@@ -161,10 +161,13 @@ def test_one_connection_is_not_chosen_by_two_generators(
     with pytest.raises(GeneratorError) as told:
         expand_generators({"d": {"tasks": tasks}})
 
-    assert "d.tasks.second: the generators 'first' and 'second' both choose" in str(
-        told.value
-    )
-    assert "'Warehouse.shop' (f1)" in str(told.value)
+    said = str(told.value)
+    assert "d.tasks.second: the generators 'first', 'second' and 'third' all" in said
+    assert "choose 'Warehouse.shop' (f1), so that several tasks would" in said
+
+    del tasks["third"]
+    with pytest.raises(GeneratorError, match="'first' and 'second' both choose"):
+        expand_generators({"d": {"tasks": tasks}})
 
 
 def test_generators_of_two_vendors_do_not_overlap(dbt: FakeDbt) -> None:
