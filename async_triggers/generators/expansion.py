@@ -190,12 +190,12 @@ def _check_overlap(found: Mapping[str, _Found]) -> None:
             names[key] = f"{loader.name!r} ({loader.id})"
 
     shared: dict[tuple[str, ...], list[str]] = {}
-    for key, those in owners.items():
-        if len(those) > 1:
-            shared.setdefault(tuple(those), []).append(names[key])
+    for key, choosing in owners.items():
+        if len(choosing) > 1:
+            shared.setdefault(tuple(choosing), []).append(names[key])
 
-    for choosers, connections in shared.items():
-        *first, last = map(repr, choosers)
+    for those, connections in shared.items():
+        *first, last = map(repr, those)
         shown = ", ".join(connections[:_SHARED])
         more = f" and {len(connections) - _SHARED} more"
         msg = (
@@ -205,7 +205,7 @@ def _check_overlap(found: Mapping[str, _Found]) -> None:
             f" {'several' if first[1:] else 'two'} tasks would sync it. Let one generator"
             " choose it"
         )
-        raise GeneratorError(found[choosers[1]].generator.place, msg)
+        raise GeneratorError(found[those[1]].generator.place, msg)
 
 
 def _rewired(
