@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import json
-import math
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +22,7 @@ from urllib.parse import quote
 
 import orjson
 
+from async_triggers.engine.decoding import LARGEST_ODD_BODY, decode_leniently
 from async_triggers.engine.errors import (
     CredentialsRejected,
     EngineError,
@@ -47,9 +46,6 @@ LONGEST_DETAIL = 400
 """Characters of a vendor's own words that an error or a statistic repeats."""
 LONGEST_MESSAGE = 2000
 """Characters of what a vendor says about a job's end that are kept."""
-
-LARGEST_ODD_BODY = 1024 * 1024
-"""Bytes of a reply that are decoded once more, slowly, where they are not quite JSON."""
 
 LONGEST_PAUSE = 86_400.0
 LONGEST_OUTAGE = 600.0
@@ -146,7 +142,7 @@ class Reply:
         # Not within the except clause: the decoder's error holds the whole body.
         if len(self.body) <= LARGEST_ODD_BODY:
             with suppress(ValueError, RecursionError):
-                return _decode_leniently(self.body)
+                return decode_leniently(self.body)
 
         kind = self.headers.get("content-type", "no content type")[:80]
         msg = (
@@ -176,26 +172,6 @@ class Reply:
             raise UnreadableReply(msg, status=self.status)
 
         return value
-
-
-def _decode_leniently(body: bytes) -> Any:
-    """Decode JSON with what no JSON may hold, as servers write it all the same.
-
-    Bytes that are no UTF-8 and halves of a surrogate pair are replaced, NaN and infinite
-    numbers are null: nothing that keeps a value takes any of them.
-    """
-
-    def finite(text: str) -> float | None:
-        number = float(text)
-        return number if math.isfinite(number) else None
-
-    value = json.loads(
-        body.decode("utf-8-sig", "replace"),
-        strict=False,
-        parse_float=finite,
-        parse_constant=lambda _: None,
-    )
-    return orjson.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
 
 
 def is_web_page(reply: Reply) -> bool:
@@ -626,7 +602,7 @@ def rows_of(value: object) -> list[Row] | None:
 def retry_after(reply: Reply) -> float | None:
     """Read ``Retry-After`` as seconds, from either of its forms (RFC 9110, 10.2.3).
 
-    A 429 may ask for a day. Anything else is an outage, whose end no server knows.
+    A 429 may take a day. Anything else is an outage, whose end no server knows.
     """
     is_limit = reply.status == HTTP_TOO_MANY_REQUESTS
     longest = LONGEST_PAUSE if is_limit else LONGEST_OUTAGE

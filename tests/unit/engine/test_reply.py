@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
+from async_triggers.engine.decoding import LARGEST_ODD_BODY
 from async_triggers.engine.errors import UnreadableReply
 from async_triggers.engine.wire import (
-    LARGEST_ODD_BODY,
     Reply,
     Row,
     number_of,
