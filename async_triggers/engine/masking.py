@@ -1,4 +1,4 @@
-"""Finding a secret in whatever a server repeats of what it was sent."""
+"""Finding a secret in what a server repeats of what it was sent."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ TOKEN_RENEWAL = 50.0
 
 HTTP_OK = 200
 _ANY = ("utf-8", "surrogateescape")
-"""How a header's value is encoded, whatever bytes it came as."""
+"""How a header's value is encoded, also where its bytes are no text."""
 _OF_CREDENTIALS = frozenset(
     {HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_PROXY_AUTHENTICATION}
 )
