@@ -37,7 +37,7 @@ def earliest_event() -> float:
     The report itself is late on a busy scheduler, however short the heartbeats: never less
     than with Airflow's own default.
 
-    Airflow's configuration is asked once in a process: that costs each of ten thousand
+    Airflow's configuration is read once in a process: that costs each of ten thousand
     triggers as much as all the rest of its start.
     """
     beat: float = conf.getfloat(
@@ -306,7 +306,7 @@ def task_state_on_worker(ti: Any) -> str | None:
 
     None when there is no such task any more, or no Airflow around the operator;
     ``no_status`` when Airflow has put it back. Waits for its turn while another thread
-    asks Airflow for something. Raise RuntimeError when the supervisor does not know.
+    queries Airflow. Raise RuntimeError when the supervisor does not know.
     """
     from airflow.sdk.execution_time import task_runner  # noqa: PLC0415 - as below
 

@@ -352,7 +352,7 @@ class TestTrouble:
             assert watcher.ids == jobs
             assert not watcher.errors
             assert len(caplog.records) <= 4
-            assert "1 watchers still watching" in caplog.text
+            assert "1 watcher still watching" in caplog.text
 
     @virtual
     async def test_a_refused_account_ends_watching_until_it_is_watched_again(
