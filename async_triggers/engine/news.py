@@ -125,11 +125,11 @@ class Reminders:
         now = asyncio.get_running_loop().time()
         following = now + NEWS_INTERVAL
         for waiter in self._waiters:
-            if waiter.listener is None:
+            # Those who hear of trouble now and then need no reminder.
+            if waiter.listener is None or waiter.noticed_at is not None:
                 continue
 
-            heard_at = max(waiter.heard_at, waiter.noticed_at or waiter.heard_at)
-            due = heard_at + NEWS_INTERVAL
+            due = waiter.heard_at + NEWS_INTERVAL
             if due > now:
                 following = min(following, due)
             elif self._news.has_room(now):

@@ -324,8 +324,8 @@ class Singles:
         vendor = self._state.vendor
         if subject in self._state.waiters:
             self._refusals[subject] = RequestRejected(
-                f"{vendor.name}'s answer about {vendor.name_of(subject)} cannot be read."
-                f" {error.message}: check it in {vendor.name}",
+                f"{vendor.name}'s answer about {vendor.name_of(subject)} cannot be read:"
+                f" check it in {vendor.name}. {error.message}",
                 status=error.status,
             )
 

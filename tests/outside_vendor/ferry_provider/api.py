@@ -130,8 +130,8 @@ class Ferry(Vendor):
         """Read one crossing, or a list of some."""
         body = reply.object(request.about)
         found = rows_of(body.get("crossings", [body]))
-        if found is None:
-            msg = f"The answer about {request.about} lists no crossings"
+        if found is None or not {"crossings", "id"} & body.keys():
+            msg = f"The answer about {request.about} shows no crossing"
             raise reply.unreadable(msg)
 
         return Page(rows=rows_by_id(found, row_id), count=len(found))
