@@ -604,6 +604,7 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.timeout(120)  # weeks of rounds
 @every_vendor
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("limit", [None, 0])

@@ -301,6 +301,7 @@ def test_any_answer_is_a_value_or_a_typed_error(
     read_all(case, reply, data.draw(MARKS))
 
 
+@pytest.mark.timeout(120)  # thousands of answers
 @every_vendor
 def test_an_answer_with_one_odd_value_is_a_value_or_a_typed_error(case: Case) -> None:
     """Every field of every good answer, with every kind of thing in its place."""
