@@ -462,9 +462,9 @@ class Deployment:
             "dag_processor": {
                 "dag_bundle_config_list": json.dumps(bundles),
                 "refresh_interval": "300",
-                # Each file is read in a new process, which a small machine
-                # feels: DAGs are found at the start, and hardly ever change after it.
-                "min_file_process_interval": "30",
+                # Each file is read in a new process: two dozen of them every half minute
+                # keep half a core busy. One that changes is read at once all the same.
+                "min_file_process_interval": "3600",
                 "bundle_refresh_check_interval": "1",
                 "parsing_processes": "1",
             },

@@ -27,6 +27,16 @@ from async_triggers.engine.wire import (
 )
 
 
+def read_row(request: Request, reply: Reply) -> Row:
+    """Read one job; an object without any id of a job is none of Airbyte's."""
+    row = reply.object(request.about)
+    if "jobId" not in row:
+        msg = f"The answer about {request.about} shows no job"
+        raise UnreadableReply(msg, status=reply.status)
+
+    return row
+
+
 def read_jobs(request: Request, reply: Reply) -> list[Row]:
     """Read the rows of a list of jobs."""
     data = rows_of(reply.object(request.about).get("data"))

@@ -12,6 +12,7 @@ from async_triggers.airbyte.api.replies import (
     read_jobs,
     read_problem,
     read_resume,
+    read_row,
     was_filtered,
 )
 from async_triggers.airbyte.api.requests import (
@@ -223,7 +224,7 @@ class Airbyte(Vendor):
         """Read a page of jobs, or one job."""
         walk = request.note
         if not isinstance(walk, Walk):
-            row = reply.object(request.about)
+            row = read_row(request, reply)
             return Page(rows={row_id(row): row}, count=1)
 
         data = read_jobs(request, reply)

@@ -68,7 +68,8 @@ def read_row(request: Request, reply: Reply) -> Row:
     data = read_data(request, reply)
     if not isinstance(data, dict) or data.get("id") is None:
         msg = f"The answer about {request.about} holds no object with an id"
-        kind = UnreadableRow if isinstance(data, dict) else UnreadableReply
+        is_row = isinstance(data, dict) and "id" in data
+        kind = UnreadableRow if is_row else UnreadableReply
         raise kind(msg, status=reply.status)
 
     return data

@@ -43,6 +43,16 @@ def read_data(request: Request, reply: Reply) -> dict[str, Any]:
     return data
 
 
+def read_row(request: Request, reply: Reply) -> Row:
+    """Read an envelope with one connection; without any id it is none of Fivetran's."""
+    row = read_data(request, reply)
+    if "id" not in row:
+        msg = f"The answer about {request.about} shows no connection"
+        raise UnreadableReply(msg, status=reply.status)
+
+    return row
+
+
 def read_accepted(request: Request, reply: Reply) -> None:
     """Make sure that an answer is Fivetran's own; raise :class:`UnreadableReply` if not.
 

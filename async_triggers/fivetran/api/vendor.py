@@ -31,10 +31,10 @@ from async_triggers.fivetran.api.history import history_window, settle_job, wind
 from async_triggers.fivetran.api.models import SYNCING, Run, judge_run, row_id
 from async_triggers.fivetran.api.replies import (
     read_connection,
-    read_data,
     read_explanation,
     read_history,
     read_items,
+    read_row,
 )
 from async_triggers.fivetran.api.requests import (
     ACCOUNT_LIST,
@@ -153,7 +153,7 @@ class Fivetran(Vendor):
     def read(self, request: Request, reply: Reply) -> Page:
         """Read a page of connections, or one connection."""
         if not isinstance(request.note, Walk):
-            row = read_data(request, reply)
+            row = read_row(request, reply)
             return Page(rows={row_id(row): row}, count=1)
 
         items, following = read_items(request, reply)
