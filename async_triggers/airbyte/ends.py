@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any
 
 from async_triggers.airbyte.hooks import AirbyteHook
-from async_triggers.deferral.arguments import ArgumentUnusable, identifier, text
+from async_triggers.deferral.arguments import identifier, text
 from async_triggers.deferral.ends import EndsJob
 from async_triggers.deferral.ends_query import EndsQuery, many
 from async_triggers.deferral.ends_trigger import EndsTrigger
@@ -15,8 +15,6 @@ from async_triggers.deferral.ids import Ids
 from async_triggers.engine.watch import Watch
 
 if TYPE_CHECKING:
-    from async_triggers.deferral.remote_job import RemoteJob
-    from async_triggers.deferral.trigger import Wait
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job
 
@@ -77,6 +75,8 @@ class AirbyteSyncsQuery(EndsQuery):
     connection_id: str | None
     connection_ids: Any
 
+    one = "connection_id"
+    several = "connection_ids"
     ids = Ids(
         required={"airbyte_conn_id": text},
         optional={"connection_id": identifier, "connection_ids": many},
@@ -89,24 +89,6 @@ class AirbyteSyncsQuery(EndsQuery):
         "completed_after_time",
         "airbyte_conn_id",
     )
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The connections."""
-        if not self.has_many:
-            return (identifier("connection_id", self.connection_id),)
-
-        if self.connection_id:
-            msg = "Give connection_id or connection_ids, not both"
-            raise ArgumentUnusable(msg)
-
-        ids = many("connection_ids", self.connection_ids)
-        return tuple(identifier("connection_ids", each) for each in ids)
-
-    @property
-    def has_many(self) -> bool:
-        """True where a list was given."""
-        return self.connection_ids is not None
 
     def make_hook(self) -> AirbyteHook:
         """Return the hook of the query's connection."""
@@ -140,6 +122,9 @@ class AirbyteSyncsTrigger(EndsTrigger):
     :param ending: how the trigger ends its task; None to resume it
     """
 
+    job_class = AirbyteSyncs
+    own_arguments = ("api_version", "address")
+
     def __init__(
         self,
         targets: Sequence[str],
@@ -155,43 +140,16 @@ class AirbyteSyncsTrigger(EndsTrigger):
         seen_at: float | None = None,
         ending: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        self.targets = targets
-        self.since = since
-        self.conn_id = conn_id
-        self.end_time = end_time
-        self.poll_interval = poll_interval
-        self.execution_deadline = execution_deadline
-        self.many = many
+        super().__init__(
+            targets,
+            since,
+            conn_id,
+            end_time,
+            poll_interval,
+            execution_deadline,
+            many=many,
+            seen_at=seen_at,
+            ending=ending,
+        )
         self.api_version = api_version
         self.address = address
-        self.seen_at = seen_at
-        self.ending = ending
-
-    def make_job(self) -> AirbyteSyncs:
-        """Return the syncs that the arguments name."""
-        return AirbyteSyncs(
-            conn_id=self.conn_id,
-            api_version=self.api_version,
-            address=self.address,
-            targets=tuple(self.targets),
-            since=self.since,
-            many=self.many,
-        )
-
-    @classmethod
-    def of(cls, job: RemoteJob, **wait: Unpack[Wait]) -> Self:
-        """Return the trigger that waits for some syncs."""
-        assert isinstance(job, AirbyteSyncs)  # noqa: S101 - its own class says so
-        return cls(
-            list(job.targets),
-            job.since,
-            job.conn_id,
-            wait["end_time"],
-            wait["poll_interval"],
-            wait["execution_deadline"],
-            many=job.many,
-            api_version=job.api_version,
-            address=job.address,
-            seen_at=wait["seen_at"],
-        )

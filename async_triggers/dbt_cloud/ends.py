@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any
 
 from async_triggers.dbt_cloud.hooks import DbtCloudHook, optional_id, read_hook_params
-from async_triggers.deferral.arguments import ArgumentUnusable, text, whole_number
+from async_triggers.deferral.arguments import text, whole_number
 from async_triggers.deferral.ends import EndsJob
 from async_triggers.deferral.ends_query import EndsQuery, many
 from async_triggers.deferral.ends_trigger import EndsTrigger
@@ -15,8 +15,6 @@ from async_triggers.deferral.ids import Ids
 from async_triggers.engine.watch import Watch
 
 if TYPE_CHECKING:
-    from async_triggers.deferral.remote_job import RemoteJob
-    from async_triggers.deferral.trigger import Wait
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job
 
@@ -80,6 +78,8 @@ class DbtCloudRunsQuery(EndsQuery):
     account_id: int | str | None
     hook_params: Mapping[str, Any] | None
 
+    one = "job_id"
+    several = "job_ids"
     ids = Ids(
         required={"dbt_cloud_conn_id": text},
         optional={
@@ -98,23 +98,10 @@ class DbtCloudRunsQuery(EndsQuery):
         "account_id",
     )
 
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The jobs."""
-        if not self.has_many:
-            return (str(whole_number("job_id", self.job_id)),)
-
-        if self.job_id:
-            msg = "Give job_id or job_ids, not both"
-            raise ArgumentUnusable(msg)
-
-        ids = many("job_ids", self.job_ids)
-        return tuple(str(whole_number("job_ids", each)) for each in ids)
-
-    @property
-    def has_many(self) -> bool:
-        """True where a list was given."""
-        return self.job_ids is not None
+    @staticmethod
+    def read_target(name: str, value: object) -> str:
+        """Read the id of a job, or raise ArgumentUnusable."""
+        return str(whole_number(name, value))
 
     def make_hook(self) -> DbtCloudHook:
         """Return the hook of the query's connection."""
@@ -152,6 +139,9 @@ class DbtCloudRunsTrigger(EndsTrigger):
     :param ending: how the trigger ends its task; None to resume it
     """
 
+    job_class = DbtCloudRuns
+    own_arguments = ("account_id", "hook_params")
+
     def __init__(
         self,
         targets: Sequence[str],
@@ -167,43 +157,16 @@ class DbtCloudRunsTrigger(EndsTrigger):
         seen_at: float | None = None,
         ending: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        self.targets = targets
-        self.since = since
-        self.conn_id = conn_id
-        self.end_time = end_time
-        self.poll_interval = poll_interval
-        self.execution_deadline = execution_deadline
-        self.many = many
+        super().__init__(
+            targets,
+            since,
+            conn_id,
+            end_time,
+            poll_interval,
+            execution_deadline,
+            many=many,
+            seen_at=seen_at,
+            ending=ending,
+        )
         self.account_id = account_id
         self.hook_params = hook_params
-        self.seen_at = seen_at
-        self.ending = ending
-
-    def make_job(self) -> DbtCloudRuns:
-        """Return the runs that the arguments name."""
-        return DbtCloudRuns(
-            conn_id=self.conn_id,
-            account_id=self.account_id,
-            hook_params=self.hook_params,
-            targets=tuple(self.targets),
-            since=self.since,
-            many=self.many,
-        )
-
-    @classmethod
-    def of(cls, job: RemoteJob, **wait: Unpack[Wait]) -> Self:
-        """Return the trigger that waits for some runs."""
-        assert isinstance(job, DbtCloudRuns)  # noqa: S101 - its own class says so
-        return cls(
-            list(job.targets),
-            job.since,
-            job.conn_id,
-            wait["end_time"],
-            wait["poll_interval"],
-            wait["execution_deadline"],
-            many=job.many,
-            account_id=job.account_id,
-            hook_params=None if job.hook_params is None else dict(job.hook_params),
-            seen_at=wait["seen_at"],
-        )

@@ -6,10 +6,10 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from async_triggers.deferral.after import is_given, read_after
-from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.arguments import ArgumentUnusable, identifier
 from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.ids import is_nothing
 from async_triggers.deferral.job_query import JobQuery
@@ -32,16 +32,34 @@ class EndsQuery(JobQuery):
     completed_after_time: str | datetime | None
 
     returns = True
+    one: ClassVar[str]
+    """The argument with the id of one target, such as ``connection_id``."""
+    several: ClassVar[str]
+    """The argument with a list of ids, such as ``connection_ids``."""
+
+    @staticmethod
+    def read_target(name: str, value: object) -> str:
+        """Read the id of a target from an argument, or raise ArgumentUnusable."""
+        return identifier(name, value)
 
     @property
-    @abstractmethod
     def targets(self) -> tuple[str, ...]:
         """The ids of all that is waited for."""
+        given = getattr(self, self.one)
+        if not self.has_many:
+            return (self.read_target(self.one, given),)
+
+        if given:
+            msg = f"Give {self.one} or {self.several}, not both"
+            raise ArgumentUnusable(msg)
+
+        ids = many(self.several, getattr(self, self.several))
+        return tuple(self.read_target(self.several, each) for each in ids)
 
     @property
-    @abstractmethod
     def has_many(self) -> bool:
         """True where a list was given, so that a list is returned."""
+        return getattr(self, self.several) is not None
 
     @abstractmethod
     def make_job(self, since: float) -> EndsJob:

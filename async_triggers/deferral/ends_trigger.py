@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from async_triggers.deferral.ends import EndsJob
 from async_triggers.deferral.errors import explain
@@ -15,6 +15,8 @@ from async_triggers.engine.watch import Mark
 from async_triggers.engine.wording import sentence
 
 if TYPE_CHECKING:
+    from async_triggers.deferral.remote_job import RemoteJob
+    from async_triggers.deferral.trigger import Wait
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job
     from async_triggers.engine.watchers import Subscription
@@ -31,6 +33,59 @@ class EndsTrigger(JobTrigger):
 
     cancel_on_kill = False
     cancel_on_timeout = False
+    job_class: ClassVar[type[EndsJob]]
+    own_arguments: ClassVar[tuple[str, ...]] = ()
+    """Arguments of the vendor's, which its job has under the same names."""
+
+    def __init__(
+        self,
+        targets: Sequence[str],
+        since: float,
+        conn_id: str,
+        end_time: float | None,
+        poll_interval: float,
+        execution_deadline: float | None = None,
+        *,
+        many: bool = False,
+        seen_at: float | None = None,
+        ending: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.targets = targets
+        self.since = since
+        self.conn_id = conn_id
+        self.end_time = end_time
+        self.poll_interval = poll_interval
+        self.execution_deadline = execution_deadline
+        self.many = many
+        self.seen_at = seen_at
+        self.ending = ending
+
+    def make_job(self) -> EndsJob:
+        """Return the ends that the arguments name."""
+        return self.job_class(
+            conn_id=self.conn_id,
+            targets=tuple(self.targets),
+            since=self.since,
+            many=self.many,
+            **{name: getattr(self, name) for name in self.own_arguments},
+        )
+
+    @classmethod
+    def of(cls, job: RemoteJob, **wait: Unpack[Wait]) -> Self:
+        """Return the trigger that waits for some ends."""
+        assert isinstance(job, cls.job_class)  # noqa: S101 - its own class says so
+        return cls(
+            list(job.targets),
+            job.since,
+            job.conn_id,
+            wait["end_time"],
+            wait["poll_interval"],
+            wait["execution_deadline"],
+            many=job.many,
+            seen_at=wait["seen_at"],
+            **{name: getattr(job, name) for name in cls.own_arguments},
+        )
 
     @property
     def ends_job(self) -> EndsJob:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any
 
-from async_triggers.deferral.arguments import ArgumentUnusable, text
+from async_triggers.deferral.arguments import text
 from async_triggers.deferral.ends import EndsJob
 from async_triggers.deferral.ends_query import EndsQuery, many
 from async_triggers.deferral.ends_trigger import EndsTrigger
@@ -17,8 +17,6 @@ from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.fivetran.naming import connector
 
 if TYPE_CHECKING:
-    from async_triggers.deferral.remote_job import RemoteJob
-    from async_triggers.deferral.trigger import Wait
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job
 
@@ -61,6 +59,8 @@ class FivetranSyncsQuery(EndsQuery):
     connector_id: str | None
     connector_ids: Any
 
+    one = "connector_id"
+    several = "connector_ids"
     ids = Ids(
         required={"fivetran_conn_id": text},
         optional={"connector_id": connector, "connector_ids": many},
@@ -74,23 +74,10 @@ class FivetranSyncsQuery(EndsQuery):
         "fivetran_conn_id",
     )
 
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The connections."""
-        if not self.has_many:
-            return (connector("connector_id", self.connector_id),)
-
-        if self.connector_id:
-            msg = "Give connector_id or connector_ids, not both"
-            raise ArgumentUnusable(msg)
-
-        ids = many("connector_ids", self.connector_ids)
-        return tuple(connector("connector_ids", each) for each in ids)
-
-    @property
-    def has_many(self) -> bool:
-        """True where a list was given."""
-        return self.connector_ids is not None
+    @staticmethod
+    def read_target(name: str, value: object) -> str:
+        """Read the id of a connection, or raise ArgumentUnusable."""
+        return connector(name, value)
 
     def make_hook(self) -> FivetranHook:
         """Return the hook of the query's connection."""
@@ -120,50 +107,4 @@ class FivetranSyncsTrigger(EndsTrigger):
     :param ending: how the trigger ends its task; None to resume it
     """
 
-    def __init__(
-        self,
-        targets: Sequence[str],
-        since: float,
-        conn_id: str,
-        end_time: float | None,
-        poll_interval: float,
-        execution_deadline: float | None = None,
-        *,
-        many: bool = False,
-        seen_at: float | None = None,
-        ending: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__()
-        self.targets = targets
-        self.since = since
-        self.conn_id = conn_id
-        self.end_time = end_time
-        self.poll_interval = poll_interval
-        self.execution_deadline = execution_deadline
-        self.many = many
-        self.seen_at = seen_at
-        self.ending = ending
-
-    def make_job(self) -> FivetranSyncs:
-        """Return the syncs that the arguments name."""
-        return FivetranSyncs(
-            conn_id=self.conn_id,
-            targets=tuple(self.targets),
-            since=self.since,
-            many=self.many,
-        )
-
-    @classmethod
-    def of(cls, job: RemoteJob, **wait: Unpack[Wait]) -> Self:
-        """Return the trigger that waits for some syncs."""
-        assert isinstance(job, FivetranSyncs)  # noqa: S101 - its own class says so
-        return cls(
-            list(job.targets),
-            job.since,
-            job.conn_id,
-            wait["end_time"],
-            wait["poll_interval"],
-            wait["execution_deadline"],
-            many=job.many,
-            seen_at=wait["seen_at"],
-        )
+    job_class = FivetranSyncs
