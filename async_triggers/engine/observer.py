@@ -45,6 +45,7 @@ class Metric:
 
 JOBS = Metric("jobs", Kind.GAUGE)
 WAITERS = Metric("waiters", Kind.GAUGE)
+WATCHERS = Metric("watchers", Kind.GAUGE)
 OLDEST_JOB = Metric("oldest_job_seconds", Kind.GAUGE)
 BUDGET_LEFT = Metric("budget_left", Kind.GAUGE)
 PAUSED = Metric("paused_seconds", Kind.GAUGE)
@@ -60,6 +61,7 @@ DETECTION = Metric("detection_seconds", Kind.TIMING)
 METRICS = (
     JOBS,
     WAITERS,
+    WATCHERS,
     OLDEST_JOB,
     BUDGET_LEFT,
     PAUSED,

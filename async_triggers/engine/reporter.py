@@ -108,6 +108,7 @@ class Reporter:
         return {
             metrics.JOBS: len(waiters.watched),
             metrics.WAITERS: waiters.count,
+            metrics.WATCHERS: len(state.watchers),
             metrics.OLDEST_JOB: waiters.oldest(asyncio.get_running_loop().time()),
             metrics.BUDGET_LEFT: limiter.left,
             metrics.PAUSED: limiter.paused_for,

@@ -15,8 +15,10 @@ from async_triggers.engine.observer import (
     Kind,
     Tally,
 )
-from async_triggers.engine.reporter import REPORT_EVERY
+from async_triggers.engine.reporter import REPORT_EVERY, Reporter
+from async_triggers.engine.watch import Watch
 from tests.unit.engine.fake import (
+    EVERYTHING,
     FEED,
     FakeTransport,
     FakeVendor,
@@ -98,6 +100,29 @@ async def test_an_account_is_reported_every_ten_seconds() -> None:
     assert moments == [10.0, 20.0, 30.0]
     gauges = {metric.name for metric in METRICS if metric.kind is Kind.GAUGE}
     assert {name for _, name, *_ in observed.gauges} == gauges
+
+
+@virtual
+async def test_those_who_watch_and_those_who_wait_are_counted_apart() -> None:
+    observed = Observed()
+    async with a_world(FEED) as world:
+        world.transport.tally.observer = observed
+        reporter = Reporter(world.poller.state, lambda: "a")
+        reporter.start()
+        world.start_and_join(["job 1"], lasts=60.0)
+        watches = [
+            world.poller.subscribe(Watch(place=EVERYTHING), interval=30.0)
+            for _ in range(3)
+        ]
+        await asyncio.sleep(REPORT_EVERY + 1)
+        for each in watches:
+            each.close()
+
+        await asyncio.sleep(REPORT_EVERY)
+        reporter.stop()
+
+    assert observed.values("watchers") == [3, 0, 0]
+    assert observed.values("waiters")[:2] == [1, 1]
 
 
 @virtual
