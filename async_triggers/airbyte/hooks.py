@@ -109,7 +109,7 @@ class AirbyteHook(CallsByHand):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells two hooks apart that would read the same connection differently."""
+        """What distinguishes two hooks that would read the same connection differently."""
         return (*super().key, self.api_version, self.timeout, self.address)
 
     def read(self, connection: Connection) -> Account:
@@ -218,8 +218,10 @@ class AirbyteHook(CallsByHand):
 
         found = []
         for account in accounts:
-            nobody = replace(account, credentials=Credentials(kind=CredentialKind.NONE))
-            transport = Transport(self.vendor, nobody, Limiter(account.budget))
+            anonymous = replace(
+                account, credentials=Credentials(kind=CredentialKind.NONE)
+            )
+            transport = Transport(self.vendor, anonymous, Limiter(account.budget))
             try:
                 reply = await transport.send(requests.get_health())
             except EngineError:

@@ -51,7 +51,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
         connection alone is not enough (templated)
     :param workspace_id: the workspace itself, instead of its name (templated)
     :param job_type: sync, reset or clear (Airbyte's API offers no refresh)
-    :param if_running: what to do when somebody else's job of the connection is under way:
+    :param if_running: what to do when another user's job of the connection is under way:
         ``wait`` for it to end and start our own, ``attach`` to it (to a sync only),
         ``fail``, or ``skip``
     :param cancel_on_kill: cancel the job when a user stops the task

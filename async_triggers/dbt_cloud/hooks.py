@@ -103,7 +103,7 @@ def validate_execute_complete_event(
 
 
 # https://docs.getdbt.com/docs/dbt-apis/rate-limits: 5,000 requests a minute for an
-# account. Who exceeds them is refused for five minutes, and not told so by any header.
+# account. Who exceeds them is refused for five minutes, and no header says so.
 BUDGET = Budget(
     requests=5000, per=60.0, share=0.6, polls=8, starts=4, cancels=2, cooldown=300.0
 )
@@ -180,7 +180,7 @@ class DbtCloudHook(CallsByHand):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells two hooks apart that would read the same connection differently."""
+        """What distinguishes two hooks that would read the same connection differently."""
         return (*super().key, self.timeout_seconds, str(self.account_id or ""))
 
     @property

@@ -64,7 +64,7 @@ class DbtCloudRunJobOperator(JobOperator):
     run_duration, dbt_version, git_branch, git_sha. A run that failed adds ``run_results``,
     see :func:`async_triggers.dbt_cloud.api.run_results.summarize`.
 
-    dbt Cloud runs the runs of one job one after another, so a run of somebody else is no
+    dbt Cloud runs the runs of one job one after another, so another user's run is no
     hindrance: ours waits its turn.
 
     :param dbt_cloud_conn_id: the Airflow connection (templated)
@@ -80,7 +80,7 @@ class DbtCloudRunJobOperator(JobOperator):
     :param schema_override: the schema to build into instead of the job's (templated)
     :param wait_for_termination: wait for the run's end; else hand its id back at once
     :param timeout: seconds after which the task gives up; None or 0 for never
-    :param check_interval: how often to look at the run, in seconds; never more often than
+    :param check_interval: how often to check the run, in seconds; never more often than
         every five
     :param additional_run_config: further fields of the start, in the API's words; a
         ``cause`` in it wins over ``trigger_reason`` (templated)
@@ -239,8 +239,8 @@ class DbtCloudRunJobOperator(JobOperator):
     def warn_of_arguments(self) -> None:
         """Log what of the arguments has no effect."""
         config = self.additional_run_config or {}
-        for told in unknown_keys(config, requests.RUN_FIELDS).values():
-            self.log.warning("additional_run_config: %s", told)
+        for advice in unknown_keys(config, requests.RUN_FIELDS).values():
+            self.log.warning("additional_run_config: %s", advice)
 
         read_hook_params(self.hook_params).warn(self.log)
         if self.openlineage_inject_parent_job_info:

@@ -134,7 +134,7 @@ class FirstContact:
         )
 
     def _unanswered(self, now: float) -> FirstContact:
-        """Take the time since the last check off the doubt: nobody has refused then."""
+        """Take the time since the last check off the doubt: nothing was refused then."""
         began, checked = self.doubted_since, self.checked_at
         if began is None or checked is None:
             return self

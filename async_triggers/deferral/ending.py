@@ -46,8 +46,8 @@ class Ending:
     """How a trigger ends its task.
 
     ``statistics_key`` is the XCom of the job's statistics, empty for none; ``returns``
-    tells whether the task returns anything, ``push`` is its ``do_xcom_push``, ``attached``
-    tells that the job is not its own.
+    says whether the task returns anything, ``push`` is its ``do_xcom_push``, ``attached``
+    says that the job is not its own.
     ``failure`` says what a failed or cancelled job does to the task, ``timeout`` what a
     deadline does, ``refusal`` what happens when the vendor would not answer.
     """
@@ -185,7 +185,7 @@ def failure_of(task: Any) -> Then:
 
 
 def statistics_of(job: Job, *, attached: bool) -> dict[str, Any]:
-    """Return what is told of a job in its XCom and to the events of assets."""
+    """Return what is written about a job in its XCom and to the events of assets."""
     return {
         "job_id": job.id,
         "status": job.word,
@@ -221,8 +221,8 @@ async def end_task(
         return event
 
     if ending.statistics_key:
-        told = statistics_of(job, attached=ending.attached)
-        await compat.push_from_trigger(ti, ending.statistics_key, told)
+        statistics = statistics_of(job, attached=ending.attached)
+        await compat.push_from_trigger(ti, ending.statistics_key, statistics)
 
     if outcome.status is Status.SUCCESS and ending.returns and result is not None:
         await compat.push_from_trigger(ti, compat.RETURN_KEY, result)

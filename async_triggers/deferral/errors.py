@@ -7,7 +7,7 @@
        ├─ JobFailed             the job ended in failure; carries the job
        ├─ JobCancelled          the job was cancelled at the vendor
        ├─ JobTimedOut           a deadline passed while the job was running
-       ├─ JobAlreadyRunning     somebody else's job runs, and if_running is "fail"
+       ├─ JobAlreadyRunning     another user's job runs, and if_running is "fail"
        ├─ TaskKilled            the task was stopped while it waited on a worker
        ├─ ConnectionUnusable    the connection is missing, malformed or not accepted
        ├─ VendorRefused         the vendor rejected a request or does not know the job, or

@@ -2,7 +2,7 @@
 
 A :class:`VendorHook` knows one connection. :meth:`VendorHook.read` is pure: it turns the
 fields of a connection into an :class:`~async_triggers.engine.wire.Account` or says which
-field is wrong. The type of the connection is never looked at, so that connections made
+field is wrong. The type of the connection is never read, so that connections made
 for other providers keep working.
 
 Calls are written once, as coroutines over a leased account; :meth:`VendorHook.run` makes
@@ -158,7 +158,7 @@ class VendorHook(BaseHook):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells two hooks apart that would read the same connection differently."""
+        """What distinguishes two hooks that would read the same connection differently."""
         return (type(self), self.conn_id)
 
     @property
@@ -227,7 +227,7 @@ class VendorHook(BaseHook):
         one, and its failure. For ``patience`` seconds (at most, and if None,
         :data:`CONNECTION_PATIENCE`) it is looked up again after one that need not be final.
         Raise :class:`~async_triggers.engine.errors.Unreachable` when the
-        connection could not be looked up: Airflow does not tell "there is none" from "the
+        connection could not be looked up: to Airflow "there is none" is the same as "the
         database is down".
         """
         loop = asyncio.get_running_loop()
@@ -370,12 +370,12 @@ class VendorHook(BaseHook):
         return found
 
     def _warn_of_extra(self, connection: AirflowConnection) -> None:
-        """Warn of keys that nobody reads; once in a process."""
+        """Warn of keys that are never read; once in a process."""
         unknown = unknown_keys(read_extra(connection), self.extra_keys)
-        for key, told in unknown.items():
+        for key, advice in unknown.items():
             if (self.conn_id, key) not in _warned_keys:
                 _warned_keys.add((self.conn_id, key))
-                log.warning("The extra of the connection %r: %s", self.conn_id, told)
+                log.warning("The extra of the connection %r: %s", self.conn_id, advice)
 
     def endpoint(self, account: Account) -> Endpoint:
         """Return whom the hook's connection leads to, in words for logs and errors."""

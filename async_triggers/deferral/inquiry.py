@@ -1,6 +1,6 @@
 """What an attempt requests of the vendor on its way to a job, and what it has met so far.
 
-Before a start a mistake is costly: a second job, or a job that nobody waits for. So what
+Before a start a mistake is costly: a second job, or a job without a task. So what
 the vendor says of an earlier job is believed only when it is sure, and until then the
 attempt comes back :class:`Later`.
 """

@@ -1,7 +1,7 @@
 """Whether a killed trigger or task cancels its job, and how long it tries: pure decisions.
 
 Airflow 3.3 calls ``on_kill`` for a user's action and for a takeover alike, and a cleared
-task may have begun its next attempt before. What tells these apart is the task's state
+task may have begun its next attempt before. What distinguishes these is the task's state
 now, and the token that each attempt pushes before it defers.
 """
 
@@ -68,10 +68,10 @@ def judge_kill(  # noqa: PLR0911 - the rows of a table
     ``state`` is the task's state now (None: the task or its run is gone), ``token`` the
     (attempt, job id) that the task pushed last, ``attempt`` the one that this trigger
     belongs to. ``sought`` stands for the job in the token of an attempt that does not know
-    its id yet, and looks for it. ``is_found_again`` tells that the task does so whenever it
+    its id yet, and looks for it. ``is_found_again`` says that the task does so whenever it
     is on a worker, resumed by another triggerer or cleared, and knows then what to do.
-    ``stops_whatever_runs`` tells that the vendor's cancel names no job, and that its jobs
-    cannot be told apart. The first case that applies wins.
+    ``stops_whatever_runs`` says that the vendor's cancel names no job, and that its jobs
+    look alike. The first case that applies wins.
     """
     if isinstance(job, Job) and job.state.is_terminal:
         return Verdict.ENDED
@@ -125,9 +125,9 @@ GOES_ON = frozenset(
 
 
 def judge_stop(state: str | Exception | None) -> Verdict:
-    """Decide for a task that is told to stop on its worker.
+    """Decide for a task that must stop on its worker.
 
-    A worker tells its task so when a user marked, cleared or failed it, but also when
+    A worker stops its task when a user marked, cleared or failed it, but also when
     Airflow lost sight of the task: a scheduler that was away counts it as orphaned, a
     heartbeat came too late, or none got through. Then the task is started again, maybe
     runs again already, and attaches to the same job. A task that a user has cleared is
@@ -171,12 +171,12 @@ class Patience:
         elif self._doubt is not None and not isinstance(failure, Doubted | None):
             self._doubt.missed(now)
 
-        wait, told = backoff.delay(self.tries), 0.0
+        wait, required = backoff.delay(self.tries), 0.0
         if isinstance(failure, TransientError) and failure.retry_after is not None:
             wait = max(wait, failure.retry_after)
-            told = 0.0 if isinstance(failure, Doubted) else failure.retry_after
+            required = 0.0 if isinstance(failure, Doubted) else failure.retry_after
 
-        self._asked += told
+        self._asked += required
         passed = now + wait - self._began
         if passed >= CANCEL_LONGEST or passed - self._asked >= CANCEL_PATIENCE:
             return None

@@ -16,7 +16,7 @@ from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.stored import StoredTrigger
 
 LONGEST_SLEEP = 60.0
-"""Seconds after which the clock is looked at again: it may have been set."""
+"""Seconds after which the clock is read again: it may have been set."""
 
 
 class MomentTrigger(StoredTrigger):
@@ -35,6 +35,6 @@ class MomentTrigger(StoredTrigger):
         while (left := self.moment - wall_clock()) > 0:  # noqa: ASYNC110 - only time
             await asyncio.sleep(min(left, LONGEST_SLEEP))
 
-        # A trigger that lingers after its event is told to kill.
+        # A trigger that lingers after its event is called to kill.
         self._fired = True
         yield TriggerEvent(self.moment)

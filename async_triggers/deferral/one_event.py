@@ -53,7 +53,7 @@ class OneEventTrigger(StoredTrigger):
             outcome = await self._outcome()
             self.log.info("%s", outcome.message)
             await asyncio.sleep(max(0.0, earliest - loop.time()))
-            # A trigger that lingers after its event is told to kill; see on_kill.
+            # A trigger that lingers after its event is called to kill; see on_kill.
             self._fired = True
             event = await self._event(outcome)
         except asyncio.CancelledError:
@@ -157,7 +157,7 @@ async def see_through(errand: asyncio.Task[str]) -> str | None:
     """Wait a while for what ``on_kill`` has begun; return what it said if it is done.
 
     Airflow repeats its cancellation every second until the trigger ends, and the errand
-    goes on when nobody waits for it any more.
+    goes on when nothing waits for it any more.
     """
     loop = asyncio.get_running_loop()
     ends = loop.time() + KILL_WAIT

@@ -6,7 +6,7 @@
        │   ├─ its job is still there ─────────────── attach to it
        │   ├─ its start was not answered ─────────── look for it, by the intent
        │   └─ it was cleared ─────────────────────── cancel its job, confirm it
-       ├─ look at what runs already ──────────────── if_running
+       ├─ check what runs already ────────────────── if_running
        ├─ write the intent, start, write the id
        └─ wait: on the worker, or defer ──────────── execute_complete
 
@@ -220,7 +220,7 @@ class JobOperator(BaseOperator, TakesIds):
         attempt.notes.address = attempt.found_at = contact.known or ""
         sought = waiting.get("sought")
         if sought is not None:
-            # Whoever watches the task leaves it to the worker from here on.
+            # The trigger that watches the task leaves it to the worker from here on.
             attempt.notes.claim(sought)
 
         blocked_by = waiting.get("blocked_by")

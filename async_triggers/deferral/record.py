@@ -95,7 +95,7 @@ class Record:
     """One attempt's job.
 
     ``job_id`` is None while only the intent is known. ``owned`` is False for a job that
-    the task attached to. ``killed`` tells that the attempt was stopped by a user while it
+    the task attached to. ``killed`` says that the attempt was stopped by a user while it
     ran on a worker. ``ended`` is the vendor's word for how the job ended, where the task
     failed with it. ``url`` shows the job. ``address`` is a hash of where the vendor
     answered (:func:`.contact.address_of`).
@@ -183,7 +183,7 @@ MOST_ATTEMPTS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unsettled:
-    """Starts that were left to triggers, of which nobody has written down what became.
+    """Starts that were left to triggers, whose outcome was not written down.
 
     A trigger cannot write to the state store, and what it keeps in XComs is lost when the
     task is cleared. ``at`` is the worker's time of the first such attempt, ``attempts``

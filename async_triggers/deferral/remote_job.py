@@ -196,7 +196,7 @@ class JobRequest(StoredValue, ABC):
         return replace(self, attempt=Attempt.of(ti, max_tries))
 
     def fingerprint(self) -> str:
-        """Return what tells two requests apart."""
+        """Return what distinguishes two requests."""
         request = {"conn_id": self.conn_id, **self.describe()}
         text = orjson.dumps(request, option=orjson.OPT_SORT_KEYS, default=str)
         return hashlib.sha256(text).hexdigest()[:16]

@@ -1,14 +1,14 @@
 """Stopping a task that waits until it can come back to its start.
 
-It may have a job all the same. A start that was not answered may have made one, whose id
-nobody has: it is looked for by the intent that was written down before. An earlier attempt
-may have one, which could not be looked at yet. Where the task is stopped meanwhile, the
+It may have a job all the same. A start that was not answered may have made one, whose id is
+not known: it is looked for by the intent that was written down before. An earlier attempt
+may have one, which could not be checked yet. Where the task is stopped meanwhile, the
 job is cancelled under the rules of any kill (:mod:`async_triggers.deferral.kill`), unless
-it may as well be somebody else's.
+it may as well be another user's.
 
-A stop that comes after the wait and before the task is on a worker again is nobody's:
-Airflow tells no trigger of it, and there is no worker. So the trigger leaves somebody
-behind who watches the task until its worker has it.
+A stop that comes after the wait and before the task is on a worker again has no owner:
+Airflow reports it to no trigger, and there is no worker. So the trigger leaves an
+errand behind that watches the task until its worker has it.
 """
 
 from __future__ import annotations
@@ -93,11 +93,11 @@ class StartLaterTrigger(MomentTrigger):
         if self._fired or self.task_instance is None:
             return
 
-        told = await see_through(
+        message = await see_through(
             run_alone(self._settle(), "settle the kill of a start to come")
         )
-        if told is not None:
-            self.log.info("%s", told)
+        if message is not None:
+            self.log.info("%s", message)
 
     async def _watch(self) -> str:
         """Settle the kill of a task that is stopped before its worker has it."""
@@ -122,9 +122,9 @@ class StartLaterTrigger(MomentTrigger):
                 return "The task is retried"
 
             if state is None or state not in GOES_ON:
-                told = await self._settle()
-                self.log.info("%s", told)
-                return told
+                message = await self._settle()
+                self.log.info("%s", message)
+                return message
 
         return "The task is on no worker yet"
 
@@ -176,7 +176,7 @@ async def settle_record(
     *,
     is_found_again: bool = False,
 ) -> str:
-    """Settle the kill of what a record tells of; return what was done.
+    """Settle the kill of what a record shows; return what was done.
 
     Raise EngineError where the connection cannot be looked up. For ``is_found_again`` see
     :func:`.kill.judge_kill`.
@@ -211,7 +211,7 @@ async def settle_lost(
 ) -> str:
     """Settle the kill of a start that was not answered; return what was done.
 
-    ``is_found_again`` tells that the record is in the state store, where the task looks
+    ``is_found_again`` says that the record is in the state store, where the task looks
     whenever it is on a worker.
     """
     try:

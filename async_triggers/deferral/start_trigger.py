@@ -7,7 +7,7 @@ triggerer asks, and wait for their turn before they look and not after.
 
 A triggerer may die, freeze or lose the trigger to another one between any two steps, so a
 start is *claimed*: the intent is written to an XCom of the task before the vendor is
-asked, and completed with the job's id after. Whoever runs the trigger next reads the claim
+asked, and completed with the job's id after. The next run of the trigger reads the claim
 first. Each run of the trigger has a name, which it writes to its claim and looks for right
 before it asks: one that was frozen meanwhile finds another name there, and asks nothing.
 """
@@ -108,7 +108,7 @@ class StartTrigger(OneEventTrigger):
     :param end_time: the deadline in epoch seconds, None for none
     :param execution_deadline: the deadline that ``execution_timeout`` sets
     :param record: what an earlier attempt has written down
-    :param unsettled: starts by earlier attempts that nobody has written down
+    :param unsettled: starts by earlier attempts that were not written down
     :param links: the XCom keys of the links to the job
     :param tells: push what is known of the job as soon as it is started
     :param ending: how the trigger ends its task; None to resume it
@@ -413,9 +413,9 @@ class StartTrigger(OneEventTrigger):
         else:
             errand = run_alone(self._settle_claim(request), name)
 
-        told = await see_through(errand)
-        if told is not None:
-            self.log.info("%s", told)
+        message = await see_through(errand)
+        if message is not None:
+            self.log.info("%s", message)
 
     async def _settle_claim(self, request: JobRequest) -> str:
         """Settle the kill of what an earlier run of the trigger has started, if one has."""
@@ -438,9 +438,9 @@ class StartTrigger(OneEventTrigger):
 
             return await settle_record(request, record, ti, self.log)
         except (EngineError, TimeoutError) as error:
-            told = f"What was started could not be cancelled: {error}"
-            self.log.warning("%s", told)
-            return told
+            message = f"What was started could not be cancelled: {error}"
+            self.log.warning("%s", message)
+            return message
 
     async def _settle_start(
         self, request: JobRequest, leased: LeasedAccount, start: _Start
@@ -568,9 +568,9 @@ class _TriggerDesk:
     async def read(self) -> Record | None:
         if not self._is_known:
             claim = await self._claim()
-            told = self._trigger.record if claim is None else claim[1]
+            stored = self._trigger.record if claim is None else claim[1]
             self._seen = None if claim is None else claim[0]
-            self.record = read_record(told)
+            self.record = read_record(stored)
             self._is_known = True
 
         return self.record
@@ -590,8 +590,8 @@ class _TriggerDesk:
             return
 
         self.address = record.address or self.address
-        told = record.to_json()
-        await insist(lambda: self._put(ti, SUPERSEDING, told), self._trigger.log)
+        stored = record.to_json()
+        await insist(lambda: self._put(ti, SUPERSEDING, stored), self._trigger.log)
 
     async def forget(self) -> None:
         self.record = None
@@ -607,22 +607,22 @@ class _TriggerDesk:
         if record is not None:
             job_id = record.job_id or STARTING
 
-        told = None if record is None else record.to_json()
+        stored = None if record is None else record.to_json()
         if record is None or record.job_id is None:
-            await insist(lambda: self._put(ti, job_id, told), self._trigger.log)
+            await insist(lambda: self._put(ti, job_id, stored), self._trigger.log)
             return
 
         try:
             async with asyncio.timeout(CLAIM_PATIENCE):
-                await insist(lambda: self._put(ti, job_id, told), self._trigger.log)
+                await insist(lambda: self._put(ti, job_id, stored), self._trigger.log)
         except TimeoutError:
             # The intent is written: the job is found by it, should that be needed.
             self._trigger.log.warning(
                 "The id of what was started could not be kept: %s", job_id
             )
 
-    async def _put(self, ti: Any, job_id: str, told: object) -> None:
-        await compat.write_claim(ti, self._name, job_id, told, address=self.address)
+    async def _put(self, ti: Any, job_id: str, stored: object) -> None:
+        await compat.write_claim(ti, self._name, job_id, stored, address=self.address)
         self._seen = self._name
 
     @asynccontextmanager

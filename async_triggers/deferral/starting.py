@@ -1,4 +1,4 @@
-"""Which job a task waits for: the one of an earlier attempt, somebody else's, a new one.
+"""Which job a task waits for: the one of an earlier attempt, another user's, a new one.
 
 One algorithm for both places where a start is made. It is written as coroutines over a
 :class:`.inquiry.Desk`, which says how to reach the vendor and where to write down what was
@@ -67,7 +67,7 @@ class Starting:
     """One attempt's way to its job.
 
     ``superseded`` is the job that must end first, because it is that of a cleared
-    attempt; ``unsettled`` tells of starts by earlier attempts that nobody wrote down.
+    attempt; ``unsettled`` holds starts by earlier attempts that were not written down.
     ``inquiry`` is how the vendor is reached. ``resumption`` is what has become of the
     job of an earlier attempt.
     """
@@ -100,7 +100,7 @@ class Starting:
         """Return the job to wait for and whether it is ours.
 
         Raise :class:`Later` or :class:`Behind` where that must be waited for, and what
-        ``if_running`` says about a job of somebody else.
+        ``if_running`` says about another user's job.
         """
         try:
             found = await self._get_job()
@@ -203,7 +203,7 @@ class Starting:
         self.request = self.request.after(job_id)
 
     async def _reattach(self, record: Record, job_id: str) -> Seen | None:
-        """Look at the job of an earlier attempt; None when a new one is needed."""
+        """Check the job of an earlier attempt; None when a new one is needed."""
         job = self.request.job(job_id, owned=record.owned, url=record.url)
         try:
             seen = await self._check(job.recheck, record.fate(self.vendor))
@@ -317,7 +317,7 @@ class Starting:
         return unsettled is not None and unsettled.was_cleared(self.max_tries)
 
     async def _settle(self) -> Seen | None:
-        """End the job that a cleared attempt may have started, where it can be told.
+        """End the job that a cleared attempt may have started, where it can be known.
 
         Return it where the vendor cannot cancel, so that it is attached to.
         """

@@ -98,11 +98,11 @@ class JobTrigger(OneEventTrigger):
 
     @classmethod
     def claim(cls, context: Context, job_id: object) -> None:
-        """Push the token that tells this attempt of the task owns the job.
+        """Push the token that says that this attempt of the task owns the job.
 
         Call it in a custom operator right before ``defer``. Without the token ``on_kill``
-        cannot tell a kill from a takeover by another triggerer while the task is still
-        deferred, and then leaves the job alone.
+        cannot distinguish a kill from a takeover by another triggerer while the task is
+        still deferred, and then the job runs on.
         """
         compat.push_owner_token(context, str(job_id))
 
@@ -512,9 +512,9 @@ class JobTrigger(OneEventTrigger):
         if self.task_instance is None:
             return
 
-        told = await see_through(self._start_settling())
-        if told is not None:
-            self.log.info("%s", told)
+        message = await see_through(self._start_settling())
+        if message is not None:
+            self.log.info("%s", message)
 
     def _start_settling(self) -> asyncio.Task[str]:
         """Begin what goes on by itself, however ``on_kill`` is interrupted."""

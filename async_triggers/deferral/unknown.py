@@ -1,4 +1,4 @@
-"""Keys that nobody reads: a misspelt one is ignored, and should not be in silence."""
+"""Keys that are never read: a misspelt one is ignored, and should not be in silence."""
 
 from __future__ import annotations
 

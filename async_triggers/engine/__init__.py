@@ -2,5 +2,5 @@
 
 Nothing here knows Airflow or any vendor. A vendor is an object of the protocol
 :class:`async_triggers.engine.wire.Vendor`; an account of it is leased for the time
-somebody waits (:func:`async_triggers.engine.accounts.lease`).
+something waits (:func:`async_triggers.engine.accounts.lease`).
 """

@@ -11,7 +11,7 @@ moves to the account that it leads to now, with all who wait there. The others s
 task is ever served with a connection that it did not name.
 
 One task belongs to each account (:meth:`SharedAccount._keep`). It runs in an empty
-context, so that it logs and traces as nobody, and is held by a registry that is weak in
+context, so that it logs and traces for no task, and is held by a registry that is weak in
 the loop *object*: test loops and ``dag.test()`` reuse ids. When the loop shuts down it is
 cancelled together with the waiters, in any order, and then ends them by cancellation.
 """
@@ -62,7 +62,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LINGER = 30.0
-"""Seconds for which an account that nobody leases is kept open."""
+"""Seconds for which an account without leases is kept open."""
 LAST_ROUND = 1.0
 """Seconds for which a round without waiters may go on after the last lease."""
 LAST_LEASES = 10.0
@@ -557,7 +557,7 @@ def hold(
     """Lease an account until :meth:`LeasedAccount.release` is called, once.
 
     For those who wait for long, and by the thousand: a block that is entered for hours
-    costs memory, and the garbage collector time. ``connection`` tells Airflow connections
+    costs memory, and the garbage collector time. ``connection`` keeps Airflow connections
     apart that lead to the same account, and ``reload`` reads the account of this one again
     after it was refused. ``observer`` hears of the account's metrics, in which it has the
     ``name`` of its oldest lease: no secret may be in it.

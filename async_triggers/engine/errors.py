@@ -42,7 +42,7 @@ class Suspect:
 
     ``field`` is Airflow's name of the field (``host``, ``schema``,
     ``extra.ca_bundle``); ``fix`` says what is wrong with it and what to write instead.
-    ``is_path`` tells that a server answers, and that its path may be the wrong one.
+    ``is_path`` says that a server answers, and that its path may be the wrong one.
     """
 
     field: str
@@ -91,8 +91,8 @@ class TransientError(EngineError):
     """Only a late answer: the same question may be asked again.
 
     ``retry_after`` is how many seconds the vendor asked us to wait, or None;
-    ``is_guess`` tells that it named none, and that they are the account's own.
-    ``ambiguous`` tells that the request may have taken effect although no proof of it
+    ``is_guess`` says that it named none, and that they are the account's own.
+    ``ambiguous`` says that the request may have taken effect although no proof of it
     came back, so that a start must be looked for before it is repeated.
     """
 

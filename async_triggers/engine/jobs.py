@@ -34,10 +34,10 @@ class Job:
 
     ``id`` is the vendor's id as text; ``label`` names the job for people where that id
     would not. ``word`` is the vendor's own status word, for logs
-    and for states that nobody knows yet. ``message`` is the vendor's explanation of a
+    and for states that are not known yet. ``message`` is the vendor's explanation of a
     failure, empty where it gives none. ``statistics`` holds plain JSON scalars in the
     vendor's names (rows, bytes, durations). ``started_at`` is ISO 8601 or None.
-    ``ended_at`` is the server's time of the end in epoch seconds where the row tells it.
+    ``ended_at`` is the server's time of the end in epoch seconds where the row shows it.
     ``summary`` holds what else is worth keeping at the end, as JSON of a few kilobytes.
     ``amounts`` are what people want to read of it, in the vendor's words: ``12,400 rows``.
     """
@@ -62,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A look at a job: the job, and the server's time of the look in epoch seconds."""
+    """A look: the job, and the server's time of the look in epoch seconds."""
 
     job: Job
     at: float | None

@@ -77,7 +77,7 @@ class Coverage:
         self.joined.add(subject)
 
     def forget(self, subject: str) -> None:
-        """Forget a job that nobody waits for."""
+        """Forget a job without waiters."""
         self.behind.pop(subject, None)
 
     def behind_of(self, subjects: Iterable[str]) -> dict[str, float | None]:

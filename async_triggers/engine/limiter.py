@@ -4,7 +4,7 @@ Two things are limited apart: the *rate* of all requests together, and the *numb
 way* in each lane, so that slow starts never keep polls waiting. The rate is a leaky
 bucket (grants in any window of ``w`` seconds <= burst + rate x w) whose burst and rate
 are chosen so that the vendor's own window is never exceeded. The vendor's feedback comes
-on top: a pause ("not before") and, where replies tell what is left of the limit, a lower
+on top: a pause ("not before") and, where replies show what is left of the limit, a lower
 rate, since only the vendor sees other processes.
 
 The shared request of the poller goes first, since it answers for many. The other lanes
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 BURST_SHARE = 0.1
 """The part of a window's budget that may be spent at once."""
 SLOWEST = 0.05
-"""The rate never falls below this part of the budget, so that nobody starves."""
+"""The rate never falls below this part of the budget, so that no request starves."""
 RESERVE = 0.02
-"""The part of the vendor's limit that we leave: what is left is told after the fact."""
+"""The part of the vendor's limit that we leave: replies show it after the fact."""
 
 
 _is_urgent: ContextVar[bool] = ContextVar("is_urgent", default=False)
@@ -170,7 +170,7 @@ class Limiter:
         """Take note of what the vendor says is left of its limit.
 
         While others leave enough, our own budget is the limit. When less is left than
-        the part which is not ours, somebody else is spending it: slow down in proportion.
+        the part which is not ours, another program is spending it: slow down in proportion.
         A limit (``allowed``) smaller than the budget's takes its place. When next to
         nothing is left, wait until as much may have come back: processes that each send
         a request or two, as workers do, are held by nothing else.
@@ -179,7 +179,7 @@ class Limiter:
         self._share_left = min(1.0, max(0.0, left / allowed)) if allowed > 0 else 0.0
         spare = allowed * (1.0 - budget.share)
         slow = 1.0 if left >= spare or spare <= 0 else max(SLOWEST, left / spare)
-        # A limit below the one that we were told of (a trial account) counts as well.
+        # A limit below the one that we know of (a trial account) counts as well.
         known = min(1.0, allowed / budget.requests)
         burst = max(1.0, known * budget.requests * budget.share * BURST_SHARE)
         if (slow * known, burst) != (self._slow, self.burst):

@@ -153,7 +153,7 @@ class Planner:
     ) -> None:
         """Take note of a walk: its rows and bytes, and the seconds it spanned.
 
-        A walk that was cut short (not ``whole``) tells at least how much there is.
+        A walk that was cut short (not ``whole``) shows at least how much there is.
         """
         measures = self._measures.setdefault(source.name, Measures())
         if not whole and self._current == source.name:
@@ -328,7 +328,7 @@ class Planner:
     def _singles(self, situation: Situation) -> Plan:
         """Request each; those that join may be found in the list of what runs.
 
-        The others have been seen to run, and whoever has ended since is not in it.
+        The others have been seen to run, and those that have ended since are not in it.
         """
         joining = sum(1 for subject in situation.due if subject in situation.behind)
         known = len(situation.due) - joining
@@ -432,7 +432,7 @@ class Planner:
         for since, left_out in candidates:
             rows = (rate or 0.0) * max(0.0, now - since + situation.interval)
             if not source.ends_only:
-                # Whoever was looked at in the window has begun there, or thereabouts.
+                # A job that was polled in the window has begun there, or thereabouts.
                 rows = max(rows, float(len(looks) - min(left_out, len(looks))))
 
             requests, cost = self.walk_cost(source, rows)
@@ -479,5 +479,5 @@ def _places(looks: Sequence[tuple[float, str]], base: float) -> list[int]:
         powers = (1 << power for power in range(before.bit_length()))
         places = [0, *(place for place in powers if place < before)]
 
-    # The first of those that looked at the same time.
+    # The first of those that polled at the same time.
     return sorted({bisect_left(looks, (looks[place][0], "")) for place in places})

@@ -114,7 +114,7 @@ class Sender:
         tasks: list[asyncio.Task[None]] = []
 
         # An error that reaches the group would cancel this task too, and until Python
-        # 3.13 such a cancellation cannot be told from one that came from outside.
+        # 3.13 such a cancellation looks like one that came from outside.
         async def hand() -> None:
             try:
                 for item in todo:
@@ -158,7 +158,7 @@ class Singles:
     async def poll_all(self, subjects: Iterable[str]) -> None:
         """Request jobs one by one, a few at a time.
 
-        Jobs for which no answer came go last, so that they keep nobody else waiting. When
+        Jobs for which no answer came go last, so that they hold up no other. When
         the round has had no answer at all, the vendor is in trouble and not the jobs.
         """
         failures = 0

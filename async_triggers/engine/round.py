@@ -101,7 +101,7 @@ class Round:
             state.owed.clear()
             state.trouble.note_recovery()
         elif not state.waiters:
-            # The vendor answers, and nobody waits for a round that would show it.
+            # The vendor answers, and no waiter is due whose round would show it.
             state.trouble.note_recovery()
 
     def _due(self, number: int, planned: float) -> list[str]:

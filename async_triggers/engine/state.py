@@ -57,7 +57,7 @@ class PollingState:
         return not self.waiters and not self.watchers
 
     def forget(self, subject: str) -> None:
-        """Forget a job that nobody waits for."""
+        """Forget a job without waiters."""
         self.doubts.forget(subject)
         self.coverage.forget(subject)
         self.sources.scopes.pop(subject, None)

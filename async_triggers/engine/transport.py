@@ -115,14 +115,16 @@ class Transport:
         self._tokens = 0
 
     def __repr__(self) -> str:
-        """State the state, and no secret."""
+        """Return the state, and no secret."""
         state = "open" if self.http.is_open else "idle"
         doubt = f" | {self.trust.doubt!r}" if self.trust.doubt is not None else ""
         between = self.trust.between
-        told = f" | in between: {between.message}" if between is not None else ""
+        if between is not None:
+            doubt += f" | in between: {between.message}"
+
         return (
             f"<Transport {self.account} [{state} | {self._requests} requests,"
-            f" {self._failures} failed, {self.http.connections} connections{doubt}{told}]>"
+            f" {self._failures} failed, {self.http.connections} connections{doubt}]>"
         )
 
     def statistics(self) -> TransportStatistics:

@@ -162,7 +162,7 @@ class Waiters:
                     yield waiter
 
     def join(self, subject: str, waiter: Waiter, now: float, *, known: bool) -> bool:
-        """Let one wait; return True if nobody has waited for this job until now."""
+        """Let one wait; return True if it is the first for this job."""
         watched = self.watched.get(subject)
         is_new = watched is None
         if watched is None:
@@ -181,7 +181,7 @@ class Waiters:
         return is_new
 
     def leave(self, subject: str, waiter: Waiter) -> bool:
-        """Let one wait no more; return True if nobody waits for this job any more."""
+        """Let one wait no more; return True if it was the last for this job."""
         watched = self.watched[subject]
         watched.remove(waiter)
         self.count -= 1

@@ -94,7 +94,7 @@ class Walk:
             partial(pages, start) for start in starts
         ]
         if plan.requests > len(starts):
-            # Whoever is found on one of many pages need not wait for the last.
+            # What is on one of many pages need not wait for the last one.
             works += [self.confirm] * self._sender.hands
 
         try:

@@ -198,7 +198,7 @@ class Credentials:
 
     @property
     def fingerprint(self) -> str:
-        """A short hash that tells two credentials apart and gives neither away."""
+        """A short hash that differs between credentials and gives none away."""
         return _fingerprint(self.kind, self.login, self.secret, self.token_url)
 
 
@@ -439,7 +439,7 @@ class Vendor(Protocol):
         return refuse_by_status(self.name, request, reply)
 
     def remaining(self, reply: Reply) -> tuple[float, float] | None:
-        """Return (requests left, requests allowed) where the reply tells them."""
+        """Return (requests left, requests allowed) where the reply shows them."""
         return None
 
     def single(self, account: Account, subject: str) -> Request:
@@ -490,7 +490,7 @@ class Vendor(Protocol):
         return False
 
     def confirmation(self, job: Job, *, now: float | None) -> Request | None:
-        """Request what confirms an end that a list showed and tells the rest of it as well.
+        """Request what confirms an end that a list showed, and shows the rest of it.
 
         ``now`` is the server's time in epoch seconds. None where nothing does both: then
         it is asked for with :meth:`single`.
@@ -498,7 +498,7 @@ class Vendor(Protocol):
         return None
 
     def confirmed(self, request: Request, reply: Reply, job: Job) -> Job | None:
-        """Return the job with what that answer tells, None where it does not confirm it."""
+        """Return the job with what that answer shows, None where it does not confirm it."""
         return None
 
     def watched(self, request: Request) -> Request:
@@ -560,7 +560,7 @@ def without_secrets(url: str) -> str:
 def words_of(value: object, *, longest: int = LONGEST_DETAIL) -> str:
     """Return a vendor's own words as far as they are repeated.
 
-    Empty for what is no text and no number: nobody is helped by an object in a sentence.
+    Empty for what is no text and no number: an object in a sentence helps no reader.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
@@ -655,17 +655,17 @@ def refuse_by_status(
     ``detail`` is the vendor's own explanation.
     """
     status = reply.status
-    told = f": {detail[:LONGEST_DETAIL]}" if detail else ""
+    reason = f": {detail[:LONGEST_DETAIL]}" if detail else ""
     if status == HTTP_TOO_MANY_REQUESTS:
         return RateLimited(
-            f"{vendor} limits the rate of requests{told}",
+            f"{vendor} limits the rate of requests{reason}",
             status=status,
             retry_after=retry_after(reply),
         )
 
     if status >= HTTP_SERVER_ERROR:
         return VendorBroken(
-            f"{vendor} answered {status} about {request.about}{told}",
+            f"{vendor} answered {status} about {request.about}{reason}",
             status=status,
             retry_after=retry_after(reply),
             ambiguous=True,
@@ -673,14 +673,14 @@ def refuse_by_status(
 
     if status == HTTP_UNAUTHORIZED:
         return CredentialsRejected(
-            f"{vendor} does not accept the credentials{told}", status=status
+            f"{vendor} does not accept the credentials{reason}", status=status
         )
 
     if status in {HTTP_NOT_FOUND, HTTP_GONE}:
         return JobNotFound(
-            f"{vendor} does not know {request.about}{told}", status=status
+            f"{vendor} does not know {request.about}{reason}", status=status
         )
 
     return RequestRejected(
-        f"{vendor} rejected {request.about} with {status}{told}", status=status
+        f"{vendor} rejected {request.about} with {status}{reason}", status=status
     )

@@ -450,13 +450,13 @@ def _last_sync(row: Row) -> pendulum.DateTime:
     return _moment(replies.read_connection(row).run().before)
 
 
-def _moment(told: str | None) -> pendulum.DateTime:
+def _moment(given: str | None) -> pendulum.DateTime:
     # What reads a DAG file need not load it.
     import pendulum  # noqa: PLC0415
 
-    seconds = -1.0 if told is None else parse_time(told)
+    seconds = -1.0 if given is None else parse_time(given)
     if seconds is None:
-        msg = f"{told!r} is not a time in ISO 8601"
+        msg = f"{given!r} is not a time in ISO 8601"
         raise ArgumentUnusable(msg)
 
     return pendulum.from_timestamp(seconds)

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 STOP_WAIT = 60.0
 """Seconds that a paused connection may take to stop its sync."""
 HISTORY_WAIT = 30.0
-"""Seconds after which an end is told without what the sync history adds to it."""
+"""Seconds after which an end is reported without what the sync history adds to it."""
 HISTORY_PAGES = 5
 """Pages of a thousand syncs that are read for one run at most."""
 
@@ -102,7 +102,7 @@ class FivetranHook(CallsByHand):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells two hooks apart that would read the same connection differently."""
+        """What distinguishes two hooks that would read the same connection differently."""
         given = self.fivetran_conn
         fields = () if given is None else (hash(given.get_uri()),)
         return (*super().key, self.timeout_seconds, *fields)
@@ -387,7 +387,7 @@ class FivetranHook(CallsByHand):
         *,
         now: float,
     ) -> Job | None:
-        """Ask the history whether a run has stopped: its connection's times may not tell.
+        """Check in the history that a run has stopped: its connection may not show it.
 
         Raise a permanent error for an account without the history.
         """
@@ -400,7 +400,7 @@ class FivetranHook(CallsByHand):
     async def settle(
         self, leased: LeasedAccount, job: Job, *, now: float | None
     ) -> Job:
-        """Add what the sync history tells of an ended run, where there is one.
+        """Add what the sync history shows of an ended run, where there is one.
 
         The id of the sync, its reason and volumes. ``now`` is the server's time. An
         account without the history, or trouble with it, leaves the job as it is: its end
@@ -465,7 +465,7 @@ class FivetranHookAsync(AsyncCallsByHand, FivetranHook):
 class PeersFivetranHook(FivetranHook):
     """The same for connections of the type that the peers' provider declares.
 
-    Airflow wants a class for each type; the type itself is never looked at.
+    Airflow wants a class for each type; the type itself is never read.
     """
 
     conn_type = "Fivetran"

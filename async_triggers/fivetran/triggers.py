@@ -345,7 +345,7 @@ class FivetranTrigger(JobTrigger):
         run: models.Run,
         now: float | None,
     ) -> Job | None:
-        """Ask the history whether the sync has stopped: its times would not tell."""
+        """Check in the history that the sync has stopped: its times would not show it."""
         loop = asyncio.get_running_loop()
         self._ask_why_at = loop.time() + self._idle_pause
         self._idle_pause = min(IDLE_LONGEST, self._idle_pause * 2)

@@ -197,5 +197,5 @@ def read_problem(reply: Reply) -> tuple[str, str]:
     kind = (text_of(body.get("type")) or "").rpartition("#")[2]
     data = body.get("data")
     inner = data.get("message") if isinstance(data, dict) else None
-    told = (inner, *(body.get(name) for name in ("detail", "message", "title")))
-    return kind, next((words for each in told if (words := words_of(each))), "")
+    candidates = (inner, *(body.get(name) for name in ("detail", "message", "title")))
+    return kind, next((words for each in candidates if (words := words_of(each))), "")

@@ -17,7 +17,7 @@ START_TIMEOUT = 90.0
 # DELETE /jobs/{jobId} answers when the workflow has stopped, however long that takes.
 CANCEL_TIMEOUT = 120.0
 HEALTH_TIMEOUT = 10.0
-"""Seconds for the answer that tells a path of the API from others."""
+"""Seconds for the answer that shows which path of the API is right."""
 # A start whose answer was lost shows up within the minute that the server waits for it.
 START_GRACE = 75.0
 # What is made within it was made by a start, tried again and waiting for its turn; what is

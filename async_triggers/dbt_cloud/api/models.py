@@ -199,16 +199,16 @@ def with_results(job: Job, results: Mapping[str, Any] | None) -> Job:
 
 def explain(job: Job, step: Step | None, nodes: Sequence[str]) -> Job:
     """Return a failed run whose message names the step and the nodes that failed."""
-    told = []
+    parts = []
     if step is not None:
-        told.append(f"step {step.index}, {step.name!r}, failed")
+        parts.append(f"step {step.index}, {step.name!r}, failed")
 
     if nodes:
         named = ", ".join(nodes[:_NAMED_NODES])
         rest = len(nodes) - _NAMED_NODES
-        told.append(f"not built: {named}" + (f" and {rest} more" if rest > 0 else ""))
+        parts.append(f"not built: {named}" + (f" and {rest} more" if rest > 0 else ""))
 
-    if job.message and job.message not in " ".join(told):
-        told.append(job.message)
+    if job.message and job.message not in " ".join(parts):
+        parts.append(job.message)
 
-    return replace(job, message="; ".join(told))
+    return replace(job, message="; ".join(parts))

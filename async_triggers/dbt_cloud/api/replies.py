@@ -261,5 +261,7 @@ def read_detail(reply: Reply) -> str:
     if not isinstance(status, dict):
         return ""
 
-    told = [words_of(status.get(key)) for key in ("user_message", "developer_message")]
-    return "; ".join(dict.fromkeys(each for each in told if each))
+    messages = [
+        words_of(status.get(key)) for key in ("user_message", "developer_message")
+    ]
+    return "; ".join(dict.fromkeys(each for each in messages if each))

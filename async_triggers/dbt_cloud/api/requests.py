@@ -110,7 +110,7 @@ def retry_run(account: Account, run_id: int | str) -> Request:
     """Retry a failed run from where it failed.
 
     https://docs.getdbt.com/docs/deploy/retry-jobs. ``jobs/{id}/rerun/`` would take the
-    job's latest run, whoever had started it.
+    job's latest run, no matter who started it.
     """
     return Request(
         method="POST",

@@ -80,7 +80,7 @@ def records_of(run: Run, records: Sequence[HistoryRecord]) -> list[HistoryRecord
 
 
 def settle_job(job: Job, run: Run, records: Sequence[HistoryRecord]) -> Job:
-    """Add to an ended job what the history tells: id, reason and volumes.
+    """Add to an ended job what the history shows: id, reason and volumes.
 
     Where the connection shows both a later success and a later failure, two syncs have
     ended between two looks, and the first of them is the run.
@@ -129,7 +129,7 @@ def _as_told(job: Job, record: HistoryRecord, state: JobState) -> Job:
 
 
 def with_record(job: Job, record: HistoryRecord) -> Job:
-    """Return a job with what its record in the history tells."""
+    """Return a job with what its record in the history shows."""
     return replace(
         job,
         message=(job.message and record.reason) or job.message,

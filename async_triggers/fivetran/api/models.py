@@ -38,11 +38,11 @@ class Run:
 
     ``succeeded_at`` and ``failed_at`` are the server's times as it wrote them, None where
     it never did; ``at`` is the server's time of that look in epoch seconds. What ends a
-    run is told by its kind:
+    run is known by its kind:
 
     - ``resync``: a historical re-sync, over when the connection has also left its
-      historical state. ``historical`` tells that it was in that state before the start
-    - ``behind``: somebody else's sync that is in our way, over when nothing is syncing
+      historical state. ``historical`` says that it was in that state before the start
+    - ``behind``: another user's sync that is in our way, over when nothing is syncing
     - ``whichever``: no certain sync, but the next that ends after the times
     - ``patient``: not over while the connection is syncing, whatever its times say
     - ``strict``: failed when the connection's last sync had, even before the times
@@ -285,9 +285,9 @@ def judge_run(connection: Connection, run: Run) -> Job:
         state, word, message = JobState.CANCELLED, "over", "nothing is syncing any more"
     elif connection.setup_state not in {"", CONNECTED}:
         state, word = JobState.FAILED, connection.setup_state
-        told = "; ".join(connection.tasks)
+        tasks = "; ".join(connection.tasks)
         message = f"the connection is {connection.setup_state}" + (
-            f": {told}" if told else ""
+            f": {tasks}" if tasks else ""
         )
     elif not busy and (connection.paused or connection.sync_state == PAUSED):
         word = PAUSED

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from async_triggers.engine.jobs import Scalar
 
 MESSAGES = 20
-"""Tasks and warnings of a connection that are looked at."""
+"""Tasks and warnings of a connection that are read."""
 
 
 def read_data(request: Request, reply: Reply) -> dict[str, Any]:
@@ -135,12 +135,12 @@ def _messages(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         return ()
 
-    told = [
+    found = [
         words_of(each.get("message")) or words_of(each.get("code"))
         for each in value[:MESSAGES]
         if isinstance(each, dict)
     ]
-    return tuple(each for each in told if each)
+    return tuple(each for each in found if each)
 
 
 # https://fivetran.com/docs/rest-api/api-reference/connections/run-setup-tests
@@ -211,8 +211,8 @@ def _record(row: Row) -> HistoryRecord:
     stages = row.get("stages")
     volumes: dict[str, Scalar] = {}
     for stage in ("extract", "process", "load"):
-        told = stages.get(stage) if isinstance(stages, dict) else None
-        volume = told.get("volume") if isinstance(told, dict) else None
+        found = stages.get(stage) if isinstance(stages, dict) else None
+        volume = found.get("volume") if isinstance(found, dict) else None
         if isinstance(volume, int | float) and not isinstance(volume, bool):
             volumes[f"{stage}_volume_mb"] = volume
 

@@ -203,7 +203,7 @@ class Fivetran(Vendor):
         """Request the sync history, which would be requested for the rest anyway.
 
         Only about an end that has a time. A re-sync is over when the connection says so,
-        and whoever waits while anything is syncing must see that nothing is.
+        and a task that waits while anything is syncing must see that nothing is.
         """
         run = Run.from_id(job.id)
         if job.ended_at is None or run.behind or run.resync or run.patient:

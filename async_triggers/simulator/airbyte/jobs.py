@@ -158,7 +158,7 @@ class Jobs:
 
     def _shown_job(self, job: AirbyteJob, at: float) -> SimReply:
         moment = job.timeline.at(at) or Moment("pending", at)
-        # The answer tells the state at ``at``, and so does its date.
+        # The answer shows the state at ``at``, and so does its date.
         date = {"Date": http_date(self._scene.shown(at))}
         return json_reply(200, self._row(job, moment, at, full=True), headers=date)
 

@@ -188,7 +188,7 @@ class AirbyteScene(VendorSimulator[AirbyteSettings]):
         age: float = 0.0,
         job_id: int | None = None,
     ) -> int:
-        """Let a job run that nobody here has asked for, and return its id.
+        """Let a job run that no client here has started, and return its id.
 
         :param age: How many seconds ago it was created.
         :raises ValueError: There is no such connection.

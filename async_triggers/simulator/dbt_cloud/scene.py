@@ -231,7 +231,7 @@ class DbtCloudScene(VendorSimulator[DbtCloudSettings]):
         cause: str = "Scheduled",
         run_id: int | None = None,
     ) -> int:
-        """Let a run be there that nobody here has asked for, and return its id.
+        """Let a run be there that no client here has started, and return its id.
 
         :param age: How many seconds ago it was created.
         :raises ValueError: There is no such job.

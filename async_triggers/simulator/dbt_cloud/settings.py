@@ -21,8 +21,8 @@ class DbtCloudSettings(VendorSettings):
         value in JSON ``brackets``, or ``both``.
     :ivar wrong_encoding: What the other form does: ``ignore`` leaves the list
         unfiltered, ``refuse`` answers 400.
-    :ivar echo_filters: Whether lists tell the filters that were applied.
-    :ivar echo_ignored: Whether they tell those too that were ignored.
+    :ivar echo_filters: Whether lists show the filters that were applied.
+    :ivar echo_ignored: Whether they show those too that were ignored.
     :ivar over_limit: What a page of more than 100 does: ``clamp`` or ``refuse``.
     :ivar minute_limit: Requests a minute, for each account.
     :ivar cooldown: Seconds for which everything is refused after too many requests.

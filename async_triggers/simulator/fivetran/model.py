@@ -33,7 +33,7 @@ DEFAULT_GROUP: Final = "simulated_group"
 
 @dataclass(frozen=True, slots=True)
 class FivetranState:
-    """What a connection's row tells; times in seconds of the real clock."""
+    """What a connection's row shows; times in seconds of the real clock."""
 
     sync_state: str
     paused: bool

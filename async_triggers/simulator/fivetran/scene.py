@@ -141,7 +141,7 @@ class FivetranScene(VendorSimulator[FivetranSettings]):
             self.begin(connection, at)
 
     def start_sync(self, connection_id: str, life: Life | str | None = None) -> None:
-        """Let a sync run that nobody here has asked for, such as a scheduled one.
+        """Let a sync run that no client here has started, such as a scheduled one.
 
         :raises ValueError: There is no such connection.
         """
@@ -150,7 +150,7 @@ class FivetranScene(VendorSimulator[FivetranSettings]):
             self.begin(connection, self.now(), None if life is None else as_life(life))
 
     def change(self, connection_id: str, **changes: Any) -> None:
-        """Change what a connection's row tells, such as ``setup_state="broken"``.
+        """Change what a connection's row shows, such as ``setup_state="broken"``.
 
         :raises ValueError: There is no such connection or field.
         """

@@ -28,7 +28,7 @@ class FivetranSettings(VendorSettings):
     :ivar running_history: The history's status of a sync while it runs.
     :ivar sync_history: Whether the history endpoint exists.
     :ivar hourly_limit: Requests within any hour; 500 on a trial.
-    :ivar retry_after: Seconds in ``Retry-After``; None tells when a request is free.
+    :ivar retry_after: Seconds in ``Retry-After``; None is when a request is free.
     :ivar null_cursor: Whether the last page has ``next_cursor: null`` or none at all.
     :ivar stuck_cursor: Whether the list gives the same cursor again and again.
     :ivar config_padding: Bytes of ``config`` in every row.
