@@ -29,18 +29,17 @@ _KNOWN_PATHS = [
 _DAG_FOLDERS = (DAG_FOLDER, _ROOT / "async_triggers" / "example_dags")
 _POSTGRES_FIXTURES = frozenset({"postgres_server", "postgres_deployment"})
 
-# Files run side by side. These take minutes each, so they begin first and nothing waits
-# for them alone at the end.
+# These files take minutes each and have Airflows of their own, so they begin first. The
+# files that share an Airflow come last, or it would idle beside them all the time.
 _LONG = (
     "test_secrets.py",
     "test_chaos.py",
     "test_high_availability.py",
-    "test_airbyte_lifecycle.py",
     "test_benchmarks.py",
     "test_real_dbt.py",
-    "test_three_vendors.py",
     "test_examples.py",
 )
+_SHARED = ("postgres", "sqlite")
 
 # From an idle machine to a healthy Airflow takes a quarter of a minute, a killed
 # worker is noticed after half a minute, a killed triggerer after another.
@@ -58,6 +57,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
             item.add_marker(pytest.mark.timeout(_TIMEOUT))
         if _POSTGRES_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.postgres)
+        # All that share an Airflow run in one process, which starts it once.
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
 
     yield
 
@@ -65,10 +66,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     items.sort(key=_turn)
 
 
-def _turn(item: pytest.Item) -> int:
-    """Return when a test's file is to begin."""
+def _group(item: pytest.Item) -> str:
+    """Return the Airflow that a test shares, or the file that has one of its own."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    callspec = getattr(item, "callspec", None)
+    if "any_deployment" in fixtures and callspec is not None:
+        return str(callspec.params["any_deployment"])
+
+    shared = (name for name in _SHARED if f"{name}_deployment" in fixtures)
+    return next(shared, item.path.name)
+
+
+def _turn(item: pytest.Item) -> tuple[bool, int]:
+    """Return when a test is to begin."""
     name = item.path.name
-    return _LONG.index(name) if name in _LONG else len(_LONG)
+    place = _LONG.index(name) if name in _LONG else len(_LONG)
+    return _group(item) in _SHARED, place
 
 
 @pytest.hookimpl(wrapper=True)
