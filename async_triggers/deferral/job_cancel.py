@@ -294,7 +294,7 @@ class JobCancel:
         finally:
             if is_settled:
                 self._log.info(
-                    "%s: cancelled, unless it had ended, before this process ends",
+                    "%s: cancelled before this process ends, unless it had ended",
                     self.job.title,
                 )
             else:

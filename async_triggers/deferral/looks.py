@@ -220,6 +220,4 @@ def remember_address(context: Context, address: str, log: Logger) -> None:
     try:
         compat.push_owner_token(context, IDLE, address=address)
     except Exception:
-        log.warning(
-            "It could not be written down that the connection works", exc_info=True
-        )
+        log.warning("Could not record that the connection works", exc_info=True)

@@ -170,7 +170,7 @@ class Notes:
             return compat.earlier_address(self.context)
         except Exception:
             self.log.warning(
-                "Airflow did not show whether the connection has worked before",
+                "Could not read from Airflow whether the connection has worked before",
                 exc_info=True,
             )
             return None

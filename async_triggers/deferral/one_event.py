@@ -87,7 +87,8 @@ class OneEventTrigger(StoredTrigger):
             except Exception:
                 # The worker has the database to itself, and another try at it.
                 self.log.warning(
-                    "The task could not be ended here, it is resumed", exc_info=True
+                    "The trigger could not end the task: resuming it on a worker",
+                    exc_info=True,
                 )
             else:
                 if event is not None:

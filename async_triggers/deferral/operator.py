@@ -431,7 +431,7 @@ class JobOperator(BaseOperator, TakesIds):
         attempt.job_url = waiting.get("url") or ("" if job is None else job.url)
         if own is not None and outcome.job_id != own:
             self.log.warning(
-                "The event is that of %s, this task waits for %s: waiting on",
+                "Ignoring an event for %s: this task waits for %s",
                 self.vendor.name_of(outcome.job_id),
                 self.vendor.name_of(own),
             )
@@ -451,7 +451,7 @@ class JobOperator(BaseOperator, TakesIds):
         number, attempt = waiting.get("try"), self._attempt_of(context)
         if number is not None and start.get("try") != number:
             self.log.warning(
-                "The event belongs to attempt %s, this is attempt %s: waiting on",
+                "Ignoring an event of attempt %s: this is attempt %s",
                 start.get("try"),
                 number,
             )

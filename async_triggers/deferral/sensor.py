@@ -435,7 +435,7 @@ class JobSensor(BaseSensorOperator, TakesIds):
         own = waiting.get("job_id")
         if own is not None and outcome.job_id != own:
             self.log.warning(
-                "The event is that of %s, this task waits for %s: waiting on",
+                "Ignoring an event for %s: this task waits for %s",
                 self.vendor.name_of(outcome.job_id),
                 self.vendor.name_of(own),
             )

@@ -126,7 +126,7 @@ class StartLaterTrigger(MomentTrigger):
                 self.log.info("%s", message)
                 return message
 
-        return "The task is on no worker yet"
+        return "The task has not reached a worker yet"
 
     async def _settle(self) -> str:
         ti, record = self.task_instance, read_record(self.record)

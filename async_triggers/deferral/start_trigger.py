@@ -307,7 +307,7 @@ class StartTrigger(OneEventTrigger):
         except Exception:
             # The worker pushes them as well, once the job has ended.
             self.log.warning(
-                "The XComs of what was started could not be pushed", exc_info=True
+                "The XComs of the started job could not be pushed", exc_info=True
             )
 
     # Deadlines --------------------------------------------------------------------
@@ -618,7 +618,7 @@ class _TriggerDesk:
         except TimeoutError:
             # The intent is written: the job is found by it, should that be needed.
             self._trigger.log.warning(
-                "The id of what was started could not be kept: %s", job_id
+                "The id of the started job could not be stored: %s", job_id
             )
 
     async def _put(self, ti: Any, job_id: str, stored: object) -> None:

@@ -405,7 +405,10 @@ class Singles:
 
         Waits for another run of the same job, which goes on, are not affected.
         """
-        log.warning("Using an end as a list shows it, unconfirmed: %s", why.message)
+        log.warning(
+            "Using the end that a list shows, since it cannot be confirmed: %s",
+            why.message,
+        )
         self._rows.take_end(subject, end)
 
 
@@ -471,10 +474,10 @@ class Confirmations:
         self._unhelpful = 0
         self._unhelpful_until = asyncio.get_running_loop().time() + DISTRUST
         log.info(
-            "%s: ends are confirmed by single answers for %d s, not by %s: %s",
+            "%s: not using %s for %d s, and confirming ends one by one: %s",
             self._state.account,
-            DISTRUST,
             request.about,
+            DISTRUST,
             why,
         )
 

@@ -521,7 +521,7 @@ def test_a_database_that_is_down_leaves_the_end_to_the_worker(
 
     assert type(event) is TriggerEvent
     assert event.payload["status"] == "success"
-    assert "could not be ended here" in caplog.text
+    assert "could not end the task" in caplog.text
 
 
 def test_the_first_question_does_not_wait_for_the_end(

@@ -1038,6 +1038,6 @@ def test_the_event_of_an_earlier_attempt_is_not_believed(
 
     again = deferred(here.task.resume(deferral, event))
 
-    assert "The event belongs to attempt 1, this is attempt 2" in caplog.text
+    assert "Ignoring an event of attempt 1: this is attempt 2" in caplog.text
     assert here.task.go_on(again) == 2
     assert here.world.starts == 2

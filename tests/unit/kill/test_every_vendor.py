@@ -671,7 +671,7 @@ def test_a_pending_cancel_is_tried_once_more_when_the_triggerer_ends(
 
     assert world.running == []
     assert world.cancels == 1
-    assert "cancelled, unless it had ended, before this process ends" in caplog.text
+    assert "cancelled before this process ends, unless it had ended" in caplog.text
     assert took < 10.0
 
 
