@@ -24,6 +24,13 @@ from rich.table import Table
 
 from async_triggers.demo.deployment import Deployment
 from async_triggers.simulator import SimulatorThread
+from benchmarks.campaign.events import (
+    EVENT_SINS,
+    EventFinding,
+    EventRow,
+    event_table,
+    judge_events,
+)
 from benchmarks.campaign.plan import VENDORS, Plan, make_plan
 from benchmarks.campaign.play import DAGS, TRIGGERERS, Campaign, clock_env, config
 from benchmarks.campaign.report import markdown
@@ -82,15 +89,24 @@ def main(arguments: list[str] | None = None) -> int:
         say("the campaign begins")
         told = campaign.run(settle=options.settle)
         left = campaign.triggers_left()
+        watched = campaign.watching.watched(campaign.seen())
         faults = {
             vendor.name: dict(vendor.record.faults) for vendor in simulator.vendors
         }
         requests = sum(vendor.record.total for vendor in simulator.vendors)
-    findings = [finding for each in told for finding in judge(each)]
+    findings: list[Finding | EventFinding] = [
+        *(finding for each in told for finding in judge(each)),
+        *(finding for each in watched for finding in judge_events(each)),
+    ]
     missing = len(plan.jobs) - len(told)
-    _show(plan, told, findings, campaign, left, faults)
+    events = event_table(watched)
+    _show(plan, told, events, findings, campaign, left, faults)
     seen = _raw(plan, told, findings, campaign, left, faults, requests)
-    everything = seen | {"told": [asdict(each) for each in told]}
+    seen["events"] = [asdict(row) for row in events]
+    everything = seen | {
+        "told": [asdict(each) for each in told],
+        "watched": [asdict(each) for each in watched],
+    }
     (home / "campaign.json").write_text(json.dumps(everything, indent=1) + "\n")
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / f"chaos-{plan.seed}.json"
@@ -132,7 +148,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def _show(
     plan: Plan,
     told: list[Told],
-    findings: list[Finding],
+    events: list[EventRow],
+    findings: list[Finding | EventFinding],
     campaign: Campaign,
     left: int,
     faults: dict[str, dict[str, int]],
@@ -153,7 +170,7 @@ def _show(
             waits = f"{row.median:.0f} s, {row.slowest:.0f} s"
         counts = (str(row.sins[sin]) for sin in SINS)
         verdict.add_row(row.name, str(row.jobs), str(row.starts), *counts, waits)
-    console.print(verdict)
+    console.print(verdict, _events_shown(events))
     attempts = Counter(each.attempts for each in told)
     console.print(
         f"attempts of tasks: {dict(sorted(attempts.items()))};"
@@ -165,10 +182,24 @@ def _show(
         console.print(f"note: {note}", markup=False)
 
 
+def _events_shown(events: list[EventRow]) -> Table:
+    shown = Table("watched", "ends", "events", *EVENT_SINS, "explained", "hidden")
+    for row in events:
+        counts = (
+            row.ends,
+            row.events,
+            *(row.sins[sin] for sin in EVENT_SINS),
+            row.repeats,
+            row.hidden,
+        )
+        shown.add_row(row.name, *map(str, counts))
+    return shown
+
+
 def _raw(
     plan: Plan,
     told: list[Told],
-    findings: list[Finding],
+    findings: list[Finding | EventFinding],
     campaign: Campaign,
     left: int,
     faults: dict[str, dict[str, int]],

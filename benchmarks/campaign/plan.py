@@ -127,6 +127,31 @@ class PlannedBlow:
     off: float = 0.0
 
 
+WATCHED: Final[dict[Vendor, str]] = {
+    "airbyte": "watched",
+    "fivetran": "watched",
+    "dbt_cloud": "99000",
+}
+"""The vendor's id of what is watched; no task starts it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedWatch:
+    """What a watcher hears of: the vendor runs jobs of it by itself.
+
+    One job begins every so many seconds, with these lives in turn.
+    """
+
+    vendor: Vendor
+    every: float
+    lives: tuple[str, ...]
+
+    @property
+    def target(self) -> str:
+        """The vendor's id of the connection or job."""
+        return WATCHED[self.vendor]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A whole campaign; times in seconds from its start."""
@@ -136,6 +161,7 @@ class Plan:
     jobs: tuple[PlannedJob, ...]
     troubles: tuple[Trouble, ...]
     blows: tuple[PlannedBlow, ...]
+    watches: tuple[PlannedWatch, ...]
 
 
 def make_plan(seed: int, *, minutes: float, jobs_per_minute: float) -> Plan:
@@ -157,6 +183,7 @@ def make_plan(seed: int, *, minutes: float, jobs_per_minute: float) -> Plan:
             )
         ),
         blows=tuple(_blows(random, seconds)),
+        watches=tuple(_watches(random)),
     )
 
 
@@ -348,6 +375,16 @@ def _clock(random: Random, rate: float, moment: dict[str, Any]) -> Trouble:
         return Trouble(what=f"wrong date at {rate:.0%} {off:+g}", fault=fault, **moment)
     fault = {"kind": "clock", "seconds": off, "times": None}
     return Trouble(what=f"clock stepped at {off:+g}", fault=fault, **moment)
+
+
+def _watches(random: Random) -> Iterator[PlannedWatch]:
+    for vendor in VENDORS:
+        runs, *ends = _WORDS[vendor]
+        if vendor == "fivetran":
+            # Its API shows that a sync was cancelled only by later ones.
+            ends.pop()
+        lives = tuple(f"{runs}:{random.uniform(1, 8):.1f} {end}" for end in ends)
+        yield PlannedWatch(vendor=vendor, every=random.uniform(12, 25), lives=lives)
 
 
 def _blows(random: Random, seconds: float) -> Iterator[PlannedBlow]:

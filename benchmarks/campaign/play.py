@@ -22,6 +22,7 @@ from async_triggers.demo.airflow_api import AirflowApiError, DeadlinePassedError
 from async_triggers.simulator.connections import connection_variables
 from async_triggers.simulator.faults import Fault, ListQuirks
 from benchmarks.campaign.verdict import SeenJob, State, Told
+from benchmarks.campaign.watch import Watching
 
 if TYPE_CHECKING:
     from async_triggers.demo.deployment import Deployment
@@ -71,6 +72,12 @@ _LOOK_AT_TASKS: Final = """
          LEFT JOIN trigger ON trigger.id = ti.trigger_id
          LEFT JOIN job ON job.id = trigger.triggerer_id
     WHERE ti.dag_id LIKE 'chaos\\_%'
+"""
+
+
+_COUNT_TRIGGERS: Final = """
+    SELECT COUNT(*) FROM trigger
+    WHERE id NOT IN (SELECT trigger_id FROM asset_watcher)
 """
 
 
@@ -141,6 +148,7 @@ class Campaign:
     tasks: dict[str, Task] = field(default_factory=dict)
     hits: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    watching: Watching = field(init=False)
     _frozen: set[int] = field(default_factory=set)
     _struck_at: float = 0.0
     _away_until: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -153,6 +161,10 @@ class Campaign:
     _ahead: list[tuple[float, float, float]] = field(default_factory=list)
     _began: float = 0.0
     _told_at: float = -math.inf
+
+    def __post_init__(self) -> None:
+        """Know what is to be watched."""
+        self.watching = Watching(self.plan.watches, self.simulator, self._query)
 
     def prepare(self) -> None:
         """Give Airflow its connections and the vendors what the tasks will start."""
@@ -170,11 +182,13 @@ class Campaign:
                 self.simulator.fivetran.add_connection(job.target, lives=lives)
             else:
                 self.simulator.dbt_cloud.add_job(int(job.target), lives=lives)
+        self.watching.prepare()
         for dag_id in sorted({job.dag_id for job in self.plan.jobs}):
             self.deployment.api.wait_for_dag(dag_id)
             self.deployment.api.request(
                 "PATCH", f"/dags/{dag_id}", {"is_paused": False}
             )
+        self.watching.begin(self.deployment.api)
 
     def run(self, *, settle: float) -> list[Told]:
         """Play the plan, then wait ``settle`` seconds at most for the tasks to end."""
@@ -236,7 +250,8 @@ class Campaign:
             open_tasks = [
                 each for each in self.tasks.values() if each.state not in _FINAL
             ]
-            if not open_tasks and len(self.tasks) == len(self.plan.jobs):
+            is_done = not open_tasks and len(self.tasks) == len(self.plan.jobs)
+            if is_done and not self.watching.is_behind(self.seen()):
                 break
             self._sleep(_LOOK)
         # What was killed last is still being cancelled, and triggers are tidied up.
@@ -419,6 +434,7 @@ class Campaign:
             with vendor.lock:
                 vendor.faults.clear()
             vendor.quirks = ListQuirks()
+        self.watching.until = time.time()
         for index in sorted(self._frozen):
             self._thaw(index)
         for index in range(TRIGGERERS):
@@ -463,6 +479,9 @@ class Campaign:
         self.say(f"{blow.blow} ({blow.seconds:.0f} s)")
         self.hits[blow.blow] += 1
         self._struck_at = time.time()
+        if "triggerer" in blow.blow or "PostgreSQL" in blow.blow:
+            away = (self._struck_at, self._struck_at + blow.seconds)
+            self.watching.interruptions.append(away)
         match blow.blow:
             case "kill -9 a triggerer":
                 self.deployment.kill_triggerer(self._a_triggerer())
@@ -551,6 +570,7 @@ class Campaign:
         """See how the tasks are; start again what has ended of Airflow."""
         for name in self.deployment.revive():
             self.hits[f"revived: {name}"] += 1
+        self.watching.look()
         for run_id, state, attempts, ended, trigger, lived in (
             self._query(_LOOK_AT_TASKS) or []
         ):
@@ -560,17 +580,21 @@ class Campaign:
             task.triggerer_lived = float(lived or 0)
 
     def triggers_left(self) -> int:
-        """Return how many triggers Airflow's database holds."""
-        rows = self._query("SELECT COUNT(*) FROM trigger")
+        """Return how many triggers Airflow's database holds beside those of watchers."""
+        rows = self._query(_COUNT_TRIGGERS)
         return int(rows[0][0]) if rows else 0
 
-    def told(self) -> list[Told]:
-        """Put every planned job that has begun beside what the vendor has seen."""
-        seen = {
+    def seen(self) -> dict[str, dict[str, list[SeenJob]]]:
+        """Return what each vendor has seen, by the ids of connections and jobs."""
+        return {
             "airbyte": self._by_target(self.simulator.airbyte),
             "dbt_cloud": self._by_target(self.simulator.dbt_cloud),
             "fivetran": dict(self._syncs()),
         }
+
+    def told(self) -> list[Told]:
+        """Put every planned job that has begun beside what the vendor has seen."""
+        seen = self.seen()
         return [
             Told(
                 plan=job,

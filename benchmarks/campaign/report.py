@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from benchmarks.campaign.events import EVENT_SINS
 from benchmarks.campaign.plan import BLOWS
 from benchmarks.campaign.verdict import SINS
 
@@ -45,6 +46,27 @@ def markdown(campaigns: Iterable[Mapping[str, Any]]) -> str:
                     _seconds(_all(each)["slowest"]),
                 )
                 for each in known
+            ),
+        ),
+        "",
+        *_table(
+            (
+                "seed",
+                "ends watched",
+                *(sin.replace(" ", "s ") for sin in EVENT_SINS),
+                "repeated after a blow",
+                "ends that clocks hid",
+            ),
+            (
+                (
+                    each["seed"],
+                    row["ends"],
+                    *(row["sins"][sin] for sin in EVENT_SINS),
+                    row["repeats"],
+                    row["hidden"],
+                )
+                for each in known
+                for row in each.get("events", ())[-1:]
             ),
         ),
         "",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import chaos
+from benchmarks.campaign.events import EVENT_SINS
 from benchmarks.campaign.plan import BLOWS, VENDORS
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ def test_nothing_is_lost_and_nothing_starts_twice(
     assert seen["triggers_left"] == 0
     assert len(seen["told"]) == 18
     assert f"| {SEED} | 2 | 18 |" in (tmp_path / "out" / "chaos.md").read_text()
+    everything = seen["events"][-1]
+    assert everything["sins"] == dict.fromkeys(EVENT_SINS, 0)
+    assert everything["ends"] >= len(VENDORS) * 3
     # It was no calm minute.
     assert sum(seen["hits"].get(blow, 0) for blow in BLOWS) >= len(BLOWS) - 1
     assert any(seen["faults"][vendor].get("proxy") for vendor in VENDORS)

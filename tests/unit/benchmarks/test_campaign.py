@@ -241,7 +241,9 @@ def campaign(
         kill_triggerer=lambda *_: killed.set(),
         killed=killed,
     )
-    plan = SimpleNamespace(seed=1, seconds=1, jobs=(), troubles=(), blows=blows)
+    plan = SimpleNamespace(
+        seed=1, seconds=1, jobs=(), troubles=(), blows=blows, watches=()
+    )
     nothing = cast("Any", SimpleNamespace())
     made = Campaign(
         cast("Any", plan), cast("Any", deployment), nothing, nothing, lambda _: None

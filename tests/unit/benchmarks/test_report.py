@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.campaign.events import EVENT_SINS
 from benchmarks.campaign.report import markdown
 from benchmarks.campaign.verdict import SINS
 
@@ -23,6 +24,16 @@ def campaign(seed: int, **changes: Any) -> dict[str, Any]:
         "faults": {"airbyte": {"reset": 3}, "fivetran": {}},
         "requests": 300,
         "triggers_left": 0,
+        "events": [
+            {
+                "name": "all",
+                "ends": 41,
+                "events": 43,
+                "sins": dict.fromkeys(EVENT_SINS, 0),
+                "repeats": 2,
+                "hidden": 3,
+            }
+        ],
         **changes,
     }
 
@@ -38,3 +49,16 @@ def test_every_seed_has_its_row_and_its_column() -> None:
     assert "| kill -9 a triggerer | 0 | 2 |" in rows
     assert "| user: mark failed | 4 | 0 |" in rows
     assert "airbyte: dead" not in text
+
+
+def test_campaigns_with_watchers_have_a_row_of_their_events() -> None:
+    before = campaign(8)
+    del before["events"]
+
+    rows = markdown([before, campaign(9)]).splitlines()
+
+    head = rows.index(
+        "| seed | ends watched | events missed | events twice | events wrong |"
+        " repeated after a blow | ends that clocks hid |"
+    )
+    assert rows[head + 2 : head + 4] == ["| 9 | 41 | 0 | 0 | 0 | 2 | 3 |", ""]
