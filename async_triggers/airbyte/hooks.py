@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AirbyteHook", "JobResponse", "JobStatusEnum"]
 
-# Airbyte names no limit. A server of one's own serves its public API with five threads
+# Airbyte names no limit. A self-managed server serves its public API with five threads
 # (PUBLIC_API_EXECUTOR_THREADS), of which a start holds one for up to a minute: two polls,
 # two starts and one cancel at a time leave it room. Cloud answers 429 without saying for
 # how long, and wants to be left alone then.
@@ -189,7 +189,7 @@ class AirbyteHook(CallsByHand):
     def first_account(self, recall: Callable[[], str | None]) -> Account:
         """Read the connection on a worker; where it may mean two paths, find the right one.
 
-        Unless one of them has worked before, both are asked for their health, without
+        Unless one of them has worked before, the health of both is requested, without
         credentials.
         """
         connection = self.look_up()
@@ -321,7 +321,7 @@ class AirbyteHook(CallsByHand):
         return connection, reply.date
 
     async def workspace_of(self, leased: LeasedAccount, connection_id: str) -> str:
-        """Return the workspace of a connection, which is asked for once."""
+        """Return the workspace of a connection, which is requested once."""
         known = _workspaces.get(leased, {}).get(connection_id)
         if known is not None:
             return known
@@ -410,7 +410,7 @@ class AirbyteHook(CallsByHand):
             )
 
         if workspace_id not in names:
-            # Asked for its connections, Airbyte would refuse the credentials.
+            # A request for connections would be refused with these credentials.
             msg = (
                 f"Airbyte shows no workspace {workspace_id!r} to these credentials: check"
                 " workspace_id"

@@ -140,7 +140,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
         return int(self._job_id) if self._job_id else None
 
     def make_request(self) -> AirbyteJobRequest:
-        """Return what the rendered arguments ask for."""
+        """Return what the rendered arguments request."""
         return AirbyteJobRequest(
             conn_id=self.airbyte_conn_id,
             connection_id=self.connection_id or None,

@@ -73,7 +73,7 @@ class AirbyteJob(RemoteJob):
 
 
 async def address_of_job(hook: AirbyteHook, leased: LeasedAccount, job: Job) -> str:
-    """Return where the web interface shows a job, for which its connection is asked for.
+    """Return where the web interface shows a job, for which its connection is requested.
 
     Empty where that is not to be learnt: the job matters more than its address.
     """
@@ -112,7 +112,7 @@ class AirbyteJobRequest(JobRequest):
         return AirbyteHook(self.conn_id, self.api_version, address=self.address)
 
     def describe(self) -> Mapping[str, Any]:
-        """Return what is asked for."""
+        """Return what is requested."""
         request = {"connection_id": self.connection_id, "job_type": self.job_type}
         if self.connection_id:
             return request

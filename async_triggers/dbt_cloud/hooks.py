@@ -165,7 +165,7 @@ class DbtCloudHook(CallsByHand):
         account_id: object = None,
         hook_params: Mapping[str, Any] | None = None,
     ) -> DbtCloudHook:
-        """Return the hook that a task's rendered arguments ask for.
+        """Return the hook that a task's rendered arguments request.
 
         Raise :class:`~async_triggers.deferral.arguments.ArgumentUnusable` for any of them
         that cannot be used.
@@ -484,7 +484,7 @@ class DbtCloudHook(CallsByHand):
         row = await self.get_run_details(leased, run_id, include_related=("run_steps",))
         return replies.read_ended_steps(row)
 
-    # Asking -----------------------------------------------------------------------
+    # Sending ----------------------------------------------------------------------
 
     async def ask(
         self, leased: LeasedAccount, request: Request, *, patience: float = 20.0

@@ -250,7 +250,7 @@ class DbtCloudRunJobOperator(JobOperator):
             )
 
     def make_request(self) -> DbtCloudRunRequest:
-        """Return what the rendered arguments ask for."""
+        """Return what the rendered arguments request."""
         config = {**(self.additional_run_config or {})}
         cause = config.pop("cause", None) or self.trigger_reason or ""
         overrides: dict[str, Any] = {}

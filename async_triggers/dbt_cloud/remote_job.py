@@ -109,7 +109,7 @@ class DbtCloudRunRequest(JobRequest):
         )
 
     def describe(self) -> Mapping[str, Any]:
-        """Return what is asked for; the reason given for it does not change that."""
+        """Return what is requested; the reason given for it does not change that."""
         return {
             "account_id": self.account_id,
             "job_id": self.job_id,

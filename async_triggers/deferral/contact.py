@@ -146,7 +146,7 @@ class FirstContact:
     def refused(self, *, since: float, is_of_account: bool) -> FirstContact:
         """Take in one more refusal by the vendor itself, by a check begun at ``since``.
 
-        ``is_of_account`` says that it concerns all that the account may ask for.
+        ``is_of_account`` says that it concerns all that the account may request.
         """
         began = self.doubted_since
         return replace(

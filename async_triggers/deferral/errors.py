@@ -12,7 +12,7 @@
        ├─ ConnectionUnusable    the connection is missing, malformed or not accepted
        ├─ VendorRefused         the vendor rejected a request or does not know the job, or
        │                        something in between refused every request
-       ├─ VendorUnavailable     the vendor could not be asked until it was too late
+       ├─ VendorUnavailable     the vendor could not be reached until it was too late
        ├─ TriggerUnusable       the triggerer could not read the stored trigger
        └─ EventUnusable         the trigger's event cannot be trusted
 
@@ -89,7 +89,7 @@ class VendorRefused(AsyncTriggersException):
 
 
 class VendorUnavailable(AsyncTriggersException):
-    """The vendor could not be asked in time."""
+    """The vendor could not be reached in time."""
 
 
 class TriggerUnusable(AsyncTriggersException):

@@ -1,7 +1,7 @@
 """The event that a trigger sends to its task, and the one reader of it.
 
 An event crosses the metadata database as a small JSON object. It carries all that
-``execute_complete`` needs, so that resuming asks the vendor nothing::
+``execute_complete`` needs, so that resuming sends the vendor no request::
 
     {"v": 1, "status": "success" | "error" | "cancelled" | "timeout" | "skipped",
      "message": "...", "job_id": "42", "job": {...} | null,

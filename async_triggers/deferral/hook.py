@@ -316,7 +316,7 @@ class VendorHook(BaseHook):
         raise Unreachable(msg)
 
     def _get_ready(self) -> AirflowConnection:
-        """Look the connection up, and load what asks the vendor (blocking)."""
+        """Look the connection up, and load what talks to the vendor (blocking)."""
         import async_triggers.engine.accounts  # noqa: F401, PLC0415 - not on the loop
 
         return self.look_up()
@@ -389,7 +389,7 @@ class VendorHook(BaseHook):
     def hold(self, account: Account) -> LeasedAccount:
         """Lease an account that was read before, until it is released."""
         # What speaks HTTP takes a tenth of a second to load. A task that only takes an
-        # event in asks nobody, and is a process of its own.
+        # event in sends no request, and is a process of its own.
         from async_triggers.engine.accounts import hold  # noqa: PLC0415
 
         return hold(
@@ -475,7 +475,7 @@ class VendorHook(BaseHook):
             raise translate(error, self.conn_id, self.conn_type) from None
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the vendor for something small, for the Test button of the connection."""
+        """Request something small, for the Test button of the connection."""
         try:
             return True, self.run(self.check)
         except AsyncTriggersException as error:
@@ -506,7 +506,7 @@ def words_of_failure(error: AsyncTriggersException) -> str:
 
 
 def _says_http(connection: AirflowConnection) -> bool:
-    """Return True if a connection asks for an API without encryption."""
+    """Return True if a connection leads to an API without encryption."""
     host = (connection.host or "").strip().lower()
     scheme = (connection.schema or "").strip().lower()
     return host.startswith("http:") or (scheme == "http" and "://" not in host)
@@ -516,7 +516,7 @@ def _says_http(connection: AirflowConnection) -> bool:
 
 
 def read_extra(connection: AirflowConnection) -> dict[str, Any]:
-    """Return the connection's extra as a dict, without asking Airflow for anything."""
+    """Return the connection's extra as a dict, without a request to Airflow."""
     text = connection.extra
     if not text:
         return {}
@@ -629,7 +629,7 @@ def read_number(
 
 
 def read_budget(extra: Mapping[str, Any], default: Budget, section: str) -> Budget:
-    """Read how much may be asked from ``extra``, else from ``[async_triggers]``.
+    """Read how much may be requested from ``extra``, else from ``[async_triggers]``.
 
     Options are named ``<vendor>_<option>`` in the section and ``<option>`` in ``extra``:
     ``requests_per_minute``, ``share``, ``concurrent_polls``, ``concurrent_starts``.

@@ -49,7 +49,7 @@ LAST_PAUSE = 0.5
 class JobCancel:
     """The cancel of one job.
 
-    ``job`` is the job as it is to be asked for, also after it was cancelled; ``ti`` is the
+    ``job`` is the job as it is to be requested, also after it was cancelled; ``ti`` is the
     task instance, None where there is none; ``shown`` is the job as it was last seen.
     """
 
@@ -272,7 +272,7 @@ class JobCancel:
     async def _at_last(self, leased: LeasedAccount) -> None:
         """Make the last attempt of a pending cancel, and log what became of the job.
 
-        Airflow cannot be asked any more then; what it said last holds.
+        Airflow cannot be queried any more then; what it said last holds.
         """
         reason = "it is not known whether a user has stopped its task"
         is_settled = False

@@ -21,9 +21,9 @@ from async_triggers.engine.jobs import Job
 
 CANCEL_PATIENCE = 900.0
 """Seconds for which a cancel is tried while the vendor, or Airflow with what must be known
-for it, cannot be reached. What the vendor asks to wait does not count."""
+for it, cannot be reached. What the vendor requires to wait does not count."""
 CANCEL_LONGEST = 86_400.0
-"""Seconds for which a cancel is pending at most, however long the vendor asks to wait."""
+"""Seconds for which a cancel is pending at most, also where the vendor requires more."""
 
 
 class Verdict(Enum):

@@ -119,11 +119,11 @@ class OneEventTrigger(StoredTrigger):
 
 
 _warm: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
-"""The loops on which Airflow has been asked for an XCom before."""
+"""The loops on which an XCom has been requested from Airflow before."""
 
 
 def _warm_up(ti: Any) -> None:
-    """Ask Airflow for an XCom while the job still runs, once in a triggerer.
+    """Request an XCom from Airflow while the job still runs, once in a triggerer.
 
     For its first answer a triggerer's supervisor builds a part of Airflow's API, for five
     seconds and longer on a busy machine; the end of a task need not wait for that.

@@ -118,11 +118,11 @@ class JobOperator(BaseOperator, TakesIds):
 
     @abstractmethod
     def make_request(self) -> JobRequest:
-        """Return what the rendered arguments ask for, once they are checked."""
+        """Return what the rendered arguments request, once they are checked."""
 
     @property
     def job_request(self) -> JobRequest:
-        """What the rendered arguments ask for; what starts a job has checked them."""
+        """What the rendered arguments request; what starts a job has checked them."""
         attempt = self._attempt
         return self.make_request() if attempt is None else attempt.request
 
@@ -392,7 +392,7 @@ class JobOperator(BaseOperator, TakesIds):
             if error is not None:
                 reason = explain(error, endpoint.conn_id, endpoint.conn_type)
 
-            msg = f"The start could not be made before the timeout: {reason}"
+            msg = f"No {self.vendor.noun} could be started before the timeout: {reason}"
             msg = with_request(msg, error)
             raise with_fate(VendorUnavailable(msg), fate) from None
 

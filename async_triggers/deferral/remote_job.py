@@ -4,7 +4,7 @@
 has to start a job. :class:`RemoteJob` is a job that there is. It holds nothing that was
 rendered, because the arguments of a trigger lie in plain text in the database. Both are
 frozen and can be written as JSON. An operator holds a request and, once there is one, a
-job; a trigger that waits holds a job. So each process asks the vendor in the same way.
+job; a trigger that waits holds a job. So each process sends the vendor the same requests.
 
 A vendor writes one subclass of each.
 """
@@ -95,7 +95,7 @@ class RemoteJob(ABC):
 
     @property
     def polled_id(self) -> str:
-        """The id that the vendor's rows go by, which is what the poller asks for."""
+        """The id that the vendor's rows go by, which is what the poller requests."""
         return self.job_id
 
     @property
@@ -149,7 +149,7 @@ class RemoteJob(ABC):
     async def cancel(self, leased: LeasedAccount) -> Self:
         """Cancel the job, if it is still this one that runs.
 
-        Return it as it is to be asked for from now on.
+        Return it as it is to be requested from now on.
         """
 
     async def complete(
@@ -214,7 +214,7 @@ class JobRequest(StoredValue, ABC):
 
     @abstractmethod
     def describe(self) -> Mapping[str, Any]:
-        """Return what is asked for, as JSON: what makes two requests the same."""
+        """Return what is requested, as JSON: what makes two requests the same."""
 
     @abstractmethod
     def job(self, job_id: str, *, owned: bool, url: str = "") -> RemoteJob:

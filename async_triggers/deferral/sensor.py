@@ -78,7 +78,7 @@ LOOK_AGAIN = 60.0
 
 
 class _StartTriggerArgs:
-    """What Airflow asks of a sensor that starts on the triggerer, when it asks.
+    """What Airflow reads of a sensor that starts on the triggerer, when it reads it.
 
     That is when the DAG is complete: what comes downstream says whether the trigger may
     end the task. The class itself has none, which is what keeps mapped sensors on workers.

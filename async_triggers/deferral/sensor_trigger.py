@@ -454,7 +454,7 @@ def trigger_of(
 class _Puller:
     """A task instance whose XComs can be pulled on the triggerer.
 
-    Unless a pull names map indexes, Airflow asks for all there are, which a triggerer's
+    Unless a pull names map indexes, Airflow requests all there are, which a triggerer's
     supervisor does not understand and never answers (3.3.2).
     """
 

@@ -3,13 +3,13 @@
 The worker defers at once; :class:`StartTrigger` gets its request, finds or starts the job
 as a worker would (:mod:`async_triggers.deferral.starting`), and then waits for it with
 the vendor's own trigger. Starts share the account's limiter with all else that the
-triggerer asks, and wait for their turn before they look and not after.
+triggerer requests, and wait for their turn before they look and not after.
 
 A triggerer may die, freeze or lose the trigger to another one between any two steps, so a
-start is *claimed*: the intent is written to an XCom of the task before the vendor is
-asked, and completed with the job's id after. The next run of the trigger reads the claim
+start is *claimed*: the intent is written to an XCom of the task before the request is
+sent, and completed with the job's id after. The next run of the trigger reads the claim
 first. Each run of the trigger has a name, which it writes to its claim and looks for right
-before it asks: one that was frozen meanwhile finds another name there, and asks nothing.
+before its request: one that was frozen meanwhile finds another name, and sends nothing.
 """
 
 from __future__ import annotations
@@ -361,7 +361,7 @@ class StartTrigger(OneEventTrigger):
 
     async def _event(self, outcome: Outcome) -> TriggerEvent:
         if self._inner is not None:
-            # Its cancel may go on, and asks then whether the task has.
+            # Its cancel may go on, and checks then whether the task has.
             self._inner._fired = True  # noqa: SLF001 - its event is ours
 
         return await super()._event(outcome)

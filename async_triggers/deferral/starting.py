@@ -299,7 +299,7 @@ class Starting:
         if seen is not None:
             self._note_found(seen)
             self.log.info(
-                "Found %s, whose start was not answered",
+                "The start request had no answer, but it started %s: waiting for it",
                 self.vendor.name_of(seen.job.id),
             )
             return seen
@@ -308,7 +308,9 @@ class Starting:
         if left <= 0:
             return None
 
-        raise Later(min(left, 20.0), "a start was not answered and may yet show up")
+        raise Later(
+            min(left, 20.0), "a start request had no answer and its job may yet show up"
+        )
 
     @property
     def _was_cleared(self) -> bool:
@@ -397,7 +399,7 @@ class Starting:
                 raise
 
             self.log.warning(
-                "The start was not answered %s: looking for the %s",
+                "No answer to the start request %s: checking whether it started a %s",
                 aside(error.message),
                 self.vendor.noun,
             )

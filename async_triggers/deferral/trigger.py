@@ -207,7 +207,7 @@ class JobTrigger(OneEventTrigger):
     # The wait -----------------------------------------------------------------------
 
     def report_interval(self) -> None:
-        """Log how often the job is polled where that is not as often as was asked for."""
+        """Log how often the job is polled where that is not as often as was requested."""
         vendor = self.remote_job.vendor
         if self.poll_interval < vendor.grid_floor:
             self.log.info(

@@ -442,7 +442,7 @@ class LeasedAccount:
         """Do some work, and again after a transient error.
 
         At most ``attempts`` times; a wait longer than ``patience`` seconds is not waited
-        for, also where an earlier answer asked for it. Without ``ambiguous`` the work is
+        for, also where an earlier answer requested it. Without ``ambiguous`` the work is
         not repeated when it may have taken effect. See also
         :func:`.backoff.repeating_for`.
         """
@@ -475,7 +475,7 @@ class LeasedAccount:
         left = self.limiter.paused_for
         if left > policy.patience and not is_urgent():
             raise RateLimited(
-                f"{self.account} limits the rate of requests: no request is sent for"
+                f"{self.account} answered 429, too many requests: no request is sent for"
                 f" {left:.0f} s more",
                 retry_after=left,
             )

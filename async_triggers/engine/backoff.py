@@ -43,7 +43,7 @@ def delay(
 ) -> float:
     """Return how many seconds to wait after the ``attempt``-th failure in a row.
 
-    ``attempt`` counts from 1. What the vendor asked for (``retry_after``) is never cut
+    ``attempt`` counts from 1. What the vendor requested (``retry_after``) is never cut
     short. Without it the wait doubles from ``first`` up to ``longest``, of which the
     upper half is random, so that processes which failed together come back apart.
     """

@@ -294,8 +294,8 @@ class Trust:
 
     def _doubted(self, doubt: Doubt, now: float) -> Doubted:
         return Doubted(
-            f"{doubt.refusal.message} (it has worked before, so this is checked again"
-            " before it is believed)",
+            f"{doubt.refusal.message} (it has worked before, so this may pass: it is"
+            f" checked again for {self._belief.doubt:g} s before tasks fail)",
             refusal=doubt.refusal,
             retry_after=max(1.0, doubt.next_check - now),
         )

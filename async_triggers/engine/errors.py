@@ -25,7 +25,7 @@ error: every waiter of the account, or only those of one job. The verdict of a j
 failed, it was cancelled) is not an error of the engine but a value, see
 :class:`async_triggers.engine.jobs.JobState`.
 
-A message names the vendor, what was asked, and the next step; it never holds a credential.
+A message names the vendor, the request, and the next step; it never holds a credential.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ class EngineError(Exception):
 
 
 class TransientError(EngineError):
-    """Only a late answer: the same question may be asked again.
+    """Only a late answer: the same request may be sent again.
 
-    ``retry_after`` is how many seconds the vendor asked us to wait, or None;
+    ``retry_after`` is how many seconds the vendor requires us to wait, or None;
     ``is_guess`` says that it named none, and that they are the account's own.
     ``ambiguous`` says that the request may have taken effect although no proof of it
     came back, so that a start must be looked for before it is repeated.
@@ -165,7 +165,7 @@ class ConnectionChanged(TransientError):
 
 
 class PermanentError(EngineError):
-    """Asking the same again will not help.
+    """The same request would fail again.
 
     ``is_locked`` is True where the vendor has locked the client out, so that each further
     try may make it worse.

@@ -2,7 +2,7 @@
 
 A vendor that refuses one job which it has shown before may mean it. A vendor that refuses
 most of them in one round, and shows nothing else, is more likely in trouble: roles are
-withdrawn and given back, replicas lag behind. Then only a few jobs are asked for until one
+withdrawn and given back, replicas lag behind. Then only a few jobs are requested until one
 of them, or a list, is answered; and if nothing but refusals comes for three times as long,
 they are believed after all.
 """
@@ -23,7 +23,7 @@ FEWEST_FOR_MOST = 3
 MOST_LAST = 3.0
 """How many times as long the refusal of most jobs must last."""
 SAMPLE = 3
-"""Jobs that are asked for at a time while most are refused."""
+"""Jobs that are requested at a time while most are refused."""
 BATCH = 20
 """Doubtful jobs that are checked at once; the rest follows a little later."""
 BREATH = 5.0
@@ -76,7 +76,7 @@ class JobDoubts:
         return max(self._not_before, min(times))
 
     def due(self, now: float) -> list[str]:
-        """Return the jobs to ask for now, those that waited longest first."""
+        """Return the jobs to request now, those that waited longest first."""
         if now < self._not_before:
             return []
 
@@ -116,11 +116,11 @@ class JobDoubts:
 
         ``waiting`` counts the jobs that are waited for; ``is_sound`` says that a list or
         another job was answered in the round. Return the refusals to believe, and the jobs
-        that are all to be asked for once more now, since the refusal of most has lasted:
+        that are all to be requested once more now, since the refusal of most has lasted:
         what is refused then is to be believed, see :meth:`believe_most`.
         """
         if is_sound and self._most is not None:
-            # They are asked for again like any other, and each is doubted by itself.
+            # They are requested again like any other, and each is doubted by itself.
             self._most = None
             self._refused.clear()
 
@@ -174,7 +174,7 @@ class JobDoubts:
     def believe_most(
         self, refusals: Mapping[str, PermanentError]
     ) -> dict[str, PermanentError]:
-        """Return what is believed of the jobs that were all asked for once more."""
+        """Return what is believed of the jobs that were all requested once more."""
         self._most = None
         self._refused.clear()
         return dict(refusals)

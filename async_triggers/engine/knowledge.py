@@ -119,7 +119,7 @@ class Coverage:
                 self.behind[subject] = covered
 
     def move_cursor(self, watched: Iterable[str]) -> None:
-        """Move the cursor after a round in which all who were due were asked for."""
+        """Move the cursor after a round in which all who were due were requested."""
         if self._round_began is None:
             return
 

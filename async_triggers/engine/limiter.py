@@ -161,7 +161,7 @@ class Limiter:
         return len(self._starts)
 
     def pause(self, seconds: float) -> None:
-        """Admit nothing for ``seconds`` from now on: the vendor asked for it."""
+        """Admit nothing for ``seconds`` from now on: the vendor requested it."""
         loop = asyncio.get_running_loop()
         self._not_before = max(self._not_before, loop.time() + seconds)
         self._serve(loop)

@@ -9,10 +9,10 @@ The model::
     fits(plan)  = requests * 3600 / interval <= share of the account's limit
     choose      = the least cost among the plans that fit; if none fits, the fewest
                   requests, and the interval is stretched until it does
-    keep the current plan unless another is cheaper by 2x for 3 rounds in a row, or asks
+    keep the current plan unless another is cheaper by 2x for 3 rounds in a row, or takes
     less than half of the requests
 
-A plan always says how the jobs are covered that its source will not show: they are asked
+A plan always says how the jobs are covered that its source will not show: they are polled
 for singly, or looked for in the list of what goes on where they are many (:meth:`alone`).
 """
 
@@ -77,10 +77,10 @@ class Situation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A round: what to ask a source, and whom to ask for singly besides.
+    """A round: what to request from a source, and what to request singly besides.
 
     ``requests`` and ``cost`` are what is expected. ``patience`` is the cost after which
-    a walk is given up and its jobs are asked for singly. ``stretch`` is the shortest
+    a walk is given up and its jobs are requested singly. ``stretch`` is the shortest
     interval in seconds at which the plan fits the budget. ``watched`` says that its rows
     are for those who watch as well.
     """
@@ -98,13 +98,13 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """Name the way of asking."""
+        """Name the way of polling."""
         return self.source.name if self.source is not None else "singles"
 
 
 @dataclass(slots=True)
 class Measures:
-    """What asking a source has cost so far.
+    """What polling a source has cost so far.
 
     ``rows`` is the size of a walk by scope. ``idle`` counts the rounds in which another
     feed was read, and after ``pause`` of them this one is tried again.
@@ -132,7 +132,7 @@ class Planner:
 
     @property
     def current(self) -> str:
-        """The name of the way of asking that the last round took."""
+        """The name of the way of polling that the last round took."""
         return self._current
 
     # Measuring ----------------------------------------------------------------
@@ -214,8 +214,8 @@ class Planner:
         """Return the (requests, cost) of seeing so many jobs in rows of their own.
 
         With the list that is read before, of all that has not ended, where that takes
-        less than asking for each. It holds as many as are looked for, or more, and is not
-        tried for fewer than it has on a page, nor where many can be asked for by id.
+        less than one request for each. It holds as many as are looked for, or more, and
+        is not tried for fewer than it has on a page, nor where many can be requested by id.
         """
         best: tuple[int, float, Source | None] = (count, count * self.single_cost, None)
         if any(source.kind is SourceKind.IDS for source in sources):
@@ -398,7 +398,7 @@ class Planner:
         )
 
     def _feed(self, source: Source, situation: Situation) -> Plan | None:
-        """Open the window where it pays, and ask singly for those left before it."""
+        """Open the window where it pays, and poll singly those left before it."""
         looks = sorted(
             (look, subject)
             for subject, look in situation.behind.items()
@@ -471,7 +471,7 @@ def _places(looks: Sequence[tuple[float, str]], base: float) -> list[int]:
     """Return which of the sorted looks before ``base`` a window may begin at.
 
     Of many looks those at places 0, 1, 2, 4, 8 and so on: between the best place and the
-    next of these lie no more than as many again to be asked singly.
+    next of these lie no more than as many again to be polled singly.
     """
     before = bisect_left(looks, (base, ""))
     places: Sequence[int] = range(before)

@@ -1,13 +1,13 @@
 """One loop, many waiters: the grid on which the rounds of an account stand.
 
-Every waiter of an account awaits a future of its own; one loop asks for all of them.
+Every waiter of an account awaits a future of its own; one loop polls for all of them.
 
 *Joining and leaving are synchronous.* Membership and the loop's life change in one step
 without an ``await``, so no task can see the one without the other, and cancelling a
 waiter touches no other.
 
 *Rounds belong to the account.* They stand on one grid, the shortest interval that anyone
-asked for; a longer interval takes every n-th round. However spread their joining, a
+requested; a longer interval takes every n-th round. However spread their joining, a
 thousand waiters cost no more than a thousand that start together.
 
 *Trouble is only a late answer.* No transient error ends a wait: the next round is the
@@ -437,7 +437,7 @@ class Poller:
             return None
 
         return Notice(
-            f"Polling failed (still waiting, checking again before this is believed):"
+            "Polling failed (still waiting; it has worked before, so it is checked again):"
             f" {refusal.message}"
         )
 

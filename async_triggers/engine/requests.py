@@ -44,7 +44,7 @@ class RoundGivenUp(Exception):
 
 
 class Misled(Exception):
-    """A source refused or did not do what it was asked: plan without it."""
+    """A source refused, or ignored its filters: plan without it."""
 
 
 class Sender:
@@ -227,7 +227,7 @@ class Singles:
     def _take(self, subject: str, page: Page, date: float | None) -> bool:
         """Take an answer about one job in; False where that breaks.
 
-        It belongs to the job that was asked for, however its row spells the id.
+        It belongs to the job that was requested, however its row spells the id.
         """
         state = self._state
         for row in page.rows.values():
@@ -375,7 +375,7 @@ class Singles:
         fresh = [each for each in refusals if each not in before | believed.keys()]
         if fresh:
             log.warning(
-                "%s refused or unreadable; checking again before this is believed: %s",
+                "Could not read %s, checking again before any task fails: %s",
                 counted(len(fresh), self._state.vendor.noun),
                 refusals[fresh[0]].message,
             )
@@ -424,7 +424,7 @@ class Confirmations:
         self._unhelpful_until = 0.0
 
     async def confirm(self, subject: str, claims: Claims) -> bool:
-        """Confirm an end and report it; False where the job must be asked for singly.
+        """Confirm an end and report it; False where the job must be requested singly.
 
         One answer can confirm one end: not where several wait for different runs of it.
         """
@@ -466,7 +466,7 @@ class Confirmations:
         return True
 
     def _note_unhelpful(self, request: Request, why: str) -> None:
-        """Request singly a while when confirmations turn out to be asked for in vain."""
+        """Request singly a while when confirmations turn out to be requested in vain."""
         self._unhelpful += 1
         if self._unhelpful < GIVE_UP_AFTER:
             return

@@ -1,4 +1,4 @@
-"""One round: plan, walk, confirm, ask singly, sweep."""
+"""One round: plan, walk, confirm, poll singly, sweep."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ class Round:
     async def _see_alone(self, subjects: Sequence[str]) -> None:
         """See jobs in rows of their own: many in the list of all that has not ended.
 
-        Those that it does not show are asked for one by one.
+        Those that it does not show are requested one by one.
         """
         state = self._state
         wanted = self._singles.sorted(subjects)
@@ -200,7 +200,7 @@ class Round:
         await self._singles.poll_all(wanted)
 
     def _check_ids(self, plan: Plan, due: Sequence[str], left: Sequence[str]) -> None:
-        """Distrust a source that most of the ids it was asked for had to be asked again."""
+        """Distrust a source that left out most of the ids requested from it."""
         if plan.source is not None:
             shown = sum(subject in self._state.coverage.covered for subject in left)
             if shown * 2 > len(due):
@@ -380,7 +380,7 @@ class Sweeping:
         await self.confirm_rest(walk)
 
     async def walk_over(self, source: Source, count: int) -> None:
-        """Walk over a list of all, at no more cost than asking for so many jobs singly."""
+        """Walk over a list of all, at no more cost than so many single requests."""
         walk = self.walk(())
         plan = Plan(
             source=source,

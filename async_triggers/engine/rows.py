@@ -29,7 +29,7 @@ class Rows:
         self._vendor = state.vendor
 
     def take_safely(self, source: Source, subject: str, row: Row) -> Claims:
-        """Take a row of a source in; a job whose row breaks is asked for by itself.
+        """Take a row of a source in; a job whose row breaks is requested by itself.
 
         Raise :class:`~.errors.UnreadableReply` for a row that lacks what it must have.
         """
@@ -55,7 +55,7 @@ class Rows:
     ) -> Claims:
         """Take a row in, and end the waits for its job where it has ended.
 
-        ``alone`` marks a reply that was asked for this job; only such a one may end a job
+        ``alone`` marks a reply to a request for this job; only such a one may end a job
         that needs confirmation. ``feed`` marks a row of a feed. Return the ends that are
         still to be confirmed. Raise :class:`~.errors.UnreadableReply` for a row that lacks
         what it must have.

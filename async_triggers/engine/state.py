@@ -42,7 +42,7 @@ class PollingState:
     odd: set[str] = field(default_factory=set)
     """Jobs whose row in a list could not be taken in."""
     grid: float = float("inf")
-    """Seconds between two rounds: the shortest interval that anyone asked for."""
+    """Seconds between two rounds: the shortest interval that anyone requested."""
     stretch: float = 0.0
     """Seconds between two rounds that the plan needs, where that is longer."""
 

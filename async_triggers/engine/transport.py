@@ -1,7 +1,7 @@
 """Request in, reply out.
 
-A :class:`Transport` belongs to one account and one event loop. It asks the limiter before
-anything leaves, proves who we are, and decides what each answer is worth; its
+A :class:`Transport` belongs to one account and one event loop. It waits for the limiter
+before anything leaves, proves who we are, and decides what each answer is worth; its
 :class:`~async_triggers.engine.http.HttpSession` speaks HTTP. Nothing goes round it.
 """
 
@@ -205,7 +205,7 @@ class Transport:
             await self.read_connections_again()
             return trust.refused(error, loop.time(), is_check=is_check)
         else:
-            # The refusal of one job is an answer to who may ask for it.
+            # The refusal of one job is an answer to who may request it.
             trust.answered()
 
         return error

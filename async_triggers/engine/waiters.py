@@ -68,7 +68,7 @@ class Watched:
     to walk over.
     """
     interval: float = math.inf
-    """The shortest interval that a waiter asked for."""
+    """The shortest interval that a waiter requested."""
     joined_at: float = math.inf
     """The loop's time of its first wait."""
     began_at: float = math.inf
@@ -84,7 +84,7 @@ class Watched:
     has_news: bool = False
     """There was news in that row that had to wait."""
     failures: int = 0
-    """How often in a row no answer came when the job was asked for singly."""
+    """How often in a row no answer came when the job was requested singly."""
     breaks: int = 0
     """How often in a row an answer about the job alone could not be taken in."""
     broken_since: float = 0.0
@@ -196,7 +196,7 @@ class Waiters:
         return True
 
     def shortest_interval(self) -> float:
-        """Return the shortest interval in seconds that anyone asked for."""
+        """Return the shortest interval in seconds that anyone requested."""
         for watched in self.watched.values():
             if watched.thinned:
                 watched.interval = min(each.interval for each in watched)

@@ -60,10 +60,10 @@ class Walk:
         self.reached: float | None = None
         """The server's time up to which a feed was read, None until one was read whole."""
         self.doubtful: list[str] = []
-        """Those that must be asked for singly, since their ends could not be confirmed."""
+        """Those that must be requested singly, since their ends could not be confirmed."""
 
     async def follow(self, plan: Plan) -> None:
-        """Ask all that the plan's source is to be asked.
+        """Send all that the plan's source is to answer.
 
         Raise :class:`RoundGivenUp` when the vendor is in trouble, :class:`Misled` when
         the source cannot be used.
@@ -78,7 +78,7 @@ class Walk:
         self._resumes.clear()
         try:
             starts = self._first_requests(plan)
-        except Exception as error:  # noqa: BLE001 - whatever it is, others can be asked
+        except Exception as error:  # noqa: BLE001 - whatever it is, others can be polled
             self._state.sources.distrust(source, reason_for(error))
             raise Misled from None
 
@@ -238,7 +238,7 @@ class Walk:
             self._sender.withdraw_answer()
 
     def left(self, plan: Plan) -> list[str]:
-        """Return those that must be asked for singly after the walk."""
+        """Return those that must be requested singly after the walk."""
         unseen: list[str] = []
         if self._cut_short or (
             plan.source is not None and plan.source.kind is SourceKind.IDS

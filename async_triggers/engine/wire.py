@@ -85,7 +85,7 @@ class Request:
 
     ``path`` begins with a slash and goes behind the account's base URL; an absolute URL
     is used as it is. Everything in it is quoted already, see :func:`segment`. ``about``
-    says in words what is asked, for messages and logs. ``timeout`` bounds the whole
+    says in words what is requested, for messages and logs. ``timeout`` bounds the whole
     exchange in seconds; None takes the account's. ``typed_in`` is the connection's field
     that the address comes from. ``note`` is the vendor's own: it comes back to
     :meth:`Vendor.read` untouched.
@@ -95,7 +95,7 @@ class Request:
     path: str
     about: str
     params: tuple[tuple[str, str], ...] = ()
-    # What asks for a token holds a secret.
+    # A request for a token holds a secret.
     json: Mapping[str, Any] | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     lane: Lane = Lane.LOOK
@@ -228,7 +228,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How much may be asked of one account by one process.
+    """How many requests one process may send to one account.
 
     ``requests`` in ``per`` seconds is the vendor's limit (or what we set where the vendor
     names none) and ``share`` the part of it that we take. ``polls``, ``starts`` and
@@ -282,7 +282,7 @@ class Account:
     """What makes two connections the same account; names play no part."""
 
     def __post_init__(self) -> None:
-        """Work the identity out once: every trigger of the account asks for it."""
+        """Work the identity out once: every trigger of the account needs it."""
         identity = (
             self.vendor,
             self.base_url,
@@ -326,7 +326,7 @@ class SourceKind(StrEnum):
     FEED = "feed"
     """Shows what changed since a server time: absence means no change, if it is sound."""
     IDS = "ids"
-    """Shows the rows of the ids that it is asked for."""
+    """Shows the rows of the ids that are requested."""
     LIST = "list"
     """Shows everything there is, page by page."""
     LIVE = "live"
@@ -335,9 +335,9 @@ class SourceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A way to learn the state of many jobs; asking singly is always there besides.
+    """A way to learn the state of many jobs; single requests are always possible besides.
 
-    ``page`` is how many rows a reply holds at most. ``scoped`` lists ask for one group of
+    ``page`` is how many rows a reply holds at most. ``scoped`` lists request one group of
     jobs at a time. ``omits`` are the terminal states that a feed is known not to show. A
     feed with ``parts`` is walked over once for each of them. ``ends_only`` marks a feed
     that shows jobs when they end and not when they start.
@@ -356,10 +356,10 @@ class Source:
 class Page:
     """What one reply of a source held.
 
-    ``rows`` by subject; ``count`` is the number of rows with repeats. ``next`` asks for
+    ``rows`` by subject; ``count`` is the number of rows with repeats. ``next`` requests
     the page that follows, None after the last. ``resume`` is the server time at which the
     next window of a feed may begin, the overlap already taken off. ``sound`` is False
-    when the rows show that the server did not do what it was asked (ignored a filter).
+    when the rows show that the server ignored a filter.
     The engine takes no ``resume`` past the ``Date`` of a walk's first reply less the
     overlap.
     """
@@ -387,10 +387,10 @@ class Vendor(Protocol):
     overlap: float = 0.0
     """Seconds by which the window of a feed begins before the last look."""
     sources: Sequence[Source] = ()
-    """The ways to ask for many jobs at once, the preferred one first."""
+    """The ways to request many jobs at once, the preferred one first."""
 
     def name_of(self, job_id: str) -> str:
-        """Name a job within a sentence, by its id or by what the poller asks for."""
+        """Name a job within a sentence, by its id or by what the poller requests."""
         return f"{self.noun} {job_id}"
 
     def token_request(self, account: Account) -> Request | None:
@@ -454,7 +454,7 @@ class Vendor(Protocol):
         since: float | None = None,
         scope: str = "",
     ) -> Request:
-        """Ask a source: for ids, for changes since a server time, or for a list.
+        """Request ids from a source, changes since a server time, or a list.
 
         ``scope`` is the group of a scoped list, or the part of a feed that has parts.
         """
@@ -486,14 +486,14 @@ class Vendor(Protocol):
         return ""
 
     def needs_confirmation(self, job: Job) -> bool:
-        """Return whether a terminal state that a list showed must be asked for singly."""
+        """Return whether a terminal state that a list showed must be requested singly."""
         return False
 
     def confirmation(self, job: Job, *, now: float | None) -> Request | None:
         """Request what confirms an end that a list showed, and shows the rest of it.
 
         ``now`` is the server's time in epoch seconds. None where nothing does both: then
-        it is asked for with :meth:`single`.
+        it is requested with :meth:`single`.
         """
         return None
 
@@ -625,7 +625,7 @@ def rows_by_id(rows: Iterable[Row], read_id: Callable[[Row], str]) -> dict[str, 
 def retry_after(reply: Reply) -> float | None:
     """Read ``Retry-After`` as seconds, from either of its forms (RFC 9110, 10.2.3).
 
-    A 429 may ask for a day. Anything else is an outage, whose end no server knows.
+    A 429 may require a day. Anything else is an outage, whose end no server knows.
     """
     is_limit = reply.status == HTTP_TOO_MANY_REQUESTS
     longest = LONGEST_PAUSE if is_limit else LONGEST_OUTAGE
@@ -658,7 +658,7 @@ def refuse_by_status(
     reason = f": {detail[:LONGEST_DETAIL]}" if detail else ""
     if status == HTTP_TOO_MANY_REQUESTS:
         return RateLimited(
-            f"{vendor} limits the rate of requests{reason}",
+            f"{vendor} answered 429, too many requests{reason}",
             status=status,
             retry_after=retry_after(reply),
         )

@@ -137,7 +137,7 @@ class FivetranSyncQuery(JobQuery):
         """Return the sync to wait for."""
         run = self.run
         if run is None:
-            # Fivetran could not be asked, see waits_unseen.
+            # Fivetran could not be reached, see waits_unseen.
             before = self._baseline()
             run = self._run_after(self.connector_id or "", before, before)
 

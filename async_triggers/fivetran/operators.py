@@ -168,7 +168,7 @@ class FivetranOperator(JobOperator):
         )
 
     def make_request(self) -> FivetranSyncRequest:
-        """Return what the rendered arguments ask for."""
+        """Return what the rendered arguments request."""
         return FivetranSyncRequest(
             conn_id=self.fivetran_conn_id,
             connector_id=self.connector_id,
@@ -204,7 +204,7 @@ class FivetranResyncOperator(FivetranOperator):
         self.scope = scope
 
     def make_request(self) -> FivetranSyncRequest:
-        """Return what the rendered arguments ask for."""
+        """Return what the rendered arguments request."""
         return replace(super().make_request(), resync=True, scope=self.scope)
 
 

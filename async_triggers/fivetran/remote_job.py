@@ -92,7 +92,7 @@ class FivetranSync(RemoteJob):
         """Request how the sync of an earlier attempt is doing.
 
         One that was cancelled at Fivetran leaves its connection as if it were still to
-        come; an attempt that attached to it would wait in vain. So its history is asked.
+        come; an attempt that attached to it would wait in vain. So its history is checked.
         """
         connection, seen = await self._look(leased)
         run, now = self.run, seen.at
@@ -178,7 +178,7 @@ class FivetranSyncRequest(JobRequest):
         )
 
     def describe(self) -> Mapping[str, Any]:
-        """Return what is asked for."""
+        """Return what is requested."""
         return {
             "connector_id": self.connector_id,
             "connector_name": self.connector_name,

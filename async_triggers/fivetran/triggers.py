@@ -36,7 +36,7 @@ __all__ = ["FivetranHookAsync", "FivetranTrigger"]
 RESTART_PAUSE = 60.0
 """Seconds between two starts of a sync that Fivetran has put off."""
 IDLE_FIRST = 120.0
-"""Seconds for which a connection may show no sync before its history is asked why."""
+"""Seconds for which a connection may show no sync before its history is read for why."""
 IDLE_LONGEST = 900.0
 """The longest time between two such questions, which come ever less often."""
 FIRST_LOOK_PAUSE = 15.0
@@ -86,9 +86,9 @@ class FivetranTrigger(JobTrigger):
     """What Fivetran put the sync off to, and the loop's time to start it again."""
     _restarted_at: float = -math.inf
     _ask_why_at: float | None = None
-    """The loop's time at which to ask why nothing is syncing, infinite for never."""
+    """The loop's time at which to check why nothing is syncing, infinite for never."""
     _idle_pause: float = IDLE_FIRST
-    """Seconds until the next time that this is asked."""
+    """Seconds until the next such check."""
 
     def __init__(
         self,

@@ -46,12 +46,12 @@ class SimulatorControl:
         self._call("POST", "reset")
 
     def record(self, *, exchanges: bool = False) -> dict[str, Any]:
-        """Return what was asked, as ``Record.as_dict`` does."""
+        """Return what was sent, as ``Record.as_dict`` does."""
         found: dict[str, Any] = self._call("GET", f"record?exchanges={exchanges:d}")
         return found
 
     def jobs(self, *, finished: bool = False) -> list[dict[str, Any]]:
-        """Return the jobs that run now; the finished ones too where asked for."""
+        """Return the jobs that run now; the finished ones too where requested."""
         found: list[dict[str, Any]] = self._call("GET", f"jobs?finished={finished:d}")
         return found
 

@@ -71,7 +71,7 @@ class Fault:
     :param rate: Share of the matching requests that are hit, 0 to 1.
     :param start_in: Seconds from now until the fault begins.
     :param lasts: Seconds for which it goes on; None for ever.
-    :param takes_effect: Whether the server does what was asked before it goes wrong:
+    :param takes_effect: Whether the server acts on the request before it goes wrong:
         a start whose answer is lost has still started a job. ``slow``, ``truncate``,
         ``delay``, ``cut``, ``empty``, ``date`` and ``clock`` spoil a proper answer and
         always take effect.

@@ -1,4 +1,4 @@
-"""What was asked of a simulated vendor: counts and facts, never credentials."""
+"""What a simulated vendor was sent: counts and facts, never credentials."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Start:
     """One job that a request has started.
 
     ``target`` is the vendor's id of what was started (connection or job), ``job`` the
-    id of the run, ``details`` what the request asked for (type, cause, overrides).
+    id of the run, ``details`` what the request said (type, cause, overrides).
     """
 
     at: float
@@ -44,7 +44,7 @@ class Start:
 
 @dataclass(slots=True)
 class Record:
-    """What one vendor's API was asked, from its start or last reset.
+    """What one vendor's API was sent, from its start or last reset.
 
     :ivar total: All requests, the ones for tokens and the refused ones included.
     :ivar requests: Requests by endpoint, such as ``GET /jobs/{job_id}``.
@@ -150,7 +150,7 @@ class Record:
             setattr(self, name, getattr(fresh, name))
 
     def as_dict(self, *, exchanges: bool = False) -> dict[str, Any]:
-        """Return the record as JSON values; single requests only where asked for."""
+        """Return the record as JSON values; single requests only where requested."""
         found: dict[str, Any] = {
             "total": self.total,
             "requests": dict(sorted(self.requests.items())),

@@ -134,7 +134,7 @@ class VendorSimulator(ABC, Generic[Settings]):
 
     :ivar faults: The troubles to make; see :class:`Fault`.
     :ivar quirks: How list endpoints differ from the truth; see :class:`ListQuirks`.
-    :ivar record: What was asked.
+    :ivar record: What it was sent.
     """
 
     name: ClassVar[str]
@@ -189,7 +189,7 @@ class VendorSimulator(ABC, Generic[Settings]):
 
     @abstractmethod
     def jobs(self, *, finished: bool = False) -> list[JobView]:
-        """Return the jobs that run now; the finished ones too where asked for."""
+        """Return the jobs that run now; the finished ones too where requested."""
 
     @abstractmethod
     def finish(self, job: str, state: str) -> None:

@@ -30,9 +30,7 @@ LIVES = {
     "dbt_cloud": ("running:12 error", "running:12 success"),
 }
 # The triggerer may have been killed before it had written the job's id down, or after.
-AGAIN = re.compile(
-    "Attaching to (job|run)|Found (job|run) .*, whose start was not answered"
-)
+AGAIN = re.compile("Attaching to (job|run)|it started (job|run) .*: waiting for it")
 TASKS = {"airbyte": "airbyte", "fivetran": "fivetran", "dbt": "dbt_cloud"}
 TARGETS = {"airbyte": "orders", "fivetran": "orders", "dbt_cloud": "3001"}
 
@@ -139,7 +137,7 @@ def test_a_start_that_was_cut_off_is_not_made_twice(scenes: dict[str, Scene]) ->
         assert scene.instance(task)["try_number"] == 1
         assert scene.api.xcom(scene.run, task) is not None
     log = scene.api.log(scene.run, "airbyte")
-    assert "Found job 1, whose start was not answered" in log
+    assert "it started job 1: waiting for it" in log
 
 
 def test_tasks_are_started_and_ended_by_their_triggers(

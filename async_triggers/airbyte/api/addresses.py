@@ -25,7 +25,7 @@ def base_urls(
 ) -> tuple[str, ...]:
     """Return where the public API may be, from the fields of a connection.
 
-    Cloud is ``https://api.airbyte.com/v1``, a server of one's own
+    Cloud is ``https://api.airbyte.com/v1``, a self-managed server
     ``<its address>/api/public/v1``; the path may be given, partly given or left out:
     https://docs.airbyte.com/platform/using-airbyte/configuring-api-access
 
@@ -85,7 +85,7 @@ def _read_path(value: object) -> str:
 
 
 def token_url(value: str, base: str) -> str:
-    """Return where tokens are asked for.
+    """Return where tokens are requested.
 
     ``value`` is what the connection says: an absolute URL, or a path with or without the
     version (``v1/applications/token``), or nothing. A path that begins with a slash or

@@ -162,7 +162,7 @@ def list_destinations() -> Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a walk over a list of connections and the like is, and what it asks for."""
+    """Where a walk over a list of connections and the like is, and what it requests."""
 
     offset: int
     only: tuple[tuple[str, str], ...]

@@ -122,14 +122,14 @@ def is_more(
 
 
 def read_cause(row: Row) -> str:
-    """Read why a run was started, where the row was asked for with its ``trigger``."""
+    """Read why a run was started, where the row was requested with its ``trigger``."""
     trigger = row.get("trigger")
     cause = trigger.get("cause") if isinstance(trigger, dict) else None
     return text_of(cause) or ""
 
 
 def read_failed_step(row: Row) -> Step | None:
-    """Return the step that failed, where the row was asked for with its ``run_steps``."""
+    """Return the step that failed, where the row was requested with its ``run_steps``."""
     steps = row.get("run_steps")
     for step in steps if isinstance(steps, list) else []:
         if not isinstance(step, dict):
@@ -225,7 +225,7 @@ def read_resume(walk: Walk, reply: Reply, data: Sequence[Row]) -> float | None:
 def was_filtered(
     walk: Walk, request: Request, reply: Reply, rows: Mapping[str, Row]
 ) -> bool:
-    """Return whether the server did what it was asked.
+    """Return whether the server applied the filters.
 
     The rows prove it. Where there are none, the filters prove it that the server says it
     applied, if it says any.

@@ -362,7 +362,7 @@ def _brackets(values: Sequence[object]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walk:
-    """Where a walk over a source is, and what it asked for."""
+    """Where a walk over a source is, and what it requested."""
 
     source: str
     root: str

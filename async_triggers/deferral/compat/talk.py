@@ -293,7 +293,7 @@ def has_mapped_downstream(task: Any) -> bool:
 
 
 async def task_state(ti: Any) -> str | None:
-    """Ask from a trigger for the state of its task now.
+    """Request the state of its task now from a trigger.
 
     None when there is no such task any more, ``no_status`` when Airflow has put it back.
     Raise RuntimeError when the supervisor does not know.
@@ -302,7 +302,7 @@ async def task_state(ti: Any) -> str | None:
 
 
 def task_state_on_worker(ti: Any) -> str | None:
-    """Ask from a worker for the state of its task now (blocking).
+    """Request the state of its task now from a worker (blocking).
 
     None when there is no such task any more, or no Airflow around the operator;
     ``no_status`` when Airflow has put it back. Waits for its turn while another thread

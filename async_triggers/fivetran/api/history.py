@@ -43,7 +43,7 @@ _HALTED_STATES = {
 def history_window(run: Run, *, now: float) -> tuple[float, float]:
     """Return the window of server times in which the record of a run lies.
 
-    ``now`` is the server's time. Nothing can be asked for that is older than a week.
+    ``now`` is the server's time. Nothing can be requested that is older than a week.
     """
     before = parse_time(run.before)
     # A sync that a given time fell into began before it.

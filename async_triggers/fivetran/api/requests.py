@@ -21,7 +21,7 @@ START_WINDOW = 300.0
 # https://fivetran.com/docs/rest-api/troubleshooting/pause-connector-500-error
 PAUSE_TIMEOUT = 40.0
 CONFIRMATION_TIMEOUT = 10.0
-"""Seconds after which the connection itself is asked and not its history."""
+"""Seconds after which the connection itself is requested and not its history."""
 
 ACCOUNT_LIST = Source(name="account list", kind=SourceKind.LIST, page=PAGE)
 GROUP_LISTS = Source(name="group lists", kind=SourceKind.LIST, page=PAGE, scoped=True)
@@ -74,7 +74,7 @@ def get_group(group_id: str) -> Request:
 
 
 def get_metadata(connection_id: str, what: str) -> Request:
-    """Ask what is known of the ``tables`` or ``columns`` of a connection.
+    """Request what is known of the ``tables`` or ``columns`` of a connection.
 
     https://fivetran.com/docs/rest-api/api-reference/metadata
     """

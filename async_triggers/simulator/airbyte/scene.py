@@ -216,7 +216,7 @@ class AirbyteScene(VendorSimulator[AirbyteSettings]):
         }
 
     def jobs(self, *, finished: bool = False) -> list[JobView]:
-        """Return the jobs that run now; the finished ones too where asked for."""
+        """Return the jobs that run now; the finished ones too where requested."""
         with self.lock:
             self.run_schedules()
             now = self.now()

@@ -12,7 +12,7 @@ class AirbyteSettings(VendorSettings):
     """How this Airbyte behaves.
 
     :ivar auth: Which credentials it takes: ``token`` (client credentials at the token
-        endpoint), ``bearer`` (static tokens), ``basic``; ``none`` asks for nothing.
+        endpoint), ``bearer`` (static tokens), ``basic``; ``none`` checks nothing.
     :ivar token_lifetime: Seconds for which an access token is good.
     :ivar reported_lifetime: ``expires_in`` of the token endpoint, where it differs.
     :ivar wrong_credentials_status: Answer to wrong client credentials.

@@ -262,7 +262,7 @@ class DbtCloudScene(VendorSimulator[DbtCloudSettings]):
         }
 
     def jobs(self, *, finished: bool = False) -> list[JobView]:
-        """Return the runs that have not ended; the others too where asked for."""
+        """Return the runs that have not ended; the others too where requested."""
         with self.lock:
             self.run_schedules()
             self.settle_all()

@@ -174,7 +174,7 @@ class FivetranScene(VendorSimulator[FivetranSettings]):
         }
 
     def jobs(self, *, finished: bool = False) -> list[JobView]:
-        """Return the connections that sync now; the others too where asked for."""
+        """Return the connections that sync now; the others too where requested."""
         with self.lock:
             self.run_schedules()
             for connection in self.connections.values():

@@ -438,7 +438,7 @@ def test_whether_the_server_filtered(
         (reply("not_found", 404), JobNotFound, "is it in this account"),
         (reply("not_found", 403), RequestRejected, "role"),
         (Reply(404, {}, b"<html>"), JobNotFound, "does not know run"),
-        (Reply(429, {}, b""), RateLimited, "limits the rate"),
+        (Reply(429, {}, b""), RateLimited, "too many requests"),
         (Reply(502, {}, b"<html>"), VendorBroken, "502"),
         (Reply(400, {}, b"[]"), RequestRejected, "400"),
     ],

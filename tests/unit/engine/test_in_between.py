@@ -1221,7 +1221,7 @@ async def test_belief_is_the_connections_own() -> None:
         fake = FakeTransport(world.vendor, account, world.server)
         fake.trust.answered()
         doubted = fake.trust.refused(rejected(), 0.0, is_check=False)
-        assert "before it is believed" in doubted.message
+        assert "checked again for 10 s" in doubted.message
         doubt = fake.trust.doubt
         assert doubt is not None
         assert doubt.ends == 10.0

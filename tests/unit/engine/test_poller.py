@@ -962,7 +962,7 @@ class TestTrouble:
 
             # It is trouble of this job alone.
             assert "polling failed" not in caplog.text
-            assert caplog.text.count("1 job refused or unreadable") == 1
+            assert caplog.text.count("Could not read 1 job") == 1
 
     @virtual
     async def test_a_job_that_never_answers_does_not_stand_for_all(self) -> None:
