@@ -43,6 +43,8 @@ STOPPED = {
     "lost_fivetran_killed": ("fivetran", "lost"),
 }
 """The tasks that a user stops, and what they start."""
+PACE = 1.0
+"""Seconds between two dumps of the database, each of which holds up Airflow."""
 TRIGGERS = (
     "airbyte.triggers.AirbyteSyncTrigger",
     "fivetran.triggers.FivetranTrigger",
@@ -187,6 +189,8 @@ def deployment(
             "logging": {"logging_level": "DEBUG"},
             # Whether Airflow puts asterisks over secrets is not the question.
             "core": {"hide_sensitive_var_conn_fields": "False"},
+            # What refuses everything is given up within a minute.
+            "async_triggers": {"first_contact_seconds": "60", "doubt_seconds": "60"},
         },
     ) as found:
         yield found
@@ -234,7 +238,9 @@ def _stop(deployment: Deployment, run: Run, vendors: Simulator, dump: Dump) -> N
 
         return not waiting
 
-    api.wait_until(are_stopped, what="the jobs that are to be stopped", timeout=600)
+    api.wait_until(
+        are_stopped, what="the jobs that are to be stopped", timeout=600, every=PACE
+    )
 
 
 def _targets(vendors: Simulator, vendor: str) -> set[str]:
@@ -255,7 +261,7 @@ def test_nothing_that_airflow_keeps_holds_a_secret(
         dump.take()
         return all(each.end_date for each in api.task_instances(run))
 
-    api.wait_until(has_ended, what="the end of all tasks", timeout=600)
+    api.wait_until(has_ended, what="the end of all tasks", timeout=600, every=PACE)
     states = {each.task_id: each.state for each in api.task_instances(run)}
     assert {task for task, state in states.items() if state == "success"} == SUCCEED
     assert set(states.values()) == {"success", "failed"}
