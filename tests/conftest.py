@@ -31,6 +31,17 @@ def pytest_asyncio_loop_factories(
     return {"real": asyncio.new_event_loop}
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Distribute whole files by the Airflows that they share."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+
+    from tests.stack.airflows import OneProcessForEachAirflow
+
+    return OneProcessForEachAirflow(config, log)
+
+
 class _Response(ClientResponse):
     """The response of aiohttp 3.14, which asks its writer how much has been sent."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from async_triggers.demo.deployment import Deployment
+from tests.stack.airflows import SHARING
 from tests.stack.postgres import PostgresServer
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _KNOWN_PATHS = [
 ]
 _DAG_FOLDERS = (DAG_FOLDER, _ROOT / "async_triggers" / "example_dags")
 _POSTGRES_FIXTURES = frozenset({"postgres_server", "postgres_deployment"})
+_SHARED_FIXTURES = frozenset({"postgres_deployment", "sqlite_deployment"})
 
 # These files take minutes each and have Airflows of their own, so they begin first. The
 # files that share an Airflow come last, or it would idle beside them all the time.
@@ -39,7 +41,6 @@ _LONG = (
     "test_real_dbt.py",
     "test_examples.py",
 )
-_SHARED = ("postgres", "sqlite")
 
 # From an idle machine to a healthy Airflow takes a quarter of a minute, a killed
 # worker is noticed after half a minute, a killed triggerer after another.
@@ -57,8 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
             item.add_marker(pytest.mark.timeout(_TIMEOUT))
         if _POSTGRES_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.postgres)
-        # All that share an Airflow run in one process, which starts it once.
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+        _check_sharing(item)
 
     yield
 
@@ -66,22 +66,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     items.sort(key=_turn)
 
 
-def _group(item: pytest.Item) -> str:
-    """Return the Airflow that a test shares, or the file that has one of its own."""
-    fixtures = set(getattr(item, "fixturenames", ()))
-    callspec = getattr(item, "callspec", None)
-    if "any_deployment" in fixtures and callspec is not None:
-        return str(callspec.params["any_deployment"])
-
-    shared = (name for name in _SHARED if f"{name}_deployment" in fixtures)
-    return next(shared, item.path.name)
+def _check_sharing(item: pytest.Item) -> None:
+    fixtures = _SHARED_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+    if fixtures and item.path.name not in SHARING:
+        msg = f"{item.path.name} uses {', '.join(fixtures)}: name it in airflows.py"
+        raise pytest.UsageError(msg)
 
 
 def _turn(item: pytest.Item) -> tuple[bool, int]:
     """Return when a test is to begin."""
     name = item.path.name
     place = _LONG.index(name) if name in _LONG else len(_LONG)
-    return _group(item) in _SHARED, place
+    return name in SHARING, place
 
 
 @pytest.hookimpl(wrapper=True)
