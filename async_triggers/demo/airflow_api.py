@@ -252,6 +252,21 @@ class AirflowApi:
             error["filename"]: error["stack_trace"] for error in answer["import_errors"]
         }
 
+    def unpause(self, dag_id: str) -> None:
+        """Unpause a DAG, waiting until it is parsed, and have it parsed again.
+
+        When Airflow parses an unpaused DAG, it begins to run its asset watchers.
+        """
+        self.wait_for_dag(dag_id)
+        path = f"/dags/{quote(dag_id, safe='')}"
+        token = self.request("PATCH", path, {"is_paused": False})["file_token"]
+        try:
+            self.request("PUT", f"/parseDagFile/{token}")
+        except AirflowApiError as error:
+            # Another DAG of the same file was unpaused, and it is not parsed yet.
+            if error.status != 409:  # noqa: PLR2004 - HTTP's own number
+                raise
+
     def trigger_run(self, dag_id: str, conf: Mapping[str, object] | None = None) -> Run:
         """Unpause the DAG, waiting until it is parsed, and start a run of it."""
         self.wait_for_dag(dag_id)

@@ -146,8 +146,7 @@ def stage(postgres_deployment: Deployment) -> Iterator[Stage]:
 
         stage.pause_of(3)
         for dag_id in DAGS:
-            stage.api.wait_for_dag(dag_id)
-            stage.api.request("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+            stage.api.unpause(dag_id)
 
         stage.api.wait_until(
             lambda: all(getattr(simulator, vendor).record.total for vendor in VENDORS),
@@ -258,8 +257,7 @@ def test_the_example_dags_start_when_they_say(stage: Stage) -> None:
     simulator.dbt_cloud.schedule(70403103950002, 30.0)
     dags = [*EXAMPLES, "when_orders_loaded"]
     for dag_id in dags:
-        api.wait_for_dag(dag_id)
-        api.request("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+        api.unpause(dag_id)
 
     loaded = api.trigger_run("load_orders")
     api.wait_for_run(loaded, timeout=PATIENCE)

@@ -42,7 +42,7 @@ class Airflow:
                     self._send(*answer)
 
             # As the server looks for them.
-            do_GET = do_POST = do_PATCH = _answer  # noqa: N815
+            do_GET = do_POST = do_PATCH = do_PUT = _answer  # noqa: N815
 
             def _send(self, status: int, payload: object) -> None:
                 body = json.dumps(payload).encode()
@@ -126,6 +126,21 @@ def test_a_change_may_take_longer_than_a_read(
 
     with pytest.raises(ConnectionError):
         api.request("PATCH", "/dags/d", {"is_paused": False})
+
+
+@pytest.mark.parametrize("parsing", [(201, {}), (409, {"detail": "there already"})])
+def test_a_dag_that_is_unpaused_is_parsed_again(
+    airflow: Airflow, api: AirflowApi, parsing: tuple[int, object]
+) -> None:
+    dag = {"is_stale": False, "file_token": "token"}
+    airflow.answers = [(200, dag), (200, dag), parsing]
+
+    api.unpause("d")
+
+    assert airflow.requests[1:] == [
+        "PATCH /api/v2/dags/d",
+        "PUT /api/v2/parseDagFile/token",
+    ]
 
 
 def test_an_interrupt_ends_the_tries(airflow: Airflow) -> None:
