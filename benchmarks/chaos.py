@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         say("the campaign begins")
         told = campaign.run(settle=options.settle)
         left = campaign.triggers_left()
-        watched = campaign.watching.watched(campaign.seen())
+        watched = campaign.watching.watched()
         faults = {
             vendor.name: dict(vendor.record.faults) for vendor in simulator.vendors
         }

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -21,7 +21,8 @@ import psycopg2
 from async_triggers.demo.airflow_api import AirflowApiError, DeadlinePassedError, Run
 from async_triggers.simulator.connections import connection_variables
 from async_triggers.simulator.faults import Fault, ListQuirks
-from benchmarks.campaign.verdict import SeenJob, State, Told
+from benchmarks.campaign.seen import jobs_seen
+from benchmarks.campaign.verdict import Told
 from benchmarks.campaign.watch import Watching
 
 if TYPE_CHECKING:
@@ -50,19 +51,6 @@ _STEPPED: Final = 60.0
 _PAUSES: Final = {"airbyte": 120.0, "fivetran": 300.0, "dbt_cloud": 300.0}
 """Seconds for which a 429 without a time pauses an account, as each vendor documents."""
 _FINAL: Final = frozenset({"success", "failed", "skipped", "upstream_failed"})
-
-_STATES: Final[dict[str, State]] = {
-    "succeeded": "succeeded",
-    "success": "succeeded",
-    "COMPLETED": "succeeded",
-    "failed": "failed",
-    "error": "failed",
-    "FAILURE": "failed",
-    "cancelled": "cancelled",
-    "canceled": "cancelled",
-    "CANCELED": "cancelled",
-    "PAUSED": "cancelled",
-}
 
 _LOOK_AT_TASKS: Final = """
     SELECT ti.run_id, ti.state, ti.try_number, EXTRACT(EPOCH FROM ti.end_date),
@@ -251,7 +239,7 @@ class Campaign:
                 each for each in self.tasks.values() if each.state not in _FINAL
             ]
             is_done = not open_tasks and len(self.tasks) == len(self.plan.jobs)
-            if is_done and not self.watching.is_behind(self.seen()):
+            if is_done and not self.watching.is_behind():
                 break
             self._sleep(_LOOK)
         # What was killed last is still being cancelled, and triggers are tidied up.
@@ -584,17 +572,9 @@ class Campaign:
         rows = self._query(_COUNT_TRIGGERS)
         return int(rows[0][0]) if rows else 0
 
-    def seen(self) -> dict[str, dict[str, list[SeenJob]]]:
-        """Return what each vendor has seen, by the ids of connections and jobs."""
-        return {
-            "airbyte": self._by_target(self.simulator.airbyte),
-            "dbt_cloud": self._by_target(self.simulator.dbt_cloud),
-            "fivetran": dict(self._syncs()),
-        }
-
     def told(self) -> list[Told]:
         """Put every planned job that has begun beside what the vendor has seen."""
-        seen = self.seen()
+        seen = jobs_seen(self.simulator)
         return [
             Told(
                 plan=job,
@@ -609,51 +589,3 @@ class Campaign:
             for job in self.plan.jobs
             if (task := self.tasks.get(job.run_id)) is not None
         ]
-
-    def _by_target(self, vendor: Any) -> dict[str, list[SeenJob]]:
-        requested = {start.job for start in vendor.record.started}
-        found: dict[str, list[SeenJob]] = {}
-        for job in sorted(vendor.jobs(finished=True), key=lambda job: int(job.job)):
-            state = _STATES.get(job.state, "running")
-            found.setdefault(job.target, []).append(
-                SeenJob(
-                    job_id=job.job,
-                    created=job.created,
-                    ended=None if state == "running" else job.since,
-                    state=state,
-                    by_request=job.job in requested,
-                    cancels=vendor.record.cancels[job.job],
-                )
-            )
-        return found
-
-    def _syncs(self) -> Iterator[tuple[str, list[SeenJob]]]:
-        fivetran = self.simulator.fivetran
-        fivetran.jobs()  # Brings the histories up to date.
-        for name, connection in fivetran.connections.items():
-            requested = [
-                start.at for start in fivetran.record.started if start.target == name
-            ]
-            stopped = fivetran.record.cancels[name]
-            yield (
-                name,
-                [
-                    SeenJob(
-                        job_id=sync.sync_id,
-                        created=sync.start,
-                        ended=sync.end,
-                        state=(
-                            "running"
-                            if sync.end is None
-                            else _STATES.get(sync.status, "failed")
-                        ),
-                        # The record does not name the sync; its start is that moment.
-                        by_request=any(
-                            math.isclose(at, sync.start, abs_tol=0.05)
-                            for at in requested
-                        ),
-                        cancels=stopped,
-                    )
-                    for sync in connection.history
-                ],
-            )

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.campaign.events import SeenEvent, Watched, missed
+from benchmarks.campaign.seen import jobs_seen
 
 if TYPE_CHECKING:
     from async_triggers.demo.airflow_api import AirflowApi
@@ -71,8 +72,7 @@ class Watching:
 
     def begin(self, api: AirflowApi) -> None:
         """Wait for the first poll of each watcher; from then on the vendors run jobs."""
-        api.wait_for_dag(DAG_ID)
-        api.request("PATCH", f"/dags/{DAG_ID}", {"is_paused": False})
+        api.unpause(DAG_ID)
         api.wait_until(
             lambda: (self.query(_MARKS) or [(0,)])[0][0] == len(self.plan),
             what="the watchers to poll",
@@ -94,12 +94,13 @@ class Watching:
             if host is not None:
                 self._hosts[trigger] = (host, float(lived or time.time()))
 
-    def is_behind(self, seen: dict[str, dict[str, list[SeenJob]]]) -> bool:
-        """Return whether an event is still to come; ``seen`` are the vendors' jobs."""
-        return any(map(missed, self.watched(seen)))
+    def is_behind(self) -> bool:
+        """Return whether an event is still to come."""
+        return any(map(missed, self.watched()))
 
-    def watched(self, seen: dict[str, dict[str, list[SeenJob]]]) -> list[Watched]:
+    def watched(self) -> list[Watched]:
         """Put what each watcher was to report beside its events."""
+        seen = jobs_seen(self.simulator)
         rows = self.query(_EVENTS) or []
         return [
             Watched(
