@@ -59,7 +59,7 @@ def test_a_pending_cancel_is_made_or_logged(
     told = said()
     job = sync.jobs[0]
     if recovers:
-        assert f"Job {job}: cancelled, unless it had ended" in told
+        assert f"Job {job}: cancelled before this process ends" in told
         assert sync.states == ["cancelled"]
     else:
         assert f"Job {job} was not cancelled before this process ends" in told
