@@ -221,10 +221,14 @@ def _arrange(run: Run, control: SimulatorControl) -> dict[str, Any]:
         settings["bearer_tokens"] = ["simulator-token"]
 
     control.arrange(settings=settings)
-    if run.vendor == "airbyte":
-        control.arrange(connections=[{"connection_id": "c"}])
-    elif run.vendor == "dbt_cloud":
-        control.arrange(jobs=[{"job_id": 501, "job_type": "ci"}])
+    targets = targets_of(run)
+    made = [*dict.fromkeys(targets)]
+    for first in range(0, len(made), BATCH):
+        some = made[first : first + BATCH]
+        if run.vendor == "airbyte":
+            control.arrange(connections=[{"connection_id": each} for each in some])
+        elif run.vendor == "dbt_cloud":
+            control.arrange(jobs=[{"job_id": each, "job_type": "ci"} for each in some])
 
     ends = end_times(run, begins)
     # A sync of Fivetran shows no time of its start.
@@ -236,7 +240,7 @@ def _arrange(run: Run, control: SimulatorControl) -> dict[str, Any]:
             running if end is None else f"{running}:{end - now + age:.3f} {done}"
             for end in ends[first : first + BATCH]
         ]
-        jobs += _add(run.vendor, control, first, lives)
+        jobs += _add(run.vendor, control, targets[first : first + BATCH], first, lives)
 
     late = time.time() - begins
     if late > 0:
@@ -253,7 +257,21 @@ def _arrange(run: Run, control: SimulatorControl) -> dict[str, Any]:
         "interval": run.interval,
         "spread": run.interval if run.start == "spread" else 0.0,
         "floor": run.floor,
+        "watched_targets": targets[: run.watchers or 0],
     }
+
+
+def targets_of(run: Run) -> list[Any]:
+    """Return the connection or the job at the vendor of each job that is waited for."""
+    shared: Mapping[str, Any] = {"airbyte": "c", "dbt_cloud": 501}
+    if run.vendor in shared and run.watchers is None:
+        return [shared[run.vendor]] * run.n
+
+    first = 10_001
+    if run.vendor == "dbt_cloud":
+        return [*range(first, first + run.n)]
+
+    return [f"c{number}" for number in range(1, run.n + 1)]
 
 
 def end_times(run: Run, begins: float) -> list[float | None]:
@@ -275,26 +293,38 @@ def end_times(run: Run, begins: float) -> list[float | None]:
 
 
 def _add(
-    vendor: Vendor, control: SimulatorControl, first: int, lives: Sequence[str]
+    vendor: Vendor,
+    control: SimulatorControl,
+    targets: Sequence[Any],
+    first: int,
+    lives: Sequence[str],
 ) -> list[str]:
     numbers = range(first + 1, first + 1 + len(lives))
     match vendor:
         case "airbyte":
             control.arrange(
                 jobs=[
-                    {"connection_id": "c", "job_id": number, "life": life, "age": AGE}
-                    for number, life in zip(numbers, lives, strict=True)
+                    {
+                        "connection_id": target,
+                        "job_id": number,
+                        "life": life,
+                        "age": AGE,
+                    }
+                    for target, number, life in zip(
+                        targets, numbers, lives, strict=True
+                    )
                 ]
             )
         case "dbt_cloud":
             control.arrange(
                 runs=[
-                    {"job_id": 501, "run_id": number, "life": life, "age": AGE}
-                    for number, life in zip(numbers, lives, strict=True)
+                    {"job_id": target, "run_id": number, "life": life, "age": AGE}
+                    for target, number, life in zip(
+                        targets, numbers, lives, strict=True
+                    )
                 ]
             )
         case "fivetran":
-            names = [f"c{number}" for number in numbers]
             control.arrange(
                 connections=[
                     {
@@ -303,11 +333,11 @@ def _add(
                         "succeeded_ago": 3600.0,
                         "failed_ago": 86400.0,
                     }
-                    for name, life in zip(names, lives, strict=True)
+                    for name, life in zip(targets, lives, strict=True)
                 ],
-                syncs=[{"connection_id": name} for name in names],
+                syncs=[{"connection_id": name} for name in targets],
             )
-            return names
+            return [*targets]
 
     return [str(number) for number in numbers]
 

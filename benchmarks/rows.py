@@ -27,6 +27,8 @@ class Run:
     ``seconds`` is how long after the start the last job ends, ``latency`` how many
     seconds each answer takes. Where the event loop is not ``watched``, CPU is all that is
     measured of the process: the watching takes more than most of what it watches.
+    ``watchers`` is how many event triggers watch, one the connection of each job; None
+    where all jobs are of one connection.
     """
 
     vendor: Vendor
@@ -39,6 +41,7 @@ class Run:
     seconds: float
     number: int = 0
     floor: float = 0.0
+    watchers: int | None = None
 
     @property
     def interval(self) -> float:
@@ -68,9 +71,10 @@ class Run:
         """Name the run."""
         mode = ", in the runner" if self.runner else ""
         watch = "" if self.watched else ", unwatched"
+        beside = "" if self.watchers is None else f", {self.watchers:,} watchers"
         return (
             f"{TITLES[self.vendor]}, {self.side}, N = {self.n:,} {self.start},"
-            f" {self.latency * 1000:.0f} ms{mode}{watch}"
+            f" {self.latency * 1000:.0f} ms{mode}{watch}{beside}"
         )
 
 

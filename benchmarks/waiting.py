@@ -130,10 +130,13 @@ class Meter:
 
             await asyncio.sleep(SAMPLE)
 
+    def used(self) -> tuple[float, float]:
+        """Return the (CPU, wall) seconds since the beginning."""
+        return time.process_time() - self._cpu, time.perf_counter() - self._wall
+
     async def stop(self) -> tuple[float, float]:
         """End, and return the (CPU, wall) seconds since the beginning."""
-        used = time.process_time() - self._cpu
-        passed = time.perf_counter() - self._wall
+        used, passed = self.used()
         await asyncio.sleep(SAMPLE)
         for task in self._tasks:
             task.cancel()
@@ -253,8 +256,9 @@ def our_accounts() -> list[Any]:
 
 
 def our_waiters() -> int:
-    """Count those who wait for our pollers."""
-    return sum(each.poller.statistics().waiters for each in our_accounts())
+    """Count those who wait for our pollers, and those who watch."""
+    found = [each.poller.statistics() for each in our_accounts()]
+    return sum(each.waiters + each.watchers for each in found)
 
 
 def our_numbers() -> dict[str, Any]:
@@ -335,19 +339,34 @@ async def run(order: Mapping[str, Any]) -> dict[str, Any]:
         waiting = wait_alone(party.make, count, spread=spread, told=told)
 
     meter = Meter(watched=order["watched"])
-    armed = meter.armed = Armed(count, party.count)
+    armed = meter.armed = Armed(count + len(order["watched_targets"]), party.count)
     gc.collect()
     before = meter.resident()
     await asyncio.sleep(max(0.0, order["begins"] - time.time()))
     meter.start()
     armed.began = time.perf_counter()
     works = [asyncio.create_task(waiting)]
+    heard: Counter[str] = Counter()
+    if order["watched_targets"]:
+        watch = import_module("benchmarks.watchers").watch
+        works.append(asyncio.create_task(watch(order, heard)))
+
     if party.beside is not None:
         works.append(asyncio.create_task(party.beside(armed)))
 
+    settles = order["begins"] + 2 * order["interval"]
+    settled = (0.0, 0.0)
     while time.time() < order["until"] and not works[0].done():
+        if time.time() < settles:
+            settled = meter.used()
+
         over = time.time() >= order["ends_by"]
-        if over and len(told.at) + sum(told.wrong.values()) >= len(expected):
+        is_heard = len(heard) >= min(len(expected), len(order["watched_targets"]))
+        if (
+            over
+            and is_heard
+            and len(told.at) + sum(told.wrong.values()) >= len(expected)
+        ):
             break
 
         await asyncio.sleep(0.1)
@@ -370,7 +389,12 @@ async def run(order: Mapping[str, Any]) -> dict[str, Any]:
         used=used,
         passed=passed,
         expected=expected,
-    ) | {"engine": numbers}
+    ) | {
+        "engine": numbers,
+        "settled_cpu_s": used - settled[0] - order["idle_rate"] * (passed - settled[1]),
+        "heard": heard.total(),
+        "heard_ends": len(heard),
+    }
 
 
 def _measured(
