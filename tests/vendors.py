@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from ferry_provider.api import FERRY as FERRY_API
+from ferry_provider.events import CrossingEnded
 from ferry_provider.hooks import FerryHook
 from ferry_provider.operators import FerryOperator
 from ferry_provider.sensors import FerrySensor
@@ -87,7 +88,8 @@ class Entry(ABC):
     :cvar slow_cancel: Settings with which stopping takes ten seconds.
     :cvar has_schedule: Whether the vendor may start jobs of a target by itself.
     :cvar has_other_jobs: Whether a job of another stands in the way of a start.
-    :cvar has_watchers: Whether there is an event trigger for its jobs.
+    :cvar has_target_sensor: Whether a sensor waits for what a target runs next.
+    :cvar has_wide_watchers: Whether an event trigger watches several targets.
     :cvar job_is_target: Whether a job has no id but that of its target.
     :cvar cancels_target: Whether a cancel stops what the target runs, whichever job it is.
     :cvar new_secret: Settings with ``new`` as the only valid secret.
@@ -133,7 +135,8 @@ class Entry(ABC):
     slow_cancel: ClassVar[dict[str, float]]
     has_schedule: ClassVar[bool] = False
     has_other_jobs: ClassVar[bool] = True
-    has_watchers: ClassVar[bool] = True
+    has_target_sensor: ClassVar[bool] = True
+    has_wide_watchers: ClassVar[bool] = True
     job_is_target: ClassVar[bool] = False
     cancels_target: ClassVar[bool] = False
     new_secret: ClassVar[dict[str, Any]]
@@ -586,7 +589,8 @@ class _Ferry(Entry):
     sensor_class = FerrySensor
     connection: ClassVar = {"password": "simulator-pass"}
     static = connection
-    has_watchers = False
+    has_target_sensor = False
+    has_wide_watchers = False
     target = "dover-calais"
     target_key = "route"
     job_key = "job_id"
@@ -649,6 +653,13 @@ class _Ferry(Entry):
             **given,
         )
 
+    def watcher(self, target: Any, **given: Any) -> EndWatcher:
+        return CrossingEnded(target, **given)
+
+    def remove_target(self, simulator: Any, target: Any) -> None:
+        simulator.settings.accept_unknown = False
+        simulator.remove_route(target)
+
     def make_strange(self, row: dict[str, Any]) -> None:
         row["state"] = "hibernating"
 
@@ -661,9 +672,23 @@ VENDORS: tuple[Entry, ...] = (AIRBYTE, FIVETRAN, DBT_CLOUD, FERRY)
 OTHERS = (FerrySimulator,)
 """The simulators of vendors that are not the package's own."""
 every_vendor = pytest.mark.parametrize("case", VENDORS, ids=lambda case: case.name)
-every_watched = pytest.mark.parametrize(
+widely_watched = pytest.mark.parametrize(
     "case",
-    [case for case in VENDORS if case.has_watchers],
+    [case for case in VENDORS if case.has_wide_watchers],
+    ids=lambda case: case.name,
+)
+every_watch = pytest.mark.parametrize(
+    ("case", "wide"),
+    [
+        pytest.param(case, wide, id=f"{case.name}-{'all' if wide else 'one'}")
+        for case in VENDORS
+        for wide in (False, True)
+        if case.has_wide_watchers or not wide
+    ],
+)
+every_target_awaited = pytest.mark.parametrize(
+    "case",
+    [case for case in VENDORS if case.has_target_sensor],
     ids=lambda case: case.name,
 )
 in_each_others_way = pytest.mark.parametrize(

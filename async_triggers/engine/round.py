@@ -241,14 +241,18 @@ class Watching:
         )
 
     async def _learn_time(self) -> None:
-        """Learn the server's time: a feed cannot be read without it."""
-        state = self._state
-        live = [each for each in state.sources.trusted if each.kind is SourceKind.LIVE]
-        if not live:
+        """Learn the server's time: a feed cannot be read without it.
+
+        From the list of what has not ended, or else from any page of a feed.
+        """
+        state, kinds = self._state, (SourceKind.LIVE, SourceKind.FEED)
+        ways = [each for each in state.sources.trusted if each.kind in kinds]
+        if not ways:
             return
 
+        way = min(ways, key=lambda each: kinds.index(each.kind))
         try:
-            await self._sender.send(state.vendor.many(state.account, live[0]))
+            await self._sender.send(state.vendor.many(state.account, way))
         except TransientError as error:
             state.trouble.note(error)
             raise RoundGivenUp from None

@@ -29,10 +29,11 @@ from async_triggers.engine.errors import (
     UnreadableRow,
     VendorBroken,
 )
+from async_triggers.engine.watch import End
 
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
-    from async_triggers.engine.watch import End, Place
+    from async_triggers.engine.watch import Place
 
 Row: TypeAlias = Mapping[str, Any]
 """One object of a vendor's reply, undecoded beyond JSON."""
@@ -510,8 +511,15 @@ class Vendor(Protocol):
         return ()
 
     def ends(self, account: Account, row: Row) -> Sequence[End]:
-        """Return the ends that a row shows, of one key and in the order of their times."""
-        return ()
+        """Return the ends that a row shows, of one key and in the order of their times.
+
+        By default the end of the row's job, where it has a time.
+        """
+        job = self.judge(account, "", row, None)
+        if not job.state.is_terminal or job.ended_at is None:
+            return ()
+
+        return (End(key=job.id, at=job.ended_at, job=job),)
 
     def rest_of(
         self, account: Account, ends: Sequence[End], *, since: float, now: float | None

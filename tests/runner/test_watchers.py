@@ -12,7 +12,7 @@ from async_triggers.dbt_cloud.api import requests
 from async_triggers.deferral import watching
 from async_triggers.simulator import Fault
 from tests.runner.harness import a_triggerer
-from tests.vendors import DBT_CLOUD, every_watched
+from tests.vendors import DBT_CLOUD, every_vendor
 from tests.vendors import Entry as Case
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ async def next_second() -> None:
 
 
 @pytest.mark.asyncio
-@every_watched
+@every_vendor
 async def test_ends_after_the_first_look_are_events_and_no_others(
     triggerer: Triggerer, simulator: Simulator, case: Case
 ) -> None:
@@ -90,7 +90,7 @@ async def test_ends_after_the_first_look_are_events_and_no_others(
 
 
 @pytest.mark.asyncio
-@every_watched
+@every_vendor
 async def test_what_ended_meanwhile_is_told_by_the_next_triggerer(
     simulator: Simulator, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +125,7 @@ async def test_what_ended_meanwhile_is_told_by_the_next_triggerer(
 
 
 @pytest.mark.asyncio
-@every_watched
+@every_vendor
 async def test_a_triggerer_that_is_killed_too_soon_tells_again(
     simulator: Simulator, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +149,7 @@ async def test_a_triggerer_that_is_killed_too_soon_tells_again(
 
 
 @pytest.mark.asyncio
-@every_watched
+@every_vendor
 async def test_one_row_for_two_assets_and_two_rows_for_one_asset(
     triggerer: Triggerer, simulator: Simulator, case: Case
 ) -> None:
@@ -169,7 +169,7 @@ async def test_one_row_for_two_assets_and_two_rows_for_one_asset(
 
 
 @pytest.mark.asyncio
-@every_watched
+@every_vendor
 async def test_trouble_ends_no_watcher_and_is_no_event(
     triggerer: Triggerer, simulator: Simulator, case: Case
 ) -> None:
@@ -192,7 +192,7 @@ async def test_trouble_ends_no_watcher_and_is_no_event(
 
 
 @pytest.mark.asyncio
-@every_watched
+@every_vendor
 async def test_what_is_deleted_ends_no_watcher(
     triggerer: Triggerer, simulator: Simulator, case: Case
 ) -> None:
@@ -208,7 +208,7 @@ async def test_what_is_deleted_ends_no_watcher(
 
 
 @pytest.mark.asyncio
-@every_watched
+@every_vendor
 async def test_a_hundred_watchers_share_one_poller(
     triggerer: Triggerer, simulator: Simulator, case: Case
 ) -> None:

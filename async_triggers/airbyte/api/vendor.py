@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from async_triggers.airbyte.api.addresses import token_url
 from async_triggers.airbyte.api.models import read_job, row_id
@@ -34,7 +35,6 @@ from async_triggers.engine.errors import (
     VendorBroken,
 )
 from async_triggers.engine.jobs import Job, JobState
-from async_triggers.engine.watch import End, Place
 from async_triggers.engine.wire import (
     HTTP_BAD_REQUEST,
     HTTP_CONFLICT,
@@ -55,6 +55,9 @@ from async_triggers.engine.wire import (
     rows_by_id,
     short_text,
 )
+
+if TYPE_CHECKING:
+    from async_triggers.engine.watch import End, Place
 
 # https://reference.airbyte.com/reference/createaccesstoken: older servers say nothing of
 # the lifetime, and theirs is three minutes.
@@ -267,11 +270,7 @@ class Airbyte(Vendor):
             # Shown of ended jobs alone.
             return ()
 
-        job = read_job(row)
-        if not job.state.is_terminal or job.ended_at is None:
-            return ()
-
-        return (End(key=job.id, at=job.ended_at, job=job),)
+        return super().ends(account, row)
 
     def rest_of(
         self, account: Account, ends: Sequence[End], *, since: float, now: float | None

@@ -30,7 +30,6 @@ from async_triggers.dbt_cloud.api.requests import (
     page_of_runs,
 )
 from async_triggers.engine.errors import EngineError, JobNotFound, UnreadableReply
-from async_triggers.engine.watch import End
 from async_triggers.engine.wire import (
     HTTP_FORBIDDEN,
     LONGEST_HEAD,
@@ -48,7 +47,7 @@ from async_triggers.engine.wire import (
 
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
-    from async_triggers.engine.watch import Place
+    from async_triggers.engine.watch import End, Place
 
 PLACES = ("job_definition_id", "project_id", "environment_id")
 """The fields of a run by which runs are watched."""
@@ -177,14 +176,15 @@ class DbtCloud(Vendor):
         return [(name, str(row.get(name))) for name in PLACES]
 
     def ends(self, account: Account, row: Row) -> Sequence[End]:
-        """Return the end of a run that has one."""
-        job = self.judge(account, row_id(row), row, None)
-        if not job.state.is_terminal or job.ended_at is None:
-            return ()
-
-        statistics = {**job.statistics, "cause": read_cause(row)}
-        shown = replace(job, statistics=statistics)
-        return (End(key=job.id, at=job.ended_at, job=shown),)
+        """Return the end of a run, with what caused the run."""
+        cause = {"cause": read_cause(row)}
+        return [
+            replace(
+                each,
+                job=replace(each.job, statistics={**each.job.statistics, **cause}),
+            )
+            for each in super().ends(account, row)
+        ]
 
 
 DBT_CLOUD = DbtCloud()

@@ -46,6 +46,7 @@ STATES: Mapping[str, JobState] = {
 OWN_ANSWER = re.compile(rb'\s*\{\s*"(id|crossings|harbour)"')
 HARBOUR = Request(method="GET", path="/v1/harbour", about="the harbour")
 BY_ID = Source(name="crossings by id", kind=SourceKind.IDS, page=50)
+ENDED = Source(name="the ended", kind=SourceKind.FEED, page=50, ends_only=True)
 
 
 def start(route: str, note: str) -> Request:
@@ -82,12 +83,20 @@ def newest(route: str) -> Request:
     return Request(method="GET", path="/v1/crossings", about=about, params=params)
 
 
+def ended(since: float, after: int = 0) -> Request:
+    """Request what has ended since a server time, by the ids after one."""
+    params = (("ended_since", str(since)), ("after", str(after)))
+    path, about = "/v1/crossings", ENDED.name
+    return Request(method="GET", path=path, about=about, params=params, note=since)
+
+
 class Ferry(Vendor):
     """Ferry as the engine sees it."""
 
     name = "Ferry"
     noun = "crossing"
-    sources: Sequence[Source] = (BY_ID,)
+    overlap = 60.0
+    sources: Sequence[Source] = (BY_ID, ENDED)
 
     def many(
         self,
@@ -98,7 +107,10 @@ class Ferry(Vendor):
         since: float | None = None,
         scope: str = "",
     ) -> Request:
-        """Request crossings by their ids."""
+        """Request crossings by their ids, or what has ended."""
+        if source is ENDED:
+            return ended(since or 0.0)
+
         params = tuple(("id", each) for each in subjects)
         return Request(
             method="GET", path="/v1/crossings", about=source.name, params=params
@@ -134,7 +146,21 @@ class Ferry(Vendor):
             msg = f"The answer about {request.about} shows no crossing"
             raise reply.unreadable(msg)
 
-        return Page(rows=rows_by_id(found, row_id), count=len(found))
+        rows = rows_by_id(found, row_id)
+        if request.note is None:
+            return Page(rows=rows, count=len(found))
+
+        more = ended(request.note, max(map(int, rows), default=0))
+        return Page(
+            rows=rows,
+            count=len(found),
+            next=more if len(found) == ENDED.page else None,
+            resume=None if reply.date is None else reply.date - self.overlap,
+        )
+
+    def places(self, row: Row) -> Sequence[tuple[str, str]]:
+        """Return the route of a crossing."""
+        return (("route", short_text(row.get("route")) or ""),)
 
     def judge(self, account: Account, subject: str, row: Row, mark: str | None) -> Job:
         """Read the crossing that a row shows; a state nobody knows is no end."""

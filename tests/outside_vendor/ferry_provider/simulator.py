@@ -25,6 +25,7 @@ from async_triggers.simulator.vendor import (
 
 ENDS: Final = frozenset({"arrived", "stranded", "cancelled"})
 NEWEST: Final = 20
+PAGE: Final = 50
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,10 +117,20 @@ class FerrySimulator(VendorSimulator[FerrySettings]):
         with self.lock:
             self._sea.routes[route] = [as_life(each) for each in lives]
 
+    def remove_route(self, route: str) -> None:
+        """Remove a route."""
+        with self.lock:
+            del self._sea.routes[route]
+
     def add_crossing(
-        self, route: str, life: Life | str | None = None, *, note: str = ""
+        self,
+        route: str,
+        life: Life | str | None = None,
+        *,
+        note: str = "",
+        at: float | None = None,
     ) -> int:
-        """Let a crossing begin, and return its id."""
+        """Let a crossing begin, now or at a time, and return its id."""
         with self.lock:
             taken = (
                 next_life(self._sea.routes[route], self.settings.life)
@@ -127,13 +138,18 @@ class FerrySimulator(VendorSimulator[FerrySettings]):
                 else as_life(life)
             )
             number = len(self._sea.crossings) + 1
-            timeline = Timeline(self.now(), taken)
+            timeline = Timeline(self.now() if at is None else at, taken)
             self._sea.crossings[number] = _Crossing(number, route, note, timeline)
             return number
+
+    def start_by_itself(self, target: Any, at: float) -> None:
+        """Let a crossing begin."""
+        self.add_crossing(target, at=at)
 
     def jobs(self, *, finished: bool = False) -> list[JobView]:
         """Return the crossings under way; the ended ones too where asked for."""
         with self.lock:
+            self.run_schedules()
             now = self.now()
             found = []
             for each in self._sea.crossings.values():
@@ -168,6 +184,8 @@ class FerrySimulator(VendorSimulator[FerrySettings]):
         return json_reply(201, self._row(self._sea.crossings[number]))
 
     def _list(self, request: SimRequest) -> SimReply:
+        if request.value("ended_since") is not None:
+            return self._ended(request)
         route, ids = request.value("route"), set(request.values("id"))
         found = [
             self._row(each)
@@ -177,6 +195,21 @@ class FerrySimulator(VendorSimulator[FerrySettings]):
         if route is not None and route not in self._sea.routes:
             raise RefusalError(_refusal(404, "no_route", f"No route {route}."))
         rows = self.quirks.spoil(found if ids else found[:NEWEST], self.random)
+        return json_reply(200, {"crossings": rows})
+
+    def _ended(self, request: SimRequest) -> SimReply:
+        since = self.meant(float(request.value("ended_since") or 0))
+        after = int(request.value("after") or 0)
+        now = self.now() - self.quirks.lag
+        found = [
+            self._row(each)
+            for each in self._sea.crossings.values()
+            if each.number > after
+            and (moment := each.timeline.at(now)) is not None
+            and moment.word in ENDS
+            and moment.since >= since
+        ]
+        rows = self.quirks.spoil(found[:PAGE], self.random)
         return json_reply(200, {"crossings": rows})
 
     def _get(self, request: SimRequest, crossing: str) -> SimReply:

@@ -24,7 +24,7 @@ from async_triggers.fivetran.sensors import FivetranSyncSensor
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import EPOCH, Task, resumed, scheduled, the_event
 from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
-from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, every_watched
+from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, every_target_awaited
 from tests.vendors import Entry as Case
 
 SENSORS: dict[Case, tuple[Any, str, str]] = {
@@ -94,7 +94,7 @@ def at(seconds: float) -> str:
     return datetime.fromtimestamp(EPOCH + seconds, tz=UTC).isoformat()
 
 
-@every_watched
+@every_target_awaited
 @EVERY_MODE
 def test_the_next_end_is_waited_for(make: Make, case: Case, mode: str) -> None:
     world = make(case)
@@ -109,7 +109,7 @@ def test_the_next_end_is_waited_for(make: Make, case: Case, mode: str) -> None:
     assert 130 <= world.elapsed() <= 150
 
 
-@every_watched
+@every_target_awaited
 @EVERY_MODE
 def test_an_end_after_the_time_counts_at_once(
     make: Make, case: Case, mode: str
@@ -124,7 +124,7 @@ def test_an_end_after_the_time_counts_at_once(
     assert world.elapsed() <= 602
 
 
-@every_watched
+@every_target_awaited
 @EVERY_MODE
 def test_an_end_before_the_time_does_not_count(
     make: Make, case: Case, mode: str
@@ -138,7 +138,7 @@ def test_an_end_before_the_time_does_not_count(
         run(Task(world, sensor(case, mode, **given)))
 
 
-@every_watched
+@every_target_awaited
 @EVERY_MODE
 def test_of_several_all_must_succeed(make: Make, case: Case, mode: str) -> None:
     world = make(case)
@@ -153,7 +153,7 @@ def test_of_several_all_must_succeed(make: Make, case: Case, mode: str) -> None:
     assert 200 <= world.elapsed() <= 220
 
 
-@every_watched
+@every_target_awaited
 @EVERY_MODE
 def test_of_several_one_failure_fails_at_once(
     make: Make, case: Case, mode: str
@@ -169,7 +169,7 @@ def test_of_several_one_failure_fails_at_once(
     assert world.elapsed() <= 65
 
 
-@every_watched
+@every_target_awaited
 @EVERY_MODE
 def test_soft_fail_softens_a_failure(make: Make, case: Case, mode: str) -> None:
     world = make(case)
@@ -179,7 +179,7 @@ def test_soft_fail_softens_a_failure(make: Make, case: Case, mode: str) -> None:
         run(Task(world, sensor(case, mode, soft_fail=True)))
 
 
-@every_watched
+@every_target_awaited
 @EVERY_MODE
 def test_a_success_counts_before_a_later_failure(
     make: Make, case: Case, mode: str
@@ -194,7 +194,7 @@ def test_a_success_counts_before_a_later_failure(
     assert run(Task(world, sensor(case, mode, completed_after_time=at(5))))
 
 
-@every_watched
+@every_target_awaited
 @EVERY_MODE
 def test_trouble_is_only_a_late_answer(make: Make, case: Case, mode: str) -> None:
     world = make(case)
@@ -204,7 +204,7 @@ def test_trouble_is_only_a_late_answer(make: Make, case: Case, mode: str) -> Non
     assert run(Task(world, sensor(case, mode, completed_after_time=at(5))))
 
 
-@every_watched
+@every_target_awaited
 @EVERY_MODE
 def test_what_is_not_there_fails(make: Make, case: Case, mode: str) -> None:
     world = make(case)
@@ -216,7 +216,7 @@ def test_what_is_not_there_fails(make: Make, case: Case, mode: str) -> None:
         run(Task(world, sensor(case, mode, **unknown)))
 
 
-@every_watched
+@every_target_awaited
 def test_a_retry_waits_for_a_later_end(make: Make, case: Case) -> None:
     world = make(case)
     add(world, case, case.target, "error", 40)
@@ -230,7 +230,7 @@ def test_a_retry_waits_for_a_later_end(make: Make, case: Case) -> None:
     assert run(task)
 
 
-@every_watched
+@every_target_awaited
 def test_a_restarted_triggerer_finds_what_ended_meanwhile(
     make: Make, case: Case
 ) -> None:
@@ -246,7 +246,7 @@ def test_a_restarted_triggerer_finds_what_ended_meanwhile(
     assert task.resume(deferral, event)
 
 
-@every_watched
+@every_target_awaited
 @pytest.mark.parametrize("after", [None, at(5)])
 def test_it_begins_and_goes_on_without_a_worker(
     make: Make, case: Case, after: str | None
@@ -265,7 +265,7 @@ def test_it_begins_and_goes_on_without_a_worker(
     assert resumed(task, event)
 
 
-@every_watched
+@every_target_awaited
 @pytest.mark.parametrize("many", [False, True])
 def test_the_trigger_may_end_the_task(make: Make, case: Case, *, many: bool) -> None:
     world = make(case)
@@ -281,14 +281,14 @@ def test_the_trigger_may_end_the_task(make: Make, case: Case, *, many: bool) -> 
     assert isinstance(returned, list) is many
 
 
-@every_watched
+@every_target_awaited
 def test_exactly_one_way_is_given(case: Case) -> None:
     cls, one_key, many_key = SENSORS[case]
     with pytest.raises(ArgumentUnusable, match=f"Give {one_key} or {many_key}"):
         cls(task_id="sync")
 
 
-@every_watched
+@every_target_awaited
 @pytest.mark.parametrize("value", [[], [None], {}, 5, [""]])
 def test_a_list_of_ids_is_one(make: Make, case: Case, value: Any) -> None:
     world = make(case)
@@ -298,7 +298,7 @@ def test_a_list_of_ids_is_one(make: Make, case: Case, value: Any) -> None:
         Task(world, lambda: cls(task_id="sync", **{many_key: value})).execute()
 
 
-@every_watched
+@every_target_awaited
 def test_a_text_of_ids_is_a_list(make: Make, case: Case) -> None:
     world = make(case)
     cls, _, many_key = SENSORS[case]

@@ -18,7 +18,14 @@ from async_triggers.simulator import Fault
 from async_triggers.simulator.faults import ListQuirks
 from tests.unit.deferral.stage import EPOCH
 from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
-from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, every_watched
+from tests.vendors import (
+    AIRBYTE,
+    DBT_CLOUD,
+    FIVETRAN,
+    every_vendor,
+    every_watch,
+    widely_watched,
+)
 from tests.vendors import Entry as Case
 
 if TYPE_CHECKING:
@@ -145,9 +152,6 @@ async def run_while(
         await each.end()
 
 
-wide_or_not = pytest.mark.parametrize("wide", [False, True], ids=["one", "all"])
-
-
 def watcher(world: VendorWorld, case: Case, *, wide: bool = False, **given: Any) -> Any:
     if wide:
         return case.wide_watcher(world.vendor, case.target, **given)
@@ -158,8 +162,7 @@ def watcher(world: VendorWorld, case: Case, *, wide: bool = False, **given: Any)
 # What counts -------------------------------------------------------------------------
 
 
-@every_watched
-@wide_or_not
+@every_watch
 def test_each_end_is_one_event_with_all_that_is_known(
     make: Make, case: Case, *, wide: bool
 ) -> None:
@@ -178,8 +181,7 @@ def test_each_end_is_one_event_with_all_that_is_known(
         assert event["statistics"]
 
 
-@every_watched
-@wide_or_not
+@every_watch
 def test_unpausing_for_the_first_time_reports_nothing_of_before(
     make: Make, case: Case, *, wide: bool
 ) -> None:
@@ -194,8 +196,7 @@ def test_unpausing_for_the_first_time_reports_nothing_of_before(
     play(world, scene())
 
 
-@every_watched
-@wide_or_not
+@every_watch
 def test_what_ended_while_the_triggerer_was_down_is_reported_in_order(
     make: Make, case: Case, *, wide: bool
 ) -> None:
@@ -221,7 +222,7 @@ def test_what_ended_while_the_triggerer_was_down_is_reported_in_order(
     assert len(set(times)) == 3
 
 
-@every_watched
+@every_vendor
 def test_a_triggerer_killed_before_the_mark_moved_reports_again_with_the_same_id(
     make: Make, case: Case
 ) -> None:
@@ -247,7 +248,7 @@ def test_a_triggerer_killed_before_the_mark_moved_reports_again_with_the_same_id
     assert second.events == first.events
 
 
-@every_watched
+@every_vendor
 def test_a_restart_after_the_mark_has_moved_repeats_nothing(
     make: Make, case: Case
 ) -> None:
@@ -271,7 +272,7 @@ def test_a_restart_after_the_mark_has_moved_repeats_nothing(
     assert second.events == []
 
 
-@every_watched
+@every_vendor
 def test_the_mark_is_written_to_each_asset_of_equal_watchers(
     make: Make, case: Case
 ) -> None:
@@ -289,7 +290,7 @@ def test_the_mark_is_written_to_each_asset_of_equal_watchers(
     assert len(again.events) == 1
 
 
-@every_watched
+@widely_watched
 def test_two_watchers_of_one_asset_keep_marks_of_their_own(
     make: Make, case: Case
 ) -> None:
@@ -302,7 +303,7 @@ def test_two_watchers_of_one_asset_keep_marks_of_their_own(
     assert len(store.values) == 2
 
 
-@every_watched
+@every_vendor
 def test_a_target_in_ten_dags_is_heard_of_in_each(make: Make, case: Case) -> None:
     world = make(case)
     many = [Watched(watcher(world, case)) for _ in range(10)]
@@ -317,7 +318,7 @@ def test_a_target_in_ten_dags_is_heard_of_in_each(make: Make, case: Case) -> Non
     assert requests <= len(single.requests) + 9
 
 
-@every_watched
+@every_vendor
 def test_the_first_job_ever_is_one_event(make: Make, case: Case) -> None:
     world = make(case)
     target = case.other_target(1)
@@ -333,7 +334,7 @@ def test_the_first_job_ever_is_one_event(make: Make, case: Case) -> None:
     assert len(watched.events) == 1
 
 
-@every_watched
+@every_vendor
 def test_only_the_wanted_ends_are_events(make: Make, case: Case) -> None:
     world = make(case)
     good = Watched(watcher(world, case))
@@ -352,7 +353,7 @@ def test_only_the_wanted_ends_are_events(make: Make, case: Case) -> None:
     assert [each["status"] for each in both.events] == ["success", "error", "success"]
 
 
-@every_watched
+@every_vendor
 def test_since_goes_back(make: Make, case: Case) -> None:
     world = make(case)
 
@@ -366,7 +367,7 @@ def test_since_goes_back(make: Make, case: Case) -> None:
     play(world, scene())
 
 
-@every_watched
+@every_vendor
 def test_a_mark_is_stored_although_nothing_ends(make: Make, case: Case) -> None:
     world, store = make(case), Store()
     watched = Watched(watcher(world, case), store)
@@ -387,8 +388,7 @@ def fault(kind: str, **how: Any) -> Fault:
     return Fault(**given)
 
 
-@every_watched
-@wide_or_not
+@every_watch
 @pytest.mark.parametrize(
     "trouble",
     [
@@ -431,8 +431,7 @@ def test_an_hour_of_trouble_makes_events_late_and_logs_little(
     assert len(set(watched.ids)) == 4
 
 
-@every_watched
-@wide_or_not
+@every_watch
 @pytest.mark.parametrize("minutes", [4, 10, 180])
 def test_a_key_that_is_revoked_for_a_while_loses_nothing(
     make: Make,
@@ -466,8 +465,7 @@ def test_a_key_that_is_revoked_for_a_while_loses_nothing(
     assert caplog.text.count("cannot be watched now") <= minutes / 60 + 1
 
 
-@every_watched
-@wide_or_not
+@every_watch
 def test_a_list_that_skips_rows_loses_nothing(
     make: Make, case: Case, *, wide: bool
 ) -> None:
@@ -485,10 +483,11 @@ def test_a_list_that_skips_rows_loses_nothing(
     assert len(set(watched.ids)) == len(watched.events) == 10
 
 
-@every_watched
+@every_vendor
 def test_a_list_that_lags_loses_nothing(make: Make, case: Case) -> None:
     world = make(case)
-    watched = Watched(watcher(world, case, wide=True), Store())
+    wide = case.has_wide_watchers
+    watched = Watched(watcher(world, case, wide=wide), Store())
 
     async def scene() -> None:
         world.vendor.quirks = ListQuirks(lag=200.0)
@@ -500,7 +499,7 @@ def test_a_list_that_lags_loses_nothing(make: Make, case: Case) -> None:
     assert len(set(watched.ids)) == len(watched.events) == 5
 
 
-@every_watched
+@every_vendor
 def test_what_is_deleted_is_a_warning_an_hour(
     make: Make, case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -523,7 +522,7 @@ def test_what_is_deleted_is_a_warning_an_hour(
     assert "Check the id" in caplog.text
 
 
-@every_watched
+@every_vendor
 def test_what_was_never_there_is_a_warning_at_once(
     make: Make, case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -537,7 +536,7 @@ def test_what_was_never_there_is_a_warning_at_once(
     assert str(case.unknown) in caplog.text
 
 
-@every_watched
+@every_vendor
 def test_a_connection_that_leads_to_a_new_key_is_followed(
     make: Make, case: Case
 ) -> None:
@@ -566,7 +565,7 @@ def test_a_connection_that_leads_to_a_new_key_is_followed(
     assert len(watched.events) == 2
 
 
-@every_watched
+@every_vendor
 def test_a_connection_that_airflow_cannot_look_up_is_waited_for(
     make: Make, case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -588,7 +587,7 @@ def test_a_connection_that_airflow_cannot_look_up_is_waited_for(
     assert len(watched.events) == 1
 
 
-@every_watched
+@every_vendor
 def test_a_store_that_is_down_is_waited_for(
     make: Make, case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -686,7 +685,7 @@ def test_own_is_refused_where_it_cannot_be_known(case: Case, *, own: bool) -> No
 # Arguments ----------------------------------------------------------------------------
 
 
-@every_watched
+@every_vendor
 @pytest.mark.parametrize(
     ("given", "match"),
     [
@@ -708,13 +707,13 @@ def test_a_wrong_argument_is_an_import_error(
         case.watcher(case.target, **given)
 
 
-@every_watched
+@every_vendor
 def test_exactly_one_thing_is_watched(case: Case) -> None:
     with pytest.raises(WatcherUnusable, match="Give one of"):
         case.watcher(None)
 
 
-@every_watched
+@every_vendor
 def test_equal_watchers_are_equal_to_airflow(case: Case) -> None:
     from airflow.triggers.base import BaseEventTrigger
 
@@ -728,7 +727,7 @@ def test_equal_watchers_are_equal_to_airflow(case: Case) -> None:
     assert one.key == other.key
 
 
-@every_watched
+@every_vendor
 def test_a_mark_outlives_a_change_of_what_counts(case: Case) -> None:
     one = case.watcher(case.target)
     other = case.watcher(case.target, statuses=["error"], poll_interval=99)

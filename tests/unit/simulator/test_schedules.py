@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from async_triggers.simulator.exchange import SimRequest
-from tests.vendors import AIRBYTE, FIVETRAN, every_watched
+from tests.vendors import AIRBYTE, FIVETRAN, every_vendor
 from tests.vendors import Entry as Case
 
 
@@ -33,7 +33,7 @@ def add(case: Case, simulator: Any, every: float, *lives: str) -> None:
     simulator.arrange(schedules=[{"target": case.target, "every": every}])
 
 
-@every_watched
+@every_vendor
 def test_jobs_begin_at_an_interval_without_a_request(case: Case) -> None:
     clock = Clock()
     simulator: Any = case.simulator(clock=clock)
@@ -46,7 +46,7 @@ def test_jobs_begin_at_an_interval_without_a_request(case: Case) -> None:
     assert not simulator.record.started
 
 
-@every_watched
+@every_vendor
 def test_a_reset_ends_the_schedule(case: Case) -> None:
     clock = Clock()
     simulator: Any = case.simulator(clock=clock)
@@ -57,7 +57,7 @@ def test_a_reset_ends_the_schedule(case: Case) -> None:
     assert ended(simulator) == 0
 
 
-@every_watched
+@every_vendor
 @pytest.mark.parametrize("every", [0.0, -1.0, float("nan")])
 def test_an_interval_is_above_zero(case: Case, every: float) -> None:
     with pytest.raises(ValueError, match="above zero"):
