@@ -257,7 +257,28 @@ def _arrange(run: Run, control: SimulatorControl) -> dict[str, Any]:
         "interval": run.interval,
         "spread": run.interval if run.start == "spread" else 0.0,
         "floor": run.floor,
-        "watched_targets": targets[: run.watchers or 0],
+        **watched_by(run, targets, ends),
+    }
+
+
+def watched_by(
+    run: Run, targets: Sequence[Any], ends: Sequence[float | None]
+) -> dict[str, Any]:
+    """Return what the watchers of a run watch, and how many ends they are to report."""
+    ending = {
+        target
+        for target, end in zip(targets, ends, strict=True)
+        if end is not None and run.hear
+    }
+    shown = [
+        target
+        for target, end in zip(targets, ends, strict=True)
+        if run.hear or end is None
+    ]
+    watched = [shown[number % len(shown)] for number in range(run.watchers or 0)]
+    return {
+        "watched_targets": watched,
+        "events": sum(target in ending for target in watched),
     }
 
 

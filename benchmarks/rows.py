@@ -28,7 +28,8 @@ class Run:
     seconds each answer takes. Where the event loop is not ``watched``, CPU is all that is
     measured of the process: the watching takes more than most of what it watches.
     ``watchers`` is how many event triggers watch, one the connection of each job; None
-    where all jobs are of one connection.
+    where all jobs are of one connection. Where they do not ``hear``, they watch the
+    connections of jobs that go on.
     """
 
     vendor: Vendor
@@ -42,6 +43,7 @@ class Run:
     number: int = 0
     floor: float = 0.0
     watchers: int | None = None
+    hear: bool = True
 
     @property
     def interval(self) -> float:
@@ -72,6 +74,9 @@ class Run:
         mode = ", in the runner" if self.runner else ""
         watch = "" if self.watched else ", unwatched"
         beside = "" if self.watchers is None else f", {self.watchers:,} watchers"
+        if self.watchers and not self.hear:
+            beside += " without ends"
+
         return (
             f"{TITLES[self.vendor]}, {self.side}, N = {self.n:,} {self.start},"
             f" {self.latency * 1000:.0f} ms{mode}{watch}{beside}"
