@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from benchmarks import faults, polling
-from benchmarks.stage import ROOT
+from benchmarks.rows import Run
+from benchmarks.stage import ROOT, open_stage
 from benchmarks.trouble.real import Worker
 
 if TYPE_CHECKING:
@@ -98,3 +99,17 @@ def test_the_polling_benchmark_is_told_of_all_ends(
     said = (tmp_path / "polling.md").read_text()
     assert ("dbt Cloud, 20 together" in said) is is_watched
     assert (tmp_path / "polling.svg").stat().st_size > 0
+
+
+def test_watchers_beside_waiting_jobs_report_each_end() -> None:
+    run = Run(
+        vendor="dbt_cloud", side="ours", n=20, watchers=20, seconds=3.0, floor=0.4
+    )
+
+    with open_stage() as stage:
+        measured = polling.measure(
+            run, stage, {"ours": sys.executable}, {sys.executable: 0.0}
+        )
+
+    assert measured["told"] == measured["heard"] == measured["to_hear"] == 20
+    assert measured["settled_cpu_s"] > 0
