@@ -146,6 +146,34 @@ class Meter:
         return used, passed
 
 
+@dataclass(slots=True)
+class Settling:
+    """What had been used when all had been under way for ``after`` seconds.
+
+    Where the machine is busy, thousands of triggers take a while to begin.
+    """
+
+    armed: Armed
+    meter: Meter
+    after: float
+    _settles: float = math.inf
+    _used: tuple[float, float] | None = None
+
+    def look(self) -> None:
+        """See how far it is; ten times a second."""
+        now = time.perf_counter()
+        if self._settles == math.inf and self.armed.count() >= self.armed.wanted:
+            self._settles = now + self.after
+
+        if self._used is None and now >= self._settles:
+            self._used = self.meter.used()
+
+    def share(self, used: float, passed: float) -> float:
+        """Return the part of a core in use since then, of all (CPU, wall) seconds."""
+        before = self._used or (0.0, 0.0)
+        return (used - before[0]) / (passed - before[1])
+
+
 async def idle_rate(seconds: float, *, watched: bool) -> float:
     """Return the CPU seconds a second that measuring alone takes."""
     meter = Meter(watched=watched)
@@ -354,12 +382,9 @@ async def run(order: Mapping[str, Any]) -> dict[str, Any]:
     if party.beside is not None:
         works.append(asyncio.create_task(party.beside(armed)))
 
-    settles = order["begins"] + 2 * order["interval"]
-    settled = (0.0, 0.0)
+    settling = Settling(armed, meter, after=order["interval"])
     while time.time() < order["until"] and not works[0].done():
-        if time.time() < settles:
-            settled = meter.used()
-
+        settling.look()
         over = time.time() >= order["ends_by"]
         if (
             over
@@ -390,7 +415,7 @@ async def run(order: Mapping[str, Any]) -> dict[str, Any]:
         expected=expected,
     ) | {
         "engine": numbers,
-        "settled_cpu_s": used - settled[0] - order["idle_rate"] * (passed - settled[1]),
+        "settled_cpu_share": settling.share(used, passed) - order["idle_rate"],
         "heard": heard.total(),
         "to_hear": order["events"],
     }

@@ -83,9 +83,9 @@ def plan(chosen: argparse.Namespace) -> list[Run]:
             floor=chosen.floor,
         )
         for number in range(chosen.rounds)
-        for vendor in chosen.vendor
         # What watches the loop takes more CPU than those who wait.
-        for is_watched in (True, False)
+        for is_watched in (False, True)
+        for vendor in chosen.vendor
         for watchers, hear in ((0, True), (chosen.n, False), (chosen.n, True))
     ]
 
@@ -105,7 +105,7 @@ def compare(results: Sequence[tuple[Run, Mapping[str, Any]]]) -> list[Beside]:
                 jobs=own[0][0].n,
                 watchers=max(run.watchers or 0 for run, _ in own),
                 requests=_medians("requests", alone, beside),
-                cpu=_medians("settled_cpu_s", *map(_unwatched, (alone, beside))),
+                cpu=_medians("settled_cpu_share", *map(_unwatched, (alone, beside))),
                 lag=_medians("after_p99_s", *map(_watched, (alone, beside))),
                 ends=sum(each["to_hear"] for each in beside),
                 heard=sum(each["heard"] for each in beside),
@@ -143,7 +143,7 @@ def cost_table(found: Sequence[Beside]) -> str:
         cells = {
             "requests": f"{each.requests[0]:.0f} → {each.requests[1]:.0f}"
             f" ({_more(each.requests)})",
-            "CPU": f"{each.cpu[0]:.2f} s → {each.cpu[1]:.2f} s"
+            "CPU": f"{each.cpu[0] * 100:.2f} % → {each.cpu[1] * 100:.2f} %"
             f" ({each.cpu[1] / each.cpu[0]:.2f} times)",
             "lag": f"{each.lag[0] * 1000:.1f} ms → {each.lag[1] * 1000:.1f} ms",
         }
@@ -176,8 +176,7 @@ def _cost(chosen: argparse.Namespace) -> list[Beside]:
             results.append((run, measured))
             print(
                 f"{run.name}: {measured['requests']} requests,"
-                f" {measured['settled_cpu_s']:.2f} s of CPU in"
-                f" {measured['wall_s']:.0f} s,"
+                f" {measured['settled_cpu_share'] * 100:.2f} % of a core,"
                 f" lag {measured.get('after_p99_s', math.nan) * 1000:.1f} ms,"
                 f" {measured['told']} of {measured['expected']} ends,"
                 f" {measured['heard']} events",

@@ -112,4 +112,4 @@ def test_watchers_beside_waiting_jobs_report_each_end() -> None:
         )
 
     assert measured["told"] == measured["heard"] == measured["to_hear"] == 20
-    assert measured["settled_cpu_s"] > 0
+    assert measured["settled_cpu_share"] > 0

@@ -37,7 +37,7 @@ def measured(
     watch = {} if lag is None else {"after_p99_s": lag}
     return {
         "requests": requests,
-        "settled_cpu_s": cpu,
+        "settled_cpu_share": cpu,
         "to_hear": heard,
         "heard": heard,
         **watch,
@@ -66,7 +66,7 @@ def test_waiting_alone_and_beside_watchers_stand_side_by_side() -> None:
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    [("requests", 21), ("settled_cpu_s", 0.66), ("after_p99_s", 0.0151)],
+    [("requests", 21), ("settled_cpu_share", 0.66), ("after_p99_s", 0.0151)],
 )
 def test_what_misses_its_goal_stands_in_bold(name: str, number: float) -> None:
     spoilt = [
