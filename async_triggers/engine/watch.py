@@ -45,6 +45,15 @@ class End:
     job: Job
 
 
+def shown_since(at: float, reported: Mapping[str, float]) -> float:
+    """Return the time after which ends that were reported may be shown again.
+
+    ``at`` may be ahead, by an answer with a wrong time, and go back: so no later than
+    :data:`LOOKBACK` before the last end that was reported.
+    """
+    return min(at, max(reported.values(), default=at)) - LOOKBACK
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
     """Up to which end a watcher has heard. Times are the server's, in epoch seconds.
@@ -68,9 +77,8 @@ class Mark:
 
     def to_json(self) -> dict[str, Any]:
         """Write it as plain JSON, without what :attr:`at` says by itself."""
-        recent = [
-            each for each in self.reported.items() if each[1] > self.at - LOOKBACK
-        ]
+        begin = shown_since(self.at, self.reported)
+        recent = [each for each in self.reported.items() if each[1] > begin]
         recent.sort(key=lambda each: each[1])
         floor = self.floor
         if len(recent) > MOST_REPORTED:

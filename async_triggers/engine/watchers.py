@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from async_triggers.engine.errors import ConnectionChanged
-from async_triggers.engine.watch import LOOKBACK, End, Mark, Need, Place, Watch
+from async_triggers.engine.watch import End, Mark, Need, Place, Watch, shown_since
 from async_triggers.engine.wire import SourceKind
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ class Subscription:
         at = max(at, mark.at)
         self._mark = replace(mark, at=at)
         if not keeps:
-            old = [key for key, time in self._reported.items() if time <= at - LOOKBACK]
+            begin = shown_since(at, self._reported)
+            old = [key for key, time in self._reported.items() if time <= begin]
             for key in old:
                 del self._reported[key]
 

@@ -101,6 +101,7 @@ class Server:
     fault: Callable[[Request], EngineError | None] = lambda _: None
     latency: float = 0.1
     dated: bool = True
+    dates_off: float = 0.0
     lives: dict[str, Life] = field(default_factory=dict)
     requests: list[tuple[float, str, str]] = field(default_factory=list)
     """When, what kind, which id or window: all that was asked."""
@@ -176,7 +177,8 @@ class Server:
 
         headers = {}
         if self.dated:
-            headers["date"] = formatdate(self.now(), usegmt=True)
+            date = self.now() + self.dates_off
+            headers["date"] = formatdate(date, usegmt=True)
 
         return Reply(
             refusal or 200,

@@ -473,6 +473,21 @@ class TestTrouble:
 
             assert watcher.ids == jobs
 
+    @pytest.mark.parametrize("off", [3600.0, -3600.0])
+    @virtual
+    async def test_wrong_dates_repeat_nothing(self, off: float) -> None:
+        async with a_world(FEED, LIVE) as world:
+            watcher = Watcher(interval=5.0).begin(world, ALL)
+            jobs = ending(world, 100.0, 200.0, 262.0)
+            await asyncio.sleep(246.0)
+            world.server.dates_off = off
+            await asyncio.sleep(20.0)
+            world.server.dates_off = 0.0
+            await asyncio.sleep(900.0)
+            await watcher.end()
+
+            assert watcher.ids == jobs
+
 
 class TestTheRest:
     @virtual
@@ -540,7 +555,12 @@ class TestMark:
         assert Mark.from_json(mark.to_json()) == mark
 
     def test_stores_only_what_may_be_shown_again(self) -> None:
-        mark = Mark(at=5000.0, floor=0.0, reported={"a": 4990.0, "b": 4399.0})
+        mark = Mark(at=5000.0, floor=0.0, reported={"a": 4990.0, "b": 4389.0})
+
+        assert mark.to_json()["reported"] == {"a": 4990.0}
+
+    def test_that_is_ahead_of_the_server_s_time_stores_the_last_ends(self) -> None:
+        mark = Mark(at=8600.0, floor=0.0, reported={"a": 4990.0, "b": 4389.0})
 
         assert mark.to_json()["reported"] == {"a": 4990.0}
 
