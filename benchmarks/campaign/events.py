@@ -159,10 +159,12 @@ def _repeats(watched: Watched) -> Iterator[tuple[SeenEvent, SeenEvent]]:
 def _is_explained(watched: Watched, first: SeenEvent, again: SeenEvent) -> bool:
     """Return whether a triggerer was hit before the mark of an event was written.
 
-    Events come at least once. One that was handed over shortly before is reported again.
+    Events come at least once. One that was handed over shortly before is reported again,
+    and a triggerer that was frozen hands over what another one has reported meanwhile.
     """
     return any(
-        begin <= min(first.at + WRITTEN, again.at) and end >= first.at - LATE
+        (begin - WRITTEN <= first.at <= begin + LATE and begin <= again.at + SAME)
+        or end - SAME <= again.at <= end + LATE
         for begin, end in watched.interruptions
     )
 

@@ -524,6 +524,7 @@ class Campaign:
         self._frozen.discard(index)
         self.deployment.kill_triggerer(index, signal.SIGCONT)
         self._struck_at = time.time()
+        self.watching.interruptions.append((self._struck_at, self._struck_at))
         self.say(f"triggerer {index} wakes up")
 
     def _kill_a_worker(self, blow: PlannedBlow) -> None:

@@ -106,11 +106,15 @@ BAD: dict[str, tuple[EventSin, Watched]] = {
     "again without a reason": ("event twice", watched(ONE, events=(FIRST, event(1, 20)))),
     "again, and hit long after the mark": (
         "event twice",
-        watched(ONE, events=(FIRST, event(1, 80)), hits=((40, 70),)),
+        watched(ONE, events=(FIRST, event(1, 90)), hits=((40, 70),)),
+    ),
+    "again while another one is frozen": (
+        "event twice",
+        watched(ONE, events=(event(1, 30), event(1, 40)), hits=((2, 44),)),
     ),
     "again before anything was hit": (
         "event twice",
-        watched(ONE, events=(FIRST, event(1, 13)), hits=((14, 14),)),
+        watched(ONE, events=(FIRST, event(1, 13)), hits=((20, 20),)),
     ),
     "again by the connection's row": (
         "event twice",
