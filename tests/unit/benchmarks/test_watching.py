@@ -57,7 +57,7 @@ def test_waiting_alone_and_beside_watchers_stand_side_by_side() -> None:
 
     assert (found.jobs, found.watchers) == (1000, 1000)
     assert found.requests == (20.0, 20.0)
-    # What watches the loop takes CPU of its own.
+    # What watches the loop takes CPU as well.
     assert found.cpu == (0.5, 0.6)
     assert found.lag == (0.010, 0.014)
     assert found.ends == found.heard == 600
