@@ -54,6 +54,8 @@ _WORDS: Final[dict[Vendor, tuple[str, str, str, str]]] = {
     "dbt_cloud": ("running", "success", "error", "cancelled"),
 }
 
+_WATCHED_LIVES: Final = 200
+
 TIMEOUT: Final = 25.0
 """Seconds of the ``timeout`` of tasks of the kind "timeout"."""
 
@@ -139,7 +141,8 @@ WATCHED: Final[dict[Vendor, str]] = {
 class PlannedWatch:
     """What a watcher hears of: the vendor runs jobs of it by itself.
 
-    One job begins every so many seconds, with these lives in turn.
+    One job begins every so many seconds, with these lives in turn, the last one for all
+    further.
     """
 
     vendor: Vendor
@@ -383,7 +386,10 @@ def _watches(random: Random) -> Iterator[PlannedWatch]:
         if vendor == "fivetran":
             # Its API shows that a sync was cancelled only by later ones.
             ends.pop()
-        lives = tuple(f"{runs}:{random.uniform(1, 8):.1f} {end}" for end in ends)
+        lives = tuple(
+            f"{runs}:{random.uniform(1, 8):.1f} {random.choice(ends)}"
+            for _ in range(_WATCHED_LIVES)
+        )
         yield PlannedWatch(vendor=vendor, every=random.uniform(12, 25), lives=lives)
 
 
