@@ -96,14 +96,17 @@ def at(seconds: float) -> str:
 
 @every_watched
 @EVERY_MODE
-def test_the_next_end_is_waited_for(make: Make, case: Case, mode: str) -> None:
+@pytest.mark.parametrize("after", [None, "", "now", " now "])
+def test_the_next_end_is_waited_for(
+    make: Make, case: Case, mode: str, after: str | None
+) -> None:
     world = make(case)
     add(world, case, case.target, "success", 5)
     world.pass_time(30.0)
     world.vendor.jobs()
     add(world, case, case.target, "success", 100)
 
-    returned = run(Task(world, sensor(case, mode)))
+    returned = run(Task(world, sensor(case, mode, completed_after_time=after)))
 
     assert returned
     assert 130 <= world.elapsed() <= 150
@@ -247,7 +250,7 @@ def test_a_restarted_triggerer_finds_what_ended_meanwhile(
 
 
 @every_watched
-@pytest.mark.parametrize("after", [None, at(5)])
+@pytest.mark.parametrize("after", [None, "now", at(5)])
 def test_it_begins_and_goes_on_without_a_worker(
     make: Make, case: Case, after: str | None
 ) -> None:
