@@ -504,6 +504,42 @@ def test_a_row_that_cannot_be_read_is_a_warning_an_hour(
     assert others == []
 
 
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Fault(kind="status", status=503, times=None, lasts=HOUR),
+        Fault(kind="html", times=None, lasts=HOUR),
+        Fault(kind="status", status=200, body="{}", times=None, lasts=HOUR),
+        Fault(kind="proxy", answer="go-404", times=None, lasts=HOUR),
+    ],
+    ids=["503", "page", "foreign", "404"],
+)
+@pytest.mark.parametrize("has_others", [False, True])
+def test_trouble_with_one_target_is_a_line_when_it_begins_and_when_it_ends(
+    make: Make, trouble: Fault, caplog: pytest.LogCaptureFixture, *, has_others: bool
+) -> None:
+    world = make(FIVETRAN)
+    watched = [Watched(FIVETRAN.watcher(FIVETRAN.target), Store())]
+    if has_others:
+        FIVETRAN.add_target(world.vendor, "other")
+        watched.append(Watched(FIVETRAN.watcher("other"), Store()))
+
+    async def scene() -> None:
+        caplog.clear()
+        caplog.set_level(logging.INFO)
+        path = f"*/connections/{FIVETRAN.target}"
+        world.vendor.faults.add(replace(trouble, path=path))
+        await asyncio.sleep(HOUR + 60.0)
+        add(world, FIVETRAN)
+        await asyncio.sleep(120.0)
+
+    play(world, run_while(watched, scene()))
+
+    assert caplog.text.count("polling failed") <= 2
+    assert caplog.text.count("polling works again") <= 2
+    assert len(watched[0].events) == 1
+
+
 @every_watched
 @wide_or_not
 @pytest.mark.parametrize("minutes", [4, 10, 180])
