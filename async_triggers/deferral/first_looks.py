@@ -72,7 +72,7 @@ class FirstLooks:
                     raise wrong from None
 
                 self._report(error, "Trying again")
-                await asyncio.sleep(LOOK_AGAIN)
+                await leased.sleep(LOOK_AGAIN)
             except PermanentError as error:
                 await self.doubt(error, leased)
             else:

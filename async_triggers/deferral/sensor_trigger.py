@@ -295,7 +295,7 @@ class SensorTrigger(OneEventTrigger):
                 # An outage, which the shared poller waits out.
                 return query, None
 
-            await asyncio.sleep(
+            await leased.sleep(
                 contact.wait(LOOK_AGAIN, leased.account, now=wall_clock())
             )
 
