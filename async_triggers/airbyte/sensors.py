@@ -106,8 +106,8 @@ class AirbyteSyncSensor(FindingSensor):
         (templated)
     :param completed_after_time: a sync that ended later than this counts (templated): a
         datetime, or a text that Airflow can read as one. Without an offset it is in
-        Airflow's ``[core] default_timezone``. None, or a template that renders to nothing,
-        waits for the next sync
+        Airflow's ``[core] default_timezone``. None, ``now``, or a template that renders to
+        nothing, waits for the next sync
     :param airbyte_conn_id: the Airflow connection (templated)
     :param deferrable: wait on the triggerer and not on a worker
     :param api_version: the version in the API's path, where the connection's host does

@@ -42,6 +42,7 @@ from async_triggers.engine.wire import (
     Budget,
     CredentialKind,
     Credentials,
+    rows_by_id,
     words_of,
 )
 
@@ -453,13 +454,14 @@ class DbtCloudHook(CallsByHand):
 
     async def list_startables(self, leased: LeasedAccount) -> list[Startable]:
         """Return the jobs of the account, with their projects' ids."""
+        known = rows_by_id(await self.list_job_definitions(leased), models.row_id)
         return [
             Startable(
-                id=str(models.row_id(row)),
+                id=key,
                 name=words_of(row.get("name")),
                 place=f"project {words_of(row.get('project_id'))}",
             )
-            for row in await self.list_job_definitions(leased)
+            for key, row in known.items()
         ]
 
     # Why a run failed -------------------------------------------------------------
@@ -519,11 +521,8 @@ class DbtCloudHook(CallsByHand):
     ) -> int:
         # The filter of the server is "contains", whatever the case of the letters.
         rows = await self._all(leased, request)
-        names = {
-            models.row_id(row): words_of(row.get("name"))
-            for row in rows
-            if isinstance(row.get("id"), int)
-        }
+        known = rows_by_id(rows, models.row_id)
+        names = {key: words_of(row.get("name")) for key, row in known.items()}
         return int(one_named("dbt Cloud", kind, name, names, instead="job_id"))
 
 

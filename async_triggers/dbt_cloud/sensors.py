@@ -111,8 +111,8 @@ class DbtCloudJobSensor(FindingSensor):
     :param job_ids: several jobs instead: a list, or a template of one (templated)
     :param completed_after_time: a run that ended later than this counts (templated): a
         datetime, or a text that Airflow can read as one. Without an offset it is in
-        Airflow's ``[core] default_timezone``. None, or a template that renders to nothing,
-        waits for the next run
+        Airflow's ``[core] default_timezone``. None, ``now``, or a template that renders to
+        nothing, waits for the next run
     :param account_id: the account; else the connection's login (templated)
     :param deferrable: wait on the triggerer and not on a worker
     :param hook_params: ``timeout_seconds`` and ``retry_limit`` of single calls

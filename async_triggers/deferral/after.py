@@ -6,6 +6,9 @@ from datetime import datetime
 
 from async_triggers.deferral.arguments import ArgumentUnusable
 
+_THE_NEXT = frozenset({"", "now"})
+"""What a text may say where the next job to end is waited for."""
+
 
 def as_text(value: str | datetime | None) -> str | None:
     """Return a time as text: a datetime without an offset would not stay what it is."""
@@ -13,8 +16,15 @@ def as_text(value: str | datetime | None) -> str | None:
 
 
 def is_given(value: object) -> bool:
-    """Return whether there is a time; else the next job to end is waited for."""
-    return value is not None and (not isinstance(value, str) or bool(value.strip()))
+    """Return whether there is a time; else the next job to end is waited for.
+
+    ``now`` is none: Airflow reads it as another moment each time, and no job would ever
+    end after the last of them.
+    """
+    if isinstance(value, str):
+        return value.strip() not in _THE_NEXT
+
+    return value is not None
 
 
 def read_after(value: object) -> datetime | None:
@@ -41,7 +51,8 @@ def _read_time(text: str) -> datetime | None:
 
     try:
         moment: object = timezone.parse(text)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, TypeError):
+        # The last for some intervals, which it reads as well.
         return None
 
     # It reads durations as well.

@@ -101,6 +101,10 @@ class EndsQuery(JobQuery):
         job = query.make_job(now).judge({})
         return query, replace(seen, job=job, at=now)
 
+    def recalling(self, found: str) -> Self:
+        """Return the query with the time of an earlier look, also as a job's id has it."""
+        return super().recalling(found.rpartition("@")[2])
+
     def job(self, shown: Job | None) -> EndsJob:
         """Return the job to wait for."""
         since = self._baseline()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from async_triggers.deferral.ends import EndsJob
-from async_triggers.deferral.errors import explain
+from async_triggers.deferral.first_looks import FirstLooks
 from async_triggers.deferral.trigger import JobTrigger
-from async_triggers.engine.errors import ConnectionChanged, TransientError
+from async_triggers.engine.errors import PermanentError
 from async_triggers.engine.watch import Mark
-from async_triggers.engine.wording import sentence
 
 if TYPE_CHECKING:
     from async_triggers.deferral.remote_job import RemoteJob
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
     from async_triggers.engine.watchers import Subscription
 
-LOOK_AGAIN = 15.0
-"""Seconds until the next try of a first look that the vendor did not answer."""
+STUCK = 120.0
+"""Seconds at least without any word of the poller after which it is not relied on."""
 
 
 class EndsTrigger(JobTrigger):
@@ -96,40 +96,41 @@ class EndsTrigger(JobTrigger):
 
     async def _joined(self, leased: LeasedAccount) -> Job:
         """Wait until the ends decide."""
+        looks = FirstLooks(
+            self.remote_job.make_hook(),
+            self.log,
+            is_known=self.is_known or self.seen_at is not None,
+        )
         async with asyncio.timeout(self._seconds_left()):
-            ends, at = await self._first_ends(leased)
-            job = self.ends_job
-            judged = job.judge(ends)
-            if judged.state.is_terminal:
-                return judged
+            while True:
+                ends, at = await looks.look(
+                    leased, partial(self.ends_job.look_for_ends, leased)
+                )
+                job = self.ends_job
+                judged = job.judge(ends)
+                if judged.state.is_terminal:
+                    return judged
 
-            mark = Mark(at=job.since if at is None else at, floor=job.since)
-            return await self._follow(leased, ends, mark)
-
-    async def _first_ends(
-        self, leased: LeasedAccount
-    ) -> tuple[dict[str, list[Job]], float | None]:
-        """Look until the vendor answers."""
-        hook = self.remote_job.make_hook()
-        attempt = 0
-        while True:
-            try:
-                return await self.ends_job.look_for_ends(leased)
-            except ConnectionChanged:
-                raise
-            except TransientError as error:
-                attempt += 1
-                if attempt == 1:
-                    words = explain(error, hook.conn_id, hook.conn_type)
-                    self.log.warning("%s Trying again", sentence(words))
-
-                await asyncio.sleep(LOOK_AGAIN)
+                mark = Mark(at=job.since if at is None else at, floor=job.since)
+                try:
+                    ended = await self._follow(leased, ends, mark)
+                except PermanentError as error:
+                    # Those who watch hear of the first refusal.
+                    await looks.doubt(error, leased)
+                else:
+                    if ended is not None:
+                        return ended
 
     async def _follow(
         self, leased: LeasedAccount, ends: dict[str, list[Job]], mark: Mark
-    ) -> Job:
-        """Watch those targets that have had no success."""
+    ) -> Job | None:
+        """Watch those targets that have had no success.
+
+        Return None where the poller reports nothing of them, not even that nothing has
+        ended: then a look of ours may be answered, or refused.
+        """
         job = self.ends_job
+        patience = max(STUCK, 3 * self.poll_interval)
         with ExitStack() as closing:
             watched: dict[str, Subscription] = {}
             for target in job.targets:
@@ -148,23 +149,36 @@ class EndsTrigger(JobTrigger):
                     for target, each in watched.items()
                     if judged.statistics[target] is None
                 }
-                for target, found in (await _hear_any(open_ones)).items():
+                before = _reached(open_ones)
+                heard = await _hear_any(open_ones, patience)
+                for target, found in heard.items():
                     late = [each for each in found if job.is_in_time(each)]
                     ends[target] = [*reversed(late), *ends.get(target, ())]
+
+                is_stuck = not heard and _reached(open_ones) == before
+                if is_stuck and not leased.poller.statistics().trouble:
+                    return None
 
             return judged
 
 
+def _reached(subscriptions: Mapping[str, Subscription]) -> list[float | None]:
+    """Return the server's times up to which all ends are known."""
+    return [each.checked_until for each in subscriptions.values()]
+
+
 async def _hear_any(
-    subscriptions: Mapping[str, Subscription],
+    subscriptions: Mapping[str, Subscription], patience: float
 ) -> dict[str, list[Job]]:
-    """Wait until some of those who watch have heard of ends; return what they have."""
+    """Return the ends that some of those who watch hear of within so many seconds."""
     loop = asyncio.get_running_loop()
     tasks: dict[asyncio.Task[Any], str] = {
         loop.create_task(each.hear()): target for target, each in subscriptions.items()
     }
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(
+            tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+        )
     finally:
         for task in tasks:
             task.cancel()

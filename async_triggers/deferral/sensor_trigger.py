@@ -31,7 +31,7 @@ from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.job_query import JobQuery
 from async_triggers.deferral.one_event import OneEventTrigger, insist
 from async_triggers.deferral.thread import in_thread
-from async_triggers.deferral.trigger import trigger_class
+from async_triggers.deferral.trigger import UNDER_WAY, trigger_class
 from async_triggers.engine.errors import (
     Doubted,
     EngineError,
@@ -53,9 +53,6 @@ RENDERING = 60.0
 """Seconds in which templates are rendered: Airflow may leave a question unanswered."""
 LOOK_AGAIN = 15.0
 """Seconds until the next try of a first look that the vendor did not answer."""
-UNDER_WAY = 60.0
-"""Seconds after its deferral from which a trigger has most likely run before, on another
-triggerer: then its requests have worked, and a refusal is doubted."""
 
 
 @dataclass(slots=True)
@@ -298,7 +295,7 @@ class SensorTrigger(OneEventTrigger):
                 # An outage, which the shared poller waits out.
                 return query, None
 
-            await asyncio.sleep(
+            await leased.sleep(
                 contact.wait(LOOK_AGAIN, leased.account, now=wall_clock())
             )
 

@@ -194,7 +194,7 @@ class StartTrigger(OneEventTrigger):
             try:
                 return await starting.get_job()
             except Later as later:
-                await asyncio.sleep(await self._wait_of(desk, later, starting))
+                await desk.leased.sleep(await self._wait_of(desk, later, starting))
             except Behind as behind:
                 other = behind.seen
                 self._waits_for = f"{other.job.title} was running"

@@ -100,8 +100,12 @@ class StoredTrigger(BaseTrigger):
 
     Subclasses assign every argument of their constructor to an attribute of the same
     name; that is checked when their module is imported, not on the triggerer. The version
-    is none of these arguments: rows have it, code that makes a trigger leaves it out.
+    and ``stored_at`` are none of these arguments: rows have them, code that makes a trigger
+    leaves them out.
     """
+
+    stored_at: float | None = None
+    """When the row was written, in epoch seconds, where the trigger says so."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Airflow's is not typed
@@ -140,15 +144,19 @@ class StoredTrigger(BaseTrigger):
 
 
 def _reading_rows(constructor: Callable[..., None]) -> Callable[..., None]:
-    """Return a constructor that also takes the version of a row, and keeps to it."""
+    """Return a constructor that also takes what a row has beside the arguments."""
 
     @wraps(constructor)
     def construct(
         self: StoredTrigger,
         *arguments: Any,
         version: object = None,
+        stored_at: float | None = None,
         **named: Any,
     ) -> None:
+        if stored_at is not None:
+            self.stored_at = stored_at
+
         if version is None:
             constructor(self, *arguments, **named)
             return

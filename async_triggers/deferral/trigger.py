@@ -54,6 +54,9 @@ CONFIRM_CANCEL = 60.0
 """Seconds in which a cancelled job should have stopped."""
 LAST_LOOK = 15.0
 """Seconds for the last look at a job when its deadline has come."""
+UNDER_WAY = 60.0
+"""Seconds after its deferral from which a trigger has most likely run before, on another
+triggerer: then its requests have worked, and a refusal is doubted."""
 
 
 class Wait(TypedDict):
@@ -138,7 +141,27 @@ class JobTrigger(OneEventTrigger):
 
     # Waiting ----------------------------------------------------------------------
 
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the classpath and the arguments; none of them is secret.
+
+        Where no look has shown the job, also when that was: whether a trigger has run
+        before is seen by nothing else.
+        """
+        classpath, arguments = super().serialize()
+        if self.seen_at is None:
+            self.stored_at = self.stored_at or wall_clock()
+            arguments["stored_at"] = self.stored_at
+
+        return classpath, arguments
+
+    def _take_note_of_age(self) -> None:
+        """Learn whether the vendor has most likely answered an earlier process."""
+        stored_at = self.stored_at
+        if stored_at is not None and wall_clock() - stored_at > UNDER_WAY:
+            self.is_known = True
+
     async def _outcome(self) -> Outcome:
+        self._take_note_of_age()
         problem = self._problem()
         if problem is not None:
             # Such arguments may not even lead to a hook.

@@ -68,6 +68,8 @@ LAST_ROUND = 1.0
 LAST_LEASES = 10.0
 """Seconds for which leases may outlive the account's task when the loop shuts down."""
 
+READ_EVERY = 60.0
+"""Seconds between two reads of the connections while work waits for a pause to end."""
 REREAD_AGAIN = 4.0
 """Seconds for which connections that were read again are not read once more."""
 
@@ -94,7 +96,7 @@ class SharedAccount:
             vendor,
             account,
             self.limiter,
-            on_refusal=self._read_again,
+            on_refusal=self.read_again,
             tally=Tally(observer),
         )
         self.starts = asyncio.Semaphore(account.budget.starts)
@@ -173,11 +175,14 @@ class SharedAccount:
         """The leases of the account, one for each Airflow connection."""
         return [*self._members.values()]
 
-    async def _read_again(self) -> None:
-        """Read the connections again, after the account was refused."""
+    async def read_again(self, every: float = REREAD_AGAIN) -> None:
+        """Read the connections again, unless that was done within so many seconds.
+
+        After the account was refused, or while nothing may be requested of it.
+        """
         loop = asyncio.get_running_loop()
         async with self._reading:
-            if loop.time() < self._read_at + REREAD_AGAIN:
+            if loop.time() < self._read_at + every:
                 return
 
             for leased in self.leases:
@@ -400,7 +405,8 @@ class LeasedAccount:
             account = await self._reload()
         except EngineError as failure:
             log.warning(
-                "%s was refused, and one of its connections could not be read again: %s",
+                "%s: one of its connections could not be read again, it is used as it"
+                " was: %s",
                 self.account,
                 failure.message,
             )
@@ -415,6 +421,17 @@ class LeasedAccount:
         self._shared.enter(self)
         before.leave(self, self._linger)
         before.poller.dismiss(self)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep until the next try of what has failed, or the connection has changed.
+
+        The vendor may allow nothing for a day, in which no refusal shows the change.
+        """
+        loop, shared = asyncio.get_running_loop(), self._shared
+        ends = loop.time() + seconds
+        while self._shared is shared and loop.time() < ends:
+            await asyncio.sleep(min(READ_EVERY, ends - loop.time()))
+            await shared.read_again(READ_EVERY)
 
     async def call(
         self, request: Request, *, attempts: int = 4, patience: float = 20.0

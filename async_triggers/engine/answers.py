@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from async_triggers.engine.errors import (
     InBetween,
@@ -45,6 +45,7 @@ _LOCKED = re.compile(
 LONGEST_EXCERPT = 100
 """Characters of a foreign answer that a message repeats."""
 
+_PORTS = {"http": 80, "https": 443}
 HTTP_MISDIRECTED = 421
 HTTP_LOCKED = 423
 _TRY_AGAIN = frozenset({HTTP_REQUEST_TIMEOUT, HTTP_MISDIRECTED, HTTP_TOO_EARLY})
@@ -52,12 +53,18 @@ _TRY_AGAIN = frozenset({HTTP_REQUEST_TIMEOUT, HTTP_MISDIRECTED, HTTP_TOO_EARLY})
 
 
 def classify(
-    vendor: Vendor, request: Request, reply: Reply, *, masked: Reply | None = None
+    vendor: Vendor,
+    request: Request,
+    reply: Reply,
+    *,
+    masked: Reply | None = None,
+    is_always_https: bool = False,
 ) -> EngineError:
     """Return the error that a reply stands for whose status is not a success.
 
     ``masked`` is the same reply without what we had sent, for the error's words: some
-    servers repeat it, and what is cut short cannot be found again.
+    servers repeat it, and what is cut short cannot be found again. ``is_always_https`` is
+    the account's: the error's advice must not name http where a connection cannot.
     """
     status = reply.status
     shown = reply if masked is None else masked
@@ -65,7 +72,9 @@ def classify(
         return vendor.refuse(request, shown)
 
     if reply.is_of_proxy or not vendor.is_own_refusal(request, reply):
-        return _in_between(vendor, request, shown)
+        error = _in_between(vendor, request, shown)
+        error.suspect = _suspect(shown, is_always_https=is_always_https)
+        return error
 
     refusal = vendor.refuse(request, shown)
     if status not in _TRY_AGAIN:
@@ -99,9 +108,7 @@ def _in_between(vendor: Vendor, request: Request, reply: Reply) -> InBetween:
         )
         said += f", {excerpt}" if excerpt else ""
 
-    error = InBetween(said, status=status, excerpt=excerpt)
-    error.suspect = _suspect(reply)
-    return error
+    return InBetween(said, status=status, excerpt=excerpt)
 
 
 def _excerpt(reply: Reply) -> str:
@@ -123,14 +130,14 @@ def _shown(text: str) -> str:
     return " ".join("".join(kept).split())
 
 
-def _suspect(reply: Reply) -> Suspect | None:
+def _suspect(reply: Reply, *, is_always_https: bool) -> Suspect | None:
     """Return what a foreign answer says against the address in the connection."""
     status = reply.status
     if reply.is_of_proxy or status == HTTP_PROXY_AUTHENTICATION:
         return _suspect_proxy(status)
 
     if HTTP_MULTIPLE_CHOICES <= status < HTTP_BAD_REQUEST:
-        return _suspect_redirect(reply)
+        return _suspect_redirect(reply, is_always_https=is_always_https)
 
     if b"HTTPS" in reply.body[:1000] and status == HTTP_BAD_REQUEST:
         return Suspect("host", "the server speaks TLS: write https instead of http")
@@ -165,16 +172,34 @@ def _suspect_proxy(status: int) -> Suspect:
     return Suspect("extra.proxies", fix)
 
 
-def _suspect_redirect(reply: Reply) -> Suspect | None:
+def _suspect_redirect(reply: Reply, *, is_always_https: bool) -> Suspect | None:
     here = urlsplit(reply.url)
     try:
         there = urlsplit(urljoin(reply.url, reply.headers.get("location", "")))
+        is_same = _origin(here) == _origin(there)
     except ValueError:
         # It leads nowhere, and says nothing about the address.
         return None
 
-    if (here.scheme, here.netloc) == (there.scheme, there.netloc):
+    if is_same:
         return None
 
+    is_less_safe = (here.scheme, there.scheme) == ("https", "http")
+    if is_always_https and is_less_safe and here.hostname == there.hostname:
+        fix = (
+            "the server redirects to http: write http, and set extra.insecure_http to"
+            " true where credentials may be sent unencrypted"
+        )
+        return Suspect("host", fix)
+
     address = without_secrets(f"{there.scheme}://{there.netloc}")
+    if is_always_https and is_less_safe:
+        # A host without a scheme is requested by https.
+        address = address.removeprefix("http://")
+
     return Suspect("host", f"write the address {address} that the server redirects to")
+
+
+def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
+    """Return what a URL is requested from; raise ValueError where that is nothing."""
+    return url.scheme, url.hostname, url.port or _PORTS.get(url.scheme)

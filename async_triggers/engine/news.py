@@ -76,7 +76,7 @@ class News:
         self.count()
         waiter.heard = (job.word, tuple(job.statistics.items()))
         waiter.heard_at = now
-        waiter.take_news().set_result(job)
+        waiter.give(job)
 
     def remind(self, waiter: Waiter, now: float) -> None:
         """Give what had to wait, or let a waiter know that nothing has changed."""
@@ -87,7 +87,7 @@ class News:
 
         self.count()
         waiter.heard_at = now
-        waiter.take_news().set_result(UNCHANGED)
+        waiter.give(UNCHANGED)
 
 
 class Reminders:
@@ -196,7 +196,7 @@ class Notices:
             self._noticed += waiter.noticed_at is None
             waiter.noticed_at = now
 
-        waiter.take_news().set_result(notice)
+        waiter.give(notice)
 
     # The next time -------------------------------------------------------------------
 

@@ -185,14 +185,12 @@ class Poller:
         self._join(subject, waiter, seen_at, known=known)
         try:
             while True:
-                future = waiter.future
-                news = await future
-                if isinstance(news, Notice | Unchanged):
-                    _give_notice(listener, news)
-                elif listener is None or future is waiter.future:
-                    return news
-                else:
-                    _give_news(listener, news)
+                job = await waiter.future
+                if job is not None:
+                    return job
+
+                for news in waiter.take_unheard():
+                    _hand_over(news, listener)
         finally:
             self._leave(subject, waiter)
 
@@ -442,24 +440,20 @@ class Poller:
         )
 
 
-def _give_news(listener: Listener, news: Job) -> None:
-    try:
-        listener.hear(news)
-    except Exception:
-        log.exception("The news of %s could not be given", news.id)
-
-
-def _give_notice(listener: Listener | None, notice: Notice | Unchanged) -> None:
+def _hand_over(news: Job | Notice | Unchanged, listener: Listener | None) -> None:
     if listener is None:
         return
 
     try:
-        if isinstance(notice, Notice):
-            listener.hear_notice(notice)
-        else:
+        if isinstance(news, Notice):
+            listener.hear_notice(news)
+        elif isinstance(news, Unchanged):
             listener.hear_again()
+        else:
+            listener.hear(news)
     except Exception:
-        log.exception("A notice about polling could not be given")
+        of = "polling" if isinstance(news, Notice | Unchanged) else news.id
+        log.exception("The news of %s could not be given", of)
 
 
 def _check_wait(subject: object, interval: object, seen_at: object) -> None:

@@ -321,7 +321,10 @@ class Singles:
 
         Even where the job was never shown: nothing says that it is not there.
         """
-        vendor = self._state.vendor
+        vendor, watchers = self._state.vendor, self._state.watchers
+        if watchers.watches(subject):
+            watchers.note_unreadable(subject, error)
+
         if subject in self._state.waiters:
             self._refusals[subject] = RequestRejected(
                 f"{vendor.name}'s answer about {vendor.name_of(subject)} cannot be read:"

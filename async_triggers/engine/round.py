@@ -100,7 +100,7 @@ class Round:
             # Those whom a sound round did not mention have no news.
             state.owed.clear()
             state.trouble.note_recovery()
-        elif not state.waiters:
+        elif not state.waiters and self._sender.answers:
             # The vendor answers, and no waiter is due whose round would show it.
             state.trouble.note_recovery()
 

@@ -104,7 +104,7 @@ class Rows:
     def _show(self, subject: str, row: Row) -> None:
         """Let those see a row who watch."""
         watchers = self._state.watchers
-        watchers.take(row)
+        watchers.take(row, subject)
         if watchers.watches(subject):
             self._note_scope(subject, row)
 

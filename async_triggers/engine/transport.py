@@ -363,7 +363,13 @@ class Transport:
 
         self._failures += 1
         masked = self._masked(reply, proof)
-        error = classify(self.vendor, request, reply, masked=masked)
+        error = classify(
+            self.vendor,
+            request,
+            reply,
+            masked=masked,
+            is_always_https=self.account.is_always_https,
+        )
         error.url = reply.url
         if isinstance(error, RateLimited):
             self.tally.count(RATE_LIMITED)

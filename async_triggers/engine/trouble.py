@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SAY_AGAIN = 3600.0
+"""Seconds between two lines about one trouble that comes back in each round."""
+COMES_BACK = 600.0
+"""Seconds after its end within which trouble has come back."""
 NOTICE_AFTER = 60.0
 """Seconds of an outage after which those who wait hear of it; of a doubt at once."""
 
@@ -53,6 +58,9 @@ class Trouble:
         self._on_begin = on_begin
         self.error: TransientError | None = None
         self._since = 0.0
+        # What was last logged, when that was, and when trouble was last over.
+        self._said = ""
+        self._said_at = self._over_at = -math.inf
         self._broken_at: set[str] = set()
         self.is_in_round = False
         """Something went wrong since the last round began."""
@@ -82,13 +90,28 @@ class Trouble:
         self.error = error
         self._since = asyncio.get_running_loop().time()
         self._on_begin()
-        log.warning(
+        log.log(
+            self._level(error, logging.WARNING),
             "%s: polling failed (%s, retrying): %s",
             self._account,
             self._crowd,
             error.message,
             exc_info=cause,
         )
+
+    def _level(self, error: TransientError, level: int) -> int:
+        """Return at what level the beginning of trouble is logged.
+
+        What is answered badly by itself, among what is answered well, begins and ends in
+        each round where it has no waiters.
+        """
+        now = asyncio.get_running_loop().time()
+        is_back = error.message == self._said and now < self._over_at + COMES_BACK
+        if is_back and not self._waiters and now < self._said_at + SAY_AGAIN:
+            return logging.DEBUG
+
+        self._said, self._said_at = error.message, now
+        return level
 
     @property
     def _crowd(self) -> str:
@@ -132,9 +155,11 @@ class Trouble:
         if self.error is None:
             return
 
-        seconds = asyncio.get_running_loop().time() - self._since
-        self.error = None
-        log.info("%s: polling works again after %.0f s", self._account, seconds)
+        now = asyncio.get_running_loop().time()
+        self.error, self._over_at = None, now
+        level = logging.INFO if self._said_at >= self._since else logging.DEBUG
+        seconds = now - self._since
+        log.log(level, "%s: polling works again after %.0f s", self._account, seconds)
 
     def notice(self, now: float) -> Notice | None:
         """Return what all who wait should know, None where they need not yet."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Waiter:
     """One who waits for the end of a job."""
 
-    future: asyncio.Future[Job | Notice | Unchanged]
-    """Takes the end of the wait, or news; then another one takes the end."""
+    future: asyncio.Future[Job | None]
+    """Takes the end of the wait; None where there is news, then another takes the end."""
     interval: float
     mark: str | None
     listener: Listener | None
@@ -46,15 +46,26 @@ class Waiter:
     """Who waits for the same job and came next after this one."""
     older: Waiter | None = None
     """Who waits for the same job and came last before this one."""
+    unheard: list[Job | Notice | Unchanged] | None = None
+    """The news that its task has not handed over yet."""
 
-    def take_news(self) -> asyncio.Future[Job | Notice | Unchanged]:
-        """Return the future that news go into; from now on another one takes the end.
+    def give(self, news: Job | Notice | Unchanged) -> None:
+        """Give news, which the waiter's own task hands over, in its own context.
 
-        The waiter's own task hands news over, in its own context. What comes before it
-        has done so finds the other future already.
+        More may come before it has done so, and the end of the wait as well.
         """
+        if self.unheard is not None:
+            self.unheard.append(news)
+            return
+
+        self.unheard = [news]
         taken, self.future = self.future, self.future.get_loop().create_future()
-        return taken
+        taken.set_result(None)
+
+    def take_unheard(self) -> Sequence[Job | Notice | Unchanged]:
+        """Return what is to be handed over now, in the order in which it came."""
+        unheard, self.unheard = self.unheard, None
+        return unheard or ()
 
 
 @dataclass(slots=True, eq=False)

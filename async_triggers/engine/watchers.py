@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from async_triggers.engine.errors import ConnectionChanged
+from async_triggers.engine.errors import ConnectionChanged, UnreadableReply
 from async_triggers.engine.watch import End, Mark, Need, Place, Watch, shown_since
 from async_triggers.engine.wire import SourceKind
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+REPORT_EVERY = 3600.0
+"""Seconds between two lines about rows that cannot be watched."""
 SAVE_EVERY = 900.0
 """Seconds of the server's time after which a watcher without news hears of its mark."""
 EPSILON = 1e-6
@@ -209,7 +211,8 @@ class Watchers:
         self._places: dict[Place, dict[Subscription, None]] = {}
         self._subjects: dict[str, int] = {}
         self._turn: list[Subscription] = []
-        self._broken: set[str] = set()
+        # When each kind of bad row was last logged, in the loop's time.
+        self._reported: dict[str, float] = {}
         # A list shows a key for as long as it exists, a feed only when it has news.
         self._keeps = all(each.kind is not SourceKind.FEED for each in vendor.sources)
         self.found: dict[str, Found] = {}
@@ -285,8 +288,8 @@ class Watchers:
             whole=any(not (each.subject or each.scope) for each in watches),
         )
 
-    def take(self, row: Row) -> None:
-        """Take a row in.
+    def take(self, row: Row, subject: str = "") -> None:
+        """Take a row in, which is that of ``subject``.
 
         A row that breaks is skipped. Others may show the same end.
         """
@@ -295,12 +298,32 @@ class Watchers:
 
         try:
             self._take(row)
+        except UnreadableReply as error:
+            self.note_unreadable(subject, error)
         except Exception as error:
-            # Once for each kind: a list shows the same row in each round.
-            name = type(error).__name__
-            if name not in self._broken:
-                self._broken.add(name)
+            if self._must_report(type(error).__name__):
                 log.exception("%s: a row cannot be watched", self._account)
+
+    def note_unreadable(self, subject: str, error: UnreadableReply) -> None:
+        """Warn that a row cannot be read; no end is seen until it can.
+
+        Once an hour for each that is watched by itself, and for all others together.
+        """
+        if self._must_report(f"row {subject if self.watches(subject) else ''}"):
+            log.warning(
+                "%s: a row that is watched cannot be read (still watching): %s",
+                self._account,
+                error.message,
+            )
+
+    def _must_report(self, kind: str) -> bool:
+        """Return True if it is time for a line; lists show the same row each round."""
+        now = asyncio.get_running_loop().time()
+        if now < self._reported.get(kind, -math.inf) + REPORT_EVERY:
+            return False
+
+        self._reported[kind] = now
+        return True
 
     def _take(self, row: Row) -> None:
         concerned = [

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from async_triggers.engine.decoding import NotJsonError, decode
@@ -34,6 +34,8 @@ from async_triggers.engine.watch import End
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
     from async_triggers.engine.watch import Place
+
+T = TypeVar("T")
 
 Row: TypeAlias = Mapping[str, Any]
 """One object of a vendor's reply, undecoded beyond JSON."""
@@ -511,10 +513,7 @@ class Vendor(Protocol):
         return ()
 
     def ends(self, account: Account, row: Row) -> Sequence[End]:
-        """Return the ends that a row shows, of one key and in the order of their times.
-
-        By default the end of the row's job, where it has a time.
-        """
+        """Return the ends that a row shows, of one key and in order; by default one."""
         job = self.judge(account, "", row, None)
         if not job.state.is_terminal or job.ended_at is None:
             return ()
@@ -610,17 +609,17 @@ def rows_of(value: object) -> list[Row] | None:
     return None
 
 
-def rows_by_id(rows: Iterable[Row], read_id: Callable[[Row], str]) -> dict[str, Row]:
-    """Return the rows of a list by their ids, without those whose id cannot be read.
+def readable(rows: Iterable[Row], read: Callable[[Row], T]) -> list[tuple[T, Row]]:
+    """Return what ``read`` makes of the rows of a list, each with its row.
 
     One bad row keeps no other from being read. Raise
     :class:`~async_triggers.engine.errors.UnreadableRow` where all of them are bad.
     """
-    found: dict[str, Row] = {}
+    found: list[tuple[T, Row]] = []
     bad: UnreadableRow | None = None
     for row in rows:
         try:
-            found[read_id(row)] = row
+            found.append((read(row), row))
         except UnreadableRow as error:
             bad = error
 
@@ -628,6 +627,11 @@ def rows_by_id(rows: Iterable[Row], read_id: Callable[[Row], str]) -> dict[str, 
         raise bad
 
     return found
+
+
+def rows_by_id(rows: Iterable[Row], read_id: Callable[[Row], str]) -> dict[str, Row]:
+    """Return the rows of a list by their ids, as :func:`readable` does."""
+    return dict(readable(rows, read_id))
 
 
 def retry_after(reply: Reply) -> float | None:

@@ -35,6 +35,7 @@ from async_triggers.engine.wire import (
     CredentialKind,
     Credentials,
     Request,
+    rows_by_id,
     words_of,
 )
 from async_triggers.fivetran import rights
@@ -201,12 +202,13 @@ class FivetranHook(CallsByHand):
         rows = await self._rows(
             leased, requests.list_connections(group_id, schema=name)
         )
-        return [replies.read_connection(row) for row in rows]
+        return replies.read_connections(rows)
 
     async def list_groups(self, leased: LeasedAccount) -> dict[str, str]:
         """Return the names of all groups by their ids."""
         rows = await self._rows(leased, requests.list_groups())
-        return {models.row_id(row): words_of(row.get("name")) for row in rows}
+        known = rows_by_id(rows, models.row_id)
+        return {key: words_of(row.get("name")) for key, row in known.items()}
 
     async def _rows(self, leased: LeasedAccount, first: Request) -> list[Row]:
         return await list_rows(

@@ -53,8 +53,8 @@ class FivetranSensor(JobSensor):
     :param completed_after_time: a sync that ended later than this counts (templated): a
         datetime, a text that Airflow can read as one, or what an operator with
         ``wait_for_completion=False`` returned. Without an offset it is in Airflow's
-        ``[core] default_timezone``. None, or a template that renders to nothing, waits for
-        the next sync
+        ``[core] default_timezone``. None, ``now``, or a template that renders to nothing,
+        waits for the next sync
     :param reschedule_wait_time: seconds after which a sync that Fivetran has put off is
         started again, where the schedule is manual; None waits until the time it names
     :param always_wait_when_syncing: wait for as long as the connection is syncing,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from async_triggers.deferral.first_looks import FirstLooks
 from async_triggers.deferral.trigger import JobTrigger, Wait
 from async_triggers.engine.errors import (
     AlreadyRunning,
@@ -39,8 +40,6 @@ IDLE_FIRST = 120.0
 """Seconds for which a connection may show no sync before its history is read for why."""
 IDLE_LONGEST = 900.0
 """The longest time between two such questions, which come ever less often."""
-FIRST_LOOK_PAUSE = 15.0
-"""Seconds until the next try of a first look that sets the baseline."""
 
 
 class FivetranTrigger(JobTrigger):
@@ -208,17 +207,12 @@ class FivetranTrigger(JobTrigger):
 
     async def _look_first(self, leased: LeasedAccount) -> None:
         """Take what the connection shows now for what is to change."""
-        while not self._has_baseline:
-            try:
-                (
-                    connection,
-                    now,
-                ) = await self._hook.get_fivetran_connection(leased, self.connector_id)
-            except TransientError as error:
-                self.log.warning("%s Looking again", sentence(error.message))
-                await asyncio.sleep(FIRST_LOOK_PAUSE)
-            else:
-                self._first_seen = connection.run(at=now).mark
+        hook = self._hook
+        looks = FirstLooks(hook, self.log, is_known=self.is_known)
+        connection, now = await looks.look(
+            leased, lambda: hook.get_fivetran_connection(leased, self.connector_id)
+        )
+        self._first_seen = connection.run(at=now).mark
 
     @property
     def _has_baseline(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.engine.errors import UnreadableReply, UnreadableRow
@@ -12,6 +13,7 @@ from async_triggers.engine.wire import (
     Request,
     Row,
     number_of,
+    readable,
     rows_of,
     short_text,
     text_of,
@@ -29,6 +31,7 @@ from async_triggers.fivetran.api.requests import Walk, page_of
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Scalar
 
+_TIMES = ("succeeded_at", "failed_at")
 MESSAGES = 20
 """Tasks and warnings of a connection that are read."""
 
@@ -89,6 +92,19 @@ def read_items(request: Request, reply: Reply) -> tuple[list[Row], Request | Non
         seen=walk.seen | {cursor},
     )
     return items, page_of(following)
+
+
+def read_connections(rows: Iterable[Row]) -> list[Connection]:
+    """Read the connections of a list, for what they are: no run is judged by it.
+
+    One bad row keeps no other from being read, and an odd time keeps none.
+    """
+    return [connection for connection, _ in readable(rows, _read_listed)]
+
+
+def _read_listed(row: Row) -> Connection:
+    odd = [name for name in _TIMES if parse_time(row.get(name)) is None]
+    return read_connection({**row, **dict.fromkeys(odd)})
 
 
 def read_connection(row: Row) -> Connection:

@@ -66,7 +66,8 @@ def test_what_is_stored_of_a_trigger() -> None:
         "execution_deadline",
     ]
 
-    assert trigger(7).serialize() == (
+    made = trigger(7)
+    assert made.serialize() == (
         "async_triggers.dbt_cloud.triggers.DbtCloudRunJobTrigger",
         {
             "conn_id": "dbt_cloud_default",
@@ -85,6 +86,7 @@ def test_what_is_stored_of_a_trigger() -> None:
             "summarize": False,
             "log_steps": False,
             "version": 1,
+            "stored_at": made.stored_at,
         },
     )
 

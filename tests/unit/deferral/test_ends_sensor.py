@@ -20,9 +20,17 @@ from async_triggers.airbyte.sensors import AirbyteSyncSensor
 from async_triggers.dbt_cloud.sensors import DbtCloudJobSensor
 from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.errors import JobFailed, VendorRefused
+from async_triggers.deferral.first_looks import FirstLooks
 from async_triggers.fivetran.sensors import FivetranSyncSensor
 from async_triggers.simulator import Fault
-from tests.unit.deferral.stage import EPOCH, Task, resumed, scheduled, the_event
+from tests.unit.deferral.stage import (
+    EPOCH,
+    Task,
+    deferred,
+    resumed,
+    scheduled,
+    the_event,
+)
 from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
 from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, every_target_awaited
 from tests.vendors import Entry as Case
@@ -96,14 +104,17 @@ def at(seconds: float) -> str:
 
 @every_target_awaited
 @EVERY_MODE
-def test_the_next_end_is_waited_for(make: Make, case: Case, mode: str) -> None:
+@pytest.mark.parametrize("after", [None, "", "now", " now "])
+def test_the_next_end_is_waited_for(
+    make: Make, case: Case, mode: str, after: str | None
+) -> None:
     world = make(case)
     add(world, case, case.target, "success", 5)
     world.pass_time(30.0)
     world.vendor.jobs()
     add(world, case, case.target, "success", 100)
 
-    returned = run(Task(world, sensor(case, mode)))
+    returned = run(Task(world, sensor(case, mode, completed_after_time=after)))
 
     assert returned
     assert 130 <= world.elapsed() <= 150
@@ -247,7 +258,20 @@ def test_a_restarted_triggerer_finds_what_ended_meanwhile(
 
 
 @every_target_awaited
-@pytest.mark.parametrize("after", [None, at(5)])
+def test_an_event_for_other_ends_is_ignored(make: Make, case: Case) -> None:
+    world = make(case)
+    add(world, case, case.target, "success", 100)
+    task = Task(world, sensor(case, "deferrable"))
+    deferral = task.execute()
+    event = task.wait(deferral)
+
+    again = task.resume(deferral, {**event, "job_id": "others@1"})
+
+    assert task.resume(again, task.wait(again))
+
+
+@every_target_awaited
+@pytest.mark.parametrize("after", [None, "now", at(5)])
 def test_it_begins_and_goes_on_without_a_worker(
     make: Make, case: Case, after: str | None
 ) -> None:
@@ -312,3 +336,107 @@ def test_a_text_of_ids_is_a_list(make: Make, case: Case) -> None:
     returned = run(Task(world, lambda: cls(task_id="sync", **given)))
 
     assert len(returned) == 2
+
+
+# A refusal of what has worked before ------------------------------------------------------
+
+
+def waiting(
+    world: VendorWorld, case: Case, when: str, *, start_from_trigger: bool
+) -> Any:
+    """Return the trigger of a sensor that is about to meet a refusal."""
+    add(world, case, case.target, "success", 3000)
+    given: dict[str, Any] = {
+        "start_from_trigger": start_from_trigger,
+        "timeout": 20_000,
+    }
+    task = Task(world, sensor(case, "deferrable", **given))
+    deferral = None if start_from_trigger else deferred(task.execute())
+
+    def a_trigger() -> Any:
+        return scheduled(task) if deferral is None else task.trigger(deferral)
+
+    first = a_trigger()
+    if when != "on the next triggerer":
+        return first
+
+    async def abandoned() -> None:
+        run = asyncio.ensure_future(the_event(first))
+        await asyncio.sleep(300)
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+
+    asyncio.run(abandoned())
+    second = a_trigger()
+    second.timeout_after = getattr(first, "timeout_after", None)
+    return second
+
+
+DOUBTS = pytest.mark.parametrize(
+    ("when", "start_from_trigger"),
+    [
+        ("after the worker's look", False),
+        ("under way", False),
+        ("under way", True),
+        ("on the next triggerer", False),
+        ("on the next triggerer", True),
+    ],
+)
+
+
+@every_target_awaited
+@DOUBTS
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_of_a_minute_is_doubted(
+    make: Make, case: Case, when: str, status: int, *, start_from_trigger: bool
+) -> None:
+    world = make(case)
+    trigger = waiting(world, case, when, start_from_trigger=start_from_trigger)
+    start_in = 200.0 if when == "under way" else 0.0
+    world.vendor.faults.add(
+        Fault(kind="status", status=status, times=None, start_in=start_in, lasts=60)
+    )
+
+    event = asyncio.run(the_event(trigger))
+
+    assert event["status"] == "success", event["message"]
+
+
+@every_target_awaited
+@DOUBTS
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_for_good_ends_the_wait(
+    make: Make, case: Case, when: str, status: int, *, start_from_trigger: bool
+) -> None:
+    world = make(case)
+    trigger = waiting(world, case, when, start_from_trigger=start_from_trigger)
+    start_in = 200.0 if when == "under way" else 0.0
+    began = world.elapsed() + start_in
+    world.vendor.faults.add(
+        Fault(kind="status", status=status, times=None, start_in=start_in)
+    )
+
+    event = asyncio.run(the_event(trigger))
+
+    assert event["status"] == "error"
+    assert 300 <= world.elapsed() - began < 600
+
+
+@every_target_awaited
+def test_while_the_poller_reports_nothing_is_requested_beside_it(
+    monkeypatch: pytest.MonkeyPatch, make: Make, case: Case
+) -> None:
+    world = make(case)
+    add(world, case, case.target, "success", 3000)
+    task = Task(world, sensor(case, "deferrable"))
+    trigger: Any = task.trigger(deferred(task.execute()))
+    look, looks = FirstLooks.look, []
+
+    async def noted(*given: Any) -> Any:
+        looks.append(world.elapsed())
+        return await look(*given)
+
+    monkeypatch.setattr(FirstLooks, "look", noted)
+
+    assert asyncio.run(the_event(trigger))["status"] == "success"
+    assert len(looks) == 1

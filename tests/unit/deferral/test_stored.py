@@ -61,7 +61,9 @@ def test_a_row_without_what_has_a_default_can_be_read() -> None:
         "version": VERSION,
     }
 
-    assert AirbyteSyncTrigger(**row).serialize() == TRIGGERS[0].serialize()
+    row["stored_at"] = 5.0
+    _, whole = TRIGGERS[0].serialize()
+    assert AirbyteSyncTrigger(**row).serialize()[1] == {**whole, "stored_at": 5.0}
 
 
 @every_trigger
@@ -117,7 +119,12 @@ class _Own(AirbyteSyncTrigger):
 def test_a_trigger_of_a_user_is_read_as_well() -> None:
     own = _Own(7, "sales")
 
-    assert own.serialize()[1] == {"job_id": 7, "team": "sales", "version": 1}
+    assert own.serialize()[1] == {
+        "job_id": 7,
+        "team": "sales",
+        "version": 1,
+        "stored_at": own.stored_at,
+    }
     assert made(own).serialize() == own.serialize()
     with pytest.raises(TriggerUnreadable, match="of _Own have version 2"):
         made(own, version=2)

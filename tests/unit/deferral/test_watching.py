@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +32,8 @@ from tests.vendors import Entry as Case
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
+
+    from async_triggers.simulator.exchange import SimReply, SimRequest
 
 T = TypeVar("T")
 
@@ -429,6 +433,117 @@ def test_an_hour_of_trouble_makes_events_late_and_logs_little(
 
     assert [each["status"] for each in watched.events] == ["success"] * 4
     assert len(set(watched.ids)) == 4
+
+
+# What only the row of what is watched meets ------------------------------------------
+
+
+def rows_in(value: Any, name: str) -> Iterator[dict[str, Any]]:
+    """Return the rows of jobs in an answer: what has this field."""
+    if isinstance(value, dict):
+        if name in value:
+            yield value
+
+        value = [*value.values()]
+
+    for each in value if isinstance(value, list) else ():
+        yield from rows_in(each, name)
+
+
+@every_watch
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": None, "state": None},
+        {"status": {}, "state": {}, "succeeded_at": "soon"},
+    ],
+)
+def test_a_row_that_cannot_be_read_is_a_warning_an_hour(
+    monkeypatch: pytest.MonkeyPatch,
+    make: Make,
+    case: Case,
+    change: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    *,
+    wide: bool,
+) -> None:
+    world = make(case)
+    watched = Watched(watcher(world, case, wide=wide), Store())
+    respond = world.vendor.respond
+    names = {
+        "airbyte": "jobId",
+        "fivetran": "schedule_type",
+        "dbt_cloud": "job_definition_id",
+        "ferry": "route",
+    }
+
+    def odd(asked: SimRequest) -> SimReply:
+        reply: SimReply = respond(asked)
+        if world.elapsed() < 60 or reply.status != 200:
+            return reply
+
+        body = json.loads(reply.body)
+        for row in rows_in(body, names[case.name]):
+            row.update(change)
+
+        return replace(reply, body=json.dumps(body).encode())
+
+    monkeypatch.setattr(world.vendor, "respond", odd)
+
+    async def scene() -> None:
+        await asyncio.sleep(60.0)
+        caplog.clear()
+        caplog.set_level(logging.INFO)
+        for _ in range(30):
+            # Feeds show what has ended just now.
+            add(world, case)
+            await asyncio.sleep(600.0)
+            world.vendor.jobs()
+
+    play(world, run_while([watched], scene()))
+
+    said = [each for each in caplog.records if "cannot be read" in each.getMessage()]
+    others = [each for each in caplog.records if each not in said]
+    assert watched.events == []
+    assert 4 <= len(said) <= 6
+    assert {each.levelname for each in said} == {"WARNING"}
+    assert others == []
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Fault(kind="status", status=503, times=None, lasts=HOUR),
+        Fault(kind="html", times=None, lasts=HOUR),
+        Fault(kind="status", status=200, body="{}", times=None, lasts=HOUR),
+        Fault(kind="proxy", answer="go-404", times=None, lasts=HOUR),
+    ],
+    ids=["503", "page", "foreign", "404"],
+)
+@pytest.mark.parametrize("has_others", [False, True])
+def test_trouble_with_one_target_is_a_line_when_it_begins_and_when_it_ends(
+    make: Make, trouble: Fault, caplog: pytest.LogCaptureFixture, *, has_others: bool
+) -> None:
+    world = make(FIVETRAN)
+    watched = [Watched(FIVETRAN.watcher(FIVETRAN.target), Store())]
+    if has_others:
+        FIVETRAN.add_target(world.vendor, "other")
+        watched.append(Watched(FIVETRAN.watcher("other"), Store()))
+
+    async def scene() -> None:
+        caplog.clear()
+        caplog.set_level(logging.INFO)
+        path = f"*/connections/{FIVETRAN.target}"
+        world.vendor.faults.add(replace(trouble, path=path))
+        await asyncio.sleep(HOUR + 60.0)
+        add(world, FIVETRAN)
+        await asyncio.sleep(120.0)
+
+    play(world, run_while(watched, scene()))
+
+    assert caplog.text.count("polling failed") <= 2
+    assert caplog.text.count("polling works again") <= 2
+    assert len(watched[0].events) == 1
 
 
 @every_watch

@@ -22,7 +22,11 @@ from async_triggers.engine.errors import (
     RequestRejected,
     VendorBroken,
 )
+from async_triggers.engine.http import HttpSession
+from async_triggers.engine.limiter import Limiter
+from async_triggers.engine.transport import Transport
 from async_triggers.engine.wire import Lane, Reply, Request, Vendor
+from tests.unit.engine.fake import an_account
 from tests.vendors import VENDORS
 
 JSON = {"content-type": "application/json"}
@@ -310,6 +314,9 @@ def test_one_vendors_refusal_is_not_anothers(name: str) -> None:
             "write https instead of http",
         ),
         (302, "", {"location": "/elsewhere"}, None),
+        (302, "", {"location": "https://HOST.test:443/login"}, None),
+        (302, "", {"location": "https://host.test:99999/login"}, None),
+        (302, "", {"location": "https://host.test:8443/login"}, "host.test:8443"),
         (302, "", {}, None),
         (400, {"message": "Bad Request"}, None, None),
         (408, "Request Timeout", TEXT, None),
@@ -353,3 +360,54 @@ def test_a_page_that_wants_credentials_is_the_proxys() -> None:
 
     assert error.suspect is not None
     assert error.suspect.field == "extra.proxies"
+
+
+@pytest.mark.parametrize(
+    ("location", "fix"),
+    [
+        (
+            "http://host.test/api/jobs/5",
+            "the server redirects to http: write http, and",
+        ),
+        ("http://gw.test/login", "write the address gw.test that"),
+        ("http://user:secret@gw.test:81/", "write the address gw.test:81 that"),
+        ("https://gw.test/login", "write the address https://gw.test that"),
+    ],
+)
+def test_a_redirect_to_http_is_no_advice_to_write_what_is_read_as_https(
+    location: str, fix: str
+) -> None:
+    reply = answer(302, "", {"location": location})
+
+    suspect = classify(DBT_CLOUD, POLL, reply, is_always_https=True).suspect
+
+    assert suspect is not None
+    assert suspect.fix.startswith(fix)
+    assert ("extra.insecure_http" in suspect.fix) == ("http://host.test" in location)
+
+
+def test_a_redirect_to_http_is_followed_by_hand_where_http_is_obeyed() -> None:
+    reply = answer(302, "", {"location": "http://host.test/api/jobs/5"})
+
+    suspect = classify(AIRBYTE, POLL, reply).suspect
+
+    assert suspect is not None
+    assert suspect.fix.startswith("write the address http://host.test that")
+
+
+@pytest.mark.asyncio
+async def test_the_transport_says_whether_http_is_obeyed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def redirected(_: object, request: Request, proof: object) -> Reply:
+        return answer(302, "", {"location": "http://host.test/api/jobs/5"})
+
+    monkeypatch.setattr(HttpSession, "exchange", redirected)
+    account = an_account(base_url="https://host.test", is_always_https=True)
+    transport = Transport(DBT_CLOUD, account, Limiter(account.budget))
+
+    with pytest.raises(InBetween) as caught:
+        await transport.send(POLL)
+
+    assert caught.value.suspect is not None
+    assert "extra.insecure_http" in caught.value.suspect.fix

@@ -957,7 +957,7 @@ def serve(server: Server, accepts: set[str], *, is_locked: bool = False) -> None
 
         vendor: Any = shared.vendor
         fake = FakeTransport(vendor, shared.account, server)
-        fake._on_refusal = shared._read_again
+        fake._on_refusal = shared.read_again
         fake.trust.on_doubt = shared.poller._hurry
         send = fake._prove_and_exchange
 

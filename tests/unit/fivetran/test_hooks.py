@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import Connection
 
-from async_triggers.deferral.errors import VendorRefused
+from async_triggers.deferral.errors import VendorRefused, VendorUnavailable
 from async_triggers.engine.errors import AccountMisconfigured
 from async_triggers.engine.wire import Account, CredentialKind
 from async_triggers.fivetran import hooks
@@ -18,6 +19,9 @@ from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.provider_info import get_provider_info
 from async_triggers.simulator.faults import Fault
 from tests.unit.fivetran.stage import HOUR, C, FivetranWorld, paths
+
+if TYPE_CHECKING:
+    from async_triggers.simulator.exchange import SimReply, SimRequest
 
 ENCODED = base64.b64encode(b"simulator-key:simulator-secret").decode()
 
@@ -174,6 +178,56 @@ def test_calls_are_made_from_a_script(world: FivetranWorld) -> None:
     assert [each.id for each in group] == ["other"]
     assert [each.id for each in named] == ["other"]
     assert found == "other"
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_listed"),
+    [
+        ({"failed_at": "0000-00-00"}, True),
+        ({"succeeded_at": "yesterday", "failed_at": 5}, True),
+        ({"status": None}, False),
+        ({"id": None}, False),
+    ],
+)
+def test_an_odd_row_keeps_no_other_connection_from_being_found(
+    monkeypatch: pytest.MonkeyPatch,
+    world: FivetranWorld,
+    changes: dict[str, Any],
+    is_listed: bool,
+) -> None:
+    hook, respond = FivetranHook(), world.fivetran.respond
+    world.add("other", schema="other.name")
+
+    def odd(asked: SimRequest) -> SimReply:
+        reply = respond(asked)
+        body = json.loads(reply.body)
+        for row in body["data"].get("items", ()):
+            if row["id"] == C:
+                row.update(changes)
+
+        return replace(reply, body=json.dumps(body).encode())
+
+    monkeypatch.setattr(world.fivetran, "respond", odd)
+    found = hook.run(hook.list_fivetran_connections)
+    by_name = hook.run(
+        lambda leased: hook.find_connector_id(
+            leased, "other.name", "simulated_warehouse"
+        )
+    )
+
+    assert [each.id for each in found] == [C, "other"][not is_listed :]
+    assert by_name == "other"
+    assert "other" in {each.id for each in hook.run(hook.list_startables)}
+
+
+def test_a_list_of_odd_rows_alone_is_no_list(world: FivetranWorld) -> None:
+    items = [{"id": "a", "status": None}, {"id": "b", "status": 5}]
+    body = json.dumps({"code": "Success", "data": {"items": items}})
+    world.fivetran.faults.add(Fault(kind="status", status=200, body=body, times=None))
+    hook = FivetranHook()
+
+    with pytest.raises(VendorUnavailable, match="Connection b has no status"):
+        hook.run(hook.list_fivetran_connections)
 
 
 def test_calls_are_made_from_a_loop(world: FivetranWorld) -> None:

@@ -160,7 +160,7 @@ def test_an_offset_holds_whatever_airflows_time_zone_is(
 
 
 @ANY_MODE
-@pytest.mark.parametrize("empty", [None, "", " "])
+@pytest.mark.parametrize("empty", [None, "", " ", "now", " now"])
 def test_an_empty_time_waits_for_the_next_sync(
     world: FivetranWorld, mode: dict[str, Any], empty: str | None
 ) -> None:
@@ -179,7 +179,20 @@ def test_a_template_that_renders_to_none_waits_for_the_next_sync(
 
 
 @pytest.mark.parametrize(
-    "value", ["None", "none", "yesterday", "P1D", "2026-01-01/2026-01-02", 5, True, {}]
+    "value",
+    [
+        "None",
+        "none",
+        "Now",
+        "yesterday",
+        "P1D",
+        "2026-01-01/2026-01-02",
+        "2026-01-01/P1D",
+        "now/2026-01-01",
+        5,
+        True,
+        {},
+    ],
 )
 def test_what_is_no_time_is_refused(world: FivetranWorld, value: Any) -> None:
     with pytest.raises(AirflowException, match="completed_after_time must be"):

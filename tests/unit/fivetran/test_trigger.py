@@ -41,7 +41,7 @@ def test_what_is_stored_of_a_trigger_does_not_change() -> None:
 
     assert trigger.serialize() == (
         "async_triggers.fivetran.triggers.FivetranTrigger",
-        {**ARGUMENTS, "version": 1},
+        {**ARGUMENTS, "version": 1, "stored_at": trigger.stored_at},
     )
 
 
