@@ -101,6 +101,10 @@ class EndsQuery(JobQuery):
         job = query.make_job(now).judge({})
         return query, replace(seen, job=job, at=now)
 
+    def ended(self, job: Job) -> EndsJob:
+        """Return the job that has ended, whose id ends with its time."""
+        return self.make_job(float(job.id.rpartition("@")[2]))
+
     def job(self, shown: Job | None) -> EndsJob:
         """Return the job to wait for."""
         since = self._baseline()
