@@ -36,6 +36,17 @@ def landings_of(
     )
 
 
+def read_by(connection: Replication, source: Endpoint) -> tuple[Landing, ...]:
+    """Return what the streams of a connection read, by its names in the source."""
+    database, default = target_of(source)
+    return tuple(
+        Landing(
+            database=database, schema=stream.namespace or default, table=stream.name
+        )
+        for stream in connection.streams
+    )
+
+
 def _landings_of(
     connection: Replication,
     stream: Stream,

@@ -44,14 +44,12 @@ class ShowsLineage:
 
         ``find`` returns the job at the vendor. A failure here costs only the lineage.
         """
-        if not compat.wants_lineage(self):
-            return
-
         # The job has ended: an execution_timeout that passes now is met.
         with Alarm() as alarm:
             alarm.is_met = True
             try:
-                self._lineage = _gather(find(), ended)
+                if compat.wants_lineage(self):
+                    self._lineage = _gather(find(), ended)
             except Exception as error:  # noqa: BLE001 - the job matters more than its lineage
                 self.log.warning(
                     "The lineage of %s could not be learnt: %s",

@@ -165,6 +165,16 @@ def test_a_run_names_the_run_of_its_task_as_its_cause(told: Told, stage: Stage) 
     assert causes["shop.waited"].keys() == causes["shop.theirs"].keys()
 
 
-def test_end_from_trigger_gives_way_to_the_listener(told: Told) -> None:
-    assert told.printed["ends_from_trigger"] is False
+@pytest.mark.parametrize("disabled", [False, True])
+def test_end_from_trigger_gives_way_to_a_listener_that_is_active(
+    stage: Stage, *, disabled: bool
+) -> None:
+    """Airflow refuses a DAG with such a task where a plugin listens."""
+    settings = {"AIRFLOW__OPENLINEAGE__DISABLED": str(disabled)}
+
+    assert stage.read("of_dbt_cloud.py", "deferred", **settings) is disabled
+
+
+def test_a_task_that_wants_to_end_from_its_trigger_is_seen_to_end(told: Told) -> None:
+    assert told.printed["state"] == "failed", "that of the run that fails"
     assert told.of_task("shop.deferred", "COMPLETE")

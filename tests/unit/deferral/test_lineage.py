@@ -54,6 +54,16 @@ def test_a_listener_is_shown_the_job_when_it_has_ended(
     assert told == ("1", "its instance")
 
 
+def test_a_job_that_the_trigger_has_started_is_shown_as_well(
+    world: World, listening: None
+) -> None:
+    task = Task(world, sync(deferrable=True, start_in_trigger=True))
+
+    task.run()
+
+    assert task.operator.get_openlineage_facets_on_complete("ti") == ("1", "ti")
+
+
 @EVERY_MODE
 def test_a_job_that_has_failed_is_shown_as_well(
     world: World, listening: None, *, deferrable: bool
@@ -176,3 +186,16 @@ def test_a_sensor_of_the_next_syncs_shows_what_has_ended(
     (syncs,) = shown
     assert syncs.targets == (TARGET,)
     assert syncs.job_id == deferral.kwargs["_async_triggers_waiting"]["job_id"]
+
+
+def test_a_provider_that_cannot_be_imported_costs_no_task(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: object) -> bool:
+        msg = "the provider needs another Airflow"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(compat, "wants_lineage", refuse)
+
+    assert Task(world, sync(deferrable=True)).run() == 1
+    assert "the provider needs another Airflow" in caplog.text
