@@ -71,7 +71,7 @@ find_python() {
 }
 
 wanted_stamp() {
-    cat pyproject.toml "$constraints" scripts/bootstrap.sh | cksum
+    cat pyproject.toml "$constraints" $more scripts/bootstrap.sh | cksum
 }
 
 cd "$(dirname "$0")/.." || exit 1
@@ -83,7 +83,13 @@ constraints=constraints/$airflow.txt
 # What checks and measures is installed for the default alone.
 groups="--group test --group benchmark"
 venv=.venv-$airflow${python_version:+-py$python_version}
-if [ "$airflow" = "$DEFAULT_AIRFLOW" ] && [ -z "$python_version" ]; then
+more=
+if [ "${1:-}" = lineage ]; then
+    # What these tests need changes what Airflow does in all others.
+    groups="--group test --group lineage"
+    venv=$venv-lineage
+    more=tests/lineage/constraints.txt
+elif [ "$airflow" = "$DEFAULT_AIRFLOW" ] && [ -z "$python_version" ]; then
     groups="--group dev"
     venv=.venv
 fi
@@ -101,7 +107,7 @@ if [ "$(cat "$venv/async-triggers.stamp" 2>/dev/null)" != "$(wanted_stamp)" ]; t
         --upgrade 'pip>=25.1' || fail "Could not update pip."
     # shellcheck disable=SC2086 # two words or four
     "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
-        --constraint "$constraints" $groups --editable '.[demo]' ||
+        --constraint "$constraints" ${more:+--constraint "$more"} $groups --editable '.[demo]' ||
         fail "Could not install the package."
     wanted_stamp > "$venv/async-triggers.stamp"
 fi

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from async_triggers.airbyte.gathering import gather
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.deferral.arguments import identifier, text
 from async_triggers.deferral.ends import EndsJob
@@ -17,6 +18,7 @@ from async_triggers.engine.watch import Watch
 if TYPE_CHECKING:
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job
+    from async_triggers.lineage.facets import Lineage
 
 NEWEST = 20
 """How many of a connection's newest syncs a look shows."""
@@ -64,6 +66,10 @@ class AirbyteSyncs(EndsJob):
 
         _, at = await hook.get_known_connection(leased, target)
         return (), at
+
+    async def lineage_of(self, leased: LeasedAccount, job: Job) -> Lineage:
+        """Return what the connections read and load."""
+        return await gather(leased, job, self.targets)
 
 
 @dataclass(frozen=True, kw_only=True)

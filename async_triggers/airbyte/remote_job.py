@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from async_triggers.airbyte.api import addresses, requests
+from async_triggers.airbyte.gathering import gather
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.naming import NAMES
 from async_triggers.deferral.hook import wall_clock
@@ -20,6 +21,7 @@ from async_triggers.engine.times import parse_time
 if TYPE_CHECKING:
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
+    from async_triggers.lineage.facets import Lineage
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,14 @@ class AirbyteJob(RemoteJob):
             url = await address_of_job(self.make_hook(), leased, job)
 
         return replace(job, url=url)
+
+    async def lineage_of(self, leased: LeasedAccount, job: Job) -> Lineage:
+        """Return what the job's connection reads and loads; a reset moves nothing."""
+        connection_id = job.statistics.get("connection_id")
+        if job.statistics.get("job_type") != "sync" or not connection_id:
+            return await super().lineage_of(leased, job)
+
+        return await gather(leased, job, [str(connection_id)])
 
     def result(self, job: Job | None) -> int:
         """Return the job's id."""

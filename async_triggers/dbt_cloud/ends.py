@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.dbt_cloud.hooks import DbtCloudHook, optional_id, read_hook_params
+from async_triggers.dbt_cloud.remote_job import DbtCloudRun
 from async_triggers.deferral.arguments import text, whole_number
 from async_triggers.deferral.ends import EndsJob
 from async_triggers.deferral.ends_query import EndsQuery, many
@@ -17,6 +18,7 @@ from async_triggers.engine.watch import Watch
 if TYPE_CHECKING:
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job
+    from async_triggers.lineage.facets import Lineage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,20 @@ class DbtCloudRuns(EndsJob):
     ) -> Job:
         """Add nothing: the message names the run, which shows what has failed."""
         return job
+
+    async def lineage_of(self, leased: LeasedAccount, job: Job) -> Lineage:
+        """Return the lineage of the run, where one was waited for."""
+        run_id = job.statistics.get(self.targets[0])
+        if len(self.targets) > 1 or not run_id:
+            return await super().lineage_of(leased, job)
+
+        run = DbtCloudRun(
+            conn_id=self.conn_id,
+            job_id=str(run_id),
+            account_id=self.account_id,
+            hook_params=self.hook_params,
+        )
+        return await run.lineage_of(leased, replace(job, id=run.job_id))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["DbtCloudRunFinished"]
 
 # What the operators append to the cause of the runs that they start.
-_OWN_CAUSE = re.compile(r"\[at:[0-9a-f]{10}-\d+\]\s*$")
+_OWN_CAUSE = re.compile(r'(?:\[at:|"at":")[0-9a-f]{10}-\d+(?:\]|"\})\s*$')
 _FIELDS = {
     "job_id": "job_definition_id",
     "project_id": "project_id",

@@ -91,7 +91,8 @@ class DbtCloudRunJobOperator(JobOperator):
         scheduled one start a run of the whole job
     :param deferrable: wait on the triggerer and not on a worker
     :param hook_params: ``timeout_seconds`` and ``retry_limit`` of single calls
-    :param openlineage_inject_parent_job_info: has no effect
+    :param openlineage_inject_parent_job_info: give as the run's cause this task's run in
+        OpenLineage as JSON, as the official provider does; needs its provider
     :param cancel_on_kill: cancel the run when a user stops the task
     :param cancel_on_timeout: cancel the run when ``timeout`` or ``execution_timeout``
         passes
@@ -243,16 +244,35 @@ class DbtCloudRunJobOperator(JobOperator):
             self.log.warning("additional_run_config: %s", advice)
 
         read_hook_params(self.hook_params).warn(self.log)
-        if self.openlineage_inject_parent_job_info:
+        if self.openlineage_inject_parent_job_info and not self._parent_text:
             self.log.warning(
-                "openlineage_inject_parent_job_info has no effect here: the run's cause is"
-                " left as it was given"
+                "openlineage_inject_parent_job_info has no effect: OpenLineage's provider"
+                " is not installed, or the names of DAG and task are too long for a cause"
             )
+
+    @property
+    def _parent_text(self) -> str:
+        """OpenLineage's parent of the run as JSON, the fullest that fits into a cause."""
+        attempt = self._attempt
+        if attempt is None or not self.openlineage_inject_parent_job_info:
+            return ""
+
+        try:
+            from async_triggers.lineage.parent import parent_texts  # noqa: PLC0415
+        except ImportError:
+            return ""
+
+        room = requests.LONGEST_CAUSE
+        if self.mark_cause:
+            room -= requests.LONGEST_MEMBER
+
+        texts = parent_texts(attempt.context["ti"])
+        return next((text for text in texts if len(text) <= room), "")
 
     def make_request(self) -> DbtCloudRunRequest:
         """Return what the rendered arguments request."""
         config = {**(self.additional_run_config or {})}
-        cause = config.pop("cause", None) or self.trigger_reason or ""
+        cause = config.pop("cause", None) or self._parent_text or self.trigger_reason
         overrides: dict[str, Any] = {}
         if self.schema_override:
             overrides["schema_override"] = self.schema_override
@@ -267,7 +287,7 @@ class DbtCloudRunJobOperator(JobOperator):
             project_name=self.project_name,
             environment_name=self.environment_name,
             job_name=self.job_name,
-            cause=str(cause),
+            cause=str(cause or ""),
             overrides={**overrides, **config},
             reuse_existing_run=self.reuse_existing_run,
             retry_from_failure=self.retry_from_failure,

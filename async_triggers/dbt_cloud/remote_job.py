@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from async_triggers.dbt_cloud.api import replies, requests
+from async_triggers.dbt_cloud.gathering import Gathering
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
 from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.record import Intent, Unsettled
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from async_triggers.deferral.remote_job import Attempt
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
+    from async_triggers.lineage.facets import Lineage
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,12 @@ class DbtCloudRun(RemoteJob):
     ) -> Job:
         """Say why a run failed."""
         return await self.make_hook().complete(leased, job, summarize=self.summarize)
+
+    async def lineage_of(self, leased: LeasedAccount, job: Job) -> Lineage:
+        """Return the run with the artifacts that its steps have left."""
+        gathering = Gathering(self.make_hook(), leased, job)
+        lineage = await gathering.gather()
+        return lineage or await super().lineage_of(leased, job)
 
     def result(self, job: Job | None) -> int:
         """Return the run's id."""
@@ -210,11 +218,11 @@ class DbtCloudRunRequest(JobRequest):
             return None
 
         marks = tuple(
-            _marker(leased, attempt, max_tries, try_number).strip()
+            _marker(leased, attempt, max_tries, try_number)
             for try_number, max_tries in unsettled.attempts
         )
         for seen, row in await self.make_hook().newest_runs(leased, self._target):
-            is_ours = replies.read_cause(row).endswith(marks)
+            is_ours = requests.bears_marker(replies.read_cause(row), marks)
             if is_ours and not seen.job.state.is_terminal:
                 return seen
 
@@ -285,7 +293,7 @@ class DbtCloudRunRequest(JobRequest):
 
             cause = replies.read_cause(row)
             if intent.marker:
-                if cause.endswith(intent.marker.strip()):
+                if requests.bears_marker(cause, [intent.marker]):
                     return seen
 
             elif cause == own and int(seen.job.id) > int(intent.baseline or 0):

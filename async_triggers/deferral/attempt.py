@@ -62,6 +62,10 @@ class JobTask(Protocol):
         """Return the request of the rendered arguments."""
         ...
 
+    def gather_lineage(self, find: Callable[[], RemoteJob], ended: Job) -> None:
+        """Request what lineage needs of a job that has ended."""
+        ...
+
 
 class Attempt:
     """One attempt of a task, in one segment of it.
@@ -296,7 +300,12 @@ class Attempt:
 
     def conclude(self, outcome: Outcome) -> Any:
         """Return the result, or fail as the job did."""
-        task = self._task
+        task, job = self._task, outcome.job
+        if outcome.kind is Kind.ENDED and job is not None and self.request.waits:
+            task.gather_lineage(
+                lambda: self.job(job.id, owned=self.owned, url=job.url), job
+            )
+
         is_cancelled = self.owned and task.cancel_on_timeout
         return Conclusion(
             notes=self.notes,

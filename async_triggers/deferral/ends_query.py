@@ -105,6 +105,10 @@ class EndsQuery(JobQuery):
         """Return the query with the time of an earlier look, also as a job's id has it."""
         return super().recalling(found.rpartition("@")[2])
 
+    def ended(self, job: Job) -> EndsJob:
+        """Return the job that has ended, whose id ends with its time."""
+        return self.make_job(float(job.id.rpartition("@")[2]))
+
     def job(self, shown: Job | None) -> EndsJob:
         """Return the job to wait for."""
         since = self._baseline()

@@ -106,6 +106,11 @@ class JobQuery(StoredValue, ABC):
     def job(self, shown: Job | None) -> RemoteJob:
         """Return the job to wait for; ``shown`` is what a look has shown of it."""
 
+    def ended(self, job: Job) -> RemoteJob:
+        """Return a job that was waited for and has ended."""
+        query = self.recalling(job.id) if self.keeps_found else self
+        return query.job(job)
+
     def recalling(self, found: str) -> Self:
         """Return the query with what an earlier look has found."""
         return replace(self, found=found)

@@ -58,6 +58,7 @@ from async_triggers.deferral.ids import TakesIds
 from async_triggers.deferral.importable import why_not_importable
 from async_triggers.deferral.inquiry import Inquiry, Later, at_once
 from async_triggers.deferral.kill import IDLE
+from async_triggers.deferral.lineage import ShowsLineage
 from async_triggers.deferral.record import (
     Next,
     decide,
@@ -80,7 +81,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class JobOperator(BaseOperator, TakesIds):
+class JobOperator(BaseOperator, TakesIds, ShowsLineage):
     """Starts one job at a vendor and waits until it has ended."""
 
     statistics_key: ClassVar[str]

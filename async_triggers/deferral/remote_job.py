@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job
     from async_triggers.engine.wire import Reply, Request, Vendor
+    from async_triggers.lineage.facets import Lineage
 
 IF_RUNNING = ("wait", "attach", "fail", "skip")
 """What to do when a job that is not the task's own is under way."""
@@ -160,6 +161,16 @@ class RemoteJob(ABC):
         ``now`` is the server's time, None where it is not known.
         """
         return job
+
+    async def lineage_of(self, leased: LeasedAccount, job: Job) -> Lineage:
+        """Return what OpenLineage's listener is shown of an ended job; by default itself.
+
+        Called only where there is such a listener.
+        """
+        # OpenLineage may not be installed.
+        from async_triggers.lineage.facets import Lineage  # noqa: PLC0415
+
+        return Lineage(vendor=leased.vendor.name, job=job)
 
     def result(self, job: Job | None) -> Any:
         """Return what the task returns; ``job`` is None where its end is not waited for."""

@@ -52,6 +52,7 @@ from async_triggers.deferral.events import Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.ids import TakesIds
 from async_triggers.deferral.importable import why_not_importable
+from async_triggers.deferral.lineage import ShowsLineage
 from async_triggers.deferral.looks import Looks, remember_address
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.sensor_trigger import SensorTrigger, trigger_of
@@ -93,7 +94,7 @@ class _StartTriggerArgs:
         return sensor.describe_start()
 
 
-class JobSensor(BaseSensorOperator, TakesIds):
+class JobSensor(BaseSensorOperator, TakesIds, ShowsLineage):
     """Waits until a job has ended."""
 
     start_trigger_args = _StartTriggerArgs()
@@ -452,6 +453,9 @@ class JobSensor(BaseSensorOperator, TakesIds):
 
     def _end(self, outcome: Outcome) -> Any:
         job = outcome.job
+        if outcome.kind is Kind.ENDED and job is not None:
+            self.gather_lineage(lambda: self.query.ended(job), job)
+
         if outcome.status is Status.SUCCESS:
             if job is None:
                 msg = f"The trigger's event is a success without its {self.vendor.noun}"

@@ -13,12 +13,14 @@ from async_triggers.deferral.ends_trigger import EndsTrigger
 from async_triggers.deferral.ids import Ids
 from async_triggers.engine.watch import Watch
 from async_triggers.fivetran.api.ends import last_ends
+from async_triggers.fivetran.gathering import gather
 from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.fivetran.naming import connector
 
 if TYPE_CHECKING:
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job
+    from async_triggers.lineage.facets import Lineage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,10 @@ class FivetranSyncs(EndsJob):
         hook = self.make_hook()
         connection, at = await hook.get_fivetran_connection(leased, target)
         return [end.job for end in reversed(last_ends(connection))], at
+
+    async def lineage_of(self, leased: LeasedAccount, job: Job) -> Lineage:
+        """Return what the connections read and load."""
+        return await gather(self.make_hook(), leased, job, self.targets)
 
 
 @dataclass(frozen=True, kw_only=True)

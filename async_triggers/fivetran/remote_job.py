@@ -21,10 +21,12 @@ from async_triggers.engine.jobs import Job, JobState, Seen
 from async_triggers.engine.times import format_time, parse_time
 from async_triggers.engine.wording import sentence
 from async_triggers.fivetran.api import history, models, requests
+from async_triggers.fivetran.gathering import gather
 from async_triggers.fivetran.hooks import FivetranHook
 
 if TYPE_CHECKING:
     from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.lineage.facets import Lineage
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +121,10 @@ class FivetranSync(RemoteJob):
     ) -> Job:
         """Add what the sync history shows."""
         return await self.make_hook().settle(leased, job, now=now)
+
+    async def lineage_of(self, leased: LeasedAccount, job: Job) -> Lineage:
+        """Return what the connection reads and loads."""
+        return await gather(self.make_hook(), leased, job, [self.polled_id])
 
     def result(self, job: Job | None) -> str | None:
         """Return the time of the success, or the baseline of a sync not waited for."""

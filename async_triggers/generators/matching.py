@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from async_triggers.generators.model import unquoted
 
 if TYPE_CHECKING:
-    from async_triggers.generators.model import Landing, Loader, SourceTable
+    from async_triggers.deferral.landings import Landing
+    from async_triggers.generators.model import Loader, SourceTable
 
 _STRANGE = re.compile(r"[^a-z0-9_]")
 _RAW = "_airbyte_raw_"

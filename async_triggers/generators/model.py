@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
+
+from async_triggers.deferral.landings import Landing
 
 _QUOTES = {'"': '"', "`": "`", "'": "'", "[": "]"}
 
@@ -38,23 +40,6 @@ class SourceTable:
     def __str__(self) -> str:
         """Name the table as SQL does."""
         return ".".join(filter(None, (self.database, self.schema, self.identifier)))
-
-
-class Landing(NamedTuple):
-    """A table that a connection loads. An empty part is not known and fits any.
-
-    A tuple, since an account may have hundreds of thousands, which each parse reads.
-    """
-
-    database: str
-    schema: str
-    table: str
-
-    def __str__(self) -> str:
-        """Name the table as SQL does, with a star for what is not known."""
-        return ".".join(
-            part or "*" for part in (self.database, self.schema, self.table)
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,6 +160,18 @@ def list_destinations() -> Request:
     return _first_page("/destinations")
 
 
+def get_endpoint(word: str, endpoint_id: str) -> Request:
+    """Request a source or a destination; ``word`` says which of them.
+
+    https://reference.airbyte.com/reference/getsource
+    """
+    return Request(
+        method="GET",
+        path=f"/{word}s/{segment(endpoint_id, f'{word} id')}",
+        about=f"{word} {endpoint_id}",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where a walk over a list of connections and the like is, and what it requests."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -39,6 +40,9 @@ _STEP_ENDS: dict[int | None, str] = {
     DbtCloudJobRunStatus.ERROR.value: "failed",
     DbtCloudJobRunStatus.CANCELLED.value: "was cancelled",
 }
+# https://docs.getdbt.com/reference/dbt-commands
+_INVOCATION = re.compile(r"Invoke dbt with `([^`]*)`")
+_BUILDING = frozenset({"build", "run", "seed", "snapshot", "test"})
 LOG_LINES = 20
 LOG_CHARACTERS = 20_000
 
@@ -148,6 +152,22 @@ def read_failed_step(row: Row) -> Step | None:
             )
 
     return None
+
+
+def read_building_steps(row: Row) -> list[int]:
+    """Return the indexes of the steps that run nodes, of a row that has its steps.
+
+    What else dbt does, such as ``deps`` or ``docs generate``, leaves no results of nodes.
+    """
+    steps = row.get("run_steps")
+    return [
+        index
+        for step in (steps if isinstance(steps, list) else [])
+        if isinstance(step, dict)
+        and isinstance(index := step.get("index"), int)
+        and (command := _INVOCATION.match(text_of(step.get("name")) or ""))
+        and _BUILDING & {*command[1].split()}
+    ]
 
 
 def read_ended_steps(row: Row) -> list[EndedStep]:

@@ -37,6 +37,8 @@ NEWEST = 50
 
 # The longest text that the server takes as the cause of a run.
 LONGEST_CAUSE = 255
+LONGEST_MEMBER = 24
+"""What a marker takes at most in a cause that is JSON."""
 
 # https://docs.getdbt.com/dbt-cloud/api-v2#/operations/Trigger%20Job%20Run
 RUN_FIELDS = frozenset(
@@ -86,8 +88,27 @@ def make_marker(parts: Sequence[object], attempt: int) -> str:
 
 
 def make_cause(reason: str, marker: str) -> str:
-    """Return the cause of a run, the reason cut so that the marker has its place."""
+    """Return the cause of a run, the reason cut so that the marker has its place.
+
+    A JSON object stays one that others can read: the marker is a member of it, if there is
+    room.
+    """
+    if marker and reason.startswith("{") and reason.endswith("}"):
+        cause = f"{reason[:-1]},{_as_member(marker)}"
+        if len(cause) <= LONGEST_CAUSE:
+            return cause
+
     return reason[: LONGEST_CAUSE - len(marker)] + marker
+
+
+def bears_marker(cause: str, markers: Sequence[str]) -> bool:
+    """Return whether a cause was made with one of some markers."""
+    return any(cause.endswith((each.strip(), _as_member(each))) for each in markers)
+
+
+def _as_member(marker: str) -> str:
+    """Write a marker as the last member of a JSON object, and end the object."""
+    return f'"at":"{marker.strip()[4:-1]}"}}'
 
 
 def start_run(account: Account, job_id: int | str, body: Mapping[str, Any]) -> Request:

@@ -10,7 +10,9 @@ from async_triggers.deferral.compat.features import (
     HAS_RETRY_POLICY,
     STARTS_FROM_TRIGGER,
     has_retry_policy,
+    no_lineage,
     returns_dag_result,
+    wants_lineage,
 )
 from async_triggers.deferral.compat.kills import (
     CALLS_ON_KILL,
@@ -95,6 +97,7 @@ __all__ = [
     "has_own_xcom_backend",
     "has_retry_policy",
     "is_waited_for",
+    "no_lineage",
     "owner_token",
     "push_from_trigger",
     "push_owner_token",
@@ -104,6 +107,7 @@ __all__ = [
     "store_of",
     "task_state",
     "task_state_on_worker",
+    "wants_lineage",
     "why_forgetful",
     "write_claim",
 ]

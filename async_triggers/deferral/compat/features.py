@@ -20,6 +20,37 @@ def has_retry_policy(task: Any) -> bool:
     return getattr(task, "retry_policy", None) is not None
 
 
+def wants_lineage(task: Any) -> bool:
+    """Return whether OpenLineage's listener requests what a task knows of its data."""
+    try:
+        # The provider has policies for single tasks from 2.19 on.
+        from airflow.providers.openlineage.api import (  # noqa: PLC0415
+            is_openlineage_active,
+        )
+        from airflow.providers.openlineage.utils.emission_policy import (  # noqa: PLC0415
+            resolve_task_emission_policy,
+        )
+    except ImportError:
+        return False
+
+    if not is_openlineage_active():
+        return False
+
+    policy = resolve_task_emission_policy(
+        operator=task, dag_id=task.dag_id, task_id=task.task_id
+    )
+    return bool(policy.emit and policy.extract_operator_metadata)
+
+
+def no_lineage() -> Any:
+    """Return what a task shows OpenLineage's listener that has nothing to show."""
+    from airflow.providers.openlineage.extractors import (  # noqa: PLC0415
+        OperatorLineage,
+    )
+
+    return OperatorLineage()
+
+
 def returns_dag_result(task: Any) -> bool:
     """Return whether what the task returns is the result of its DAG."""
     return bool(getattr(task, "returns_dag_result", False))

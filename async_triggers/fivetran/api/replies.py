@@ -200,15 +200,25 @@ def read_tables(data: Row) -> tuple[Table, ...]:
     """Read the tables that are synced, of the schemas that are."""
     return tuple(
         Table(schema=schema, name=table)
-        for schema, tables in _enabled(data.get("schemas"))
-        for table, _ in _enabled(tables.get("tables"))
+        for schema, _, tables in _enabled(data.get("schemas"))
+        for table, _, _ in _enabled(tables.get("tables"))
     )
 
 
-def _enabled(items: object) -> list[tuple[str, Row]]:
+def read_source_tables(data: Row) -> tuple[Table, ...]:
+    """Read the same tables by their names in the source."""
+    return tuple(
+        Table(schema=schema, name=table)
+        for _, schema, tables in _enabled(data.get("schemas"))
+        for _, table, _ in _enabled(tables.get("tables"))
+    )
+
+
+def _enabled(items: object) -> list[tuple[str, str, Row]]:
+    """Return what is synced, with its names in the destination and in the source."""
     return [
-        (name, item)
-        for item in (items.values() if isinstance(items, dict) else ())
+        (name, source, item)
+        for source, item in (items.items() if isinstance(items, dict) else ())
         if isinstance(item, dict)
         and item.get("enabled") is not False
         and (name := text_of(item.get("name_in_destination")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -128,12 +129,13 @@ class Account:
 
 
 class Project(NamedTuple):
-    """One project of an account."""
+    """One project of an account; ``connection`` is that to its warehouse."""
 
     account_id: int
     project_id: int
     name: str
     created_at: float
+    connection: Mapping[str, Any] | None = None
 
 
 class Environment(NamedTuple):

@@ -53,7 +53,7 @@ class Projects:
             "dbt_project_subdirectory": None,
             "docs_job_id": None,
             "freshness_job_id": None,
-            "connection": None,
+            "connection": project.connection,
             "environments": [
                 environment_facts(each)
                 for each in self._scene.environments.values()

@@ -123,19 +123,26 @@ class DbtCloudScene(VendorSimulator[DbtCloudSettings]):
             )
 
     def add_project(
-        self, project_id: int, *, name: str, account_id: int | None = None
+        self,
+        project_id: int,
+        *,
+        name: str,
+        account_id: int | None = None,
+        connection: Mapping[str, Any] | None = None,
     ) -> None:
         """Add a project to an account, or replace it.
 
         :param account_id: An account; without it, that of the settings. One that is not
             there yet is added.
+        :param connection: The connection to its warehouse, with ``name``, ``type`` and
+            ``details``.
         """
         with self.lock:
             if account_id is None:
                 account_id = self.settings.account_id
             # Noted before its account, which adds a project of its own.
             self.projects[project_id] = Project(
-                account_id, project_id, name, self.now()
+                account_id, project_id, name, self.now(), connection
             )
             if account_id not in self.accounts:
                 self.add_account(account_id)

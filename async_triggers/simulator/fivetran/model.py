@@ -110,6 +110,7 @@ class FivetranConnection:
     due: float = field(init=False)
     tables: Mapping[str, Any] | None = None
     test_runs: list[TestRun] = field(default_factory=list)
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Let its schedule begin."""

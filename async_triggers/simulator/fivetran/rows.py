@@ -18,6 +18,7 @@ def connection_row(
 ) -> dict[str, Any]:
     """Return a connection as it was in a state."""
     padding = "x" * scene.settings.config_padding
+    more = {"padding": {"text": padding}} if padding else {}
     return {
         "id": one.connection_id,
         "service": one.service,
@@ -33,7 +34,7 @@ def connection_row(
             "is_historical_sync": state.is_historical_sync,
             "rescheduled_for": scene.instant(state.rescheduled_for),
         },
-        "config": {"padding": {"text": padding}} if padding else {},
+        "config": {**one.config, **more},
         "group_id": one.group_id,
         "service_version": 1,
         "connected_by": "simulator",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from async_triggers.dbt_cloud.api import addresses, models, replies, requests
 from async_triggers.dbt_cloud.api.models import DbtCloudJobRunStatus
 from async_triggers.dbt_cloud.api.requests import BRACKETS, FEED, LIVE, REPEATED
 from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD
+from async_triggers.dbt_cloud.events import DbtCloudRunFinished
 from async_triggers.engine.errors import (
     AccountMisconfigured,
     CredentialsRejected,
@@ -456,3 +458,52 @@ def test_a_limit_without_a_time_is_left_to_the_budget() -> None:
 
     assert isinstance(found, RateLimited)
     assert found.retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Invoke dbt with `dbt build --select my.model`", [4]),
+        ("Invoke dbt with `dbt --warn-error run --full-refresh`", [4]),
+        ("Invoke dbt with `dbt seed`", [4]),
+        ("Invoke dbt with `dbt deps`", []),
+        ("Invoke dbt with `dbt source freshness`", []),
+        ("Invoke dbt with `dbt docs generate`", []),
+        ("Create profile from connection dbt run", []),
+        (None, []),
+    ],
+)
+def test_the_steps_that_run_nodes(name: object, expected: list[int]) -> None:
+    steps = [{"index": 4, "name": name}, {"name": "no index"}, "no step"]
+
+    assert replies.read_building_steps({"run_steps": steps}) == expected
+
+
+def test_a_row_without_steps_has_none_that_run_nodes() -> None:
+    assert replies.read_building_steps({"run_steps": None}) == []
+
+
+LONG = '{"parent":"' + "x" * 229 + '"}'
+
+
+@pytest.mark.parametrize("reason", ["Because", '{"parent":{}}', LONG])
+def test_a_cause_bears_its_own_mark_and_no_other(reason: str) -> None:
+    own, other = (requests.make_marker(["a"], attempt) for attempt in (1, 2))
+
+    cause = requests.make_cause(reason, own)
+
+    assert len(cause) <= requests.LONGEST_CAUSE
+    assert requests.bears_marker(cause, [other, own])
+    assert not requests.bears_marker(cause, [other])
+    watcher = DbtCloudRunFinished(job_id=1)
+    job = Job(id="1", state=JobState.SUCCEEDED, word="success")
+    assert watcher.is_own(replace(job, statistics={"cause": cause}))
+    assert not watcher.is_own(replace(job, statistics={"cause": reason}))
+
+
+def test_what_a_mark_takes_in_json_is_known() -> None:
+    mark = requests.make_marker(["a"], 9999)
+
+    cause = requests.make_cause('{"parent":{}}', mark)
+
+    assert len(cause) - len('{"parent":{}}') <= requests.LONGEST_MEMBER

@@ -280,6 +280,31 @@ def test_a_cause_in_the_run_config_keeps_its_mark(
     assert MARK.sub("", start.details["cause"]) == "Mine"
 
 
+JSON_CAUSE = '{"parent":{"run":{"runId":"01a2"}}}'
+
+
+def test_a_cause_that_is_json_stays_json(
+    run_of: Runs, dbt_cloud: DbtCloudSimulator
+) -> None:
+    run_of(lambda: dbt(trigger_reason=JSON_CAUSE)).work()
+
+    (start,) = dbt_cloud.record.started
+    cause = orjson.loads(start.details["cause"])
+    assert re.fullmatch(r"[0-9a-f]{10}-\d+", cause.pop("at"))
+    assert cause == orjson.loads(JSON_CAUSE)
+
+
+def test_a_cause_that_is_json_but_too_long_for_a_mark_is_cut_as_any_other(
+    run_of: Runs, dbt_cloud: DbtCloudSimulator
+) -> None:
+    reason = f'{{"a":"{"x" * 240}"}}'
+    run_of(lambda: dbt(trigger_reason=reason)).work()
+
+    (start,) = dbt_cloud.record.started
+    assert len(start.details["cause"]) == 255
+    assert MARK.search(start.details["cause"])
+
+
 def test_a_job_is_found_by_its_names(
     run_of: Runs, dbt_cloud: DbtCloudSimulator
 ) -> None:
@@ -522,14 +547,19 @@ def test_a_clear_while_the_run_goes_on_cancels_it_first(
 
 
 @pytest.mark.parametrize("mark_cause", [True, False])
+@pytest.mark.parametrize("reason", [None, JSON_CAUSE])
 def test_a_start_whose_answer_is_lost_is_found(
-    run_of: Runs, dbt_cloud: DbtCloudSimulator, *, mark_cause: bool
+    run_of: Runs,
+    dbt_cloud: DbtCloudSimulator,
+    reason: str | None,
+    *,
+    mark_cause: bool,
 ) -> None:
     dbt_cloud.add_run(JOB, "success", age=500, cause="Scheduled")
     dbt_cloud.faults.add(
         Fault(kind="reset", method="POST", path="*/run/", takes_effect=True)
     )
-    task = run_of(lambda: dbt(mark_cause=mark_cause))
+    task = run_of(lambda: dbt(mark_cause=mark_cause, trigger_reason=reason))
 
     result = task.finish()
 

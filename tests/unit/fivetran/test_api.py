@@ -722,3 +722,18 @@ def test_a_permanent_error_says_what_it_is_about() -> None:
 
     assert isinstance(error, PermanentError)
     assert "the start of a sync of connection c" in error.message
+
+
+def test_tables_by_their_names_in_the_destination_and_in_the_source() -> None:
+    def table(name: str | None, **more: Any) -> dict[str, Any]:
+        return {"name_in_destination": name, "enabled": True, **more}
+
+    tables = {"Orders": table("orders"), "Old": table("old", enabled=False)}
+    data = {"schemas": {"Public": table("shop_public", tables=tables)}}
+
+    assert replies.read_tables(data) == (
+        models.Table(schema="shop_public", name="orders"),
+    )
+    assert replies.read_source_tables(data) == (
+        models.Table(schema="Public", name="Orders"),
+    )

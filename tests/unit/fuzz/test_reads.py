@@ -157,6 +157,9 @@ def _fivetran(reply: Reply, mark: str) -> list[Callable[[], Any]]:
             fivetran_replies.read_data(one, reply)
         ),
         lambda: fivetran_replies.read_tables(fivetran_replies.read_data(one, reply)),
+        lambda: fivetran_replies.read_source_tables(
+            fivetran_replies.read_data(one, reply)
+        ),
         lambda: FIVETRAN.remaining(reply),
     ]
 
@@ -183,6 +186,7 @@ def _dbt_cloud(reply: Reply, mark: str) -> list[Callable[[], Any]]:
     def details() -> Any:
         row = dbt_cloud_replies.read_row(run, reply)
         step = dbt_cloud_replies.read_failed_step(row)
+        dbt_cloud_replies.read_building_steps(row)
         dbt_cloud_replies.read_cause(row)
         dbt_cloud_models.run_url(account, row)
         return dbt_cloud_models.explain(

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from async_triggers.deferral.landings import Landing
 from async_triggers.generators import matching
 from async_triggers.generators.matching import EXPLAINED, match, wanted_databases
-from async_triggers.generators.model import Landing, Loader, SourceTable
+from async_triggers.generators.model import Loader, SourceTable
 
 
 def loader(

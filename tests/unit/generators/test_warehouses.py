@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from async_triggers.generators.model import Landing, Loader
-from async_triggers.generators.warehouses import asset_uris, warehouse_uri
+from async_triggers.deferral.landings import Landing, warehouse_uri
+from async_triggers.generators.model import Loader
+from async_triggers.generators.warehouses import asset_uris
 
 
 @pytest.mark.parametrize(
