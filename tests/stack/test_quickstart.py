@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,6 +88,14 @@ class Terminal:
         self._before += [line for line in lines if line.startswith((". ", "export "))]
         return done.stdout
 
+    def wait_for(self, words: str) -> None:
+        """Wait until Airflow prints some words."""
+        log = self._folder / "airflow.log"
+        ends = time.monotonic() + PATIENCE
+        while words not in log.read_text():
+            assert time.monotonic() < ends, log.read_text()[-2000:]
+            threading.Event().wait(1.0)
+
     @contextmanager
     def keep_running(self, lines: list[str]) -> Iterator[None]:
         """Type a block whose last command runs until Ctrl-C, in a terminal of its own."""
@@ -152,6 +161,7 @@ def test_a_new_airflow_runs_three_dags(tmp_path: Path) -> None:
         folder.mkdir(exist_ok=True)
         (folder / "first_syncs.py").write_text(dags)
         with terminal.keep_running(start):
+            terminal.wait_for("Airflow is ready")
             terminal.run(run)
             ends = time.monotonic() + PATIENCE
             pending = set(DAGS)

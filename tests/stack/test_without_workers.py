@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from async_triggers.demo.deployment import Deployment
     from async_triggers.simulator import Simulator
 
-PATIENCE = 120
+PATIENCE = 300
 LIVES = {
     "airbyte": ("running:12 failed", "running:12 succeeded"),
     "fivetran": ("syncing:12 failed", "syncing:12 succeeded"),

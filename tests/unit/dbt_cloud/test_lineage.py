@@ -41,4 +41,5 @@ async def test_a_run_is_shown_where_one_was_waited_for(
     )
     leased: Any = SimpleNamespace()
 
-    assert await runs.lineage_of(leased, ended) == expected
+    shown_as: object = await runs.lineage_of(leased, ended)
+    assert shown_as == expected
