@@ -103,6 +103,8 @@ class Entry(ABC):
     :cvar short_lists: Settings with which a list leaves out some of a job's row.
     :cvar confirmations: Requests that each ended job costs beside that list.
     :cvar url_part: A part of a job's address.
+    :cvar row_field: A field that each row of a job has, and nothing else in an answer.
+    :cvar a_mark: A mark with which a trigger by itself waits for a job.
     """
 
     name: ClassVar[str]
@@ -133,6 +135,8 @@ class Entry(ABC):
     polls: ClassVar[re.Pattern[str]]
     cancel: ClassVar[tuple[str, str]]
     slow_cancel: ClassVar[dict[str, float]]
+    row_field: ClassVar[str]
+    a_mark: ClassVar[str | None] = None
     has_schedule: ClassVar[bool] = False
     has_other_jobs: ClassVar[bool] = True
     has_target_sensor: ClassVar[bool] = True
@@ -261,6 +265,7 @@ class Entry(ABC):
 
 
 class _Airbyte(Entry):
+    row_field = "jobId"
     name = "airbyte"
     noun = "Airbyte"
     vendor = AIRBYTE_API
@@ -366,6 +371,8 @@ class _Airbyte(Entry):
 
 
 class _Fivetran(Entry):
+    row_field = "schedule_type"
+    a_mark = "2026-03-25T01:00:00Z~~"
     name = "fivetran"
     noun = "Fivetran"
     vendor = FIVETRAN_API
@@ -483,6 +490,7 @@ class _Fivetran(Entry):
 
 
 class _DbtCloud(Entry):
+    row_field = "job_definition_id"
     name = "dbt_cloud"
     noun = "dbt Cloud"
     vendor = DBT_CLOUD_API
@@ -580,6 +588,7 @@ class _DbtCloud(Entry):
 class _Ferry(Entry):
     """A vendor of somebody else's package, see ``tests/outside_vendor``."""
 
+    row_field = "route"
     name = "ferry"
     noun = "Ferry"
     vendor = FERRY_API

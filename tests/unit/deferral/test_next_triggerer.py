@@ -64,8 +64,7 @@ def of_a_trigger(world: VendorWorld, case: Case) -> tuple[Task, Deferral]:
     """Defer with a trigger as code of users makes it."""
     job = world.add_foreign(case.life("success", lasts=3000))
     conn_id = f"{case.name}_default"
-    mark = "2026-03-25T01:00:00Z~~" if case is FIVETRAN else None
-    trigger = case.trigger(job, conn_id, mark=mark, interval=15.0)
+    trigger = case.trigger(job, conn_id, mark=case.a_mark, interval=15.0)
     return Task(world, case.sensor(job)), stored(trigger)
 
 

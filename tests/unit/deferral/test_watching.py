@@ -470,12 +470,6 @@ def test_a_row_that_cannot_be_read_is_a_warning_an_hour(
     world = make(case)
     watched = Watched(watcher(world, case, wide=wide), Store())
     respond = world.vendor.respond
-    names = {
-        "airbyte": "jobId",
-        "fivetran": "schedule_type",
-        "dbt_cloud": "job_definition_id",
-        "ferry": "route",
-    }
 
     def odd(asked: SimRequest) -> SimReply:
         reply: SimReply = respond(asked)
@@ -483,7 +477,7 @@ def test_a_row_that_cannot_be_read_is_a_warning_an_hour(
             return reply
 
         body = json.loads(reply.body)
-        for row in rows_in(body, names[case.name]):
+        for row in rows_in(body, case.row_field):
             row.update(change)
 
         return replace(reply, body=json.dumps(body).encode())
