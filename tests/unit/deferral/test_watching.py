@@ -732,6 +732,7 @@ def test_a_store_that_is_down_is_waited_for(
 # What it costs ------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(120)
 def test_busy_accounts_cost_the_pages_of_their_feed(make: Make) -> None:
     world = make(DBT_CLOUD)
     world.vendor.configure(foreign_runs_per_minute=5000)

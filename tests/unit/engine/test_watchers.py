@@ -270,6 +270,7 @@ class TestHearing:
 
 class TestCost:
     @pytest.mark.parametrize("count", [1, 1000])
+    @pytest.mark.timeout(120)
     @virtual
     async def test_however_many_watch_a_round_takes_the_pages_of_the_feed(
         self, count: int
