@@ -616,6 +616,7 @@ class _Ferry(Entry):
     changed: ClassVar = {"route": "other"}
     sensor_returns = False
     start_path = "/crossings"
+    lists_running = False
     before_start = "*/crossings"
     polls = re.compile(r"GET .*/crossings(/\d+)?$")
     cancel = ("POST", "*/cancel")

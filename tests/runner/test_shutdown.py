@@ -141,7 +141,7 @@ def test_each_pending_cancel_is_tried_once_more(
     assert len(lines) == KILLS
     if recovers:
         assert len(running) == 0
-        assert all("cancelled, unless it had ended" in line for line in lines)
+        assert all("cancelled before this process ends" in line for line in lines)
     else:
         assert len(running) == KILLS
         assert all("It is still running" in line for line in lines)
