@@ -389,7 +389,7 @@ class VendorHook(BaseHook):
     def hold(self, account: Account) -> LeasedAccount:
         """Lease an account that was read before, until it is released."""
         # What speaks HTTP takes a tenth of a second to load. A task that only takes an
-        # event in sends no request, and is a process of its own.
+        # event in sends no request, and is a separate process.
         from async_triggers.engine.accounts import hold  # noqa: PLC0415
 
         return hold(

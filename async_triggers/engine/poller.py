@@ -1,6 +1,6 @@
 """One loop, many waiters: the grid on which the rounds of an account stand.
 
-Every waiter of an account awaits a future of its own; one loop polls for all of them.
+Every waiter of an account awaits its own future; one loop polls for all of them.
 
 *Joining and leaving are synchronous.* Membership and the loop's life change in one step
 without an ``await``, so no task can see the one without the other, and cancelling a

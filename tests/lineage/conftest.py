@@ -25,7 +25,7 @@ DAGS = Path(__file__).parent / "dags"
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Leave the suite out unless it is chosen: it needs an environment of its own."""
+    """Leave the suite out unless it is chosen: it needs a separate environment."""
     if "lineage" in config.getoption("markexpr"):
         return
 
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(
 
 
 @dataclass
-class Told:
+class Emitted:
     """What a script printed, and the events that the listener has sent."""
 
     output: str
@@ -89,17 +89,17 @@ class Stage:
         output = call({**environment, **settings}, "-c", code)
         return output.split()[-1] == "True"
 
-    def run(self, script: str, **given: Any) -> Told:
-        """Run a script of DAGs in a process of its own."""
+    def run(self, script: str, **given: Any) -> Emitted:
+        """Run a script of DAGs in a separate process."""
         file = self.folder / f"{script}.events"
         output = call(self._environment(file, given), str(DAGS / script))
-        told = Told(output=output)
+        emitted = Emitted(output=output)
         for line in output.splitlines():
             if line.startswith('{"'):
-                told.printed.update(json.loads(line))
+                emitted.printed.update(json.loads(line))
 
-        told.events = [json.loads(line) for line in file.read_text().splitlines()]
-        return told
+        emitted.events = [json.loads(line) for line in file.read_text().splitlines()]
+        return emitted
 
 
 def call(environment: dict[str, str], *arguments: str) -> str:

@@ -32,7 +32,7 @@ class Hook:
     ) -> None:
         self.late = late
         self.connection = connection
-        self.asked: list[tuple[int | None, str]] = []
+        self.requested: list[tuple[int | None, str]] = []
         self.log = logging.getLogger("task")
         steps = ["dbt deps", "dbt seed", "dbt build --select a.b", "dbt docs generate"]
         self.row: dict[str, Any] = {
@@ -57,9 +57,9 @@ class Hook:
     async def get_artifact(
         self, leased: Any, run_id: str, path: str, *, step: int | None
     ) -> bytes:
-        asked = (step, path)
-        is_first = asked not in self.asked
-        self.asked.append(asked)
+        requested = (step, path)
+        is_first = requested not in self.requested
+        self.requested.append(requested)
         is_late = self.late and is_first and path == "run_results.json"
         if is_late or path == "catalog.json":
             msg = "no such artifact"
@@ -84,7 +84,7 @@ async def test_only_steps_that_run_nodes_are_asked_for() -> None:
     lineage = await gather(hook)
 
     assert [step.index for step in lineage.steps] == [3, 4]
-    assert {step for step, _ in hook.asked} == {3, 4, None}
+    assert {step for step, _ in hook.requested} == {3, 4, None}
 
 
 @VIRTUAL
@@ -134,13 +134,13 @@ def emitted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 async def test_the_facets_are_made_without_a_request(emitted: list[Any]) -> None:
     hook = Hook()
     lineage = await gather(hook)
-    asked = len(hook.asked)
+    requested = len(hook.requested)
 
-    told = lineage.describe("ti")
+    shown = lineage.describe("ti")
 
-    assert len(hook.asked) == asked
+    assert len(hook.requested) == requested
     assert len(emitted) == 20
-    assert told.run_facets["async_triggers_job"].job_id == "7"
+    assert shown.run_facets["async_triggers_job"].job_id == "7"
 
 
 @VIRTUAL

@@ -11,7 +11,7 @@ from async_triggers.simulator.dbt_cloud import DEFAULT_PROJECT
 from tests.lineage import artifacts
 
 if TYPE_CHECKING:
-    from tests.lineage.conftest import Stage, Told
+    from tests.lineage.conftest import Emitted, Stage
 
 pytest.importorskip("airflow.providers.openlineage")
 pytest.importorskip("airflow.providers.dbt.cloud")
@@ -23,7 +23,7 @@ OURS = ["deferred", "waited", "watched", "poked"]
 
 
 @pytest.fixture(scope="module")
-def told(stage: Stage) -> Told:
+def emitted(stage: Stage) -> Emitted:
     vendor = stage.simulator.dbt_cloud
     vendor.configure(logs_after=0.0)
     vendor.add_project(DEFAULT_PROJECT, name="Shop", connection=artifacts.CONNECTION)
@@ -40,7 +40,7 @@ def told(stage: Stage) -> Told:
 
 
 def facts(event: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what tells one event of a node from another, whoever has emitted it."""
+    """Return what distinguishes the events of nodes, no matter who has emitted them."""
     tables = ([each["name"] for each in event[key]] for key in ("inputs", "outputs"))
     return (event["eventType"], event["job"]["name"], *tables)
 
@@ -71,9 +71,9 @@ def facets(event: dict[str, Any]) -> dict[tuple[Any, ...], Any]:
 
 @pytest.mark.parametrize("task", OURS)
 def test_the_events_of_nodes_are_those_of_the_official_provider(
-    told: Told, task: str
+    emitted: Emitted, task: str
 ) -> None:
-    theirs, ours = told.below("shop.theirs"), told.below(f"shop.{task}")
+    theirs, ours = emitted.below("shop.theirs"), emitted.below(f"shop.{task}")
 
     assert len(theirs) == 10
     assert [facts(each) for each in ours] == [facts(each) for each in theirs]
@@ -82,17 +82,21 @@ def test_the_events_of_nodes_are_those_of_the_official_provider(
 
 
 @pytest.mark.parametrize("task", OURS)
-def test_a_node_has_the_run_of_the_task_as_its_parent(told: Told, task: str) -> None:
-    end = told.of_task(f"shop.{task}", "COMPLETE")
+def test_a_node_has_the_run_of_the_task_as_its_parent(
+    emitted: Emitted, task: str
+) -> None:
+    end = emitted.of_task(f"shop.{task}", "COMPLETE")
 
-    parents = [each["run"]["facets"]["parent"] for each in told.below(f"shop.{task}")]
+    parents = [
+        each["run"]["facets"]["parent"] for each in emitted.below(f"shop.{task}")
+    ]
     assert {each["run"]["runId"] for each in parents} == {end["run"]["runId"]}
     assert {each["root"]["job"]["name"] for each in parents} == {"shop"}
 
 
 @pytest.mark.parametrize("task", OURS)
-def test_the_event_of_the_task_describes_the_run(told: Told, task: str) -> None:
-    facet = told.of_task(f"shop.{task}", "COMPLETE")["run"]["facets"][
+def test_the_event_of_the_task_describes_the_run(emitted: Emitted, task: str) -> None:
+    facet = emitted.of_task(f"shop.{task}", "COMPLETE")["run"]["facets"][
         "async_triggers_job"
     ]
 
@@ -102,10 +106,10 @@ def test_the_event_of_the_task_describes_the_run(told: Told, task: str) -> None:
     assert facet["statistics"]["project_id"] == DEFAULT_PROJECT
 
 
-def test_a_sensor_that_deferred_has_told_its_start_twice(told: Told) -> None:
+def test_a_sensor_that_deferred_has_sent_its_start_twice(emitted: Emitted) -> None:
     begun = [
         each["job"]["name"]
-        for each in told.events
+        for each in emitted.events
         if each["eventType"] == "START"
         and each["job"]["name"] in {"shop.watched", "shop.poked"}
     ]
@@ -113,20 +117,20 @@ def test_a_sensor_that_deferred_has_told_its_start_twice(told: Told) -> None:
     assert begun == ["shop.watched", "shop.watched", "shop.poked"]
 
 
-def test_a_run_that_is_not_waited_for_has_no_lineage(told: Told) -> None:
-    end = told.of_task("shop.started", "COMPLETE")
+def test_a_run_that_is_not_waited_for_has_no_lineage(emitted: Emitted) -> None:
+    end = emitted.of_task("shop.started", "COMPLETE")
 
-    assert told.below("shop.started") == []
+    assert emitted.below("shop.started") == []
     assert "async_triggers_job" not in end["run"]["facets"]
 
 
-def test_a_run_that_fails_shows_the_nodes_that_did(told: Told) -> None:
+def test_a_run_that_fails_shows_the_nodes_that_did(emitted: Emitted) -> None:
     failed = [
         each["job"]["name"]
-        for each in told.below("shop.failed")
+        for each in emitted.below("shop.failed")
         if each["eventType"] == "FAIL"
     ]
-    facets = told.of_task("shop.failed", "FAIL")["run"]["facets"]
+    facets = emitted.of_task("shop.failed", "FAIL")["run"]["facets"]
 
     assert "shop.public.shop.orders.build.run" in failed
     assert "shop.public.shop.customers.build.run" not in failed
@@ -135,18 +139,20 @@ def test_a_run_that_fails_shows_the_nodes_that_did(told: Told) -> None:
     assert artifacts.FAILED in facets["errorMessage"]["message"]
 
 
-def test_the_catalogue_gives_the_columns_their_types(told: Told) -> None:
+def test_the_catalogue_gives_the_columns_their_types(emitted: Emitted) -> None:
     """The official provider reads it in an envelope that dbt Cloud does not use."""
     (output,) = next(
         each["outputs"]
-        for each in told.below("shop.failed")
+        for each in emitted.below("shop.failed")
         if each["outputs"] and each["outputs"][0]["name"] == "shop.public.customers"
     )
 
     assert output["facets"]["schema"]["fields"][0]["type"] == "bigint"
 
 
-def test_a_run_names_the_run_of_its_task_as_its_cause(told: Told, stage: Stage) -> None:
+def test_a_run_names_the_run_of_its_task_as_its_cause(
+    emitted: Emitted, stage: Stage
+) -> None:
     runs = stage.simulator.dbt_cloud.runs.values()
     causes = {
         each["parent"]["job"]["name"]: each
@@ -159,7 +165,7 @@ def test_a_run_names_the_run_of_its_task_as_its_cause(told: Told, stage: Stage) 
     assert marked.keys() >= {"parent", "at"}
     assert (
         marked["parent"]["run"]["runId"]
-        == (told.of_task("shop.deferred", "COMPLETE")["run"]["runId"])
+        == (emitted.of_task("shop.deferred", "COMPLETE")["run"]["runId"])
     )
     # Without the mark there is nothing in it but what the official provider writes.
     assert causes["shop.waited"].keys() == causes["shop.theirs"].keys()
@@ -175,6 +181,8 @@ def test_end_from_trigger_gives_way_to_a_listener_that_is_active(
     assert stage.read("of_dbt_cloud.py", "deferred", **settings) is disabled
 
 
-def test_a_task_that_wants_to_end_from_its_trigger_is_seen_to_end(told: Told) -> None:
-    assert told.printed["state"] == "failed", "that of the run that fails"
-    assert told.of_task("shop.deferred", "COMPLETE")
+def test_a_task_that_wants_to_end_from_its_trigger_is_seen_to_end(
+    emitted: Emitted,
+) -> None:
+    assert emitted.printed["state"] == "failed", "that of the run that fails"
+    assert emitted.of_task("shop.deferred", "COMPLETE")

@@ -9,7 +9,7 @@ import pytest
 from async_triggers.simulator.fivetran import DEFAULT_GROUP
 
 if TYPE_CHECKING:
-    from tests.lineage.conftest import Stage, Told
+    from tests.lineage.conftest import Emitted, Stage
 
 pytest.importorskip("airflow.providers.openlineage")
 
@@ -19,7 +19,7 @@ SOURCE = {"host": "db.test", "port": 5433, "database": "shop", "password": "pw-s
 
 
 @pytest.fixture(scope="module")
-def told(stage: Stage) -> Told:
+def emitted(stage: Stage) -> Emitted:
     airbyte = stage.simulator.airbyte
     airbyte.add_source("source", name="Shop", configuration=SOURCE)
     airbyte.add_destination(
@@ -83,8 +83,8 @@ AIRBYTE = "snowflake://ab12345.eu-west-1.aws RAW"
 
 
 @pytest.mark.parametrize("task", ["airbyte_deferred", "airbyte_waited"])
-def test_all_schemas_of_airbyte(told: Told, task: str) -> None:
-    event = told.of_task(f"syncs.{task}", "COMPLETE")
+def test_all_schemas_of_airbyte(emitted: Emitted, task: str) -> None:
+    event = emitted.of_task(f"syncs.{task}", "COMPLETE")
 
     assert tables(event, "inputs") == [
         "postgres://db.test:5433 shop.public.orders",
@@ -103,8 +103,10 @@ def test_all_schemas_of_airbyte(told: Told, task: str) -> None:
 
 
 @pytest.mark.parametrize("task", ["airbyte_watched", "airbyte_poked"])
-def test_what_airbyte_counts_of_one_table_is_its_own(told: Told, task: str) -> None:
-    event = told.of_task(f"syncs.{task}", "COMPLETE")
+def test_what_airbyte_counts_of_one_table_is_its_own(
+    emitted: Emitted, task: str
+) -> None:
+    event = emitted.of_task(f"syncs.{task}", "COMPLETE")
 
     (output,) = event["outputs"]
     assert tables(event, "outputs") == [f"{AIRBYTE}.SHOP.ORDERS"]
@@ -113,8 +115,8 @@ def test_what_airbyte_counts_of_one_table_is_its_own(told: Told, task: str) -> N
     assert output["facets"]["dataSource"]["uri"].startswith("snowflake://")
 
 
-def test_a_failed_sync_and_a_source_without_an_address(told: Told) -> None:
-    event = told.of_task("syncs.airbyte_failed", "FAIL")
+def test_a_failed_sync_and_a_source_without_an_address(emitted: Emitted) -> None:
+    event = emitted.of_task("syncs.airbyte_failed", "FAIL")
 
     assert tables(event, "inputs") == ["airbyte://api issues"]
     assert tables(event, "outputs") == [f"{AIRBYTE}.SHOP.ISSUES"]
@@ -125,8 +127,8 @@ def test_a_failed_sync_and_a_source_without_an_address(told: Told) -> None:
     "task",
     ["fivetran_deferred", "fivetran_waited", "fivetran_watched", "fivetran_poked"],
 )
-def test_all_schemas_of_fivetran(told: Told, task: str) -> None:
-    event = told.of_task(f"syncs.{task}", "COMPLETE")
+def test_all_schemas_of_fivetran(emitted: Emitted, task: str) -> None:
+    event = emitted.of_task(f"syncs.{task}", "COMPLETE")
 
     assert tables(event, "inputs") == [
         "postgres://db.test:5433 shop.shop_public.source_orders",
@@ -143,5 +145,5 @@ def test_all_schemas_of_fivetran(told: Told, task: str) -> None:
     assert facet["url"].endswith("/gentle_lion/status")
 
 
-def test_no_secret_of_a_source_is_sent(told: Told) -> None:
-    assert "pw-secret" not in str(told.events)
+def test_no_secret_of_a_source_is_sent(emitted: Emitted) -> None:
+    assert "pw-secret" not in str(emitted.events)

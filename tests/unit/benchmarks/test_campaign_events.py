@@ -170,7 +170,7 @@ def test_a_watcher_that_moves_is_an_interruption() -> None:
     watching.look()
     assert watching.interruptions == []
 
-    # Nobody has it for a moment, then another one does.
+    # No triggerer has it for a moment, then another one does.
     host[1:] = [None, None]
     watching.look()
     host[1:] = [6, START + 30]

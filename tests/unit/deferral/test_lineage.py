@@ -1,4 +1,4 @@
-"""Lineage is gathered while a task ends, for a listener and for nobody else."""
+"""Lineage is gathered while a task ends, for a listener alone."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_a_listener_is_shown_the_job_when_it_has_ended(
 
     task.run()
 
-    told = task.operator.get_openlineage_facets_on_complete("its instance")
-    assert told == ("1", "its instance")
+    shown = task.operator.get_openlineage_facets_on_complete("its instance")
+    assert shown == ("1", "its instance")
 
 
 def test_a_job_that_the_trigger_has_started_is_shown_as_well(
@@ -100,11 +100,11 @@ def test_without_a_listener_nothing_is_requested_for_one(world: World) -> None:
     task = Task(world, sync(deferrable=True))
     deferral = deferred(task.execute())
     event = task.wait(deferral)
-    asked = world.airbyte.record.total
+    sent = world.airbyte.record.total
 
     task.resume(deferral, event)
 
-    assert world.airbyte.record.total == asked
+    assert world.airbyte.record.total == sent
     assert task.operator._lineage is None
 
 

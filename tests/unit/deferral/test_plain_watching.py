@@ -40,10 +40,10 @@ def test_it_is_stored_by_the_arguments_that_make_it() -> None:
 
 @pytest.mark.asyncio
 async def test_a_target_that_cannot_be_requested_is_not_checked() -> None:
-    nobody = cast("Any", None)
+    no_account = cast("Any", None)
 
     assert Unchecked("a").find() is None
-    await Unchecked("a").check(nobody)
+    await Unchecked("a").check(no_account)
 
 
 def test_own_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Starts on the triggerer while the account pauses, and nobody waits for a job of it."""
+"""Starts on the triggerer while the account pauses, and no task waits for a job of it."""
 
 from __future__ import annotations
 
