@@ -227,8 +227,12 @@ def test_what_others_start_starts_dags(stage: Stage) -> None:
     stage.api.wait_until(failures, what="the failures", timeout=PATIENCE)
 
 
-@pytest.mark.timeout(900)
-def test_a_kill_after_an_event_and_before_its_mark_repeats_it(stage: Stage) -> None:
+def kill_after_an_event(stage: Stage) -> tuple[str, list[str]]:
+    """Kill the triggerer just after an event; return its run and all later events.
+
+    A second run ends under the next triggerer. Events come in order, so once
+    that one is there, a repeat of the first has come or will never come.
+    """
     triggerers = stage.deployment.triggerers
     run = stage.end("dbt_cloud")
     stage.api.wait_until(
@@ -239,13 +243,27 @@ def test_a_kill_after_an_event_and_before_its_mark_repeats_it(stage: Stage) -> N
     # It is in the database within the second; its mark is written after five.
     stage.pause_of(1.0)
     stage.deployment.kill_triggerer(len(triggerers) - 1)
+    later = stage.end("dbt_cloud")
     stage.deployment.start_triggerer()
     stage.api.wait_until(
-        lambda: stage.ids("dbt_cloud")[0].count(run) > 1,
-        what="the event again",
+        lambda: later in stage.ids("dbt_cloud")[0],
+        what="the next event",
         timeout=PATIENCE,
     )
-    assert stage.ids("dbt_cloud")[0][-2:] == [run, run]
+    seen = stage.ids("dbt_cloud")[0]
+    return run, seen[seen.index(run) : seen.index(later)]
+
+
+@pytest.mark.timeout(1800)
+def test_a_kill_after_an_event_and_before_its_mark_repeats_it(stage: Stage) -> None:
+    # On a busy machine the kill comes too late, and nothing is to be repeated.
+    for _ in range(5):
+        run, seen = kill_after_an_event(stage)
+        assert seen in ([run], [run, run])
+        if len(seen) > 1:
+            return
+
+    pytest.fail("no kill came before the mark was written")
 
 
 EXAMPLES = ("when_sales_synced", "when_crm_synced_and_models_built")
