@@ -479,6 +479,9 @@ class Deployment:
                 "scheduler_health_check_threshold": "20",
                 "orphaned_tasks_check_interval": "10",
             },
+            # On a busy machine the API server takes longer to let a task begin than the
+            # five seconds after which Airflow tries again, and after four tries fails it.
+            "workers": {"execution_api_timeout": "30"},
             "triggerer": {
                 "capacity": "5000",
                 "max_trigger_to_select_per_loop": "1000",
