@@ -276,6 +276,12 @@ class AirflowApi:
         started = self.request("POST", f"{path}/dagRuns", body)
         return Run(dag_id, started["dag_run_id"])
 
+    def run_states(self, dag_id: str) -> list[str]:
+        """Return the states of a DAG's runs, the first run first."""
+        path = f"/dags/{quote(dag_id, safe='')}/dagRuns"
+        answer = self.request("GET", path, query={"order_by": "run_after"})
+        return [str(each["state"]) for each in answer["dag_runs"]]
+
     def run_state(self, run: Run) -> str:
         """Return the state of a run: queued, running, success or failed."""
         return str(self.request("GET", run.path)["state"])

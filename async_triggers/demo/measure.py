@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median_low
 from typing import TYPE_CHECKING
 
@@ -37,17 +37,28 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Everything at one moment: ``elapsed`` seconds, a sample of each DAG by its id."""
+    """Everything at one moment: ``elapsed`` seconds, a sample of each DAG by its id.
+
+    ``events`` holds the states of all runs of each DAG that events start.
+    """
 
     elapsed: float
     samples: Mapping[str, Sample]
     requests: int
     capacity: int
+    events: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def jobs(self) -> int:
         """How many jobs run at all vendors."""
         return sum(sample.jobs for sample in self.samples.values())
+
+    @property
+    def over(self) -> bool:
+        """Whether all tasks are finished and each event has started a DAG."""
+        return all(sample.over for sample in self.samples.values()) and all(
+            FINISHED.intersection(states) for states in self.events.values()
+        )
 
     @property
     def slots(self) -> int:
@@ -114,6 +125,14 @@ def conclude(
         separate=separate_requests(ours, interval=scenario.interval),
         wrong=wrong,
     )
+
+
+def wrong_events(events: Mapping[str, Sequence[str]]) -> Iterable[str]:
+    """Name the DAGs of which no run that an event has started has succeeded."""
+    for dag_id, states in events.items():
+        if "success" not in states:
+            found = ", ".join(states) or "none"
+            yield f"{dag_id}: runs that an event has started: {found}"
 
 
 def most_at_once(jobs: Iterable[JobTimes]) -> int:

@@ -31,8 +31,13 @@ from async_triggers.demo.measure import (
     conclude,
     most_at_once,
     sample,
+    wrong_events,
 )
-from async_triggers.demo.scenarios import SCENARIOS, STATUS_REQUESTS
+from async_triggers.demo.scenarios import (
+    EVENT_SCENARIOS,
+    SCENARIOS,
+    STATUS_REQUESTS,
+)
 from async_triggers.demo.show import Progress, summary
 from async_triggers.simulator.connections import connection_variables
 from async_triggers.simulator.server import Simulator, SimulatorThread
@@ -40,9 +45,10 @@ from async_triggers.simulator.server import Simulator, SimulatorThread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from async_triggers.demo.scenarios import Scenario
+    from async_triggers.demo.scenarios import EventScenario, Scenario
 
 # What each vendor's jobs are jobs of: its kind in the simulator, and how one is named.
+# A schedule names it by the first of these.
 _TARGETS: dict[str, tuple[str, Callable[[str], dict[str, object]]]] = {
     "airbyte": ("connections", lambda name: {"connection_id": name, "name": name}),
     "fivetran": ("connections", lambda name: {"connection_id": name, "schema": name}),
@@ -64,6 +70,7 @@ def run(
     home: Path,
     keep: bool = False,
     scenarios: Sequence[Scenario] = SCENARIOS,
+    events: Sequence[EventScenario] = EVENT_SCENARIOS,
     dags: Path | None = None,
     console: Console | None = None,
 ) -> int:
@@ -80,6 +87,7 @@ def run(
                 home=home,
                 keep=keep,
                 scenarios=scenarios,
+                events=events,
                 dags=dags or Path(str(files("async_triggers"))) / "example_dags",
                 console=shown,
             )
@@ -96,6 +104,7 @@ def _run(
     home: Path,
     keep: bool,
     scenarios: Sequence[Scenario],
+    events: Sequence[EventScenario],
     dags: Path,
     console: Console,
 ) -> int:
@@ -106,7 +115,7 @@ def _run(
         console.print(f"{elapsed:5.0f} s  {what}", highlight=False, soft_wrap=True)
 
     with SimulatorThread() as simulator:
-        arrange(simulator, scenarios)
+        arrange(simulator, scenarios, events)
         for vendor, url in simulator.urls.items():
             say(f"simulated {vendor} at {url}")
         deployment = Deployment(
@@ -121,10 +130,13 @@ def _run(
         with deployment:
             say(f"Airflow's files are in {home}")
             say(f"Airflow answers at {deployment.url}")
-            demo = Demo(deployment, simulator, scenarios, began=began)
+            demo = Demo(deployment, simulator, scenarios, events, began=began)
             demo.connect()
             demo.start()
             say(f"running {', '.join(scenario.dag_id for scenario in scenarios)}")
+            if events:
+                names = ", ".join(each.dag_id for each in events)
+                say(f"unpaused, for events to start: {names}")
             with Progress(console, scenarios) as progress:
                 demo.watch(progress)
             good = demo.finish(console)
@@ -138,8 +150,16 @@ def _run(
     return 0 if good else 1
 
 
-def arrange(simulator: Simulator, scenarios: Sequence[Scenario]) -> None:
-    """Put what the scenarios start jobs of into the simulated vendors."""
+def arrange(
+    simulator: Simulator,
+    scenarios: Sequence[Scenario],
+    events: Sequence[EventScenario] = (),
+) -> None:
+    """Put what the scenarios start jobs of into the simulated vendors.
+
+    And what the vendors themselves start, from now on.
+    """
+    scheduled = [each for event in events for each in event.scheduled]
     for vendor in simulator.vendors:
         kind, named = _TARGETS[vendor.name]
         wanted = [
@@ -152,7 +172,15 @@ def arrange(simulator: Simulator, scenarios: Sequence[Scenario]) -> None:
             if scenario.vendor == vendor.name
             for target in scenario.targets
         ]
-        vendor.arrange(**{kind: wanted})
+        ours = [each for each in scheduled if each.vendor == vendor.name]
+        wanted += [{**named(each.target), "lives": [each.life]} for each in ours]
+        vendor.arrange(
+            **{kind: wanted},
+            schedules=[
+                {"target": next(iter(named(each.target).values())), "every": each.every}
+                for each in ours
+            ],
+        )
 
 
 class Demo:
@@ -163,12 +191,14 @@ class Demo:
         deployment: Deployment,
         simulator: Simulator,
         scenarios: Sequence[Scenario],
+        events: Sequence[EventScenario],
         *,
         began: float,
     ) -> None:
         self._deployment = deployment
         self._simulator = simulator
         self._scenarios = scenarios
+        self._events = events
         self._began = began
         self._runs: dict[str, Run] = {}
         self._moments: list[Moment] = []
@@ -177,12 +207,16 @@ class Demo:
         """Store the connections that the DAGs use, so that the UI shows them too."""
         variables = connection_variables(self._simulator)
         vendors = {each.conn_id: each.vendor for each in self._scenarios}
+        for event in self._events:
+            vendors.update({each.conn_id: each.vendor for each in event.scheduled})
         for conn_id, vendor in vendors.items():
             fields = json.loads(variables[f"AIRFLOW_CONN_{vendor.upper()}_DEFAULT"])
             self._deployment.api.add_connection(conn_id, **fields)
 
     def start(self) -> None:
-        """Start a run of every scenario."""
+        """Let events start DAGs from now on, and start a run of every scenario."""
+        for event in self._events:
+            self._deployment.api.unpause(event.dag_id)
         for scenario in self._scenarios:
             self._runs[scenario.dag_id] = self._deployment.api.trigger_run(
                 scenario.dag_id
@@ -198,7 +232,7 @@ class Demo:
             moment = self._look()
             self._moments.append(moment)
             progress.show(moment)
-            return all(now.over for now in moment.samples.values())
+            return moment.over
 
         self._deployment.api.wait_until(
             over,
@@ -231,9 +265,13 @@ class Demo:
                 },
                 status_requests=STATUS_REQUESTS,
                 at_once=most_at_once(jobs),
+                events=self._events,
+                runs=self._moments[-1].events,
             )
         )
-        return not any(outcome.wrong for outcome in outcomes)
+        return not any(outcome.wrong for outcome in outcomes) and not any(
+            wrong_events(self._moments[-1].events)
+        )
 
     def _look(self) -> Moment:
         running = [
@@ -250,6 +288,10 @@ class Demo:
             },
             requests=sum(vendor.record.total for vendor in self._simulator.vendors),
             capacity=self._deployment.parallelism,
+            events={
+                event.dag_id: self._deployment.api.run_states(event.dag_id)
+                for event in self._events
+            },
         )
 
     def _jobs(self) -> list[JobTimes]:

@@ -36,6 +36,30 @@ class Scenario:
     details: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """What a vendor starts by itself: a job of a target, each ``every`` seconds."""
+
+    vendor: str
+    conn_id: str
+    target: str
+    life: str
+    every: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class EventScenario:
+    """One example DAG that events start.
+
+    The events are the ends of what the vendors start by themselves, or where
+    ``scheduled`` is empty, the success of another scenario's task.
+    """
+
+    dag_id: str
+    shows: str
+    scheduled: tuple[Scheduled, ...] = ()
+
+
 STATUS_REQUESTS: Mapping[str, frozenset[str]] = {
     "airbyte": frozenset({"GET /jobs", "GET /jobs/{job_id}"}),
     "fivetran": frozenset(
@@ -183,5 +207,53 @@ SCENARIOS = (
                 "tables": {"crm": ["customers", "campaigns"]},
             },
         },
+    ),
+    Scenario(
+        dag_id="load_orders",
+        shows="loads a table that other DAGs are scheduled on",
+        vendor="fivetran",
+        conn_id="fivetran_conn_example",
+        targets=("demo_orders",),
+        life="scheduled:1 syncing:20 succeeded",
+        tasks={"sync": 1},
+        interval=15,
+        slots=0,
+    ),
+)
+
+EVENT_SCENARIOS = (
+    EventScenario(
+        dag_id="when_sales_synced",
+        shows="starts when a sync on Fivetran's schedule has finished",
+        scheduled=(
+            Scheduled(
+                vendor="fivetran",
+                conn_id="fivetran_conn_example",
+                target="demo_sales",
+                life="syncing:5 succeeded",
+            ),
+        ),
+    ),
+    EventScenario(
+        dag_id="when_crm_synced_and_models_built",
+        shows="starts when an Airbyte sync and a dbt Cloud run have finished",
+        scheduled=(
+            Scheduled(
+                vendor="airbyte",
+                conn_id="airbyte_conn_example",
+                target="demo-crm",
+                life="running:5 succeeded",
+            ),
+            Scheduled(
+                vendor="dbt_cloud",
+                conn_id="dbt_cloud_conn_example",
+                target="70403103950002",
+                life="running:5 success",
+            ),
+        ),
+    ),
+    EventScenario(
+        dag_id="when_orders_loaded",
+        shows="starts when load_orders has loaded its table",
     ),
 )

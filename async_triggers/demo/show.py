@@ -11,6 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from async_triggers.demo.measure import wrong_events
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from async_triggers.demo.airflow_api import TaskInstance
     from async_triggers.demo.measure import Moment, Outcome
-    from async_triggers.demo.scenarios import Scenario
+    from async_triggers.demo.scenarios import EventScenario, Scenario
 
 _COLUMNS = ("running", "deferred", "success", "failed")
 # Seconds between two plain lines: with news, and without.
@@ -93,6 +95,9 @@ def progress_table(scenarios: Iterable[Scenario], moment: Moment) -> RenderableT
         "   API requests made ",
         (str(moment.requests), "bold"),
     )
+    if moment.events:
+        totals.append(f"\n         {_started_by_events(moment)}")
+
     return Group(table, totals)
 
 
@@ -106,7 +111,14 @@ def progress_line(moment: Moment) -> str:
         f"worker slots held {moment.slots} of {moment.capacity}, "
         f"API requests made {moment.requests}; tasks: "
         + ", ".join(f"{states[state]} {state}" for state in _COLUMNS if states[state])
-    ).removesuffix("; tasks: ")
+    ).removesuffix("; tasks: ") + (
+        f"; {_started_by_events(moment)}" if moment.events else ""
+    )
+
+
+def _started_by_events(moment: Moment) -> str:
+    started = sum(bool(states) for states in moment.events.values())
+    return f"DAGs started by events: {started} of {len(moment.events)}"
 
 
 def summary(
@@ -115,16 +127,20 @@ def summary(
     requested: Mapping[str, Mapping[str, int]],
     status_requests: Mapping[str, Iterable[str]],
     at_once: int,
+    events: Sequence[EventScenario],
+    runs: Mapping[str, Sequence[str]],
 ) -> RenderableType:
     """Return all that the demo came to.
 
     ``requested`` counts each vendor's requests by endpoint, ``status_requests`` are
     those for the status of jobs, and ``at_once`` is how many jobs of all
-    scenarios ran at one time.
+    scenarios ran at one time. ``runs`` holds the states of the runs of the DAGs that
+    ``events`` have started.
     """
     return Group(
         _tasks_table(outcomes),
         _waiting_table(outcomes),
+        *([_events_table(events, runs)] if events else []),
         *(
             _requests(
                 vendor,
@@ -144,6 +160,7 @@ def summary(
             for outcome in outcomes
             for wrong in outcome.wrong
         ),
+        *(Text(wrong, style="red") for wrong in wrong_events(runs)),
     )
 
 
@@ -190,6 +207,21 @@ def _waiting_table(outcomes: Iterable[Outcome]) -> Table:
             str(outcome.at_once),
             held,
         )
+    return table
+
+
+def _events_table(
+    events: Iterable[EventScenario], runs: Mapping[str, Sequence[str]]
+) -> Table:
+    table = Table(title="Started by events", title_justify="left")
+    table.add_column("DAG", no_wrap=True)
+    table.add_column("what it shows")
+    for title in ("runs", "succeeded"):
+        table.add_column(title, justify="right")
+    for event in events:
+        states = runs[event.dag_id]
+        succeeded = str(states.count("success"))
+        table.add_row(event.dag_id, event.shows, str(len(states)), succeeded)
     return table
 
 

@@ -14,6 +14,7 @@ from async_triggers.demo.measure import (
     sample,
     separate_requests,
     slots_while_waiting,
+    wrong_events,
 )
 from async_triggers.demo.scenarios import SCENARIOS, STATUS_REQUESTS, Scenario
 
@@ -167,3 +168,25 @@ def test_the_scenarios_do_not_share_anything() -> None:
     assert len(set(targets)) == len(targets)
     assert len({each.dag_id for each in SCENARIOS}) == len(SCENARIOS)
     assert {each.vendor for each in SCENARIOS} <= STATUS_REQUESTS.keys()
+
+
+@pytest.mark.parametrize(
+    ("states", "over"),
+    [([], False), (["running"], False), (["queued"], False), (["success"], True)],
+)
+def test_the_demo_waits_for_the_runs_that_events_start(
+    states: list[str], over: bool
+) -> None:
+    done = {"two_syncs": Sample({"success": 2}, 0)}
+    moment = Moment(1.0, done, requests=0, capacity=4, events={"when_synced": states})
+
+    assert moment.over is over
+
+
+def test_an_event_that_has_started_no_good_run_is_wrong() -> None:
+    events = {"good": ["failed", "success"], "bad": ["failed"], "never": []}
+
+    assert list(wrong_events(events)) == [
+        "bad: runs that an event has started: failed",
+        "never: runs that an event has started: none",
+    ]

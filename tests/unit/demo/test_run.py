@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from async_triggers.demo.run import arrange, run
-from async_triggers.demo.scenarios import SCENARIOS
+from async_triggers.demo.scenarios import EVENT_SCENARIOS, SCENARIOS
 from async_triggers.simulator.server import Simulator
 
 if TYPE_CHECKING:
@@ -55,3 +55,21 @@ def test_everything_the_scenarios_start_is_at_the_simulator() -> None:
         if scenario.vendor == "airbyte"
         for target in scenario.targets
     }
+
+
+def test_what_vendors_start_by_themselves_is_on_their_schedules() -> None:
+    simulator = Simulator()
+    arrange(simulator, [], EVENT_SCENARIOS)
+    now = simulator.airbyte.now()
+
+    for vendor in simulator.vendors:
+        assert vendor.jobs() == []
+        vendor.now = lambda: now + 31.0  # type: ignore[method-assign]
+        vendor.run_schedules()
+        started = {str(job.target) for job in vendor.jobs()}
+        assert started == {
+            each.target
+            for event in EVENT_SCENARIOS
+            for each in event.scheduled
+            if each.vendor == vendor.name
+        }

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from async_triggers.demo.measure import Moment, Outcome, Sample
-from async_triggers.demo.scenarios import SCENARIOS
+from async_triggers.demo.scenarios import EVENT_SCENARIOS, SCENARIOS
 from async_triggers.demo.show import Progress, progress_line, progress_table, summary
 from tests.unit.demo.test_measure import SCENARIO, task
 
@@ -36,6 +36,16 @@ def test_a_line_without_tasks_says_nothing_of_them() -> None:
     empty = Moment(1, {"two_syncs": Sample({}, 0)}, requests=0, capacity=4)
 
     assert progress_line(empty).endswith("API requests made 0")
+
+
+def test_how_many_dags_events_have_started_is_shown() -> None:
+    events = {"when_synced": ["success", "running"], "when_loaded": []}
+    moment = Moment(1, SAMPLES, requests=7, capacity=4, events=events)
+    console = plain()
+    console.print(progress_table([SCENARIO], moment))
+
+    assert progress_line(moment).endswith("; DAGs started by events: 1 of 2")
+    assert "DAGs started by events: 1 of 2" in written(console)
 
 
 def test_off_a_terminal_lines_come_every_few_seconds() -> None:
@@ -91,6 +101,8 @@ def test_the_summary_tells_everything() -> None:
             },
             status_requests={"airbyte": ["GET /jobs", "GET /jobs/{job_id}"]},
             at_once=2,
+            events=EVENT_SCENARIOS[:1],
+            runs={"when_sales_synced": ["failed", "success", "success"]},
         )
     )
 
@@ -101,5 +113,7 @@ def test_the_summary_tells_everything() -> None:
     assert "│ all │ 10 │" in shown
     assert "7 of these polled jobs." in shown
     assert "would have made 40" in shown
+    assert "│ when_sales_synced │ starts when a sync" in shown
+    assert "│ 3 │ 2 │" in shown
     assert "At most 2 jobs ran at once." in shown
     assert "two_syncs: task 'sync[2]' is failed, not success" in shown
