@@ -241,7 +241,7 @@ class Planner:
 
         need = situation.need
         if need is not None:
-            plans = [plan for plan in plans if _serves(plan, need)] or plans
+            plans = [plan for plan in plans if serves(plan, need)] or plans
 
         room = situation.hourly * situation.interval / 3600.0
         fitting = [plan for plan in plans if plan.requests <= room]
@@ -274,7 +274,7 @@ class Planner:
 
         Else as much again as single requests cost: never more than twice the least.
         """
-        if situation.need is not None and _serves(chosen, situation.need):
+        if situation.need is not None and serves(chosen, situation.need):
             return math.inf
 
         return max(chosen.cost, len(situation.due) * self.single_cost)
@@ -455,8 +455,11 @@ class Planner:
         )
 
 
-def _serves(plan: Plan, need: Need) -> bool:
-    """Return True if a plan shows all that those who watch need."""
+def serves(plan: Plan, need: Need) -> bool:
+    """Return True if a plan shows all that those who watch need.
+
+    None may, while the only feed that does is not used.
+    """
     source = plan.source
     if source is None:
         return not need.whole and not need.scopes

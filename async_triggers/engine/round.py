@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from async_triggers.engine.ends import Ends
 from async_triggers.engine.errors import TransientError
 from async_triggers.engine.knowledge import SWEEP
-from async_triggers.engine.planner import Plan, Situation
+from async_triggers.engine.planner import Plan, Situation, serves
 from async_triggers.engine.requests import (
     GIVE_UP_AFTER,
     Confirmations,
@@ -281,7 +281,9 @@ class Watching:
 
         state, source = self._state, plan.source
         reached = walk.reached
-        if source is None or source.kind is SourceKind.LIST:
+        if not serves(plan, need):
+            reached = None
+        elif source is None or source.kind is SourceKind.LIST:
             is_whole = not state.trouble.is_in_round
             reached = state.coverage.round_began if is_whole else None
         elif reached is not None:

@@ -173,6 +173,30 @@ class TestHearing:
 
             assert watcher.ids == later
 
+    @pytest.mark.parametrize("waits", [False, True], ids=["alone", "beside a task"])
+    @FEEDS
+    @virtual
+    async def test_ends_are_heard_once_the_only_feed_is_used_again(
+        self, sources: tuple[Source, ...], waits: bool
+    ) -> None:
+        async with watching(*sources) as (world, watcher):
+            await asyncio.sleep(60.0)
+            wanted = ending(world, *[70.0 + 20.0 * number for number in range(43)])
+            world.server.fault = lambda _: VendorBroken("away")
+            await asyncio.sleep(300.0)
+            world.server.fault = lambda _: None
+            # For ten minutes nothing shows what has ended.
+            for source in sources:
+                if source.kind is SourceKind.FEED:
+                    world.poller.state.sources.distrust(source, "it is to be")
+
+            if waits:
+                world.join(world.server.start("long", lasts=9000.0))
+
+            await asyncio.sleep(1300.0)
+
+            assert watcher.ids == wanted
+
     @virtual
     async def test_a_mark_that_goes_back_is_where_it_begins(self) -> None:
         async with a_world(FEED, LIVE) as world:
