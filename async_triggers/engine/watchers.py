@@ -210,6 +210,7 @@ class Watchers:
         self._account = account
         self._places: dict[Place, dict[Subscription, None]] = {}
         self._subjects: dict[str, int] = {}
+        self._count = 0
         self._turn: list[Subscription] = []
         # When each kind of bad row was last logged, in the loop's time.
         self._reported: dict[str, float] = {}
@@ -220,7 +221,7 @@ class Watchers:
 
     def __len__(self) -> int:
         """Return how many watch."""
-        return sum(len(each) for each in self._places.values())
+        return self._count
 
     def __iter__(self) -> Iterator[Subscription]:
         """Return all who watch; each may leave as it is seen."""
@@ -235,6 +236,7 @@ class Watchers:
         """Let one more watch."""
         watch = subscription.watch
         self._places.setdefault(watch.place, {})[subscription] = None
+        self._count += 1
         if watch.subject:
             self._subjects[watch.subject] = self._subjects.get(watch.subject, 0) + 1
 
@@ -246,6 +248,7 @@ class Watchers:
             return
 
         del of_place[subscription]
+        self._count -= 1
         if not of_place:
             del self._places[watch.place]
 
