@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from async_triggers.commands.check_certificate import check_certificates
 from async_triggers.commands.lookup import UnknownConnectionError, find_hook
 from async_triggers.deferral.errors import AsyncTriggersException, ConnectionUnusable
 from async_triggers.deferral.finding import Finding, Level
@@ -64,6 +65,7 @@ def check_connection(conn_id: str, vendor: str | None = None) -> list[Finding]:
         *_extra_keys(hook, connection),
         Finding(topic="requests go to", level=Level.OK, text=account.base_url),
         *_encryption(hook, connection, account),
+        *check_certificates(account),
     ]
     try:
         return found + hook.run(lambda leased: _survey(hook, leased), account=account)

@@ -164,11 +164,7 @@ class HttpSession:
     def _failure(self, request: Request, url: URL, error: Exception) -> EngineError:
         host = url.host or ""
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            return Unreachable(
-                f"{host} shows a TLS certificate that is not trusted"
-                f" {aside(str(error.certificate_error))}: name the certificate authority's"
-                " file in the connection's CA bundle (extra.ca_bundle)"
-            )
+            return Unreachable(_bad_certificate(host, error))
 
         if isinstance(
             error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
@@ -374,6 +370,31 @@ _ALLOW_HTTP = (
     "the server does not speak TLS: write http, and set extra.insecure_http to true"
     " where credentials may be sent unencrypted"
 )
+
+
+_EXPIRED = 10
+"""What OpenSSL returns for a certificate that has expired (X509_V_ERR_CERT_HAS_EXPIRED)."""
+_NOT_YET_VALID = 9
+"""What OpenSSL returns for one that is valid later (X509_V_ERR_CERT_NOT_YET_VALID)."""
+
+
+def _bad_certificate(host: str, error: aiohttp.ClientConnectorCertificateError) -> str:
+    """Say why the certificate of a host does not pass, and what to do about it."""
+    code = getattr(error.certificate_error, "verify_code", None)
+    if code == _EXPIRED:
+        return f"{host} shows a TLS certificate that has expired: have it renewed"
+
+    if code == _NOT_YET_VALID:
+        return (
+            f"{host} shows a TLS certificate that is not valid yet: set this machine's"
+            " clock, or have it issued again"
+        )
+
+    return (
+        f"{host} shows a TLS certificate that is not trusted"
+        f" {aside(str(error.certificate_error))}: name the certificate authority's file in"
+        " the connection's CA bundle (extra.ca_bundle)"
+    )
 
 
 def _wrong_certificate(

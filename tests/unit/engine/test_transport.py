@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -840,6 +841,37 @@ class TestTrust:
                 await transport.send(ASK)
 
             assert not server.seen
+
+    @pytest.mark.parametrize(
+        ("dates", "words"),
+        [
+            ({"not_after": datetime(2020, 1, 1, tzinfo=UTC)}, "has expired: have it"),
+            ({"not_before": datetime(2100, 1, 1, tzinfo=UTC)}, "not valid yet: set"),
+        ],
+    )
+    @real
+    async def test_one_that_is_not_valid_now_needs_no_other_authority(
+        self,
+        authority: trustme.CA,
+        tmp_path: Path,
+        dates: dict[str, Any],
+        words: str,
+    ) -> None:
+        bundle = tmp_path / "ca.pem"
+        await asyncio.to_thread(authority.cert_pem.write_to_path, str(bundle))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        shown = authority.issue_cert("127.0.0.1", **dates)
+        await asyncio.to_thread(shown.configure_cert, context)
+        async with (
+            a_server(well, trust=context) as server,
+            a_transport(
+                base_url=server.url, route=Route(ca_bundle=str(bundle))
+            ) as transport,
+        ):
+            with pytest.raises(Unreachable, match=words) as raised:
+                await transport.send(ASK)
+
+            assert "ca_bundle" not in str(raised.value)
 
     @real
     async def test_the_connections_authority_is_trusted(
