@@ -1,9 +1,9 @@
-"""Why a run failed, and what its results were: what its row does not say."""
+"""Why a run failed, its steps, and what its results were: what its row does not say."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.dbt_cloud.api import models, replies, requests
@@ -23,24 +23,47 @@ EXPLAIN = 10.0
 EXPLAIN_AGAIN = 2.0
 
 
+HearSteps = Callable[[Sequence[models.EndedStep]], None]
+"""What takes the steps of a run that have ended."""
+
+
 class Explanation:
-    """What can be learnt of a run that has ended, with ``send`` for its requests."""
+    """What can be learnt of a run that has ended, with ``send`` for its requests.
+
+    ``hear_steps`` is given the run's steps instead of the log.
+    """
 
     def __init__(
-        self, job: Job, send: Callable[[Request], Awaitable[Reply]], log: Logger
+        self,
+        job: Job,
+        send: Callable[[Request], Awaitable[Reply]],
+        log: Logger,
+        *,
+        hear_steps: HearSteps | None = None,
     ) -> None:
         self._job = job
         self._send = send
         self._log = log
+        self._hear_steps = hear_steps or self._log_steps
+        self._with_steps = False
+        self._with_results = False
+        self._steps: list[models.EndedStep] = []
         self._step: models.Step | None = None
         self._nodes: list[str] = []
         self._results: dict[str, Any] | None = None
 
-    async def of(self, account: Account, *, summarize: bool) -> Job:
-        """Return the run with what was learnt; as it is where there is nothing."""
+    async def of(self, account: Account, *, summarize: bool, with_steps: bool) -> Job:
+        """Return the run with what was learnt; as it is where there is nothing.
+
+        The steps of a failed run show why it failed, so they are learnt in any case.
+        """
         job = self._job
-        is_wanted = summarize and job.state is JobState.SUCCEEDED
-        if not is_wanted and job.state is not JobState.FAILED:
+        is_failed = job.state is JobState.FAILED
+        self._with_steps = is_failed or with_steps
+        self._with_results = is_failed or (
+            summarize and job.state is JobState.SUCCEEDED
+        )
+        if not self._with_steps and not self._with_results:
             return job
 
         try:
@@ -55,6 +78,9 @@ class Explanation:
         except TimeoutError:
             self._log.warning("%s could not be learnt within %d s", self._what, EXPLAIN)
 
+        if self._steps:
+            self._hear_steps(self._steps)
+
         if job.state is JobState.FAILED:
             self._log_lines()
             job = models.explain(job, self._step, self._nodes)
@@ -66,23 +92,30 @@ class Explanation:
         if self._job.state is JobState.FAILED:
             return f"Why run {self._job.id} failed"
 
+        if not self._with_results:
+            return f"The steps of run {self._job.id}"
+
         return f"The results of run {self._job.id}"
 
     @property
     def _is_complete(self) -> bool:
         if self._job.state is not JobState.FAILED:
-            return self._results is not None
+            return self._results is not None or not self._with_results
 
         step = self._step
         return step is not None and bool(step.lines) and bool(self._nodes)
 
     async def _learn(self, account: Account) -> None:
-        if self._job.state is JobState.FAILED:
+        if self._with_steps:
             request = requests.get_run(
                 account, self._job.id, include_related=("run_steps",)
             )
             row = replies.read_row(request, await self._send(request))
             self._step = replies.read_failed_step(row) or self._step
+            self._steps = replies.read_ended_steps(row)
+
+        if not self._with_results:
+            return
 
         step = self._step
         request = requests.get_artifact(
@@ -99,6 +132,9 @@ class Explanation:
 
         self._results = summarize(reply.object(request.about))
         self._nodes = replies.read_failed_nodes(request, reply) or self._nodes
+
+    def _log_steps(self, steps: Sequence[models.EndedStep]) -> None:
+        self._log.info("%s", models.describe_steps(self._job.id, steps))
 
     def _log_lines(self) -> None:
         step = self._step

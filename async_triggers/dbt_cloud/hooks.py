@@ -13,7 +13,7 @@ from async_triggers.dbt_cloud.api import addresses, models, replies, requests
 from async_triggers.dbt_cloud.api.models import DbtCloudJobRunStatus
 from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD
 from async_triggers.dbt_cloud.by_hand import CallsByHand, Response
-from async_triggers.dbt_cloud.explanation import Explanation
+from async_triggers.dbt_cloud.explanation import Explanation, HearSteps
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
     text,
@@ -467,17 +467,29 @@ class DbtCloudHook(CallsByHand):
     # Why a run failed -------------------------------------------------------------
 
     async def complete(
-        self, leased: LeasedAccount, job: Job, *, summarize: bool = False
+        self,
+        leased: LeasedAccount,
+        job: Job,
+        *,
+        summarize: bool = False,
+        with_steps: bool = False,
+        hear_steps: HearSteps | None = None,
     ) -> Job:
         """Say in a failed run's message which step and nodes failed, and log its end.
 
-        Its ``run_results.json`` is summarized, that of a run that has succeeded only with
-        ``summarize``: it takes one more request. A failure here costs only the explanation.
+        Its steps are logged, or given to ``hear_steps``, and its ``run_results.json`` is
+        summarized. For a run that has not failed, ``with_steps`` and ``summarize`` do so
+        at the cost of one more request each. A failure here costs only the explanation.
         """
         explanation = Explanation(
-            job, lambda request: self.ask(leased, request), self.log
+            job,
+            lambda request: self.ask(leased, request),
+            self.log,
+            hear_steps=hear_steps,
         )
-        return await explanation.of(leased.account, summarize=summarize)
+        return await explanation.of(
+            leased.account, summarize=summarize, with_steps=with_steps
+        )
 
     async def ended_steps(
         self, leased: LeasedAccount, run_id: str

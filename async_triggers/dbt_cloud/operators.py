@@ -106,8 +106,8 @@ class DbtCloudRunJobOperator(JobOperator):
         leaves an earlier one running
     :param summarize_results: push the summary of ``run_results.json`` after a success too,
         at the cost of one more request; a failed run always has it
-    :param log_steps: log the steps that have ended, every ten minutes, at the cost of one
-        request each time
+    :param log_steps: log the steps that have ended, every ten minutes and at the end, at
+        the cost of one request each time; those of a failed run are always logged
     """
 
     template_fields: Sequence[str] = (

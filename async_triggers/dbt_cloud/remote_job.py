@@ -17,6 +17,7 @@ from async_triggers.engine.errors import JobNotFound, PermanentError, RequestRej
 from async_triggers.engine.wording import aside, sentence
 
 if TYPE_CHECKING:
+    from async_triggers.dbt_cloud.explanation import HearSteps
     from async_triggers.deferral.remote_job import Attempt
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
@@ -34,7 +35,7 @@ class DbtCloudRun(RemoteJob):
     summarize: bool = False
     """Whether the results of a run that has succeeded are summarized too."""
     log_steps: bool = False
-    """Whether its steps are requested while it goes on."""
+    """Whether its steps are requested while it goes on, and at its end."""
 
     trigger = "async_triggers.dbt_cloud.triggers.DbtCloudRunJobTrigger"
 
@@ -69,8 +70,20 @@ class DbtCloudRun(RemoteJob):
     async def complete(
         self, leased: LeasedAccount, job: Job, *, now: float | None
     ) -> Job:
-        """Say why a run failed."""
-        return await self.make_hook().complete(leased, job, summarize=self.summarize)
+        """Say why a run failed, and log its steps."""
+        return await self.explain(leased, job)
+
+    async def explain(
+        self, leased: LeasedAccount, job: Job, hear_steps: HearSteps | None = None
+    ) -> Job:
+        """Say why a run failed, and log its steps or give them to ``hear_steps``."""
+        return await self.make_hook().complete(
+            leased,
+            job,
+            summarize=self.summarize,
+            with_steps=self.log_steps,
+            hear_steps=hear_steps,
+        )
 
     async def lineage_of(self, leased: LeasedAccount, job: Job) -> Lineage:
         """Return the run with the artifacts that its steps have left."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Self
 
+from async_triggers.engine.amounts import lasted
 from async_triggers.engine.errors import UnreadableRow
 from async_triggers.engine.jobs import Job, JobState
 from async_triggers.engine.times import parse_time
@@ -98,6 +99,17 @@ class EndedStep:
     name: str
     word: str
     took: float | None
+
+
+def describe_steps(run_id: str, steps: Sequence[EndedStep]) -> str:
+    """Return a line for each step, such as ``Run 5: step 3, dbt build, failed (2 min)``."""
+    lines = []
+    for step in steps:
+        took = lasted(step.took)
+        how = f"{step.word} ({took})" if took else step.word
+        lines.append(f"Run {run_id}: step {step.index}, {step.name}, {how}")
+
+    return "\n".join(lines)
 
 
 def row_id(row: Row) -> str:

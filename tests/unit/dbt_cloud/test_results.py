@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import pytest
 
 from async_triggers.dbt_cloud.api.run_results import MOST_NODES, summarize
+from async_triggers.dbt_cloud.explanation import Explanation
 from async_triggers.deferral.errors import JobFailed
+from async_triggers.engine.errors import Unreachable
+from async_triggers.engine.jobs import Job, JobState
 from async_triggers.simulator.faults import Fault
 from tests.unit.dbt_cloud.stage import JOB, Runs
+from tests.unit.dbt_cloud.test_api import AN_ACCOUNT
 from tests.unit.dbt_cloud.test_operators import dbt, lives
 from tests.unit.dbt_cloud.test_triggers import event_of, trigger
 
 if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
+
+    from async_triggers.engine.wire import Reply, Request
     from async_triggers.simulator.dbt_cloud import DbtCloudSimulator
 
 SAMPLE = Path(__file__).parent / "replies" / "run_results.json"
@@ -143,37 +152,113 @@ def test_a_success_without_results_is_a_success(
     assert "run_results" not in task.xcoms["dbt_cloud_run"]
 
 
-def test_steps_are_logged_as_they_are_seen_to_end(
+STEPS = ("dbt seed", "dbt run", "dbt test")
+
+
+def step_lines(text: str) -> list[str]:
+    return re.findall(r"^.*Run \d+: step .*$", text, re.MULTILINE)
+
+
+def requests_for_steps(dbt_cloud: DbtCloudSimulator) -> int:
+    wanted = ("include_related", "run_steps")
+    return sum(wanted in each.query for each in dbt_cloud.record.exchanges)
+
+
+def test_steps_are_logged_once_as_they_are_seen_to_end(
     dbt_cloud: DbtCloudSimulator, logged: Callable[[], str]
 ) -> None:
-    job = dbt_cloud.add_job(JOB + 1, execute_steps=("dbt seed", "dbt run", "dbt test"))
+    job = dbt_cloud.add_job(JOB + 1, execute_steps=STEPS)
     run = dbt_cloud.add_run(job, "running:3000 success")
 
     event = asyncio.run(event_of(trigger(run, log_steps=True)))
 
     assert event["status"] == "success"
-    lines = [line for line in logged().splitlines() if ": step " in line]
-    assert (
-        sum("Invoke dbt with `dbt seed`, succeeded (16 min)" in x for x in lines) == 1
-    )
-    assert len(lines) == len(set(lines))
-    # One request each ten minutes, and none for a run that is done before that.
-    assert dbt_cloud.record.count("GET", f"/runs/{run}/") <= 20
+    lines = step_lines(logged())
+    seed = f"Run {run}: step 3, Invoke dbt with `dbt seed`, succeeded (16 min)"
+    assert sum(seed in line for line in lines) == 1
+    assert sum("`dbt test`, succeeded" in line for line in lines) == 1
+    assert len(lines) == len(set(lines)) == 5
+    # One request each ten minutes, and one at the end.
+    assert requests_for_steps(dbt_cloud) <= 3000 // 600 + 1
 
 
 @pytest.mark.parametrize(
-    ("log_steps", "life"),
-    [(True, "running:500 success"), (False, "running:3000 success")],
+    ("life", "last"),
+    [
+        ("running:500 success", "`dbt test`, succeeded (2 min)"),
+        ("running:500 error", "`dbt test`, failed (2 min)"),
+        ("running:500 cancelled", "`dbt test`, was cancelled (2 min)"),
+    ],
 )
-def test_steps_cost_no_request_of_a_short_run_nor_where_they_are_not_wanted(
+def test_steps_of_a_short_run_are_logged_at_its_end(
+    dbt_cloud: DbtCloudSimulator, logged: Callable[[], str], life: str, last: str
+) -> None:
+    job = dbt_cloud.add_job(JOB + 1, execute_steps=STEPS)
+    run = dbt_cloud.add_run(job, life)
+
+    asyncio.run(event_of(trigger(run, log_steps=True)))
+
+    lines = step_lines(logged())
+    assert len(lines) == len(set(lines)) == 5
+    assert last in lines[-1]
+    assert requests_for_steps(dbt_cloud) == 1
+
+
+@pytest.mark.parametrize(
+    ("life", "lines", "requests"),
+    [
+        ("running:3000 success", 0, 0),
+        ("running:3000 cancelled", 0, 0),
+        # Why it failed is learnt from them in any case.
+        ("running:3000 error", 5, 1),
+    ],
+)
+def test_steps_that_nobody_wants_cost_no_request(
     dbt_cloud: DbtCloudSimulator,
     logged: Callable[[], str],
-    *,
-    log_steps: bool,
     life: str,
+    lines: int,
+    requests: int,
 ) -> None:
-    run = dbt_cloud.add_run(dbt_cloud.add_job(JOB + 1), life)
+    job = dbt_cloud.add_job(JOB + 1, execute_steps=STEPS)
+    run = dbt_cloud.add_run(job, life)
 
-    asyncio.run(event_of(trigger(run, log_steps=log_steps)))
+    asyncio.run(event_of(trigger(run)))
 
-    assert ": step " not in logged()
+    assert len(step_lines(logged())) == lines
+    assert requests_for_steps(dbt_cloud) == requests
+
+
+def test_the_steps_of_a_run_are_one_record(
+    dbt_cloud: DbtCloudSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Each record costs the triggerer a millisecond.
+    caplog.set_level("INFO")
+    job = dbt_cloud.add_job(JOB + 1, execute_steps=tuple(f"dbt {n}" for n in range(50)))
+    run = dbt_cloud.add_run(job, "running:500 success")
+    waiting = trigger(run, log_steps=True)
+    waiting._log = cast("Logger", logging.getLogger("task"))
+
+    asyncio.run(event_of(waiting))
+
+    texts = [each.getMessage() for each in caplog.records]
+    assert [len(step_lines(text)) for text in texts if step_lines(text)] == [52]
+
+
+@pytest.mark.asyncio
+async def test_steps_that_cannot_be_learnt_cost_only_their_lines(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def send(request: Request) -> Reply:
+        msg = "The host is away"
+        raise Unreachable(msg)
+
+    ended = Job(id="5", state=JobState.SUCCEEDED, word="success")
+    log = logging.getLogger("task")
+
+    found = await Explanation(ended, send, cast("Logger", log)).of(
+        AN_ACCOUNT, summarize=False, with_steps=True
+    )
+
+    assert found == ended
+    assert "The steps of run 5 could not be learnt: The host is away" in caplog.text
