@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from airflow.jobs.job import Job
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
 from airflow.models.xcom import XComModel
@@ -15,6 +15,7 @@ from sqlalchemy import and_, or_, select
 from async_triggers.airbyte.links import AirbyteJobLink
 from async_triggers.board.rows import PACKAGE, is_ours, read_waiting, web_address
 from async_triggers.dbt_cloud.links import DbtCloudRunJobOperatorLink
+from async_triggers.deferral.compat import conf
 from async_triggers.fivetran.links import FivetranConnectionLink
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS: Final = 10_000
 """Rows that the page shows at most, the oldest first."""
+HEALTHY: Final = 30.0
+"""Seconds without a heartbeat after which Airflow gives a triggerer's tasks to another."""
 _NOT_MAPPED: Final = -1
 _LINK_KEYS: Final = [
     link().xcom_key
@@ -46,8 +49,11 @@ def waiting_tasks(session: Session, dag_ids: Collection[str]) -> dict[str, Any]:
             Trigger.classpath,
             Trigger.encrypted_kwargs,
             Trigger.created_date,
+            Job.hostname,
+            Job.latest_heartbeat,
         )
         .join(Trigger, Trigger.id == TaskInstance.trigger_id)
+        .outerjoin(Job, Job.id == Trigger.triggerer_id)
         .where(
             TaskInstance.state == "deferred",
             TaskInstance.dag_id.in_(dag_ids),
@@ -61,24 +67,22 @@ def waiting_tasks(session: Session, dag_ids: Collection[str]) -> dict[str, Any]:
         .limit(MOST_ROWS + 1)
     ).all()
     links = _links(session, dag_ids)
+    now = time.time()
+    oldest = now - conf.getfloat(
+        "triggerer", "triggerer_health_check_threshold", fallback=HEALTHY
+    )
     return {
-        "now": time.time(),
+        "now": now,
         "is_cut": len(found) > MOST_ROWS,
         "rows": [
             row
             for each in found[:MOST_ROWS]
-            if (
-                row := _row(
-                    *each, link=links.get((each[0], each[1], each[2], each[3]), "")
-                )
-            )
+            if (row := _row(each, link=links.get(tuple(each[:4]), ""), oldest=oldest))
         ],
     }
 
 
-def _links(
-    session: Session, dag_ids: Collection[str]
-) -> dict[tuple[str, str, str, int], str]:
+def _links(session: Session, dag_ids: Collection[str]) -> dict[tuple[object, ...], str]:
     """Return the addresses that the workers stored of jobs, by DAG, task, run and index.
 
     Not every vendor's trigger knows its own.
@@ -112,40 +116,40 @@ def _links(
     }
 
 
-def _row(
-    dag_id: str,
-    task_id: str,
-    run_id: str,
-    map_index: int,
-    start_date: datetime | None,
-    classpath: str,
-    stored: str,
-    created_date: datetime,
-    *,
-    link: str,
-) -> dict[str, Any] | None:
-    """Return a row of the page, None for a trigger that waits for something else."""
-    arguments = _arguments(stored)
-    if not is_ours(classpath, arguments):
+def _row(stored: Any, *, link: str, oldest: float) -> dict[str, Any] | None:
+    """Return a row of the page, None for a trigger that waits for something else.
+
+    A triggerer whose heartbeat is older than ``oldest`` is not alive.
+    """
+    arguments = _arguments(stored.encrypted_kwargs)
+    if not is_ours(stored.classpath, arguments):
         return None
 
-    deferred_at = created_date.timestamp()
-    waiting = read_waiting(classpath, arguments, since=deferred_at)
-    mapped = "" if map_index == _NOT_MAPPED else f"/mapped/{map_index}"
-    dag = f"dags/{quote(dag_id, safe='')}"
-    task = f"runs/{quote(run_id, safe='')}/tasks/{quote(task_id, safe='')}{mapped}"
+    deferred_at = stored.created_date.timestamp()
+    waiting = read_waiting(stored.classpath, arguments, since=deferred_at)
+    is_mapped = stored.map_index != _NOT_MAPPED
+    mapped = f"/mapped/{stored.map_index}" if is_mapped else ""
+    dag = f"dags/{quote(stored.dag_id, safe='')}"
+    run, task_id = quote(stored.run_id, safe=""), quote(stored.task_id, safe="")
+    began, heartbeat = stored.start_date, stored.latest_heartbeat
+    alive_at = None if heartbeat is None else heartbeat.timestamp()
     return {
         "vendor": waiting.vendor,
         "job": waiting.job,
         "url": waiting.url or link,
         "connection": waiting.conn_id,
         "is_started": waiting.is_started,
-        "dag": dag_id,
+        "dag": stored.dag_id,
         "dag_path": dag,
-        "task": task_id if map_index == _NOT_MAPPED else f"{task_id} [{map_index}]",
-        "task_path": f"{dag}/{task}",
-        "run": run_id,
-        "since": deferred_at if start_date is None else start_date.timestamp(),
+        "task": f"{stored.task_id} [{stored.map_index}]"
+        if is_mapped
+        else stored.task_id,
+        "task_path": f"{dag}/runs/{run}/tasks/{task_id}{mapped}",
+        "run": stored.run_id,
+        "triggerer": stored.hostname or "",
+        "alive_at": alive_at,
+        "is_alive": alive_at is not None and alive_at >= oldest,
+        "since": deferred_at if began is None else began.timestamp(),
         "deadline": waiting.deadline,
     }
 

@@ -10,6 +10,7 @@ const COLUMNS = [
   { key: "job", label: "Job", fill: fillJob },
   { key: "dag", label: "DAG", fill: (cell, row) => cell.append(link(row.dag, "../" + row.dag_path)) },
   { key: "task", label: "Task", fill: fillTask },
+  { key: "triggerer", label: "Triggerer", fill: fillTriggerer },
   { key: "since", label: "Since", fill: (cell, row) => fillTime(cell, row.since, "waiting for ", false) },
   { key: "deadline", label: "Deadline", fill: (cell, row) => fillTime(cell, row.deadline, "", true) },
 ];
@@ -64,6 +65,16 @@ function fillJob(cell, row) {
 
 function fillTask(cell, row) {
   cell.append(link(row.task, "../" + row.task_path), element("span", row.run, "faint"));
+}
+
+function fillTriggerer(cell, row) {
+  if (!row.triggerer) {
+    cell.append(element("span", "none yet"));
+    return;
+  }
+  const ago = duration(state.now - row.alive_at);
+  const life = row.is_alive ? "alive " + ago + " ago" : "no heartbeat for " + ago;
+  cell.append(element("span", row.triggerer), element("span", life, row.is_alive ? "faint" : "faint late"));
 }
 
 function fillTime(cell, seconds, prefix, isEnd) {
@@ -138,7 +149,7 @@ function chosen() {
   const vendor = byId("vendor").value;
   const found = state.rows.filter((row) => {
     if (vendor && row.vendor !== vendor) return false;
-    const text = [row.vendor, row.job, row.dag, row.task, row.run, row.connection].join("\n").toLowerCase();
+    const text = [row.vendor, row.job, row.dag, row.task, row.run, row.connection, row.triggerer].join("\n").toLowerCase();
     return words.every((word) => text.includes(word));
   });
   const key = state.sort;

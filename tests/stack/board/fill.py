@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from airflow.jobs.job import Job
 from airflow.models.dag import DagModel
 from airflow.models.dagbundle import DagBundleModel
 from airflow.models.dagrun import DagRun
@@ -29,11 +30,12 @@ def fill(tasks: list[dict[str, Any]]) -> None:
     """Replace all deferred tasks by these.
 
     Each has ``dag``, ``task``, ``classpath`` and ``kwargs``, and may have ``run``,
-    ``map_index``, ``state``, ``age`` in seconds and the ``link`` of its operator.
+    ``map_index``, ``state``, ``age`` in seconds, the ``link`` of its operator, and
+    ``triggerer``: seconds since the last heartbeat of the one that has it.
     """
     now = datetime.now(tz=UTC)
     with create_session() as session:
-        for table in (XComModel, TaskInstance, Trigger, DagRun, DagModel):
+        for table in (XComModel, TaskInstance, Trigger, DagRun, DagModel, Job):
             session.execute(delete(table))
 
         if session.get(DagBundleModel, BUNDLE) is None:
@@ -61,6 +63,22 @@ def fill(tasks: list[dict[str, Any]]) -> None:
             Trigger(task["classpath"], task["kwargs"], created_date=_since(task, now))
             for task in tasks
         ]
+        triggerers = {
+            task["triggerer"]: Job(
+                job_type="TriggererJob",
+                state="running",
+                hostname=f"triggerer-{task['triggerer']}",
+                latest_heartbeat=now - timedelta(seconds=task["triggerer"]),
+            )
+            for task in tasks
+            if "triggerer" in task
+        }
+        session.add_all(triggerers.values())
+        session.flush()
+        for task, trigger in zip(tasks, triggers, strict=True):
+            if "triggerer" in task:
+                trigger.triggerer_id = triggerers[task["triggerer"]].id
+
         session.add_all(triggers)
         session.flush()
         rows = [

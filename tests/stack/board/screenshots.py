@@ -23,11 +23,25 @@ TASKS = [
     airbyte_task("sales_daily", "sync_orders", 48213, age=66 * MINUTE),
     airbyte_task("sales_daily", "sync_refunds", 48214, age=65 * MINUTE),
     airbyte_task("marketing_hourly", "sync_ads", 48307, age=4 * MINUTE, map_index=2),
-    fivetran_task("crm_nightly", "sync_salesforce", "reunion_prompt", age=3 * HOUR),
-    fivetran_task("crm_nightly", "sync_zendesk", "spotted_maple", age=22 * MINUTE),
-    dbt_task("finance_nightly", "build_ledger", 70403103917122, age=5 * HOUR),
-    dbt_task("sales_daily", "build_marts", 70403103917288, ends=3600, age=9 * MINUTE),
+    fivetran_task(
+        "crm_nightly", "sync_salesforce", "reunion_prompt", age=3 * HOUR, triggerer=2
+    ),
+    fivetran_task(
+        "crm_nightly", "sync_zendesk", "spotted_maple", age=22 * MINUTE, triggerer=2
+    ),
+    dbt_task(
+        "finance_nightly", "build_ledger", 70403103917122, age=5 * HOUR, triggerer=2
+    ),
+    dbt_task(
+        "sales_daily",
+        "build_marts",
+        70403103917288,
+        ends=3600,
+        age=9 * MINUTE,
+        triggerer=2,
+    ),
 ]
+ON_A_TRIGGERER = [{**task, "triggerer": 2} for task in TASKS]
 SHOTS = {
     "external-jobs": ("/plugin/external-jobs", "light", 1280, 560),
     "external-jobs-dark": (PAGE, "dark", 1280, 560),
@@ -43,7 +57,7 @@ def take(folder: Path) -> None:
         ApiServer(Path(home)) as server,
         browser() as chromium,
     ):
-        server.fill(TASKS)
+        server.fill(ON_A_TRIGGERER)
         for name, (path, scheme, width, height) in SHOTS.items():
             size = {"width": width, "height": height}
             with visit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import Any
@@ -50,9 +51,9 @@ def chromium() -> Iterator[Any]:
 
 
 FEW = [
-    airbyte_task("sales", "sync_orders", 812, age=4000),
+    airbyte_task("sales", "sync_orders", 812, age=4000, triggerer=3),
     fivetran_task("sales", "sync_crm", "abc_def", age=500),
-    dbt_task("finance", "build", 70403103, age=90_000),
+    dbt_task("finance", "build", 70403103, age=90_000, triggerer=600),
     airbyte_task("finance", "sync_ledger", 90, age=100, map_index=3),
 ]
 
@@ -205,6 +206,22 @@ def test_rows_are_the_oldest_first_with_deadline_and_connection(page: Any) -> No
     # The earlier one of two deadlines has passed.
     assert "ago" in text
     assert page.inner_text("#rows tr:nth-child(3) td:last-child") == "none"
+
+
+def test_it_is_shown_whether_a_triggerer_waits(page: Any) -> None:
+    cells = {
+        row[3]: cell
+        for row, cell in zip(
+            rows(page),
+            page.locator("#rows td[data-label=Triggerer]").all_inner_texts(),
+            strict=True,
+        )
+    }
+
+    assert re.fullmatch(r"triggerer-3\s+alive \d+ s ago", cells["sync_orders"])
+    assert re.fullmatch(r"triggerer-600\s+no heartbeat for 10 min", cells["build"])
+    assert cells["sync_crm"] == "none yet"
+    assert page.locator("#rows .late", has_text="no heartbeat").count() == 1
 
 
 def test_the_oldest_job_is_named_at_the_top(page: Any) -> None:
