@@ -132,6 +132,8 @@ class SharedAccount:
         key = leased.connection
         # A lease that comes from another account may find one of its connection here.
         self._members[key if key not in self._members else leased] = leased
+        # A lease of a worker may be over before the first report.
+        self._name = self._name or leased.name
         self._settled.set()
         self._stirred.set()
         self._reporter.start()
