@@ -13,6 +13,8 @@ from async_triggers.deferral.finding import Finding, Level
 from async_triggers.deferral.hook import read_extra, words_of_failure
 from async_triggers.deferral.unknown import unknown_keys
 from async_triggers.engine.address import is_loopback
+from async_triggers.engine.amounts import lasted
+from async_triggers.engine.errors import RateLimited
 from async_triggers.engine.wire import without_secrets
 from async_triggers.engine.wording import begun
 from async_triggers.provider_info import field_label
@@ -70,10 +72,24 @@ def check_connection(conn_id: str, vendor: str | None = None) -> list[Finding]:
     try:
         return found + hook.run(lambda leased: _survey(hook, leased), account=account)
     except AsyncTriggersException as error:
-        is_refused = isinstance(error, ConnectionUnusable)
-        topic = "credentials" if is_refused else "answer"
-        text = words_of_failure(error)
-        return [*found, Finding(topic=topic, level=Level.ERROR, text=text)]
+        return [*found, _without_answer(error)]
+
+
+def _without_answer(error: AsyncTriggersException) -> Finding:
+    """Return what it means that the vendor refused the first request."""
+    text, cause = words_of_failure(error), error.cause
+    if isinstance(cause, RateLimited):
+        pause = lasted(cause.retry_after) or "a while"
+        return Finding(
+            topic="limit",
+            level=Level.ERROR,
+            text=text,
+            fix=f"Wait {pause}, and find out which other program uses this account",
+        )
+
+    is_refused = isinstance(error, ConnectionUnusable)
+    topic = "credentials" if is_refused else "answer"
+    return Finding(topic=topic, level=Level.ERROR, text=text)
 
 
 async def _survey(hook: VendorHook, leased: LeasedAccount) -> list[Finding]:

@@ -225,6 +225,36 @@ def test_a_limit_that_is_nearly_used_up_is_pointed_out(
 
 
 @pytest.mark.parametrize(
+    ("conn_id", "vendor", "retry_after", "pause"),
+    [
+        ("fivetran_default", "fivetran", 3600, "1 h"),
+        ("dbt_cloud_default", "dbt_cloud", 90, "1 min"),
+        # It names no time: dbt Cloud's cool-down.
+        ("dbt_cloud_default", "dbt_cloud", None, "5 min"),
+        ("airbyte_default", "airbyte", 120, "2 min"),
+    ],
+)
+def test_an_account_at_its_limit_is_said_to_be_and_for_how_long(
+    airflow: Airflow,
+    simulator: Simulator,
+    command: Command,
+    conn_id: str,
+    vendor: str,
+    retry_after: int | None,
+    pause: str,
+) -> None:
+    fault = Fault(kind="status", status=429, retry_after=retry_after, times=None)
+    getattr(simulator, vendor).faults.add(fault)
+
+    printed = command("check", conn_id, "--json")
+
+    found = about(printed, conn_id, "limit")
+    assert printed.code == 2
+    assert "429" in found["text"]
+    assert found["fix"].startswith(f"Wait {pause}, and find out which other program")
+
+
+@pytest.mark.parametrize(
     ("conn_id", "fields", "topic", "words"),
     [
         (
