@@ -56,7 +56,7 @@ __all__ = ["AirbyteHook", "JobResponse", "JobStatusEnum"]
 # Airbyte names no limit. A self-managed server serves its public API with five threads
 # (PUBLIC_API_EXECUTOR_THREADS), of which a start holds one for up to a minute: two polls,
 # two starts and one cancel at a time leave it room. Cloud answers 429 without saying for
-# how long, and wants to be left alone then.
+# how long, and expects no request for some minutes then.
 BUDGET = Budget(
     requests=600, per=60.0, share=0.6, polls=2, starts=2, cancels=1, cooldown=120.0
 )
@@ -204,7 +204,7 @@ class AirbyteHook(CallsByHand):
             found = asyncio.run(self._healthy(accounts))
 
         if len(found) != 1:
-            # Neither answers, or whatever is requested there is answered.
+            # Neither answers, or the server answers any path.
             return account
 
         self.address = address_of(found[0])
@@ -263,8 +263,8 @@ class AirbyteHook(CallsByHand):
     async def stop_job(self, leased: LeasedAccount, job_id: int | str) -> Job:
         """Cancel a job if it has not ended; return what Airbyte last showed of it.
 
-        Airbyte cancels whatever the connection is running, so before each try it is looked
-        whether that is still this job.
+        Airbyte cancels any job that the connection is running, so each try checks first
+        that it is still this one.
         """
 
         async def look_and_cancel() -> Job:

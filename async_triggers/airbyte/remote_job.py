@@ -166,7 +166,7 @@ class AirbyteJobRequest(JobRequest):
         return self.connection_id or self.found_id
 
     async def before_start(self, leased: LeasedAccount) -> Before:
-        """Look at the connection, which also shows the server's time."""
+        """Read the connection, which also shows the server's time."""
         connection, now = await self.make_hook().get_known_connection(
             leased, self._target
         )

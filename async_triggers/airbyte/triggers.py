@@ -39,7 +39,7 @@ class AirbyteSyncTrigger(JobTrigger):
     :param cancel_on_kill: cancel an owned job when a user stops the deferred task; needs
         the token of :meth:`claim`
     :param cancel_on_timeout: cancel an owned job when a deadline passes
-    :param seen_at: the server's time of the last look at the job, in epoch seconds
+    :param seen_at: the server's time when the job was last seen, in epoch seconds
     :param job_url: where Airbyte shows the job
     :param ending: how the trigger ends its task, see
         :class:`async_triggers.deferral.ending.Ending`; None to resume it

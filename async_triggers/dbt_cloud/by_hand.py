@@ -537,10 +537,10 @@ class CallsByHand(VendorHook):
 def _ask(hook: CallsByHand, request: Callable[[LeasedAccount], Request]) -> Response:
     """Send one request of a hook, and block until its answer is there."""
 
-    async def ask(leased: LeasedAccount) -> Response:
+    async def call(leased: LeasedAccount) -> Response:
         return respond(await hook.ask(leased, request(leased)))
 
-    return hook.run(ask)
+    return hook.run(call)
 
 
 def _ask_pages(
@@ -550,12 +550,12 @@ def _ask_pages(
     found: list[Response] = []
 
     async def walk(leased: LeasedAccount) -> list[Response]:
-        async def ask(request: Request) -> Reply:
+        async def send(request: Request) -> Reply:
             reply = await hook.ask(leased, request)
             found.append(respond(reply))
             return reply
 
-        async for _ in list_pages(first(leased), ask, replies.read_rows):
+        async for _ in list_pages(first(leased), send, replies.read_rows):
             pass
 
         return found

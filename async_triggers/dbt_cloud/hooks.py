@@ -531,7 +531,7 @@ class DbtCloudHook(CallsByHand):
     async def _one_named(
         self, leased: LeasedAccount, kind: str, name: str, request: Request
     ) -> int:
-        # The filter of the server is "contains", whatever the case of the letters.
+        # The filter of the server is "contains", and ignores the case of letters.
         rows = await self._all(leased, request)
         known = rows_by_id(rows, models.row_id)
         names = {key: words_of(row.get("name")) for key, row in known.items()}

@@ -102,7 +102,7 @@ class DbtCloudRunRequest(JobRequest):
 
     The job is ``job_id``, or what the three names stand for. ``overrides`` are further
     fields of the start, in the API's words; ``cause`` is what the task gives as the reason,
-    empty for one of its own. ``retry_of`` is the failed run that is to be retried.
+    empty for a default. ``retry_of`` is the failed run that is to be retried.
     """
 
     account_id: int | None = None
@@ -190,7 +190,7 @@ class DbtCloudRunRequest(JobRequest):
         return replace(self, retry_of=intent.retry_of)
 
     async def before_start(self, leased: LeasedAccount) -> Before:
-        """Look at the job, which also shows the server's time."""
+        """Read the job, which also shows the server's time."""
         hook = self.make_hook()
         try:
             _, now = await hook.get_job_definition(leased, self._target)
@@ -242,7 +242,7 @@ class DbtCloudRunRequest(JobRequest):
         return None
 
     async def start(self, leased: LeasedAccount, before: Before) -> Seen:
-        """Start a run; after a failure of our own, of what failed."""
+        """Start a run; after our own run has failed, of what failed in it."""
         intent = before.intent
         if intent.retry_of:
             seen = await self._retry(leased, intent.retry_of)
@@ -254,7 +254,7 @@ class DbtCloudRunRequest(JobRequest):
         )
 
     async def _retry(self, leased: LeasedAccount, run_id: str) -> Seen | None:
-        """Retry a failed run of our own; None where dbt Cloud cannot."""
+        """Retry our own failed run; None where dbt Cloud cannot."""
         hook = self.make_hook()
         try:
             row = await hook.get_run_details(leased, run_id)

@@ -48,7 +48,7 @@ class DbtCloudRunJobTrigger(JobTrigger):
     :param cancel_on_kill: cancel an owned run when a user stops the deferred task; needs
         the token of :meth:`claim`
     :param cancel_on_timeout: cancel an owned run when a deadline passes
-    :param seen_at: the server's time of the last look at the run, in epoch seconds
+    :param seen_at: the server's time when the run was last seen, in epoch seconds
     :param job_url: where dbt Cloud shows the run
     :param ending: how the trigger ends its task, see
         :class:`async_triggers.deferral.ending.Ending`; None to resume it

@@ -142,7 +142,7 @@ class Attempt:
     def moment_trigger(self, moment: float) -> tuple[MomentTrigger, str | None]:
         """Return what waits for a moment, and what it looks for when it is killed.
 
-        That is a job of our own, or one that was perhaps started; None for neither.
+        That is our job, or one that was perhaps started; None for neither.
         """
         record, request = self.notes.read(), self.request
         if (
@@ -426,7 +426,7 @@ class Attempt:
         return OwnJob(self.request, wanted, self.job_url, self._task.log)
 
     def _own_job(self) -> OwnJob | None:
-        """Return the job of our own, or the start that was not answered."""
+        """Return our job, or the start that was not answered."""
         if self.job_id is not None:
             return self._own(self.job_id) if self.owned else None
 

@@ -2,7 +2,7 @@
 
 Airflow passes what was deferred with to the method that resumes the task. Users override
 these methods with the signature that Airflow documents, ``(self, context, event)``. So
-what belongs to the package travels under a name of its own, and never reaches them.
+what belongs to the package travels under another name, and never reaches them.
 """
 
 from __future__ import annotations

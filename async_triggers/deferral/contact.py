@@ -305,7 +305,7 @@ class Endpoint:
 
 
 def with_fate(failure: AsyncTriggersException, fate: str) -> AsyncTriggersException:
-    """Add what the task leaves behind, on a line of its own: both may end with a URL."""
+    """Add what the task leaves behind, on a separate line: both may end with a URL."""
     if fate:
         failure.args = (f"{failure}\n{fate}",)
 

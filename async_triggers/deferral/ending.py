@@ -4,7 +4,7 @@ Airflow lets a trigger end its task. It then runs nothing of what a worker does 
 of a task, so a task may do this only if nothing of that is wanted: :func:`why_on_worker`
 looks, on the worker and before the deferral. What it allows travels with the trigger as
 an :class:`Ending`, by which :func:`end_task` writes the XComs that ``execute_complete``
-would give and returns the event that ends the task. Whatever an ending cannot express
+would give and returns the event that ends the task. What an ending cannot express
 resumes the task on a worker after all.
 """
 
@@ -175,7 +175,7 @@ def may_end(task: Any, base: type) -> bool:
 def failure_of(task: Any) -> Then:
     """Return what a trigger does about a failure of its task, which may be ended there.
 
-    Airflow sends a task's e-mail, stops the rest of a DAG with ``fail_fast``, and asks a
+    Airflow sends a task's e-mail, stops the rest of a DAG with ``fail_fast``, and calls a
     retry policy, which decides on the exception, only where a worker has failed.
     """
     mails = task.email and (task.email_on_failure or task.email_on_retry)

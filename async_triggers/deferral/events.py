@@ -9,7 +9,7 @@ An event crosses the metadata database as a small JSON object. It carries all th
      "error": "JobNotFound" | null,
      "cancel": "none" | "confirmed" | "unconfirmed"}
 
-Reading fails closed: whatever is malformed or of another version raises
+Reading fails closed: an event that is malformed or of another version raises
 :class:`~async_triggers.deferral.errors.EventUnusable`.
 """
 

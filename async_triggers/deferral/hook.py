@@ -265,7 +265,7 @@ class VendorHook(BaseHook):
             await asyncio.sleep(min(15.0, 2.0**attempt))
 
     async def reread_account(self) -> Account:
-        """Read the connection again, whatever is known: its credentials were rejected.
+        """Read the connection again, even one just read: its credentials were rejected.
 
         Raise :class:`~async_triggers.engine.errors.Unreachable` where that takes longer
         than :data:`REREAD_LONGEST`: all who wait for the account wait for it meanwhile.

@@ -40,7 +40,7 @@ class Ids:
         return {**self.required, **self.optional}
 
     def given(self, task: object) -> frozenset[str]:
-        """Return which ids a task was made with, whatever they will be rendered to."""
+        """Return which ids a task was made with, before they are rendered."""
         return frozenset(name for name in self._all if not _is_left_out(task, name))
 
     def check_written(

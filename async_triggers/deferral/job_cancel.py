@@ -156,7 +156,7 @@ class JobCancel:
     async def at_deadline(
         self, leased: LeasedAccount, shown: Job | None, has_fired: Callable[[], bool]
     ) -> None:
-        """Cancel after a deadline, however long it takes until the vendor can be reached.
+        """Cancel after a deadline, even if the vendor cannot be reached for hours.
 
         ``shown`` is the job as it was checked right before. Once the task has gone on with
         the event, a retry of it may wait for the job again.
@@ -246,7 +246,7 @@ class JobCancel:
         """Check the task and the job, and cancel it; return False to try again.
 
         Never without a check that has shown this very job under way: some vendors' cancel
-        acts on whatever runs.
+        acts on any job that runs.
         """
         verdict, job = await judge()
         self._verdict, self._failure = verdict, None
@@ -336,7 +336,7 @@ def _as_failure(error: Exception, leased: LeasedAccount) -> EngineError:
 
     paused = leased.limiter.paused_for
     if isinstance(error, TimeoutError) and paused:
-        # It has waited for the end of a pause that the vendor has asked another for.
+        # It has waited for the end of a pause that another answer has demanded.
         return RateLimited("the account is paused", retry_after=paused)
 
     if isinstance(error, TimeoutError):

@@ -34,7 +34,7 @@ class Verdict(Enum):
     REATTACHED = "not cancelled: a newer attempt of the task waits for it"
     REPLACED = (
         "left to the newer attempt of the task, which stops it before it starts its own:"
-        " a cancel would stop whatever runs by now"
+        " a cancel would stop the job that runs by now"
     )
     TAKEN_OVER = "not cancelled: another triggerer waits for it"
     RETRY = "not cancelled: the retry of the task will attach to it"

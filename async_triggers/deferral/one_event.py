@@ -132,14 +132,14 @@ def _warm_up(ti: Any) -> None:
     if loop in _warm:
         return
 
-    async def ask() -> str:
+    async def read() -> str:
         with contextlib.suppress(Exception):
             await compat.owner_token(ti)
 
         return ""
 
     _warm.add(loop)
-    run_alone(ask(), "query Airflow for the first time")
+    run_alone(read(), "query Airflow for the first time")
 
 
 _errands: set[asyncio.Task[str]] = set()
@@ -184,7 +184,7 @@ async def insist(exchange: Callable[[], Awaitable[T]], log: Any) -> T:
     while True:
         try:
             return await exchange()
-        except Exception as error:  # noqa: BLE001 - whatever the supervisor makes of it
+        except Exception as error:  # noqa: BLE001 - the supervisor's, of any kind
             attempt += 1
             if attempt == 1:
                 log.warning(

@@ -202,7 +202,7 @@ class JobOperator(BaseOperator, TakesIds, ShowsLineage):
             record=None if record is None else record.to_json(),
             unsettled=None if unsettled is None else unsettled.to_json(),
             links=[link.xcom_key for link in self.operator_extra_links],
-            tells=not compat.has_own_xcom_backend(),
+            announces=not compat.has_own_xcom_backend(),
             ending=self._ending(attempt),
         )
         waiting = {"try": ti.try_number, "end_time": end_time}
@@ -506,7 +506,7 @@ class JobOperator(BaseOperator, TakesIds, ShowsLineage):
         """Cancel the job that this attempt waits for on the worker.
 
         Called on top of the running ``execute``, in a signal handler: the cancel runs on
-        a loop of its own in a thread, and is given up after four seconds, since Airflow
+        another loop in a thread, and is given up after four seconds, since Airflow
         kills the process then. Users and accidents stop a task alike, so the thread first
         requests the task's state from Airflow. ``execute`` ends by itself afterwards.
         """

@@ -73,7 +73,7 @@ class OwnJob:
     # At a kill ----------------------------------------------------------------------
 
     def stop(self, account: Account, began: float) -> None:
-        """Cancel while there is time for it, in a thread and on a loop of its own.
+        """Cancel while there is time for it, in a thread and on another loop.
 
         ``began`` is the monotonic time of the kill.
         """

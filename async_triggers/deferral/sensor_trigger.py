@@ -57,7 +57,7 @@ LOOK_AGAIN = 15.0
 
 @dataclass(slots=True)
 class _Gate:
-    """The first look at an account, which all who need none of their own share."""
+    """The first check of an account, which all triggers share that need no other."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     is_open: bool = False
@@ -138,7 +138,7 @@ class SensorTrigger(OneEventTrigger):
                 rendered[name] = self.render_template(
                     getattr(query, name), cast("Context", known), environment
                 )
-            except Exception as error:  # noqa: BLE001 - whatever Jinja meets
+            except Exception as error:  # noqa: BLE001 - a template may raise anything
                 msg = (
                     f"{name} cannot be rendered on the triggerer"
                     f" {aside(f'{type(error).__name__}: {error}')}. A DAG's own macros and"
@@ -211,7 +211,7 @@ class SensorTrigger(OneEventTrigger):
             return self._too_late()
         except EngineError as error:
             return events.not_started(translate(error, conn_id, conn_type))
-        except Exception as error:  # noqa: BLE001 - whatever was rendered
+        except Exception as error:  # noqa: BLE001 - a template renders to anything
             return events.not_started(error)
 
     def _too_late(self) -> Outcome:
@@ -400,7 +400,7 @@ class SensorTrigger(OneEventTrigger):
         return contact
 
     async def _own(self, job_id: str, found: str) -> None:
-        """Write down what this attempt waits for, whoever runs the trigger next."""
+        """Write down what this attempt waits for, for each triggerer that runs it next."""
         ti = self.task_instance
         if ti is not None and (found or self.ending is not None):
             await insist(

@@ -44,7 +44,7 @@ NOTHING = "Nothing was started"
 WATCH = 3600.0
 """Seconds for which a task is watched that is not on its worker yet."""
 WATCH_PAUSE = 15.0
-"""Seconds at most between two looks at such a task."""
+"""Seconds at most between two checks of such a task."""
 
 
 class StartLaterTrigger(MomentTrigger):
@@ -113,7 +113,7 @@ class StartLaterTrigger(MomentTrigger):
                 state = await compat.task_state(ti)
                 if not await compat.is_waited_for(ti, self.moment):
                     return "The task is on a worker"
-            except Exception as error:  # noqa: BLE001 - whatever Airflow makes of it
+            except Exception as error:  # noqa: BLE001 - Airflow's, of any kind
                 self.log.debug("The task's state could not be learnt: %s", error)
                 continue
 
@@ -139,7 +139,7 @@ class StartLaterTrigger(MomentTrigger):
             return await settle_record(
                 request, record, ti, self.log, is_found_again=True
             )
-        except Exception as error:  # noqa: BLE001 - whatever a release may have changed
+        except Exception as error:  # noqa: BLE001 - releases of Airflow differ
             words = f"{_named(request, record)} could not be cancelled: {error}"
             self.log.warning("%s It may still be running", sentence(words))
             return words

@@ -110,7 +110,7 @@ class StartTrigger(OneEventTrigger):
     :param record: what an earlier attempt has written down
     :param unsettled: starts by earlier attempts that were not written down
     :param links: the XCom keys of the links to the job
-    :param tells: push what is known of the job as soon as it is started
+    :param announces: push what is known of the job as soon as it is started
     :param ending: how the trigger ends its task; None to resume it
     """
 
@@ -124,7 +124,7 @@ class StartTrigger(OneEventTrigger):
         record: Mapping[str, Any] | None = None,
         unsettled: Mapping[str, Any] | None = None,
         links: Sequence[str] = (),
-        tells: bool = True,
+        announces: bool = True,
         ending: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class StartTrigger(OneEventTrigger):
         self.record = record
         self.unsettled = unsettled
         self.links = links
-        self.tells = tells
+        self.announces = announces
         self.ending = ending
         # What is known of the start, for the event and for a kill.
         self._desk: _TriggerDesk | None = None
@@ -183,7 +183,7 @@ class StartTrigger(OneEventTrigger):
     async def _get_job(
         self, request: JobRequest, desk: _TriggerDesk
     ) -> tuple[Seen, bool]:
-        """Find or start the job, however long that takes."""
+        """Find or start the job, even if that takes hours."""
         starting = Starting(
             request=request,
             inquiry=Inquiry(desk=desk, log=self.log),
@@ -236,7 +236,7 @@ class StartTrigger(OneEventTrigger):
             try:
                 async with asyncio.timeout(KILL_LOOK):
                     known = await compat.earlier_address_of(ti)
-            except Exception as error:  # noqa: BLE001 - whatever the supervisor makes of it
+            except Exception as error:  # noqa: BLE001 - the supervisor's, of any kind
                 self.log.debug("The token of an earlier run was not shown: %s", error)
                 known = None
 
@@ -253,7 +253,7 @@ class StartTrigger(OneEventTrigger):
             leased,
             seen_at=seen.at,
         )
-        await self._tell(request, job)
+        await self._announce(request, job)
         if job.state.is_terminal:
             return events.ended(await inner.complete(leased, job))
 
@@ -289,10 +289,10 @@ class StartTrigger(OneEventTrigger):
         inner._leased = leased  # noqa: SLF001 - its kill is ours
         return inner
 
-    async def _tell(self, request: JobRequest, job: Job) -> None:
+    async def _announce(self, request: JobRequest, job: Job) -> None:
         """Push what people may want to know before the job has ended."""
         ti = self.task_instance
-        if ti is None or not self.tells:
+        if ti is None or not self.announces:
             return
 
         desk = self._desk
@@ -542,7 +542,7 @@ class _TriggerDesk:
             return await loop.create_task(once(), context=context)
 
         errand = self.leased.run_errand(as_the_trigger(), "start a job")
-        # What is asked whole is a start.
+        # A request that is whole is a start.
         self.start = _Start(record, cast("asyncio.Task[Seen]", errand))
         # Not awaited: a trigger that is cancelled must not cut its start off.
         await asyncio.wait({errand})
@@ -629,7 +629,7 @@ class _TriggerDesk:
     async def turn(self) -> AsyncIterator[None]:
         """Hold one of the account's places for starts.
 
-        What is looked at before a start must not be old when it is made, and a claim must
+        What is read before a start must not be old when it is made, and a claim must
         not be old either, as it would be after a wait in the limiter.
         """
         turns = _turns.get(self.leased)

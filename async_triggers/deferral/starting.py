@@ -359,7 +359,7 @@ class Starting:
         return before
 
     async def _start_new(self, record: Record) -> tuple[Seen, bool]:
-        """Start a job of our own, or take the one that ``if_running`` allows."""
+        """Start our job, or take the one that ``if_running`` allows."""
         async with self.desk.turn():
             return await self._start_in_turn(record)
 

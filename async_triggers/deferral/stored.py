@@ -81,7 +81,7 @@ class StoredValue:
         module, _, name = str(value.get("class")).rpartition(".")
         try:
             read = getattr(import_module(module), name)(**value["fields"])
-        except Exception as error:  # noqa: BLE001 - whatever a release may have changed
+        except Exception as error:  # noqa: BLE001 - releases of Airflow differ
             msg = (
                 f"The triggerer cannot make a {name}, is {module} installed there, in the"
                 f" same release as on the workers? {type(error).__name__}: {error}"

@@ -53,7 +53,7 @@ T = TypeVar("T")
 CONFIRM_CANCEL = 60.0
 """Seconds in which a cancelled job should have stopped."""
 LAST_LOOK = 15.0
-"""Seconds for the last look at a job when its deadline has come."""
+"""Seconds for the last check of a job when its deadline has come."""
 UNDER_WAY = 60.0
 """Seconds after its deferral from which a trigger has most likely run before, on another
 triggerer: then its requests have worked, and a refusal is doubted."""
@@ -301,7 +301,7 @@ class JobTrigger(OneEventTrigger):
         trust.vouch()
         return True
 
-    # No coroutine of its own, which would be kept for each of thousands that wait.
+    # No coroutine, which would be kept for each of thousands that wait.
     def _joined(self, leased: LeasedAccount) -> Awaitable[Job]:
         """Wait for the job until it has ended or needs attention."""
         job = self.remote_job
@@ -499,7 +499,7 @@ class JobTrigger(OneEventTrigger):
         hook = self.remote_job.make_hook()
         message = str(translate(error, hook.conn_id, hook.conn_type))
         if isinstance(error, PermanentError) and error.scope is Scope.ACCOUNT:
-            # On a line of its own: both may end with a URL.
+            # On a separate line: both may end with a URL.
             message = f"{message}\n{self._what_goes_on()}"
 
         return self._failed(message, type(error).__name__)

@@ -71,7 +71,7 @@ class Worker:
     def at_work(self) -> Iterator[None]:
         """Keep an event loop and the account for the length of the block.
 
-        Airflow's alarm is held back meanwhile. It is met by whatever ends the block with
+        Airflow's alarm is held back meanwhile. The code that ends the block meets it with
         an exception: the task fails, or its trigger keeps the deadline.
         """
         hook = self._hook

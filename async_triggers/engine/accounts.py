@@ -274,8 +274,8 @@ def _pause(state: RetryCallState) -> float:
     """Return how many seconds to wait before the next try."""
     outcome = state.outcome
     error = outcome.exception() if outcome is not None else None
-    asked = error.retry_after if isinstance(error, TransientError) else None
-    return backoff.delay(state.attempt_number, retry_after=asked)
+    retry_after = error.retry_after if isinstance(error, TransientError) else None
+    return backoff.delay(state.attempt_number, retry_after=retry_after)
 
 
 class LeasedAccount:
@@ -347,7 +347,7 @@ class LeasedAccount:
         """The account's poller."""
         return self._shared.poller
 
-    # Not a coroutine of its own, which would be kept for each of thousands that wait.
+    # Not a coroutine, which would be kept for each of thousands that wait.
     def wait(
         self,
         subject: str,

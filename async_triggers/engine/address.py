@@ -91,7 +91,7 @@ def read_https_address(
 
 
 def is_loopback(host: str | None) -> bool:
-    """Return True for a host that is this machine, in whatever way it is written."""
+    """Return True for a host that is this machine, in any spelling."""
     if host is None:
         return False
 

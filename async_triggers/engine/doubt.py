@@ -162,7 +162,7 @@ class Trust:
         return True
 
     def check_ended(self, now: float) -> None:
-        """End a check that :meth:`admit` has begun, whatever came of it."""
+        """End a check that :meth:`admit` has begun, also one without an answer."""
         self._is_checking = False
         if self.doubt is not None and self.doubt.next_check <= now:
             self.doubt.missed(now)

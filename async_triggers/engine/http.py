@@ -448,7 +448,7 @@ async def _send_once(
 ) -> aiohttp.ClientResponse:
     """Let aiohttp repeat nothing but a GET when a connection breaks.
 
-    It takes DELETE for safe to repeat too. A cancel that acts on whatever is running is
+    It takes DELETE for safe to repeat too. A cancel that acts on any running job is
     not: the second one may hit another job.
     """
     try:

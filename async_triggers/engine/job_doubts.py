@@ -164,7 +164,7 @@ class JobDoubts:
             is_over = self._most.refused(last, now)
 
         for subject in refusals:
-            # None of these counts as a refusal of its own.
+            # None of these counts as one refusal more.
             self._doubts.pop(subject, None)
             self._refused.pop(subject, None)
             self._refused[subject] = None

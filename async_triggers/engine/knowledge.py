@@ -1,7 +1,7 @@
 """What is known of the vendor and of its answers. Synchronous and without I/O.
 
 *Absence is no answer.* A list or a feed that does not mention a job says nothing about
-it: every waited job is seen in a row of its own at least once in a sweep.
+it: every waited job is seen in its own row at least once in a sweep.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SWEEP = 300.0
-"""Seconds within which every waited job is seen in a row of its own."""
+"""Seconds within which every waited job is seen in its own row."""
 DISTRUST = 600.0
 """Seconds for which a source is not used after it refused or misled us."""
 
@@ -41,8 +41,8 @@ class Coverage:
         self.cursor: float | None = None
         """Up to when the changes of all jobs are known, but for those in ``behind``."""
         self.behind: dict[str, float | None] = {}
-        # Of this round: the server time at which it began, which jobs have been seen in a
-        # row of their own since then, which joined after it was planned, and whose end a
+        # Of this round: the server time at which it began, which jobs have been seen in
+        # their own rows since then, which joined after it was planned, and whose end a
         # feed has shown, so that it is only to be confirmed.
         self._round_began: float | None = None
         self.covered: set[str] = set()
@@ -106,7 +106,7 @@ class Coverage:
             self._round_began += step
 
     def catch_up(self, subject: str, date: float | None) -> None:
-        """Take note that a row of its own showed all about a job until the reply."""
+        """Take note that its own row showed all about a job until the reply."""
         if date is None:
             return
 
@@ -215,13 +215,13 @@ class Sources:
 
 
 class Sweep:
-    """Which jobs are to be seen in a row of their own, a few in each round.
+    """Which jobs are to be seen in their own rows, a few in each round.
 
     Each of them is to be seen once within :data:`SWEEP` seconds.
     """
 
     def __init__(self) -> None:
-        # When a row of its own was last seen, oldest first.
+        # When each own row was last seen, oldest first.
         self._last_row: dict[str, float] = {}
         self._swept_at = 0.0
         self._credit = 0.0
@@ -237,7 +237,7 @@ class Sweep:
         self._last_row[subject] = now
 
     def forget(self, subject: str) -> None:
-        """Forget a job that nobody waits for."""
+        """Forget a job that no task waits for."""
         self._last_row.pop(subject, None)
 
     def begin(self, now: float) -> None:
@@ -266,7 +266,7 @@ class Sweep:
                 yield seen
 
     def overdue(self, since: float, without: Container[str]) -> list[str]:
-        """Return those not seen in a row of their own since then, longest ago first."""
+        """Return those not seen in their own rows since then, longest ago first."""
         return [
             subject
             for subject, seen in self._last_row.items()

@@ -211,7 +211,7 @@ class Planner:
     def alone(
         self, count: int, sources: Sequence[Source]
     ) -> tuple[int, float, Source | None]:
-        """Return the (requests, cost) of seeing so many jobs in rows of their own.
+        """Return the (requests, cost) of seeing so many jobs in their own rows.
 
         With the list that is read before, of all that has not ended, where that takes
         less than one request for each. It holds as many as are looked for, or more, and
@@ -283,7 +283,7 @@ class Planner:
         """Forget in time how long another feed was, so that it is tried again.
 
         What made it long may have been a burst. Each time that it turns out as long again
-        it is left alone for twice as many rounds.
+        it is not tried for twice as many rounds.
         """
         if chosen.source is None or chosen.source.kind is not SourceKind.FEED:
             return

@@ -151,13 +151,14 @@ class Poller:
         """Wait until a job has ended, and return it.
 
         ``interval`` is how often in seconds the job should be polled. ``seen_at`` is
-        the server's time (epoch seconds) of the last look at it, before which nothing
+        the server's time (epoch seconds) when it was last seen, before which nothing
         needs to be learnt. ``known`` says that the vendor has shown the job before, as
         ``seen_at`` does: then a refusal is doubted. ``vouched`` says that the account has
-        worked before, whatever is known of the job. ``mark`` is handed to the vendor with
-        each row. ``owner`` is what :meth:`dismiss` knows the waiter by. ``listener`` hears
-        of changes, of those that are none of state every ten minutes, as of no change; it
-        may end the wait for a job that goes on. ``patience`` is in seconds, None for ever.
+        worked before, even if nothing is known of the job. ``mark`` is handed to the
+        vendor with each row. ``owner`` is what :meth:`dismiss` knows the waiter by.
+        ``listener`` hears of changes, of those that are none of state every ten minutes,
+        as of no change; it may end the wait for a job that goes on. ``patience`` is in
+        seconds, None for ever.
 
         Raise :class:`~async_triggers.engine.errors.PermanentError` when the vendor's
         refusal concerns this job or the whole account,

@@ -199,7 +199,7 @@ class Singles:
         state = self._state
         try:
             request = state.vendor.single(state.account, subject)
-        except Exception as error:  # noqa: BLE001 - whatever the job's id has led to
+        except Exception as error:  # noqa: BLE001 - an id may lead to anything
             refusal = unusable(state.vendor.name_of(subject), error)
             state.waiters.fail(subject, refusal)
             state.watchers.refuse(subject, refusal)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 EPSILON = 1e-6
 """What sums of intervals may be off by."""
 LEAST_FOR_POLLS = 0.25
-"""The part of the account's share that starts leave to polls, however many there are."""
+"""The part of the account's share that any number of starts leaves to polls."""
 
 
 class Round:
@@ -183,7 +183,7 @@ class Round:
         return True
 
     async def _see_alone(self, subjects: Sequence[str]) -> None:
-        """See jobs in rows of their own: many in the list of all that has not ended.
+        """See jobs in their own rows: many in the list of all that has not ended.
 
         Those that it does not show are requested one by one.
         """
@@ -295,7 +295,7 @@ class Watching:
 
 
 class Sweeping:
-    """Sees jobs in rows of their own, whatever lists and feeds show of them."""
+    """Sees jobs in their own rows, also where lists and feeds have shown it."""
 
     def __init__(
         self,
@@ -321,7 +321,7 @@ class Sweeping:
         await self._singles.poll_all(walk.doubtful)
 
     async def sweep_some(self) -> None:
-        """See those in a row of their own whose last one is longest ago."""
+        """See in their own rows those whose last one is longest ago."""
         state = self._state
         sweep, pace = state.sweep, state.pace
         now = asyncio.get_running_loop().time()

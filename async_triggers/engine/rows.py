@@ -132,7 +132,7 @@ class Rows:
                 waiter.future.set_result(job)
 
     def _note(self, watched: Watched, subject: str, row: Row, now: float) -> None:
-        """Keep account of which jobs have been seen in a row of their own."""
+        """Keep account of which jobs have been seen in their own rows."""
         watched.known = True
         self._state.owed.discard(subject)
         self._state.sweep.seen(subject, now)

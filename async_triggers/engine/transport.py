@@ -240,7 +240,7 @@ class Transport:
             try:
                 reply = await self._exchange(request, headers, lane)
             except (CredentialsRejected, InBetween) as error:
-                # Whatever the body says: an old server's is another one than today's.
+                # The body does not matter: an old server's differs from today's.
                 if (
                     error.status != HTTP_UNAUTHORIZED
                     or not await self._renew(proof)

@@ -78,7 +78,7 @@ class Walk:
         self._resumes.clear()
         try:
             starts = self._first_requests(plan)
-        except Exception as error:  # noqa: BLE001 - whatever it is, others can be polled
+        except Exception as error:  # noqa: BLE001 - others can be polled after any
             self._state.sources.distrust(source, reason_for(error))
             raise Misled from None
 

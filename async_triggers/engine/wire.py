@@ -584,7 +584,7 @@ def short_text(value: object) -> str | None:
     if not isinstance(value, str):
         return None
 
-    # Asked of many texts of many rows, of which hardly any is odd.
+    # Called for many texts of many rows, of which hardly any is odd.
     if len(value) <= LONGEST_DETAIL and "\0" not in value:
         return value
 

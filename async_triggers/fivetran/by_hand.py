@@ -286,9 +286,9 @@ class CallsByHand(VendorHook):
 
         Raise :class:`~async_triggers.deferral.errors.JobFailed` if it has failed after
         that time; with ``propagate_failures_forward`` also if it had failed before. With
-        ``always_wait_when_syncing`` return False while it is syncing, whatever has ended.
-        A sync that Fivetran has put off is started again, see :meth:`pause_and_restart`,
-        where the schedule is manual.
+        ``always_wait_when_syncing`` return False while it is syncing, even if a sync has
+        ended. A sync that Fivetran has put off is started again, see
+        :meth:`pause_and_restart`, where the schedule is manual.
         """
         _id("connector_id", connector_id)
         return self.run(

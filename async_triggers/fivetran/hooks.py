@@ -143,7 +143,7 @@ class FivetranHook(CallsByHand):
             read_flag(extra, "trial", default=False)
             and "requests_per_minute" not in extra
         ):
-            # Whatever the section says of accounts in general.
+            # It wins over what the section says of accounts in general.
             budget = replace(budget, requests=min(budget.requests, TRIAL_REQUESTS))
 
         schema = plain_field(connection.schema).lower()

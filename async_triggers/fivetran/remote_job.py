@@ -220,7 +220,7 @@ class FivetranSyncRequest(JobRequest):
     # The start --------------------------------------------------------------------
 
     async def before_start(self, leased: LeasedAccount) -> Before:
-        """Look at the connection: what it last did, and whether it can sync at all."""
+        """Read the connection: what it last did, and whether it can sync at all."""
         try:
             connection, now = await self.make_hook().get_fivetran_connection(
                 leased, self.connector_id or self.found_id
@@ -285,7 +285,7 @@ class FivetranSyncRequest(JobRequest):
         try:
             await self._make_ready(leased, before.facts)
         except TransientError as error:
-            # Whatever became of the change: no start has been sent.
+            # The change may have been made or not: no start has been sent.
             error.ambiguous = False
             raise
 

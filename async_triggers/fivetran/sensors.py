@@ -58,7 +58,7 @@ class FivetranSensor(JobSensor):
     :param reschedule_wait_time: seconds after which a sync that Fivetran has put off is
         started again, where the schedule is manual; None waits until the time it names
     :param always_wait_when_syncing: wait for as long as the connection is syncing,
-        whatever has ended before
+        even if another has ended before
     :param propagate_failures_forward: fail when the connection's last sync had failed,
         even before ``completed_after_time``
     :param fail_if_paused: fail while the connection is paused, instead of a wait until it

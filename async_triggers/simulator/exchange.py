@@ -56,7 +56,7 @@ class SimRequest:
         )
 
     def header(self, name: str, default: str = "") -> str:
-        """Return a header whatever the case of its name."""
+        """Return a header; upper and lower case of its name are the same."""
         wanted = name.lower()
         for key, value in self.headers.items():
             if key.lower() == wanted:

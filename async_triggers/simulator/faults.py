@@ -67,7 +67,7 @@ class Fault:
     :param seconds: How long ``slow`` and ``delay`` take, or how far ``date`` and
         ``clock`` are ahead (below zero: behind), in seconds.
     :param times: How many requests to hit; None for as many as match.
-    :param skip: How many matching requests to leave alone first.
+    :param skip: How many matching requests to let pass first.
     :param rate: Share of the matching requests that are hit, 0 to 1.
     :param start_in: Seconds from now until the fault begins.
     :param lasts: Seconds for which it goes on; None for ever.

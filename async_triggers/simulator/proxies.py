@@ -322,7 +322,7 @@ PROXY_ANSWERS: Final[Mapping[str, ProxyAnswer]] = {
     ),
     "nginx-425": _nginx(425, "Too Early"),
     "empty-425": _empty(425),
-    # Too many requests for the proxy, whatever the vendor's limit is.
+    # Too many requests for the proxy, which has a limit besides the vendor's.
     "nginx-429": _nginx(429, "Too Many Requests"),
     "envoy-429": _text(429, "local_rate_limited", "envoy"),
     "kong-429": _json(

@@ -1,4 +1,4 @@
-"""Fixtures for tests of your own DAGs against simulated vendors.
+"""Fixtures to test your DAGs against simulated vendors.
 
 Opt in with ``pytest_plugins = ["async_triggers.simulator.pytest_plugin"]`` in the
 ``conftest.py`` at the top of your tests.

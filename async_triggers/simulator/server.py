@@ -120,15 +120,15 @@ class _Listener:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         # The query as it was sent: "+" is a space in it, "%2B" is a plus.
-        asked = SimRequest.to(
+        received = SimRequest.to(
             request.method,
             request.raw_path,
             headers=request.headers,
             body=await request.read(),
         )
-        if not asked.path.startswith(CONTROL_PREFIX):
+        if not received.path.startswith(CONTROL_PREFIX):
             self._server.count(request.protocol)
-        reply = self.vendor.respond(asked)
+        reply = self.vendor.respond(received)
         await self._pause(reply.delay)
         return await self._send(request, reply)
 
@@ -185,7 +185,7 @@ def _end(transport: asyncio.BaseTransport, *, reset: bool) -> None:
 
 
 class Simulator:
-    """The simulated vendors, each on a port of its own.
+    """The simulated vendors, each on a separate port.
 
     Use it as an asynchronous context manager; :class:`SimulatorThread` is the same for
     synchronous code. Every port serves the control API below ``/_simulator/`` too.
@@ -319,7 +319,7 @@ class Simulator:
 
 
 class SimulatorThread:
-    """A :class:`Simulator` in a thread of its own, for synchronous code.
+    """A :class:`Simulator` in a separate thread, for synchronous code.
 
     It takes the same arguments; ``with SimulatorThread() as simulator:`` gives the
     running simulator, whose vendors may be used from any thread.

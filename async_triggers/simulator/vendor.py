@@ -37,7 +37,7 @@ _LARGEST_ID: Final = 2**63 - 1
 class VendorSettings:
     """Settings that every simulated vendor has.
 
-    :ivar latency: Seconds that every answer takes on top of its own time.
+    :ivar latency: Seconds that every answer takes longer.
     :ivar skew: Seconds by which the server's clock is ahead of the real one. All that
         the server shows and reads is shifted; job lives are not.
     :ivar accept_unknown: Whether an account, connection or job that was not arranged
@@ -266,7 +266,7 @@ class VendorSimulator(ABC, Generic[Settings]):
         return at - self.settings.skew - off
 
     def noted(self) -> float:
-        """Return the time for the record: the server's clock, whatever a fault does."""
+        """Return the time for the record: the server's clock, which no fault changes."""
         return self.now() + self.settings.skew
 
     def _note_step(self, fault: Fault) -> None:

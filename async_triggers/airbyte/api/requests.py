@@ -14,7 +14,7 @@ PAGE = 100
 OVERLAP = 60.0
 # POST /jobs answers when the job exists, which the server waits up to 60 s for.
 START_TIMEOUT = 90.0
-# DELETE /jobs/{jobId} answers when the workflow has stopped, however long that takes.
+# DELETE /jobs/{jobId} answers when the workflow has stopped, which has no bound.
 CANCEL_TIMEOUT = 120.0
 HEALTH_TIMEOUT = 10.0
 """Seconds for the answer that shows which path of the API is right."""
@@ -61,7 +61,8 @@ def get_job(job_id: str) -> Request:
 def cancel_job(job_id: str) -> Request:
     """Cancel a job: https://reference.airbyte.com/reference/canceljob.
 
-    The server cancels whatever the connection is running, not just this job: look first.
+    The server cancels any job that the connection is running, not just this one: check
+    first.
     """
     return Request(
         method="DELETE",
@@ -103,7 +104,7 @@ def get_connection(connection_id: str) -> Request:
 
 
 def get_health() -> Request:
-    """Ask whether Airbyte is there, without credentials.
+    """Request the API's health, without credentials.
 
     https://reference.airbyte.com/reference/gethealthcheck
     """

@@ -8,7 +8,7 @@ from async_triggers.engine.address import read_https_address
 from async_triggers.engine.errors import AccountMisconfigured
 
 # https://docs.getdbt.com/docs/platform/about-platform/access-regions-ip-addresses:
-# every account has a host of its own. The hosts below are the older, shared ones.
+# every account has its own host. The hosts below are the older, shared ones.
 SHARED_HOST = "cloud.getdbt.com"
 _OLD_DOMAIN = ".getdbt.com"
 _OLD_HOSTS = frozenset({"emea.dbt.com", "au.dbt.com"})

@@ -34,7 +34,7 @@ def earliest_event() -> float:
     A worker ends a deferred task's process only at its next heartbeat, and only then does
     the executor report the process as done. A task that is running again by then is taken
     for one that ended without a word, and failed (apache/airflow#71580, open in 3.3.2).
-    The report itself is late on a busy scheduler, however short the heartbeats: never less
+    The report itself is late on a busy scheduler, even with short heartbeats: never less
     than with Airflow's own default.
 
     Airflow's configuration is read once in a process: that costs each of ten thousand
@@ -174,7 +174,7 @@ RETURN_KEY: str = BaseXCom.XCOM_RETURN_KEY
 async def push_from_trigger(ti: Any, key: str, value: Any) -> None:
     """Write an XCom of a task from its trigger, past a custom backend.
 
-    Raise whatever Airflow's supervisor makes of a database that is down.
+    Raise what Airflow's supervisor raises where its database is down.
     """
     await _write_xcom(key, value, **_place_of(ti))
 

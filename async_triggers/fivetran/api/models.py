@@ -44,7 +44,8 @@ class Run:
       historical state. ``historical`` says that it was in that state before the start
     - ``behind``: another user's sync that is in our way, over when nothing is syncing
     - ``whichever``: no certain sync, but the next that ends after the times
-    - ``patient``: not over while the connection is syncing, whatever its times say
+    - ``patient``: not over while the connection is syncing, even if its times say
+      that it is over
     - ``strict``: failed when the connection's last sync had, even before the times
     - ``through_pause``: not over while the connection is paused
     """
@@ -241,7 +242,7 @@ def _moved(connection: Connection, run: Run) -> tuple[bool, bool]:
     """Return whether the times of a connection say that a run has succeeded, or failed.
 
     Where both moved the later of the two counts, unless any sync will do: then the data
-    has arrived, whatever came after it.
+    has arrived, even if a failure came after it.
     """
     succeeded = is_later(connection.succeeded_at, run.succeeded_at)
     failed = is_later(connection.failed_at, run.failed_at)

@@ -171,7 +171,7 @@ def modify_connection(
 ) -> Request:
     """Pause or un-pause a connection, or change what starts its syncs.
 
-    Setup tests count against a limit of their own and are left out:
+    Setup tests count against a separate limit and are left out:
     https://fivetran.com/docs/rest-api/api-reference/connections/modify-connection
     """
     body: dict[str, Any] = {"run_setup_tests": False}

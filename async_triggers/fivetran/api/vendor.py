@@ -186,7 +186,7 @@ class Fivetran(Vendor):
             row.get("paused"),
             status.get("setup_state"),
         )
-        # Whatever else stands there is read as if nothing did.
+        # Anything else there is read as if nothing were.
         return hash(
             tuple(each if isinstance(each, str | bool) else None for each in judged)
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.simulator.airbyte.replies import page_of, paged
-from async_triggers.simulator.airbyte.workspaces import asked_workspaces
+from async_triggers.simulator.airbyte.workspaces import wanted_workspaces
 from async_triggers.simulator.exchange import SimReply, SimRequest, json_reply
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Connections:
     def list_all(self, request: SimRequest) -> SimReply:
         """Answer with a page of connections."""
         limit, offset = page_of(request)
-        workspaces = asked_workspaces(self._scene, request)
+        workspaces = wanted_workspaces(self._scene, request)
         deleted = request.value("includeDeleted") == "true"
         found = [
             _shown(one)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from async_triggers.simulator.airbyte.model import AirbyteEndpoint, derived
 from async_triggers.simulator.airbyte.replies import page_of, paged, refuse
-from async_triggers.simulator.airbyte.workspaces import asked_workspaces
+from async_triggers.simulator.airbyte.workspaces import wanted_workspaces
 from async_triggers.simulator.exchange import SimReply, SimRequest, json_reply
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Endpoints:
         """Answer with a page of them."""
         # https://reference.airbyte.com/reference/listsources
         limit, offset = page_of(request)
-        workspaces = asked_workspaces(self._scene, request)
+        workspaces = wanted_workspaces(self._scene, request)
         found = [
             self._shown(one)
             for one in self._known.values()

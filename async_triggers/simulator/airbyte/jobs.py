@@ -22,7 +22,7 @@ from async_triggers.simulator.airbyte.replies import (
     try_again_later,
 )
 from async_triggers.simulator.airbyte.times import java_duration, java_instant
-from async_triggers.simulator.airbyte.workspaces import asked_workspaces
+from async_triggers.simulator.airbyte.workspaces import wanted_workspaces
 from async_triggers.simulator.exchange import (
     SimReply,
     SimRequest,
@@ -122,7 +122,7 @@ class Jobs:
         """Cancel what the connection of a job runs now."""
         scene = self._scene
         # https://github.com/airbytehq/airbyte-platform (TemporalClient): what ends is
-        # whatever the connection runs now, not the job that was named.
+        # any job that the connection runs now, not the one that was named.
         named = self._job(job_id)
         running = scene.running(named.connection)
         if running is None:
@@ -232,7 +232,7 @@ class Jobs:
             return scene.connection(connection_id).jobs
         if "workspaceIds" in scene.quirks.ignore_filters:
             return scene.all_jobs.values()
-        workspaces = asked_workspaces(scene, request)
+        workspaces = wanted_workspaces(scene, request)
         if workspaces is None:
             return scene.all_jobs.values()
         return [

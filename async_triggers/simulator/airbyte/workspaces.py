@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from async_triggers.simulator.airbyte.scene import AirbyteScene
 
 
-def asked_workspaces(scene: AirbyteScene, request: SimRequest) -> set[str] | None:
+def wanted_workspaces(scene: AirbyteScene, request: SimRequest) -> set[str] | None:
     """Return the workspaces to which a list is limited, or None for all."""
-    asked = {
+    wanted = {
         one
         for value in request.values("workspaceIds")
         for one in value.split(",")
         if one
     }
-    if asked - set(scene.workspaces):
+    if wanted - set(scene.workspaces):
         raise refuse(403)
-    return asked or None
+    return wanted or None
 
 
 class Workspaces:
@@ -33,11 +33,11 @@ class Workspaces:
     def list_all(self, request: SimRequest) -> SimReply:
         """Answer with a page of workspaces."""
         limit, offset = page_of(request)
-        asked = asked_workspaces(self._scene, request)
+        wanted = wanted_workspaces(self._scene, request)
         found = [
             self._shown(one)
             for one in self._scene.workspaces
-            if asked is None or one in asked
+            if wanted is None or one in wanted
         ]
         return paged(
             request, "/workspaces", found[offset : offset + limit], limit, offset

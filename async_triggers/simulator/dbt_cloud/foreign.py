@@ -119,8 +119,8 @@ class ForeignRuns:
         found = self._range(filters, seen)
         if filters.ids is None:
             return found
-        asked = (self.number(run_id) for run_id in filters.ids)
-        return sorted(one for one in asked if one is not None and one in found)
+        numbers = (self.number(run_id) for run_id in filters.ids)
+        return sorted(one for one in numbers if one is not None and one in found)
 
 
 def _foreign_job(account_id: int) -> DbtCloudJob:

@@ -73,7 +73,7 @@ class RunList:
         )
 
     def _asked_for(self, filters: Filters) -> Iterable[DbtCloudRun]:
-        """Return the runs that can pass, without a look at all of them for a few."""
+        """Return the runs that can pass, without walking over all of them for a few."""
         scene = self._scene
         if filters.ids is None:
             return scene.runs.values()

@@ -140,7 +140,7 @@ class DbtCloudScene(VendorSimulator[DbtCloudSettings]):
         with self.lock:
             if account_id is None:
                 account_id = self.settings.account_id
-            # Noted before its account, which adds a project of its own.
+            # Noted before its account, which adds another project.
             self.projects[project_id] = Project(
                 account_id, project_id, name, self.now(), connection
             )

@@ -26,8 +26,8 @@ class DbtCloudSimulator(DbtCloudScene):
     """dbt Cloud's Admin API: jobs, runs, steps, artifacts, projects, environments.
 
     A life's states are ``queued``, ``starting``, ``running`` and at the end
-    ``success``, ``error`` or ``cancelled``; a number stands for a status that nobody
-    knows. Runs of one job run one after another.
+    ``success``, ``error`` or ``cancelled``; a number stands for a status that clients
+    do not know. Runs of one job run one after another.
 
     Paths end with a slash. Without it a GET is redirected, as Django does, and
     anything else is 404.

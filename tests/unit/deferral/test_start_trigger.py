@@ -305,7 +305,7 @@ def test_what_is_stored_of_the_trigger_is_pinned(scene: Set) -> None:
         "record": None,
         "unsettled": None,
         "links": ["_link_AirbyteJobLink"],
-        "tells": True,
+        "announces": True,
         "ending": None,
         "version": 1,
     }
