@@ -68,6 +68,7 @@ function fillTask(cell, row) {
 }
 
 function fillTriggerer(cell, row) {
+  cell.classList.add("life");
   if (!row.triggerer) {
     cell.append(element("span", "none yet"));
     return;
