@@ -1,10 +1,11 @@
-"""Makes the screenshots of the page for the documentation: scripts/screenshots."""
+"""Makes the screenshots of the page and of the connection forms: scripts/screenshots."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from tests.stack.board.stage import (
     PAGE,
@@ -47,6 +48,36 @@ SHOTS = {
     "external-jobs-dark": (PAGE, "dark", 1280, 560),
     "external-jobs-narrow": (PAGE, "light", 360, 760),
 }
+FORMS = {
+    "connection-airbyte": (
+        "Airbyte",
+        {
+            "connection_id": "airbyte_default",
+            "host": "http://127.0.0.1:8000",
+            "login": "simulator-client",
+            "password": "simulator-secret",
+        },
+    ),
+    "connection-fivetran": (
+        "Fivetran (async-triggers)",
+        {
+            "connection_id": "fivetran_default",
+            "host": "http://127.0.0.1:8001",
+            "login": "simulator-key",
+            "password": "simulator-secret",
+        },
+    ),
+    "connection-dbt-cloud": (
+        "dbt Cloud",
+        {
+            "connection_id": "dbt_cloud_default",
+            "host": "http://127.0.0.1:8002",
+            "login": "70403103916001",
+            "password": "simulator-token",
+        },
+    ),
+}
+"""Connection types as the list of Airflow's form shows them, and what to fill in."""
 
 
 def take(folder: Path) -> None:
@@ -68,6 +99,26 @@ def take(folder: Path) -> None:
                 shown = page.frame_locator("iframe") if is_framed else page
                 shown.locator("#rows tr").first.wait_for()
                 page.screenshot(path=folder / f"{name}.png")
+
+        size = {"width": 1000, "height": 1000}
+        with visit(chromium, server, "admin", viewport=size) as page:
+            for name, (kind, fields) in FORMS.items():
+                page.goto(f"{server.url}/connections")
+                fill_in(page, kind, fields)
+                form = page.get_by_role("dialog")
+                form.screenshot(path=folder / f"{name}.png")
+
+
+def fill_in(page: Any, kind: str, fields: dict[str, str]) -> None:
+    """Open the form of a new connection of a type, and fill in fields."""
+    page.get_by_role("button", name="Add Connection").click()
+    form = page.get_by_role("dialog")
+    form.get_by_role("combobox").first.click()
+    page.get_by_role("option", name=kind, exact=True).click()
+    for name, value in fields.items():
+        form.locator(f"[name={name}]").fill(value)
+
+    form.get_by_label("Connection ID").focus()
 
 
 if __name__ == "__main__":
