@@ -130,15 +130,16 @@ function draw() {
   byId("empty").textContent = state.rows.length
     ? "No waiting task matches the filter."
     : "No task waits for a job. Deferred tasks of Airbyte, Fivetran and dbt Cloud appear here.";
-  summarize(shown.length);
+  summarize(shown);
   markHeads();
 }
 
-function summarize(count) {
+function summarize(shown) {
   if (!state.loaded) return;
+  const count = shown.length;
   const total = state.rows.length.toLocaleString() + (state.isCut ? " or more" : "");
   let text = (count === state.rows.length ? total : count.toLocaleString() + " of " + total) + " waiting";
-  const oldest = state.rows[0];
+  const oldest = shown.length ? shown.reduce((one, other) => (other.since < one.since ? other : one)) : null;
   if (oldest) text += "; the oldest for " + duration(state.now - oldest.since) + ": " + oldest.dag + ", " + oldest.task;
   byId("summary").textContent = text + ". Updated " + new Date().toLocaleTimeString() + ".";
 }

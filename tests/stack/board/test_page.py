@@ -268,10 +268,13 @@ def test_the_filter_takes_several_words(page: Any) -> None:
     page.fill("#filter", "SALES fivetran")
 
     assert tasks(page) == ["sync_crm"]
-    assert page.inner_text("#summary").startswith("1 of 4 waiting")
+    assert page.inner_text("#summary").startswith(
+        "1 of 4 waiting; the oldest for 8 min: sales, sync_crm."
+    )
 
     page.fill("#filter", "nothing like it")
 
+    assert page.inner_text("#summary").startswith("0 of 4 waiting. Updated")
     assert page.inner_text("#empty") == "No waiting task matches the filter."
 
 
