@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from async_triggers.migrate.files import (
     WorkTreeError,
     check_work_trees,
-    python_files,
+    files_of,
+    is_python,
 )
 from async_triggers.migrate.modules import may_name
+from async_triggers.migrate.other_files import places_in, read_text
 from async_triggers.migrate.rewriting import CannotRewriteError, Rewritten, rewrite
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def migrate(paths: Sequence[Path], *, write: bool, allow_dirty: bool) -> int:
     files: list[_File] = []
     failures = 0
     try:
-        for path in python_files(paths):
+        for path in files_of(paths):
             try:
                 files.extend(_read(path))
             except (OSError, CannotRewriteError) as error:
@@ -68,6 +70,11 @@ def migrate(paths: Sequence[Path], *, write: bool, allow_dirty: bool) -> int:
 
 
 def _read(path: Path) -> Iterator[_File]:
+    if not is_python(path):
+        source = read_text(path)
+        yield _File(path, source, Rewritten(source, left=tuple(places_in(source))))
+        return
+
     source = path.read_bytes()
     if may_name(source):
         yield _File(path, source, rewrite(source))

@@ -9,10 +9,16 @@ from pathlib import Path
 
 _NEXT = "Nothing is written: commit or stash first, or add --allow-dirty"
 _SKIPPED = {"__pycache__", "node_modules", "site-packages"}
+_PYTHON = {".py", ".pyi", ".pyw"}
 
 
-def python_files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield each file that is named, and the Python files below each directory.
+def is_python(file: Path) -> bool:
+    """Return whether a file holds Python: scripts often have no suffix."""
+    return file.suffix in _PYTHON or not file.suffix
+
+
+def files_of(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield each file that is named, and the files below each directory.
 
     Hidden directories and virtual environments are skipped, and so is a link to a file
     that lies elsewhere: what it leads to belongs to others. Raise FileNotFoundError for a
@@ -46,7 +52,7 @@ def _below(directory: Path) -> Iterator[Path]:
         )
         for name in sorted(names):
             file = here / name
-            if file.suffix == ".py" and file.is_file():
+            if file.suffix and file.is_file():
                 yield file
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import libcst as cst
+from libcst.metadata import ImportAssignment, Scope
 
-from async_triggers.migrate.modules import COUNTERPARTS, package_of
+from async_triggers.migrate.modules import COUNTERPARTS, leads_to_package, package_of
 from async_triggers.migrate.offered import offers
 from async_triggers.migrate.statements import dotted, import_of, part
 from async_triggers.migrate.tree import Reader, Remark, dotted_text
@@ -61,6 +62,9 @@ class ImportReader(Reader):
             return
 
         paths = [f"{origin}.{dotted_text(each.name)}" for each in node.names]
+        for alias, path in zip(node.names, paths, strict=True):
+            self._note_reached(node, _bound(alias), path)
+
         if not any(map(package_of, paths)):
             return
 
@@ -133,6 +137,7 @@ class ImportReader(Reader):
         for alias in node.names:
             path = dotted_text(alias.name)
             self._note_client(alias, path)
+            self._note_reached(node, _bound(alias), path)
             target: str | None = None
             if package_of(path) and self._is_fallback(node):
                 self.leave(alias, _fallback(path))
@@ -215,6 +220,37 @@ class ImportReader(Reader):
 
     # Uses of modules --------------------------------------------------------------
 
+    def _note_reached(
+        self, node: cst.Import | cst.ImportFrom, bound: str, path: str
+    ) -> None:
+        """Report what is reached from a package around another provider's, as ``airflow``.
+
+        The module that is used so was imported elsewhere, if at all.
+        """
+        if not leads_to_package(path):
+            return
+
+        for assignment in self.bindings(bound, node):
+            if getattr(assignment, "node", None) is not node:
+                continue
+
+            for access in assignment.references:
+                whole = self._whole(access.node)
+                used = path + dotted_text(whole).removeprefix(bound)
+                if package_of(used):
+                    text = (
+                        f"{used} stays: import its module or name by itself, then retry"
+                    )
+                    self.leave(whole, text)
+
+    def _whole(self, node: cst.CSTNode) -> cst.CSTNode:
+        """Return the dotted expression that a node begins."""
+        parent = self.parent(node)
+        while isinstance(parent, cst.Attribute) and parent.value is node:
+            node, parent = parent, self.parent(parent)
+
+        return node
+
     def _uses_of(
         self,
         node: cst.Import | cst.ImportFrom,
@@ -232,11 +268,16 @@ class ImportReader(Reader):
 
             for access in assignment.references:
                 used: cst.CSTNode = access.node
+                if is_dotted and not _is_imported(access.scope, bound):
+                    continue
+
                 name = self.member_of(used)
                 if name is None or (is_dotted and not _is_plain(used, path)):
                     text = f"{path} stays: this is another use than {bound}.name"
                 elif not offers(target, name):
                     text = _not_offered(name, path, target)
+                elif is_dotted and not _is_free(access.scope):
+                    text = f"{path} stays: {_OWN} is another name here"
                 else:
                     uses.moved.append(used)
                     uses.names.add(name)
@@ -313,6 +354,20 @@ class _Origins(cst.CSTVisitor):
 
     def visit_Import(self, node: cst.Import) -> None:
         self.paths.update(dotted_text(alias.name) for alias in node.names)
+
+
+def _is_imported(scope: Scope, path: str) -> bool:
+    """Return whether a dotted path begins with an import, as a scope sees it."""
+    found = scope[path.partition(".")[0]]
+    return any(isinstance(each, ImportAssignment) for each in found)
+
+
+def _is_free(scope: Scope) -> bool:
+    """Return whether the name of this package stands for nothing else in a scope."""
+    return all(
+        isinstance(each, ImportAssignment) and isinstance(each.node, cst.Import)
+        for each in scope[_OWN]
+    )
 
 
 def _moves_here(path: str) -> bool:

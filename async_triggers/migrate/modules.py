@@ -43,6 +43,11 @@ def package_of(path: str) -> str | None:
     return None
 
 
+def leads_to_package(path: str) -> bool:
+    """Return whether another provider's package lies below a package."""
+    return any(package.startswith(f"{path}.") for package in PACKAGES)
+
+
 def split_path(path: str) -> tuple[str, str] | None:
     """Split a dotted path into a module that has a counterpart and what follows it."""
     for module in COUNTERPARTS:

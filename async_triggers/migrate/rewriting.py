@@ -37,7 +37,16 @@ class Rewritten:
 
 def rewrite(source: bytes) -> Rewritten:
     """Rewrite the imports of a file, or raise :class:`CannotRewriteError`."""
-    wrapper = MetadataWrapper(_parse(source))
+    try:
+        return _rewrite(_parse(source))
+    except RecursionError as error:
+        # A chain of hundreds of operators parses, and is too deep to be walked through.
+        msg = "it is nested too deeply"
+        raise CannotRewriteError(msg) from error
+
+
+def _rewrite(module: cst.Module) -> Rewritten:
+    wrapper = MetadataWrapper(module)
     imports, strings, uses = ImportReader(), StringReader(), UseReader()
     for reader in (imports, strings, uses):
         wrapper.visit(reader)
@@ -60,9 +69,6 @@ def _parse(source: bytes) -> cst.Module:
         raise CannotRewriteError(msg) from error
     except (LookupError, SyntaxError, UnicodeError) as error:
         msg = f"its encoding is wrong: {error}"
-        raise CannotRewriteError(msg) from error
-    except RecursionError as error:
-        msg = "it is nested too deeply"
         raise CannotRewriteError(msg) from error
 
     if module.bytes != source:

@@ -272,6 +272,55 @@ def test_what_belongs_to_others_is_skipped(dags: Path, folder: str) -> None:
     assert (dags / "sync.py").read_text() == AFTER
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "left"),
+    [
+        (
+            "a.yml",
+            "x:\n  operator: fivetran_provider_async.operators.FivetranOperator\n",
+            "line 2: fivetran_provider_async.operators.FivetranOperator stays: this",
+        ),
+        (
+            "a.ipynb",
+            '{"source": ["from airflow.providers.dbt.cloud.hooks.dbt import x\\n"]}',
+            "line 1: airflow.providers.dbt.cloud.hooks.dbt stays: this",
+        ),
+        (
+            "README.md",
+            f"{BEFORE}\n{BEFORE}",
+            "line 1: fivetran_provider_async.operators stays, here and on 1 more line: ",
+        ),
+        (
+            "setup.cfg",
+            "apache-airflow-providers-airbyte\nfivetran_provider_async_2",
+            "",
+        ),
+        ("x.db", f"\0{BEFORE}", ""),
+        ("big.json", BEFORE * 20_000, ""),
+    ],
+)
+def test_a_file_of_another_kind_stays_and_is_reported(
+    dags: Path, capfd: pytest.CaptureFixture[str], name: str, text: str, left: str
+) -> None:
+    (dags / "sync.py").unlink()
+    (dags / name).write_text(text)
+
+    for path in ("dags", f"dags/{name}"):
+        assert main(["migrate", path, "--write"]) == 0
+        shown = capfd.readouterr().err
+        assert shown == "Nothing to change.\n" if not left else left in shown
+
+    assert (dags / name).read_text() == text
+
+
+@pytest.mark.parametrize("name", ["run", "stub.pyi", "window.pyw"])
+def test_any_python_that_is_named_is_changed(dags: Path, name: str) -> None:
+    (dags / name).write_text(BEFORE)
+
+    assert main(["migrate", f"dags/{name}", "--write"]) == 0
+    assert (dags / name).read_text() == AFTER
+
+
 def test_a_link_is_followed_within_the_path_only(
     dags: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

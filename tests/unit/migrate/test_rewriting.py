@@ -280,6 +280,37 @@ STAYING = [
         ),
         "3: this rests on import",
     ),
+    *(
+        (
+            f"{statement}\n{root}airbyte.hooks.airbyte.AirbyteHook('x')",
+            f"2: {AIRBYTE}.hooks.airbyte.AirbyteHook stays: import its module",
+        )
+        for statement, root in [
+            ("import airflow", "airflow.providers."),
+            ("import airflow as af", "af.providers."),
+            ("import airflow.providers", "airflow.providers."),
+            ("from airflow import providers", "providers."),
+            ("from airflow import providers as p", "p."),
+        ]
+    ),
+    (
+        f"from airflow.providers import dbt\ndbt.{DBT[22:]}.hooks.dbt.DbtCloudHook",
+        f"2: {DBT}.hooks.dbt.DbtCloudHook stays",
+    ),
+    *(
+        (
+            (
+                f"import fivetran_provider_async.hooks\n{binding}"
+                "    fivetran_provider_async.hooks.FivetranHook"
+            ),
+            "4: fivetran_provider_async.hooks stays: async_triggers is another name here",
+        )
+        for binding in (
+            "from mine import async_triggers\nif 1:\n",
+            "async_triggers = []\nif 1:\n",
+            "\ndef f(async_triggers):\n",
+        )
+    ),
     ("importlib.import_module('fivetran_provider_async.hooks')", "change it by hand"),
     (
         "patch(f'fivetran_provider_async.hooks.{name}')",
@@ -415,6 +446,23 @@ def test_a_dotted_import_stays_beside_for_what_is_not_offered() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        "def f(fivetran_provider_async): return {}.FivetranHook\n",
+        "f = lambda fivetran_provider_async: {}.FivetranHook\n",
+        "class Mine:\n    fivetran_provider_async = x\n    y = {}.FivetranHook\n",
+    ],
+)
+def test_a_name_that_means_something_else_within_does_not_move(use: str) -> None:
+    path, target = "fivetran_provider_async.hooks", "async_triggers.fivetran.hooks"
+    within = use.format(path)
+
+    assert moved(f"import {path}\n{path}.FivetranHook\n{within}") == (
+        f"import {target}\n{target}.FivetranHook\n{within}"
+    )
+
+
 def test_airflow_itself_is_still_imported_where_it_is_used() -> None:
     assert moved(
         f"""\
@@ -513,6 +561,8 @@ def test_lines_that_are_added_end_as_the_file_does() -> None:
         (b"# coding: absent\nairbyte = 1\n", "encoding"),
         (b"airbyte = '\xff'\n", "encoding"),
         (b"airbyte = 1\rx = 2\r", "byte by byte"),
+        (b"airbyte = " + b" + ".join([b"1"] * 2000), "nested too deeply"),
+        (b"airbyte" + b".a()" * 1000, "nested too deeply"),
     ],
 )
 def test_what_cannot_be_read_is_refused(source: bytes, reason: str) -> None:
