@@ -63,6 +63,12 @@ class Folders:
         pure = PurePosixPath(path)
         return (str(pure), *(str(each) for each in pure.parents if each.name))
 
+    @staticmethod
+    def is_everything(pattern: str) -> bool:
+        """Return whether a pattern fits the project's folder, which all nodes are in."""
+        parts = PurePosixPath(pattern).parts
+        return bool(parts) and set(parts) == {_ANY_DEPTH}
+
     def matching(self, pattern: str) -> tuple[set[str], set[str]]:
         """Return the paths that fit: the project's, and those that may not be there.
 

@@ -251,6 +251,9 @@ class Search:
         return ["*", *given, *("*" for _ in names[len(given) :])]
 
     def _path(self, value: str) -> Iterable[str]:
+        if Folders.is_everything(value):
+            return self._graph.nodes
+
         try:
             known, doubtful = self._graph.folders.matching(value)
         except ValueError as error:

@@ -130,6 +130,9 @@ tag:daily
 --|x
 --select|tag:daily|--
 --select|@tag:daily,@tag:hourly|--exclude|1+hits
+--select|path:**
+--select|+**/**
+--select|+hits|--exclude|path:./**
 """.splitlines()
         if line
     ),
