@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from airflow.sdk import DAG, Asset, TaskGroup
+from airflow.sdk import DAG, Asset, BaseOperator, TaskGroup
 
 from async_triggers.generators.callbacks import from_file, imported, read_custom
 from async_triggers.generators.dialect import NODES, SECONDS, find, names
@@ -311,6 +311,10 @@ def _tasks(
         except Exception as error:
             raise _wrapped(error, entry, at) from error
 
+        if not isinstance(made[name], BaseOperator):
+            msg = f"{entry['operator']!r} is no operator: it makes no task"
+            raise GeneratorError(at.at("operator"), msg)
+
     return made
 
 
@@ -363,7 +367,11 @@ def _seconds(value: Any, place: Place) -> timedelta | None:
         msg = f"must be a number of seconds, not {brief(value)}"
         raise GeneratorError(place, msg)
 
-    return timedelta(seconds=value)
+    try:
+        return timedelta(seconds=value)
+    except (OverflowError, ValueError):
+        msg = f"{value} is no number of seconds that can pass"
+        raise GeneratorError(place, msg) from None
 
 
 def _zone(name: Any, place: Place) -> tzinfo:
@@ -389,11 +397,16 @@ def _moment(value: Any, place: Place, zone: tzinfo) -> datetime | None:
         return datetime(value.year, value.month, value.day, tzinfo=zone)
 
     text = str(value).strip()
-    if (ago := _ago(text)) is not None:
-        # Counted from the beginning of today: a start that moves with every parse would
-        # never be reached.
-        today = datetime.now(zone).replace(hour=0, minute=0, second=0, microsecond=0)
-        return today - ago
+    try:
+        ago = _ago(text)
+        if ago is not None:
+            # Counted from the beginning of today: a start that moves with every parse
+            # would never be reached.
+            now = datetime.now(zone)
+            return now.replace(hour=0, minute=0, second=0, microsecond=0) - ago
+    except OverflowError:
+        msg = f"{text!r} is before the first year"
+        raise GeneratorError(place, msg) from None
 
     for form in (text, f"{text}-01"):
         try:
@@ -416,7 +429,7 @@ def _ago(text: str) -> timedelta | None:
     total = timedelta()
     for number, unit in pairs:
         name = unit.lower().removesuffix("s")
-        if not number.isdigit() or name not in _UNITS:
+        if not number.isdecimal() or name not in _UNITS:
             return None
 
         total += timedelta(**{f"{name}s": int(number)})

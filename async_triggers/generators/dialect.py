@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -437,7 +438,9 @@ def _seconds(entry: Mapping[str, Any], key: str, place: Place) -> float:
         key,
         place,
         lambda each: (
-            isinstance(each, int | float) and not isinstance(each, bool) and each > 0
+            isinstance(each, int | float)
+            and not isinstance(each, bool)
+            and 0 < each < math.inf
         ),
         "a number of seconds greater than 0",
     )

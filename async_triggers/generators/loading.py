@@ -134,9 +134,12 @@ def expand_file(path: Path, lookup: Lookup) -> Loaded:
     default = content.pop(DEFAULT, None) or {}
     for dag_id, config in content.items():
         at = place.at(dag_id)
-        if not isinstance(config, Mapping) or not isinstance(default, Mapping):
-            msg = "must be an object with the DAG's configuration"
-            loaded.errors[dag_id] = GeneratorError(at, msg)
+        for where, found in ((place.at(DEFAULT), default), (at, config)):
+            if not isinstance(found, Mapping):
+                msg = "must be an object with the DAG's configuration"
+                loaded.errors[dag_id] = GeneratorError(where, msg)
+
+        if dag_id in loaded.errors:
             continue
 
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from async_triggers.generators.errors import DEFAULT, GeneratorError, Place
+from async_triggers.generators.errors import DEFAULT, GeneratorError, Place, brief
 
 _MERGE = "tag:yaml.org,2002:merge"
 NAME_KEYS = ("task_id", "group_name")
@@ -56,7 +56,20 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Place]:
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that merges a mapping's keys once, even where it is merged often."""
+    """A safe loader that knows the line of a value which its type does not have.
+
+    It merges a mapping's keys once, even where the mapping is merged often.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, KeyError) as error:
+            # 2026-02-30, which is written like a date, or !!int many.
+            what = f"{brief(node.value)} has no value: {error}"
+            raise yaml.constructor.ConstructorError(
+                None, None, what, node.start_mark
+            ) from error
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         super().flatten_mapping(node)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -559,6 +560,7 @@ def test_the_given_configuration_is_left_as_it_is(dbt: FakeDbt) -> None:
         ({"dbt_list_args": 7}, "dbt_list_args: must be a text"),
         ({"wait_for_completion": "yes"}, "wait_for_completion: must be true or false"),
         ({"poke_interval": 0}, "poke_interval: must be a number of seconds"),
+        ({"poke_interval": math.inf}, "poke_interval: must be a number of seconds"),
         ({"on_unmatched": "panic"}, "on_unmatched: must be one of error, warn, ignore"),
         ({"task_id_from": "slug"}, "task_id_from: must be one of name, id, not 'slug'"),
         ({"dependencies": "x"}, "dependencies: must be a list of names"),

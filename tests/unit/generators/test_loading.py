@@ -333,6 +333,19 @@ def record(context: object, a: int, b: int = 0) -> None:
             {"default_args": {"start_date": "soon"}},
             "d.default_args.start_date: must be",
         ),
+        (
+            {"default_args": {"start_date": "99999999999 days"}},
+            "d.default_args.start_date: '99999999999 days' is before the first year",
+        ),
+        ({"default_args": {"start_date": "² days"}}, "start_date: must be a date"),
+        (
+            {"tasks": {"x": {"operator": EMPTY, "retry_delay_sec": float("inf")}}},
+            "d.tasks.x.retry_delay_sec: inf is no number of seconds",
+        ),
+        (
+            {"tasks": {"x": {"operator": "collections.OrderedDict"}}},
+            "d.tasks.x.operator: 'collections.OrderedDict' is no operator",
+        ),
         ({"default_args": {"timezone": "Mars"}}, "there is no time zone 'Mars'"),
         ({"dagrun_timeout_sec": "long"}, "must be a number of seconds"),
         (
@@ -501,6 +514,13 @@ def test_a_broken_dag_takes_no_other_with_it(mixed: Path) -> None:
     (message,) = bag.import_errors.values()
     assert "dags.yml:9: bad.no: unknown key" in message
     assert "worse: must be an object" in message
+
+
+def test_defaults_that_are_no_object_are_named(tmp_path: Path) -> None:
+    (broken,) = load(tmp_path, "default: x\nd: {tasks: {}}\n").values()
+
+    assert isinstance(broken, BrokenFile)
+    assert "dags.yml:1: default: must be an object" in broken._messages[0]
 
 
 def test_in_airflow_the_error_is_filed_under_the_yaml(

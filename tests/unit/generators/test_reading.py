@@ -48,6 +48,11 @@ def test_a_merged_key_has_the_line_where_it_stands(tmp_path: Path) -> None:
         ("a: !!python/object:os.system {}\n", "this is not YAML: could not determine"),
         ("a: &x [*x]\n", "an anchor holds itself"),
         ("a: \x01\n", "this is not YAML"),
+        ("a:\n  b: 2026-02-30\n", r"yml:2: .*'2026-02-30' has no value: day is out"),
+        ("a: 2026-01-01 25:00:00\n", r"yml:1: .* has no value: hour must be in"),
+        (f"a: {'9' * 5000}\n", r"yml:1: .* has no value: "),
+        ("a: !!int many\n", r"yml:1: .*'many' has no value: "),
+        ("a: !!bool perhaps\n", r"yml:1: .*'perhaps' has no value: "),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(
