@@ -14,6 +14,7 @@ from async_triggers.airbyte.api import addresses, models, replies, requests
 from async_triggers.airbyte.api.models import JobResponse, JobStatusEnum
 from async_triggers.airbyte.api.vendor import AIRBYTE
 from async_triggers.airbyte.by_hand import CallsByHand
+from async_triggers.airbyte.naming import read_version
 from async_triggers.deferral.contact import address_of
 from async_triggers.deferral.fields import plain_field, secret_field
 from async_triggers.deferral.finding import Finding, Identity, Startable
@@ -103,7 +104,7 @@ class AirbyteHook(CallsByHand):
     ) -> None:
         super().__init__(airbyte_conn_id)
         self.airbyte_conn_id = airbyte_conn_id
-        self.api_version = api_version
+        self.api_version = read_version(api_version)
         self.timeout = timeout
         self.address = address
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +20,21 @@ CONNECTION: Mapping[str, Read] = {
     "workspace_id": identifier,
 }
 """The arguments that give a connection, with how each is read."""
+
+
+_VERSION = re.compile(r"v[0-9]+")
+
+
+def read_version(value: object) -> str:
+    """Return the version in the API's path, which is v1 where None is given."""
+    if value is None:
+        return "v1"
+
+    if not isinstance(value, str) or not _VERSION.fullmatch(value):
+        msg = f"api_version must be a version such as 'v1', not {value!r:.100}"
+        raise ArgumentUnusable(msg)
+
+    return value
 
 
 class Named(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 from async_triggers.airbyte.api import models
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.links import AirbyteJobLink
-from async_triggers.airbyte.naming import CONNECTION, NAMES, check_one_way
+from async_triggers.airbyte.naming import CONNECTION, NAMES, check_one_way, read_version
 from async_triggers.airbyte.remote_job import AirbyteJobRequest
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.deferral.arguments import (
@@ -109,7 +109,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
         self.airbyte_conn_id = airbyte_conn_id
         self.asynchronous = asynchronous
         self.deferrable = deferrable
-        self.api_version = api_version
+        self.api_version = read_version(api_version)
         self.wait_seconds = not_negative("wait_seconds", wait_seconds)
         self.timeout = time_limit("timeout", timeout)
         self.job_type = one_of("job_type", job_type, models.JOB_TYPES)

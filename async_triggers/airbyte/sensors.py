@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from async_triggers.airbyte.ends import AirbyteSyncsQuery
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.job_query import AirbyteJobQuery
-from async_triggers.airbyte.naming import check_one_way
+from async_triggers.airbyte.naming import check_one_way, read_version
 from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.deferral.after import as_text
 from async_triggers.deferral.compat import conf
@@ -80,7 +80,7 @@ class AirbyteJobSensor(FindingSensor):
         self.workspace_id = workspace_id
         self.deferrable = deferrable
         self.airbyte_conn_id = airbyte_conn_id
-        self.api_version = api_version
+        self.api_version = read_version(api_version)
         self.end_from_trigger = end_from_trigger
         self.begin_on_triggerer(wanted=start_from_trigger)
         self.note_ids(kwargs)
@@ -146,7 +146,7 @@ class AirbyteSyncSensor(FindingSensor):
         self.completed_after_time: str | datetime | None = as_text(completed_after_time)
         self.airbyte_conn_id = airbyte_conn_id
         self.deferrable = deferrable
-        self.api_version = api_version
+        self.api_version = read_version(api_version)
         self.end_from_trigger = end_from_trigger
         self.begin_on_triggerer(wanted=start_from_trigger)
         self.note_ids(kwargs)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +34,7 @@ from async_triggers.deferral.arguments import (
     whole_number,
 )
 from async_triggers.deferral.compat import conf
-from async_triggers.deferral.ids import Ids, TakesIds
+from async_triggers.deferral.ids import Ids, TakesIds, is_literal
 from async_triggers.deferral.operator import JobOperator
 from async_triggers.deferral.unknown import unknown_keys
 
@@ -204,6 +206,10 @@ class DbtCloudRunJobOperator(JobOperator):
         self.summarize_results = summarize_results
         self.log_steps = log_steps
         self.note_ids(kwargs)
+        read_hook_params(hook_params)
+        for name, check in _CHECKS.items():
+            if is_literal(getattr(self, name)):
+                check(getattr(self, name))
 
     @property
     def hook(self) -> DbtCloudHook:
@@ -223,19 +229,8 @@ class DbtCloudRunJobOperator(JobOperator):
         """Raise AirflowException when a rendered argument cannot be used."""
         super().check_arguments()
         read_hook_params(self.hook_params)
-        steps: object = self.steps_override
-        if steps is not None and not (
-            isinstance(steps, Sequence)
-            and not isinstance(steps, str)
-            and all(isinstance(step, str) and step for step in steps)
-        ):
-            msg = f"steps_override must be a list of dbt commands, not {steps!r}"
-            raise ArgumentUnusable(msg)
-
-        config: object = self.additional_run_config
-        if config is not None and not isinstance(config, Mapping):
-            msg = f"additional_run_config must be an object, not {config!r}"
-            raise ArgumentUnusable(msg)
+        for name, check in _CHECKS.items():
+            check(getattr(self, name))
 
     def warn_of_arguments(self) -> None:
         """Log what of the arguments has no effect."""
@@ -311,6 +306,54 @@ def _id_if_any(name: str, value: object) -> int | None:
         return None
 
 
+def _check_steps(value: object) -> None:
+    if value is not None and not (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and all(isinstance(step, str) and step for step in value)
+    ):
+        msg = f"steps_override must be a list of dbt commands, not {value!r}"
+        raise ArgumentUnusable(msg)
+
+
+def _check_related(value: object) -> None:
+    if value is not None and not (
+        isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+    ):
+        msg = f"include_related must be a list such as ['job'], not {value!r:.100}"
+        raise ArgumentUnusable(msg)
+
+
+def _check_config(value: object) -> None:
+    if value is None:
+        return
+
+    if not isinstance(value, Mapping):
+        msg = f"additional_run_config must be an object, not {value!r:.100}"
+        raise ArgumentUnusable(msg)
+
+    for key, each in value.items():
+        try:
+            json.dumps(each, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            msg = f"additional_run_config[{key!r}] cannot be sent as JSON: {error}"
+            raise ArgumentUnusable(msg) from None
+
+
+def _check_text(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        msg = f"{name} must be a text, not {value!r:.100}"
+        raise ArgumentUnusable(msg)
+
+
+_CHECKS: Mapping[str, Callable[[object], None]] = {
+    "steps_override": _check_steps,
+    "additional_run_config": _check_config,
+    "schema_override": partial(_check_text, "schema_override"),
+    "trigger_reason": partial(_check_text, "trigger_reason"),
+}
+
+
 class DbtCloudGetJobRunArtifactOperator(BaseOperator, TakesIds):
     """Downloads an artifact of a run, and returns the name of the file.
 
@@ -361,6 +404,9 @@ class DbtCloudGetJobRunArtifactOperator(BaseOperator, TakesIds):
         self.output_file_name = output_file_name
         self.hook_params = hook_params
         self.note_ids(kwargs)
+        read_hook_params(hook_params)
+        if step is not None:
+            whole_number("step", step)
 
     def execute(self, context: Context) -> str:
         """Download the artifact."""
@@ -420,6 +466,7 @@ class DbtCloudListJobsOperator(BaseOperator, TakesIds):
         self.order_by = order_by
         self.hook_params = hook_params
         self.note_ids(kwargs)
+        read_hook_params(hook_params)
 
     def execute(self, context: Context) -> list[int]:
         """List the jobs."""
@@ -496,12 +543,17 @@ class DbtCloudListJobRunsOperator(BaseOperator, TakesIds):
         self.latest_only = latest_only
         self.status_filter = status_filter
         self.note_ids(kwargs)
+        read_hook_params(hook_params)
+        self._statuses()
+        if is_literal(include_related):
+            _check_related(include_related)
 
     def execute(self, context: Context) -> list[dict[str, Any]] | dict[str, Any] | None:
         """List the runs."""
         make_plain(self)
         self.settle_ids()
         statuses = self._statuses()
+        _check_related(self.include_related)
         job_id = optional_id("job_id", self.job_id)
         order = self.order_by or ("-id" if self.latest_only else None)
         read_hook_params(self.hook_params).warn(self.log)
@@ -527,16 +579,17 @@ class DbtCloudListJobRunsOperator(BaseOperator, TakesIds):
         return found
 
     def _statuses(self) -> list[int]:
-        given = self.status_filter
+        given: Any = self.status_filter
         if given is None:
             return []
 
-        statuses = [given] if isinstance(given, int) else list(given)
+        is_one = isinstance(given, str) or not isinstance(given, Collection)
+        statuses = [given] if is_one else list(given)
         # The groups are less than nothing.
         known = [status.value for status in DbtCloudJobRunStatus if status > 0]
         for status in statuses:
             if status not in known:
-                msg = f"status_filter must be of {known}, not {status!r}"
+                msg = f"status_filter must be of {known}, not {status!r:.100}"
                 raise ArgumentUnusable(msg)
 
         return [int(status) for status in statuses]

@@ -11,6 +11,7 @@ from async_triggers.dbt_cloud.hooks import (
     DbtCloudHook,
     DbtCloudJobRunException,
     DbtCloudJobRunStatus,
+    read_hook_params,
     validate_execute_complete_event,
 )
 from async_triggers.dbt_cloud.job_query import DbtCloudRunQuery
@@ -90,6 +91,7 @@ class DbtCloudJobRunSensor(JobSensor):
         self.end_from_trigger = end_from_trigger
         self.begin_on_triggerer(wanted=start_from_trigger)
         self.note_ids(kwargs)
+        read_hook_params(hook_params)
 
     @property
     def hook(self) -> DbtCloudHook:
@@ -156,3 +158,4 @@ class DbtCloudJobSensor(FindingSensor):
         self.end_from_trigger = end_from_trigger
         self.begin_on_triggerer(wanted=start_from_trigger)
         self.note_ids(kwargs)
+        read_hook_params(hook_params)

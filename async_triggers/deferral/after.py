@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.ids import is_literal
 
+# Most are written so, and Airflow's own reader takes long to load.
+_LIKE_A_TIME = re.compile(
+    r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])"
+    r"([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?(Z|[+-][01]\d:[0-5]\d)?)?$"
+)
 _THE_NEXT = frozenset({"", "now"})
 """What a text may say where the next job to end is waited for."""
 
 
 def as_text(value: str | datetime | None) -> str | None:
-    """Return a time as text: a datetime without an offset would not stay what it is."""
-    return value.isoformat() if isinstance(value, datetime) else value
+    """Return a time as text: a datetime without an offset would not stay what it is.
+
+    Raise ArgumentUnusable for what is no time, where that is known before it is rendered.
+    """
+    if isinstance(value, datetime):
+        return value.isoformat()
+
+    if is_literal(value) and not (
+        isinstance(value, str) and _LIKE_A_TIME.match(value.strip())
+    ):
+        read_after(value)
+
+    return value
 
 
 def is_given(value: object) -> bool:

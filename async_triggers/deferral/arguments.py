@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeGuard
@@ -13,6 +14,12 @@ from airflow.sdk import BaseOperator
 from async_triggers.deferral.errors import AsyncTriggersException
 from async_triggers.engine.errors import RequestRejected
 from async_triggers.engine.wire import segment
+
+LONGEST = 100 * 365 * 86_400.0
+"""A century, in seconds: dates of Airflow's cannot be much later."""
+
+_DIGITS = re.compile(r"[0-9]{1,19}")
+_MOST = 1_000_000
 
 
 class ArgumentUnusable(AsyncTriggersException, ValueError):
@@ -39,6 +46,15 @@ def positive(name: str, value: object) -> float:
 
 def not_negative(name: str, value: object) -> float:
     """Return a number of seconds, which may be zero or a timedelta."""
+    given = _seconds(name, value)
+    if given > LONGEST:
+        msg = f"{name} is longer than a century: give a number of seconds"
+        raise ArgumentUnusable(msg)
+
+    return given
+
+
+def _seconds(name: str, value: object) -> float:
     given = value.total_seconds() if isinstance(value, timedelta) else value
     if not _is_finite(given) or given < 0:
         msg = f"{name} must be a number of seconds, at least 0, not {value!r}"
@@ -51,18 +67,20 @@ def _is_finite(value: object) -> TypeGuard[float]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
 
-    return math.isfinite(value)
+    # Not isfinite(), which an int may be too large for.
+    return -math.inf < value < math.inf
 
 
 def time_limit(name: str, value: object) -> float | None:
     """Return the seconds after which a task gives up; None where it never does.
 
-    None, zero and infinity mean no limit.
+    None, zero, infinity and more than a century mean no limit.
     """
     if value is None or value == math.inf:
         return None
 
-    return not_negative(name, value) or None
+    given = _seconds(name, value)
+    return given if 0 < given <= LONGEST else None
 
 
 def text(name: str, value: object) -> str:
@@ -87,22 +105,42 @@ def identifier(name: str, value: object) -> str:
 
 def whole_number(name: str, value: object) -> int:
     """Return an id that is a whole number, also where a template made it a text."""
-    try:
-        if isinstance(value, bool) or not isinstance(value, int | str):
-            raise ValueError  # noqa: TRY004, TRY301 - one message for all
-
-        return int(value)
-    except ValueError:
+    is_number = isinstance(value, int | str) and not isinstance(value, bool)
+    given = str(value).strip() if is_number else ""
+    if not _DIGITS.fullmatch(given) or int(given) == 0:
         msg = (
-            f"{name} must be a whole number, not {value!r}. If another task returns it,"
-            " check that it is upstream and has succeeded"
+            f"{name} must be a whole number greater than 0, not {value!r:.100}. If another"
+            " task returns it, check that it is upstream and has succeeded"
         )
-        raise ArgumentUnusable(msg) from None
+        raise ArgumentUnusable(msg)
+
+    return int(given)
+
+
+def count(name: str, value: object) -> int:
+    """Return how often something is tried, which is a whole number."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST:
+        msg = f"{name} must be a whole number such as 3, not {value!r:.100}"
+        raise ArgumentUnusable(msg)
+
+    return value
+
+
+def switch(name: str, value: object) -> object:
+    """Return what turns something on or off; raise ArgumentUnusable for a text.
+
+    Any text would turn it on, "False" as well.
+    """
+    if isinstance(value, str):
+        msg = f"{name} must be True or False, not the text {value!r:.100}"
+        raise ArgumentUnusable(msg)
+
+    return value
 
 
 def needs_deferrable(name: str, value: object, *, deferrable: bool) -> bool:
     """Return a switch that means something only where the task is deferrable."""
-    if value and not deferrable:
+    if switch(name, value) and not switch("deferrable", deferrable):
         msg = f"{name} needs deferrable=True: the trigger is what it speaks of"
         raise ArgumentUnusable(msg)
 

@@ -25,6 +25,7 @@ from airflow.triggers.base import (
 )
 
 from async_triggers.deferral import compat
+from async_triggers.deferral.arguments import switch
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class EndFromTrigger:
 
     def __set__(self, task: Any, wanted: bool) -> None:
         """Keep what the user wants."""
-        task.__dict__[_WISH] = wanted
+        task.__dict__[_WISH] = switch("end_from_trigger", wanted)
 
 
 def wants_end(task: Any) -> bool:

@@ -27,7 +27,7 @@ from weakref import WeakKeyDictionary
 from airflow.sdk import BaseHook
 
 from async_triggers.deferral.alarm import Alarm
-from async_triggers.deferral.compat import conf
+from async_triggers.deferral.compat import AirflowNotFoundException, conf
 from async_triggers.deferral.contact import Endpoint
 from async_triggers.deferral.errors import (
     AsyncTriggersException,
@@ -188,8 +188,16 @@ class VendorHook(BaseHook):
 
     def look_up(self) -> AirflowConnection:
         """Return the Airflow connection (blocking)."""
-        connection: AirflowConnection = self.get_connection(self.conn_id)
-        return connection
+        try:
+            connection: AirflowConnection = self.get_connection(self.conn_id)
+        except AirflowNotFoundException as error:
+            argument = getattr(self, "conn_name_attr", "the connection's id")
+            words = sentence(str(error))
+            msg = f"{words} Add it to Airflow's connections, or correct {argument}"
+        else:
+            return connection
+
+        raise AirflowNotFoundException(msg)
 
     def get_conn(self) -> Account:
         """Read the connection and return the account (blocking)."""
@@ -517,8 +525,8 @@ def _says_http(connection: AirflowConnection) -> bool:
 
 def read_extra(connection: AirflowConnection) -> dict[str, Any]:
     """Return the connection's extra as a dict, without a request to Airflow."""
-    text = connection.extra
-    if not text:
+    text = (connection.extra or "").strip()
+    if text in {"", "null"}:
         return {}
 
     msg = "extra is not a JSON object: correct the connection's extra"
@@ -565,8 +573,13 @@ def _read_verify(extra: Mapping[str, Any]) -> tuple[bool, str]:
         # As requests has it: a path to certificates.
         flag, bundle = True, verify.strip()
 
-    if flag is None or not isinstance(bundle, str):
+    if flag is None:
         msg = "extra.verify must be true, false or the path of a PEM file"
+        raise AccountMisconfigured(msg)
+
+    # Not repeated: a key is pasted with its certificate.
+    if not isinstance(bundle, str) or not bundle.isprintable() or "-----" in bundle:
+        msg = "extra.ca_bundle must be the path of a PEM file, and not what it holds"
         raise AccountMisconfigured(msg)
 
     return flag, bundle
@@ -595,7 +608,9 @@ def _read_proxies(value: object) -> tuple[tuple[str, str], ...]:
     }
     for url in cleaned.values():
         if not _is_http(url):
-            msg = "extra.proxies must hold http or https URLs"
+            msg = (
+                "extra.proxies must hold http or https URLs, such as http://proxy:3128"
+            )
             raise AccountMisconfigured(msg)
 
     return tuple(sorted(cleaned.items()))
@@ -603,7 +618,13 @@ def _read_proxies(value: object) -> tuple[tuple[str, str], ...]:
 
 def _is_http(url: str) -> bool:
     try:
-        return urlsplit(url).scheme in {"http", "https"}
+        parts = urlsplit(url)
+        # The port is read here and nowhere else.
+        return (
+            parts.scheme in {"http", "https"}
+            and parts.port != 0
+            and bool(parts.hostname)
+        )
     except ValueError:
         return False
 
@@ -618,11 +639,11 @@ def read_number(
 
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
 
-    if not number >= least:
-        msg = f"extra.{name} must be a number of at least {least:g}, not {value!r}"
+    if not least <= number < float("inf"):
+        msg = f"extra.{name} must be a number of at least {least:g}, not {value!r:.100}"
         raise AccountMisconfigured(msg)
 
     return number

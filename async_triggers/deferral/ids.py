@@ -8,18 +8,22 @@ tasks share.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar
+from uuid import UUID
 
-from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.arguments import ArgumentUnusable, switch
 
 Read = Callable[[str, object], object]
 """Returns the id of an argument's name and value, or raises ArgumentUnusable."""
 
 # A DAG may give its templates other brackets than Jinja's.
 _LITERAL = re.compile(r"[\w\s.:/-]*")
+_VALUES = (int, float, bytes, UUID)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,7 @@ class Ids:
         }
         for name, read in self._all.items():
             value = getattr(task, name)
-            if name in shared or not _is_literal(value):
+            if name in shared or not is_literal(value):
                 continue
 
             if not _is_left_out(task, name):
@@ -128,6 +132,9 @@ class TakesIds:
 
         ``more`` are the arguments that the constructor passes on, and ``default_args``.
         """
+        for name in _switches(_declaring(type(self))):
+            switch(name, getattr(self, name, None))
+
         self._given = self.ids.given(self)
         self.ids.check_written(self, more.get("default_args"))
 
@@ -135,6 +142,20 @@ class TakesIds:
         """Judge what was rendered; called on the worker before anything is requested."""
         for name, value in self.ids.read(self, self._given).items():
             setattr(self, name, value)
+
+
+@cache
+def _switches(cls: type) -> frozenset[str]:
+    """Return what is on or off by default among the arguments that a class declares."""
+    return frozenset(
+        name
+        for each in cls.__mro__
+        if issubclass(each, TakesIds) and "__init__" in vars(each)
+        for name, parameter in inspect.signature(
+            vars(each)["__init__"]
+        ).parameters.items()
+        if isinstance(parameter.default, bool)
+    )
 
 
 def _declaring(cls: type) -> Any:
@@ -164,8 +185,14 @@ def _is_left_out(task: object, name: str) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _is_literal(value: object) -> bool:
+def is_literal(value: object) -> bool:
+    """Return whether a value is known when the DAG is parsed, and rendered to itself."""
     if isinstance(value, str):
         return _LITERAL.fullmatch(value) is not None
 
-    return value is None or isinstance(value, int)
+    if isinstance(value, list | tuple | dict):
+        return all(
+            map(is_literal, value.values() if isinstance(value, dict) else value)
+        )
+
+    return value is None or isinstance(value, _VALUES)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from async_triggers.engine.errors import AccountMisconfigured
+
+# What no name has, and what urlsplit() takes for a part of one.
+_NO_HOST = re.compile(r"[\s\x00-\x1f,;\\\"'<>|^`{}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +48,31 @@ def read_address(
     try:
         parts = urlsplit(text)
         number = parts.port or port
+        host = _in_ascii(parts.hostname or "")
     except ValueError:
-        parts, number = urlsplit(""), None
+        parts, number, host = urlsplit(""), None, ""
 
     # What the host holds is not repeated: it may be a password.
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if (
+        parts.scheme not in {"http", "https"}
+        or not host
+        or _NO_HOST.search(host)
+        # http:/host, where the scheme was added.
+        or (host in {"http", "https"} and parts.path)
+    ):
         raise AccountMisconfigured(form)
 
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    name = f"[{host}]" if ":" in host else host
     return Address(
-        host=parts.hostname,
+        host=host,
         origin=f"{parts.scheme}://{name}" + (f":{number}" if number else ""),
         path=parts.path.rstrip("/"),
     )
+
+
+def _in_ascii(host: str) -> str:
+    """Return a name as it is looked up; raise ValueError where no name is written so."""
+    return host if ":" in host else host.encode("idna").decode()
 
 
 def read_https_address(

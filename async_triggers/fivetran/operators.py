@@ -9,6 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 from async_triggers.deferral.arguments import (
+    ArgumentUnusable,
+    count,
     needs_deferrable,
     not_negative,
     one_of,
@@ -134,7 +136,7 @@ class FivetranOperator(JobOperator):
         self.destination_name = destination_name
         self.run_name = run_name
         self.fivetran_conn_id = fivetran_conn_id
-        self.fivetran_retry_limit = fivetran_retry_limit
+        self.fivetran_retry_limit = count("fivetran_retry_limit", fivetran_retry_limit)
         self.fivetran_retry_delay = fivetran_retry_delay
         self.poll_frequency = not_negative("poll_frequency", poll_frequency)
         if schedule_type is not None:
@@ -201,11 +203,32 @@ class FivetranResyncOperator(FivetranOperator):
         self, scope: Mapping[str, Sequence[str]] | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.scope = scope
+        self.scope = _read_scope(scope)
 
     def make_request(self) -> FivetranSyncRequest:
         """Return what the rendered arguments request."""
         return replace(super().make_request(), resync=True, scope=self.scope)
+
+
+def _read_scope(value: object) -> Mapping[str, Sequence[str]] | None:
+    """Return the tables to re-sync by schema, or raise ArgumentUnusable."""
+    if value is None:
+        return None
+
+    if not isinstance(value, Mapping) or not all(
+        isinstance(schema, str)
+        and isinstance(tables, Sequence)
+        and not isinstance(tables, str)
+        and all(isinstance(each, str) for each in tables)
+        for schema, tables in value.items()
+    ):
+        msg = (
+            'scope must be lists of tables by schema, such as {"sales": ["orders"]}, not'
+            f" {value!r:.100}"
+        )
+        raise ArgumentUnusable(msg)
+
+    return value
 
 
 def deprecated(old: str, new: str) -> None:

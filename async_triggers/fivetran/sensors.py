@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral import compat
 from async_triggers.deferral.after import as_text
-from async_triggers.deferral.arguments import not_negative
+from async_triggers.deferral.arguments import count, not_negative
 from async_triggers.deferral.errors import JobEnded
 from async_triggers.deferral.finding_sensor import FindingSensor
 from async_triggers.deferral.record import KEY
@@ -115,7 +115,7 @@ class FivetranSensor(JobSensor):
         self.connector_name = connector_name
         self.destination_name = destination_name
         self.fivetran_conn_id = fivetran_conn_id
-        self.fivetran_retry_limit = fivetran_retry_limit
+        self.fivetran_retry_limit = count("fivetran_retry_limit", fivetran_retry_limit)
         self.fivetran_retry_delay = fivetran_retry_delay
         # A template may make a datetime of it again.
         self.completed_after_time: str | datetime | None = as_text(completed_after_time)

@@ -94,7 +94,8 @@ def token_url(value: str, base: str) -> str:
     text = value.strip()
     if text.startswith(("http://", "https://")):
         try:
-            usable = bool(urlsplit(text).hostname) and "@" not in text
+            host = urlsplit(text).hostname
+            usable = bool(host) and "@" not in text and text.isascii()
         except ValueError:
             usable = False
 

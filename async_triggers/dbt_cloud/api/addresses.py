@@ -27,7 +27,7 @@ def base_url(
         scheme=scheme or "https",
         insecure=insecure,
         credentials="put the API token into password",
-        form="host is no host of dbt Cloud: write it as PREFIX.us1.dbt.com",
+        form="host is no address of dbt Cloud: write it as PREFIX.us1.dbt.com",
     )
     path = address.path
     for known in ("/api/v2", "/api/v3", "/api"):

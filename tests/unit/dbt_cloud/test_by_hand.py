@@ -403,12 +403,10 @@ def ended_values() -> Any:
 
 
 def test_a_group_is_no_filter_of_a_list() -> None:
-    operator = DbtCloudListJobRunsOperator(
-        task_id="t", status_filter=DbtCloudJobRunStatus.TERMINAL_STATUSES
-    )
-
     with pytest.raises(ArgumentUnusable, match=r"must be of \[1, 2, 3, 10, 20, 30\]"):
-        operator.execute({})
+        DbtCloudListJobRunsOperator(
+            task_id="t", status_filter=DbtCloudJobRunStatus.TERMINAL_STATUSES
+        )
 
 
 @pytest.mark.parametrize("status", sorted(TRIGGER_EVENT_STATUSES))

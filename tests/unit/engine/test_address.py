@@ -19,6 +19,8 @@ def read(text: str, *, port: int | None = None, scheme: str = "https") -> Addres
         ("http://api.example/", "http://api.example", ""),
         ("api.example:8000/api/v2/", "https://api.example:8000", "/api/v2"),
         ("http://[::1]:8000/x", "http://[::1]:8000", "/x"),
+        ("http://bücher.example./x", "http://xn--bcher-kva.example.", "/x"),
+        ("https://my_host:1", "https://my_host:1", ""),
     ],
 )
 def test_a_host_is_taken_apart(text: str, origin: str, path: str) -> None:
