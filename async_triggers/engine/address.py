@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from async_triggers.engine.errors import AccountMisconfigured
 
@@ -66,8 +66,16 @@ def read_address(
     return Address(
         host=host,
         origin=f"{parts.scheme}://{name}" + (f":{number}" if number else ""),
-        path=parts.path.rstrip("/"),
+        path=quoted(parts.path.rstrip("/")),
     )
+
+
+def quoted(text: str) -> str:
+    """Return a URL, or its path, with blanks and letters beyond ASCII as URLs have them.
+
+    Elsewhere a request line would break in two, and so would the link in a log.
+    """
+    return quote(text, safe="%/:@!$&'()*+,;=~?#[]")
 
 
 def _in_ascii(host: str) -> str:

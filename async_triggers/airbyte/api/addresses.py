@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from async_triggers.engine.address import read_address
+from async_triggers.engine.address import quoted, read_address
 from async_triggers.engine.errors import AccountMisconfigured
 from async_triggers.engine.wire import segment
 
@@ -103,9 +103,9 @@ def token_url(value: str, base: str) -> str:
             msg = "schema is no URL of a token endpoint: write v1/applications/token"
             raise AccountMisconfigured(msg)
 
-        return text
+        return quoted(text)
 
-    path = text.strip("/") or "applications/token"
+    path = quoted(text.strip("/")) or "applications/token"
     if path.startswith("api/") or (text.startswith("/") and text.strip("/")):
         parts = urlsplit(base)
         return f"{parts.scheme}://{parts.netloc}/{path}"
@@ -126,7 +126,7 @@ def ui_url(base: str, given: str) -> str:
             msg = "extra.ui_url must be an http or https URL without credentials"
             raise AccountMisconfigured(msg)
 
-        return given.rstrip("/")
+        return quoted(given.rstrip("/"))
 
     parts = urlsplit(base)
     return (

@@ -195,6 +195,8 @@ CLOUD = "https://api.airbyte.com/v1"
             "http://localhost:8000/api/public/v1/applications/token",
         ),
         ("https://login.example/token", SELF, "https://login.example/token"),
+        ("my token/é", SELF, f"{SELF}/my%20token/%C3%A9"),
+        ("https://login.example/a b", SELF, "https://login.example/a%20b"),
     ],
 )
 def test_the_token_endpoint_of_every_spelling(value: str, base: str, url: str) -> None:
@@ -207,6 +209,7 @@ def test_the_token_endpoint_of_every_spelling(value: str, base: str, url: str) -
         (SELF, "", "http://localhost:8000"),
         (CLOUD, "", "https://cloud.airbyte.com"),
         (SELF, "https://ui.example/", "https://ui.example"),
+        (SELF, "https://ui.example/our é", "https://ui.example/our%20%C3%A9"),
     ],
 )
 def test_the_address_of_the_interface(base: str, given: str, url: str) -> None:

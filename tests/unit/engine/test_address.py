@@ -21,6 +21,7 @@ def read(text: str, *, port: int | None = None, scheme: str = "https") -> Addres
         ("http://[::1]:8000/x", "http://[::1]:8000", "/x"),
         ("http://bücher.example./x", "http://xn--bcher-kva.example.", "/x"),
         ("https://my_host:1", "https://my_host:1", ""),
+        ("http://api.example/a b/é/%20", "http://api.example", "/a%20b/%C3%A9/%20"),
     ],
 )
 def test_a_host_is_taken_apart(text: str, origin: str, path: str) -> None:
