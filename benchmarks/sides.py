@@ -142,10 +142,9 @@ def _earlier(ticket: Ticket) -> dict[str, Any]:
     }
 
 
-def connect(side: Side, urls: Mapping[str, str]) -> None:
-    """Set this process's Airflow connections to a simulator that uses TLS."""
-    fivetran = urlsplit(urls["fivetran"]).netloc
-    connections = {
+def connections(urls: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the Airflow connections of both sides to a simulator that uses TLS."""
+    return {
         "airbyte_default": {
             "conn_type": "airbyte",
             "host": f"{urls['airbyte']}/api/public/v1/",
@@ -167,11 +166,16 @@ def connect(side: Side, urls: Mapping[str, str]) -> None:
             "password": "simulator-token",
         },
     }
-    for name, values in connections.items():
+
+
+def connect(side: Side, urls: Mapping[str, str]) -> None:
+    """Set this process's Airflow connections to a simulator that uses TLS."""
+    for name, values in connections(urls).items():
         os.environ[f"AIRFLOW_CONN_{name.upper()}"] = json.dumps(values)
 
     if side == "peer":
         # The peer's host is an attribute of its class, and not to be set otherwise.
+        fivetran = urlsplit(urls["fivetran"]).netloc
         import_module("fivetran_provider_async.hooks").FivetranHook.api_host = fivetran
 
 

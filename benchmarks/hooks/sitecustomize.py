@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 UNRESOLVED = "ASYNC_TRIGGERS_BENCHMARK_UNRESOLVED"
 """The variable that holds a domain no name of which resolves, whatever DNS there is."""
 CLOCK = "ASYNC_TRIGGERS_BENCHMARK_CLOCK"
 """The variable that names a file with the seconds by which the clock of forks is off."""
+SEGMENTS = "ASYNC_TRIGGERS_BENCHMARK_SEGMENTS"
+"""The variable that names a folder where the processes of tasks write what they used."""
+FIVETRAN = "ASYNC_TRIGGERS_BENCHMARK_FIVETRAN"
+"""The variable that holds the host of Fivetran for the official package."""
 
 
 def leave_unresolved(domain: str) -> None:
@@ -71,8 +83,43 @@ def step_clock(file: Path) -> None:
     os.register_at_fork(after_in_child=begin)
 
 
+class _Redirected(MetaPathFinder):
+    """Sets the host of the official Fivetran hook, which is an attribute of its class."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+
+    def find_spec(
+        self, fullname: str, path: Any = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find the module of the hook, and have it set as soon as it is loaded."""
+        if fullname != "fivetran_provider_async.hooks":
+            return None
+
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        if spec is None or spec.loader is None:
+            return spec
+
+        load = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            load(module)
+            module.FivetranHook.api_host = self._host
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
 if os.environ.get(UNRESOLVED):
     leave_unresolved(os.environ[UNRESOLVED])
 
 if os.environ.get(CLOCK):
     step_clock(Path(os.environ[CLOCK]))
+
+if os.environ.get(SEGMENTS):
+    # Beside this file, on the path of the processes that it is for.
+    import_module("worker_segments").watch(Path(os.environ[SEGMENTS]))
+
+if os.environ.get(FIVETRAN):
+    sys.meta_path.insert(0, _Redirected(os.environ[FIVETRAN]))

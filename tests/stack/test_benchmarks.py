@@ -16,14 +16,18 @@ pytestmark = [pytest.mark.postgres, pytest.mark.timeout(1500)]
 
 
 def test_tasks_are_counted_from_their_start_to_their_end(tmp_path: Path) -> None:
-    small = ("--tasks", "3", "--lasts", "10", "--settle", "0")
+    small = ("--tasks", "3", "--shortest", "10", "--longest", "12", "--settle", "0")
+    part = ("--vendors", "airbyte", "--ways", "ours_ended", "--rounds", "1")
 
-    code = end_to_end.main(["--ways", "ours_ended", *small, "--out", str(tmp_path)])
+    code = end_to_end.main([*part, *small, "--out", str(tmp_path)])
 
-    (cost,) = json.loads((tmp_path / "end_to_end.json").read_text())["costs"]
+    ((cost,),) = json.loads((tmp_path / "end_to_end.json").read_text())["rounds"]
     assert code == 0
     assert cost["workers"] == cost["tasks"] == 3
     assert cost["cpu"] > 0
+    assert cost["calls"]["start"]["run"] == 3
+    assert cost["segments"]["start"]["count"] == 3
+    assert not cost["calls"]["resume"]
     assert "with `end_from_trigger` | " in (tmp_path / "end_to_end.md").read_text()
 
 

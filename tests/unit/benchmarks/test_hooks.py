@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -70,3 +71,56 @@ def test_names_of_a_domain_do_not_exist() -> None:
     shown = python(code, ASYNC_TRIGGERS_BENCHMARK_UNRESOLVED=".example.test")
 
     assert shown.split() == ["True", "True"]
+
+
+# A process of a task, which is known by its title, and one that is none.
+TASK = """
+import os, sys, threading
+for title in ("airflow worker -- 01a2", "airflow worker -- LocalExecutor: idle"):
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+    else:
+        from setproctitle import setproctitle
+        setproctitle(title)
+        import asyncio, this
+        asyncio.new_event_loop().close()
+        thread = threading.Thread(target=bool, name="beside")
+        thread.start()
+        thread.join()
+        os._exit(0)
+"""
+
+
+def test_the_process_of_a_task_writes_down_what_it_has_used(tmp_path: Path) -> None:
+    python(TASK, ASYNC_TRIGGERS_BENCHMARK_SEGMENTS=str(tmp_path))
+
+    (file,) = tmp_path.iterdir()
+    used = json.loads(file.read_text())
+    assert used["task"] == "01a2"
+    assert "this" in used["modules"]
+    assert "os" not in used["modules"]
+    assert (used["threads"], used["loops"]) == (["beside"], 1)
+    assert used["cpu"] > 0
+    assert used["peak_mb"] > 1
+    assert abs(used["at"] - time.time()) < 15
+
+
+def test_the_host_of_the_official_fivetran_hook_is_set_where_it_is_imported(
+    tmp_path: Path,
+) -> None:
+    package = tmp_path / "fivetran_provider_async"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    hook = 'class FivetranHook:\n    api_host = "api.fivetran.com"\n'
+    (package / "hooks.py").write_text(hook)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from fivetran_provider_async.hooks import FivetranHook\n"
+        "print(FivetranHook.api_host)"
+    )
+
+    shown = python(code, str(tmp_path), ASYNC_TRIGGERS_BENCHMARK_FIVETRAN="here:1")
+
+    assert shown.split() == ["here:1"]
+    assert python(code, str(tmp_path)).split() == ["api.fivetran.com"]

@@ -1,0 +1,1 @@
+"""What waiting tasks cost a whole Airflow: the ways of waiting, their runs, the tables."""
