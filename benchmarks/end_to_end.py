@@ -123,7 +123,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--settle",
         type=float,
         default=SETTLE,
-        help="seconds for which Airflow is left alone before (60)",
+        help="seconds for which Airflow is idle before (60)",
     )
     parser.add_argument("--out", type=Path, default=MEASURED, help="where to write")
     return parser.parse_args(arguments)

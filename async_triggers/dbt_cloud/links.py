@@ -9,3 +9,9 @@ class DbtCloudRunJobOperatorLink(JobLink):
     """Opens the run in dbt Cloud."""
 
     name = "Monitor Job Run"
+    is_start_xcom = True
+
+    @property
+    def xcom_key(self) -> str:
+        """The XCom that holds the run's address."""
+        return "job_run_url"

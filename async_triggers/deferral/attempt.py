@@ -326,7 +326,7 @@ class Attempt:
 
     def expire(self) -> None:
         """Cancel what is ours, because Airflow's own timeout of the deferral came first."""
-        record = self.notes.read()
+        record = self.notes.read_again()
         if record is None or record.job_id is None:
             return
 

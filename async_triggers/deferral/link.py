@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from airflow.sdk import BaseOperatorLink
 
@@ -17,6 +17,9 @@ class JobLink(BaseOperatorLink):
     Airflow computes a link in the worker, at the end of each segment of a task, and keeps
     it: it is there while the task is deferred.
     """
+
+    is_start_xcom: ClassVar[bool] = False
+    """Whether its XCom is one of those that every start pushes in any case."""
 
     def get_link(
         self, operator: BaseOperator, *, ti_key: TaskInstanceKey | None = None

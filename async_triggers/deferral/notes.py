@@ -52,11 +52,28 @@ class Notes:
         self.log = log
         self._noun = noun
         self._store = compat.store_of(context, log)
+        self._is_all_known = False
 
     # The record ---------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """Begin the first segment of an attempt.
+
+        Airflow raises the number of a try whenever a task starts over, also after a clear
+        and after a worker was lost, and its store goes with the run. So there is no
+        record before the first try, and it is not requested. A Variable outlives a run.
+        """
+        self.report_store()
+        self._is_all_known = self.context["ti"].try_number == 1 and not isinstance(
+            self._store, compat.VariableStore
+        )
+
     def read(self) -> Record | None:
         """Return the record, of this attempt or of an earlier one."""
+        return self.record if self._is_all_known else self.read_again()
+
+    def read_again(self) -> Record | None:
+        """Return the record as it is now: a later attempt may have replaced it."""
         if self._store is not None:
             self.record = read_record(self._store.get(KEY))
 
@@ -76,20 +93,23 @@ class Notes:
 
     def start_over(self) -> None:
         """Forget what earlier attempts have written down."""
+        if self._is_all_known:
+            return
+
         self.forget()
         if self._store is not None:
             self._store.delete(UNSETTLED_KEY)
 
     def mark_killed(self) -> None:
         """Write down that a user stopped the task: the next attempt is no retry."""
-        record = self.read()
+        record = self.read_again()
         if record is not None:
             self.write(replace(record, killed=True))
 
     def mark_ended(self, job_id: str | None, job: Job) -> None:
         """Write down how a job has ended: the next attempt need not check it."""
         try:
-            record = self.read()
+            record = self.read_again()
             if record is not None and record.job_id == job_id:
                 self.write(replace(record, ended=job.word))
         except Exception:
@@ -120,7 +140,10 @@ class Notes:
             return None
 
         ti = self.context["ti"]
-        before = read_unsettled(self._store.get(UNSETTLED_KEY))
+        before = None
+        if not self._is_all_known:
+            before = read_unsettled(self._store.get(UNSETTLED_KEY))
+
         known = before or Unsettled(at=wall_clock(), attempts=())
         self._store.set(
             UNSETTLED_KEY, known.and_then(ti.try_number, ti.max_tries).to_json()

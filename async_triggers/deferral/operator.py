@@ -69,6 +69,11 @@ from async_triggers.deferral.start_trigger import StartTrigger
 from async_triggers.deferral.starting import Behind, Starting
 from async_triggers.deferral.stored import failure_of_trigger
 from async_triggers.deferral.worker import WorkerDesk
+from async_triggers.deferral.written_once import (
+    drop_links,
+    hide_rendered,
+    show_rendered,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -154,11 +159,17 @@ class JobOperator(BaseOperator, TakesIds, ShowsLineage):
 
     # The attempt ------------------------------------------------------------------
 
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render the templates, which Airflow stores in the first segment alone."""
+        super().render_template_fields(context, jinja_env)
+        hide_rendered(self, context)
+
     def execute(self, context: Context) -> Any:
         """Start the job, or find it again, and wait for it as the mode says."""
         make_plain(self, JobOperator)
+        drop_links(self, written=False)
         attempt = self._attempt_of(context)
-        attempt.notes.report_store()
+        attempt.notes.begin()
         self.check_arguments()
         self.warn_of_arguments()
         if not self.durable:
@@ -430,6 +441,7 @@ class JobOperator(BaseOperator, TakesIds, ShowsLineage):
         attempt.owned = bool(waiting.get("owned", True))
         attempt.notes.address = attempt.found_at = waiting.get("address") or ""
         attempt.job_url = waiting.get("url") or ("" if job is None else job.url)
+        drop_links(self, written=bool(waiting.get("url")))
         if own is not None and outcome.job_id != own:
             self.log.warning(
                 "Ignoring an event for %s: this task waits for %s",
@@ -474,6 +486,7 @@ class JobOperator(BaseOperator, TakesIds, ShowsLineage):
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> Any:
         """Resume; when Airflow's own timeout came first, cancel what is ours."""
+        show_rendered(self)
         self._waiting, others = take_out(next_kwargs)
         make_plain(self, JobOperator)
         # What starts a job checks them. The end of one fails for no argument that has come

@@ -57,6 +57,7 @@ from async_triggers.deferral.looks import Looks, remember_address
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.sensor_trigger import SensorTrigger, trigger_of
 from async_triggers.deferral.stored import failure_of_trigger
+from async_triggers.deferral.written_once import hide_rendered, show_rendered
 from async_triggers.engine.wording import sentence
 
 if TYPE_CHECKING:
@@ -403,10 +404,16 @@ class JobSensor(BaseSensorOperator, TakesIds, ShowsLineage):
             refusal=Then.SKIP if self.never_fail else hard,
         )
 
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render the templates, which Airflow stores in the first segment alone."""
+        super().render_template_fields(context, jinja_env)
+        hide_rendered(self, context)
+
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> Any:
         """Resume, with what only the package's own methods know of taken out."""
+        show_rendered(self)
         self._waiting, others = take_out(next_kwargs)
         make_plain(self, JobSensor)
         try:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.triggers.base import BaseTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 STARTS_FROM_TRIGGER = hasattr(BaseTrigger, "render_template_fields")
 """Whether the scheduler honours ``start_from_trigger``. It renders the trigger's templates
@@ -18,6 +21,15 @@ HAS_RETRY_POLICY = "retry_policy" in inspect.signature(BaseOperator.__init__).pa
 def has_retry_policy(task: Any) -> bool:
     """Return whether a policy decides what Airflow does about a failure of the task."""
     return getattr(task, "retry_policy", None) is not None
+
+
+def is_resumed(context: Context) -> bool:
+    """Return whether a task goes on after a deferral, as its server has it.
+
+    False where this Airflow does not show it.
+    """
+    known = getattr(context["ti"], "_ti_context_from_server", None)
+    return bool(getattr(known, "next_method", None))
 
 
 def wants_lineage(task: Any) -> bool:

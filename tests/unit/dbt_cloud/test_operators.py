@@ -81,13 +81,14 @@ def test_a_run_that_succeeds(task: TaskRun, dbt_cloud: DbtCloudSimulator) -> Non
 
 
 def test_the_link_leads_to_the_run(task: TaskRun) -> None:
+    (link,) = DbtCloudRunJobOperator.operator_extra_links
     task.work()
-    (link,) = task.operator.operator_extra_links
 
     url = link.get_link(task.operator, ti_key=None)
 
     assert link.name == "Monitor Job Run"
-    assert url == task.xcoms["job_run_url"]
+    assert url == task.xcoms["job_run_url"] == task.xcoms[link.xcom_key]
+    assert not task.operator.operator_extra_links, "Airflow need not write it again"
     task.resume()
     assert link.get_link(task.operator, ti_key=None) == url
 

@@ -112,7 +112,8 @@ def test_the_link_is_there_while_the_job_runs(scene: Set, case: Case) -> None:
 
     here.task.end(here.begin())
 
-    (link,) = (value for key, value in here.task.xcoms.items() if "Link" in key)
+    (key,) = (each.xcom_key for each in here.task.make().operator_extra_links)
+    link = here.task.xcoms[key]
     assert link.startswith("http")
 
 
