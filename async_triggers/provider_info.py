@@ -63,7 +63,7 @@ def get_provider_info() -> dict[str, Any]:
                 ),
                 "options": {
                     **_options("airbyte", "Airbyte", "600", "2", "2"),
-                    **_options("fivetran", "Fivetran", "333.33", "8", "4"),
+                    **_options("fivetran", "Fivetran", "333.33", "16", "4"),
                     **_options("dbt_cloud", "dbt Cloud", "5000", "8", "4"),
                     **_BELIEF_OPTIONS,
                     **_MEMORY_OPTIONS,

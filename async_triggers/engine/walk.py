@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import heapq
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -53,8 +54,10 @@ class Walk:
         # times from which the next windows of the parts may begin.
         self._count = self._size = 0
         self._resumes: list[float | None] = []
-        # Ends that wait for their confirmation, and how many walks may find more.
-        self._claims: deque[tuple[str, Claims]] = deque()
+        # Ends that wait for their confirmation, the earliest first, in a heap; and how
+        # many walks may find more.
+        self._claims: list[tuple[float, int, str, Claims]] = []
+        self._claimed = 0
         self._found = asyncio.Event()
         self._walking = 0
         self.reached: float | None = None
@@ -148,14 +151,18 @@ class Walk:
         return len(self._claims)
 
     async def confirm(self) -> None:
-        """Have the ends confirmed that are found, until no more can be."""
+        """Have the ends confirmed that are found, until no more can be.
+
+        The earliest first: it has waited longest for its round, and what has just ended
+        can wait for the confirmations of a thousand others.
+        """
         while self._claims or self._walking:
             if not self._claims:
                 self._found.clear()
                 await self._found.wait()
                 continue
 
-            subject, claims = self._claims.popleft()
+            _, _, subject, claims = heapq.heappop(self._claims)
             if not await self._confirmations.confirm(subject, claims):
                 self.doubtful.append(subject)
 
@@ -224,8 +231,7 @@ class Walk:
                 continue
 
             if claims:
-                self._claims.append((subject, claims))
-                self._found.set()
+                self._claim(subject, claims)
 
             # A row that shows how a job is now, and not that something has changed.
             if (
@@ -236,6 +242,14 @@ class Walk:
 
         if unreadable * 2 > waited:
             self._sender.withdraw_answer()
+
+    def _claim(self, subject: str, claims: Claims) -> None:
+        """Take note of ends to be confirmed; those of the same time keep their order."""
+        ended = (job.ended_at for _, job in claims if job.ended_at is not None)
+        self._claimed += 1
+        claim = (min(ended, default=-math.inf), self._claimed, subject, claims)
+        heapq.heappush(self._claims, claim)
+        self._found.set()
 
     def left(self, plan: Plan) -> list[str]:
         """Return those that must be requested singly after the walk."""

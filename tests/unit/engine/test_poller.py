@@ -613,6 +613,31 @@ class TestSources:
             assert world.server.counts == {"list": 3, "whole": 15}
             assert {job.message for job in told.values()} == {"and more"}
 
+    @pytest.mark.parametrize("pages", [1, 4])
+    @virtual
+    async def test_a_thousand_ends_of_one_round_are_told_within_it(
+        self, pages: int
+    ) -> None:
+        budget = Budget(requests=360_000, per=3600.0, share=1.0, polls=8)
+        source = replace(LIST, page=1000 // pages)
+        async with a_world(source, budget=budget, confirms=True) as world:
+            world.vendor.tells_all = lambda job: job
+            for number in range(1000):
+                # In an order that has nothing to do with that of the list.
+                lasts = 60.0 + 15.0 * (number * 7919 % 1000) / 1000
+                job = f"job {number}"
+                world.start_and_join([job], lasts=lasts, interval=15.0)
+
+            await world.all_told()
+
+            late = sorted(
+                at - world.server.lives[job].ends for job, at in world.told_at.items()
+            )
+            # Twelve and a half seconds of confirmations, eight at once.
+            assert world.server.counts["whole"] == 1000
+            assert late[989] <= 15.0 + 1.5
+            assert late[500] <= 14.5
+
     @pytest.mark.parametrize("refused", [404, 500, None])
     @virtual
     async def test_where_that_answer_does_not_help_it_is_asked_singly(
