@@ -65,6 +65,7 @@ def get_provider_info() -> dict[str, Any]:
                     **_options("airbyte", "Airbyte", "600", "2", "2"),
                     **_options("fivetran", "Fivetran", "333.33", "16", "4"),
                     **_options("dbt_cloud", "dbt Cloud", "5000", "8", "4"),
+                    **_SPARE_OPTIONS,
                     **_BELIEF_OPTIONS,
                     **_MEMORY_OPTIONS,
                     **_GENERATOR_OPTIONS,
@@ -321,6 +322,20 @@ def _options(
         ),
     }
 
+
+_SPARE_OPTIONS: dict[str, Any] = {
+    "spare_share": {
+        "description": (
+            "The part of a vendor's limit from which the jobs of an account are polled more"
+            " often than their tasks request, where nothing else needs it. At Airbyte it"
+            " counts only where airbyte_requests_per_minute is set. 0 if not set: never."
+        ),
+        "version_added": "0.1.0",
+        "type": "float",
+        "example": "0.1",
+        "default": None,
+    },
+}
 
 _BELIEF_OPTIONS: dict[str, Any] = {
     name: {

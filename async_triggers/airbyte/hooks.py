@@ -59,7 +59,14 @@ __all__ = ["AirbyteHook", "JobResponse", "JobStatusEnum"]
 # two starts and one cancel at a time leave it room. Cloud answers 429 without saying for
 # how long, and expects no request for some minutes then.
 BUDGET = Budget(
-    requests=600, per=60.0, share=0.6, polls=2, starts=2, cancels=1, cooldown=120.0
+    requests=600,
+    per=60.0,
+    share=0.6,
+    polls=2,
+    starts=2,
+    cancels=1,
+    cooldown=120.0,
+    fastest=2.0,
 )
 
 _workspaces: WeakKeyDictionary[LeasedAccount, dict[str, str]] = WeakKeyDictionary()
@@ -184,7 +191,7 @@ class AirbyteHook(CallsByHand):
             host_is_typed=urlsplit(base).hostname != addresses.CLOUD_HOST,
             belief=read_belief(extra),
             route=read_route(extra, total=30.0),
-            budget=read_budget(extra, BUDGET, "airbyte"),
+            budget=read_budget(extra, BUDGET, "airbyte", knows_limit=False),
         )
 
     def first_account(self, recall: Callable[[], str | None]) -> Account:

@@ -106,7 +106,14 @@ def validate_execute_complete_event(
 # https://docs.getdbt.com/docs/dbt-apis/rate-limits: 5,000 requests a minute for an
 # account. Who exceeds them is refused for five minutes, and no header says so.
 BUDGET = Budget(
-    requests=5000, per=60.0, share=0.6, polls=8, starts=4, cancels=2, cooldown=300.0
+    requests=5000,
+    per=60.0,
+    share=0.6,
+    polls=8,
+    starts=4,
+    cancels=2,
+    cooldown=300.0,
+    fastest=1.5,
 )
 
 ATTEMPTS = 4

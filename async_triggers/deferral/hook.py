@@ -108,6 +108,7 @@ EXTRA_KEYS = frozenset(
         "share",
         "concurrent_polls",
         "concurrent_starts",
+        "spare_share",
         "doubt_seconds",
         "in_between_seconds",
         "first_contact_seconds",
@@ -649,13 +650,19 @@ def read_number(
     return number
 
 
-def read_budget(extra: Mapping[str, Any], default: Budget, section: str) -> Budget:
+def read_budget(
+    extra: Mapping[str, Any], default: Budget, section: str, *, knows_limit: bool = True
+) -> Budget:
     """Read how much may be requested from ``extra``, else from ``[async_triggers]``.
 
     Options are named ``<vendor>_<option>`` in the section and ``<option>`` in ``extra``:
-    ``requests_per_minute``, ``share``, ``concurrent_polls``, ``concurrent_starts``.
+    ``requests_per_minute``, ``share``, ``concurrent_polls``, ``concurrent_starts``. The
+    option ``spare_share`` is one for all vendors. Where the vendor documents no limit,
+    and so the default does not know one, it counts only with ``requests_per_minute``.
     """
     minutes = default.per / 60.0
+    unset = _option(extra, section, "requests_per_minute", 0.0, least=0.1) == 0.0
+    spare = _setting(extra, "spare_share", default.spare, least=0.0)
     per_minute = _option(
         extra, section, "requests_per_minute", default.requests / minutes, least=0.1
     )
@@ -663,6 +670,8 @@ def read_budget(extra: Mapping[str, Any], default: Budget, section: str) -> Budg
         requests=max(1, round(per_minute * minutes)),
         per=default.per,
         share=min(1.0, _option(extra, section, "share", default.share, least=0.01)),
+        spare=0.0 if unset and not knows_limit else min(1.0, spare),
+        fastest=default.fastest,
         polls=int(_option(extra, section, "concurrent_polls", default.polls, least=1)),
         starts=int(
             _option(extra, section, "concurrent_starts", default.starts, least=1)

@@ -19,6 +19,7 @@ a cancelled caller can never keep one.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -86,7 +87,7 @@ class Limiter:
         """What part of its limit was left when the vendor said so last."""
         self._level = 0.0
         self._level_at = 0.0
-        self._not_before = 0.0
+        self._not_before = -math.inf
         self._under_way = dict.fromkeys(Lane, 0)
         self._queues: dict[Lane, deque[asyncio.Future[None]]] = {
             lane: deque() for lane in Lane
@@ -151,6 +152,26 @@ class Limiter:
     def hourly_share(self) -> float:
         """How many requests an hour are ours, starts included."""
         return max(1.0, self.rate * self._slow * 3600.0)
+
+    @property
+    def hourly_limit(self) -> float:
+        """How many requests an hour the vendor allows, less where others spend them."""
+        return self._budget.requests * self._slow * 3600.0 / self._budget.per
+
+    @property
+    def calm_for(self) -> float:
+        """How many seconds ago the last pause has ended; infinity without one."""
+        return asyncio.get_running_loop().time() - self._not_before
+
+    @property
+    def holds_up_others(self) -> bool:
+        """True while anything but the poller's shared request waits for its turn."""
+        return any(
+            not future.done()
+            for lane, queue in self._queues.items()
+            if lane is not Lane.SHARED
+            for future in queue
+        )
 
     def starts_per_hour(self) -> int:
         """Return how many starts were admitted in the last hour."""

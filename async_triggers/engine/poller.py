@@ -33,6 +33,7 @@ from async_triggers.engine.listener import Notice, Unchanged
 from async_triggers.engine.observer import ROUND, ROUND_LATE
 from async_triggers.engine.requests import RoundGivenUp
 from async_triggers.engine.round import Round
+from async_triggers.engine.spare import spare_pace
 from async_triggers.engine.state import new_state
 from async_triggers.engine.waiters import Waiter
 from async_triggers.engine.watchers import Subscription
@@ -344,6 +345,7 @@ class Poller:
         state.grid = min(
             state.waiters.shortest_interval(), state.watchers.shortest_interval()
         )
+        state.quick = spare_pace(state)
         pace = state.pace
         if state.trouble.failures:
             pace = max(pace, backoff.delay(state.trouble.failures))

@@ -76,6 +76,8 @@ class Round:
         watched = frozenset() if need is None else need.subjects
         walk = self._sweeping.walk([*due, *(watched - {*due})])
         plan = await self._walk(walk, need)
+        # What the next round is to pay for; a confirmation is due however soon it comes.
+        state.requests = max(1, plan.requests, self._sender.answers)
         left = walk.left(plan)
         await self._sweeping.confirm_rest(walk)
         await self._see_alone(left)
@@ -118,6 +120,10 @@ class Round:
                 continue
 
             every = max(1, int(watched.interval / pace + EPSILON))
+            if state.is_quick:
+                # One request shows them all.
+                every = 1
+
             if (
                 subject in state.owed
                 or number % every == 0

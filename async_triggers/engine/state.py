@@ -45,11 +45,20 @@ class PollingState:
     """Seconds between two rounds: the shortest interval that anyone requested."""
     stretch: float = 0.0
     """Seconds between two rounds that the plan needs, where that is longer."""
+    requests: int = 1
+    """What the last round took, but for confirmations and the sweep."""
+    quick: float = float("inf")
+    """Seconds between two rounds that the spare budget allows, where it does."""
 
     @property
     def pace(self) -> float:
         """Seconds between two rounds while all is well."""
-        return max(self.grid, self.stretch)
+        return min(max(self.grid, self.stretch), self.quick)
+
+    @property
+    def is_quick(self) -> bool:
+        """True while rounds come more often than anyone has requested."""
+        return self.quick < self.grid
 
     @property
     def is_idle(self) -> bool:

@@ -233,10 +233,10 @@ class Route:
 class Budget:
     """How many requests one process may send to one account.
 
-    ``requests`` in ``per`` seconds is the vendor's limit (or what we set where the vendor
-    names none) and ``share`` the part of it that we take. ``polls``, ``starts`` and
-    ``cancels`` say how many requests of each kind may be under way at once. ``cooldown``
-    is how many seconds a 429 that names no time pauses the account.
+    ``requests`` in ``per`` seconds is the vendor's limit, or ours where it names none, and
+    ``share`` the part of it that we take. ``polls``, ``starts`` and ``cancels`` say how
+    many may be under way at once. ``cooldown`` is how many seconds a 429 without a time
+    pauses the account. ``spare`` is the part for polls ``fastest`` seconds apart at least.
     """
 
     requests: int
@@ -246,6 +246,8 @@ class Budget:
     starts: int = 2
     cancels: int = 2
     cooldown: float = 60.0
+    spare: float = 0.0
+    fastest: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

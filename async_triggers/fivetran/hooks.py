@@ -68,6 +68,7 @@ BUDGET = Budget(
     starts=4,
     cancels=2,
     cooldown=300.0,
+    fastest=3.2,
 )
 TRIAL_REQUESTS = 500
 
