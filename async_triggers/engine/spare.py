@@ -23,7 +23,8 @@ LEAST_LEFT = 0.5
 def spare_pace(state: PollingState) -> float:
     """Return after how many seconds the next round may come; infinity for no sooner."""
     budget, limiter = state.account.budget, state.transport.limiter
-    if not budget.spare or not _is_calm(state) or limiter.left < LEAST_LEFT:
+    wanted = budget.spare and state.waiters
+    if not wanted or not _is_calm(state) or limiter.left < LEAST_LEFT:
         return math.inf
 
     needed = state.requests * 3600.0 / state.grid

@@ -11,8 +11,9 @@ import pytest
 
 from async_triggers.engine.errors import Unreachable
 from async_triggers.engine.spare import REST
+from async_triggers.engine.watch import Watch
 from async_triggers.engine.wire import Budget, Lane, Source
-from tests.unit.engine.fake import FEED, IDS, LIST, World, a_world
+from tests.unit.engine.fake import EVERYTHING, FEED, IDS, LIST, World, a_world
 
 virtual = pytest.mark.asyncio(loop_factories=["virtual"])
 
@@ -184,3 +185,13 @@ async def test_starts_of_the_last_hour_count_against_it() -> None:
 
         assert quick == pytest.approx(3600.0 / (90.0 - 60.0), rel=0.2)
         assert world.poller.state.quick > quick * 1.1
+
+
+@virtual
+async def test_those_who_only_watch_need_no_more_rounds() -> None:
+    async with a_world(THOUSANDS, budget=DBT) as world:
+        world.vendor.grid_floor = 5.0
+        world.poller.subscribe(Watch(place=EVERYTHING), interval=30.0)
+        await asyncio.sleep(60.0)
+
+        assert await rounds_in(world, 300.0) == 10
