@@ -74,13 +74,16 @@ def _verb(method: str) -> str:
 
 def count_calls(
     calls: Iterable[Call], tasks: Sequence[tuple[str, str]]
-) -> dict[str, Counter[str]]:
+) -> dict[str, dict[str, int]]:
     """Count the calls of some tasks by segment; a task is (instance id, task id).
 
-    A segment begins with the call ``run``.
+    A segment begins with the call ``run``, the second one after the first has ended with
+    ``state``. A worker whose ``run`` is answered late sends it again: that counts once.
     """
     names = {name: each for each in tasks for name in each}
-    runs: Counter[tuple[str, str]] = Counter()
+    last: dict[tuple[str, str], str] = {}
+    ended: set[tuple[str, str]] = set()
+    resumed: set[tuple[str, str]] = set()
     found: dict[str, Counter[str]] = {START: Counter(), RESUME: Counter()}
     for call in calls:
         task = names.get(call.task)
@@ -88,8 +91,16 @@ def count_calls(
             continue
 
         if call.what == "run":
-            runs[task] += 1
+            if last.get(task) == "run":
+                continue
 
-        found[RESUME if runs[task] > 1 else START][call.what] += 1
+            if task in ended:
+                resumed.add(task)
+        elif call.what == "state":
+            ended.add(task)
 
-    return found
+        last[task] = call.what
+        found[RESUME if task in resumed else START][call.what] += 1
+
+    # Plain ones: ``asdict`` makes another counter of a counter, which counts its items.
+    return {segment: dict(counts) for segment, counts in found.items()}

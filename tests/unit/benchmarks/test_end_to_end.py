@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -174,6 +173,7 @@ LOG = "\n".join(
         line("PATCH", f"/execution/task-instances/{_TI}/run", 400),
         line("PATCH", f"/execution/task-instances/{_TI}/run"),
         line("PATCH", f"/execution/task-instances/{_OTHER}/run"),
+        line("PATCH", f"/execution/task-instances/{_TI}/run"),
         line("PUT", f"/execution/task-instances/{_TI}/rtif", 201),
         line("PUT", f"/execution/task-instances/{_TI}/heartbeat", 204),
         line("GET", f"/execution/store/ti/{_TI}/async_triggers", 404),
@@ -190,17 +190,17 @@ def test_calls_are_counted_by_segment_without_heartbeats() -> None:
     counted = count_calls(calls_in(LOG), [(_TI, "sync_0")])
 
     assert counted == {
-        "start": Counter(
-            {
-                "run": 1,
-                "rendered fields": 1,
-                "read store": 1,
-                "state": 1,
-                "write XCom `_link_X`": 1,
-            }
-        ),
-        "resume": Counter({"run": 1, "write XCom `return_value`": 1}),
+        "start": {
+            "run": 1,
+            "rendered fields": 1,
+            "read store": 1,
+            "state": 1,
+            "write XCom `_link_X`": 1,
+        },
+        "resume": {"run": 1, "write XCom `return_value`": 1},
     }
+    written = json.loads(json.dumps(asdict(cost("ours", calls=counted))))
+    assert written["calls"] == counted
 
 
 # Processes ------------------------------------------------------------------------------
