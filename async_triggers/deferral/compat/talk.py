@@ -50,13 +50,16 @@ def earliest_event() -> float:
 def stats() -> Any:
     """Return what Airflow's metrics are sent with.
 
-    Tags are given by keyword. ``airflow.sdk.observability`` is there from 3.2 on.
+    Tags are given by keyword. ``airflow.sdk.observability`` is there from 3.2 on, its
+    functions from 3.3 on.
     """
     # Loads the backend that is set up, which not every process needs.
     try:
-        return import_module("airflow.sdk.observability.stats")
+        found = import_module("airflow.sdk.observability.stats")
     except ImportError:
-        return import_module("airflow.stats").Stats
+        found = import_module("airflow.stats")
+
+    return found if hasattr(found, "incr") else found.Stats
 
 
 OWNER_KEY = "async_triggers_owner"

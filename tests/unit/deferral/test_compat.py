@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
+import sys
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -102,3 +104,32 @@ def test_the_configuration_is_not_asked_for_each_trigger(
     monkeypatch.setattr(talk, "conf", None)
 
     assert compat.earliest_event() == known
+
+
+@pytest.fixture
+def sdk_stats(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The module of another Airflow that metrics are sent with."""
+    module = ModuleType("airflow.sdk.observability.stats")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    talk.stats.cache_clear()
+    yield module
+    talk.stats.cache_clear()
+
+
+def test_metrics_are_sent_with_the_class_of_airflow_3_2(sdk_stats: Any) -> None:
+    sdk_stats.Stats = type("Stats", (), {})
+
+    assert compat.stats() is sdk_stats.Stats
+
+
+def test_metrics_are_sent_with_the_functions_of_airflow_3_3(sdk_stats: Any) -> None:
+    sdk_stats.Stats = type("Stats", (), {})
+    sdk_stats.incr = print
+
+    assert compat.stats() is sdk_stats
+
+
+def test_metrics_can_be_sent_with_this_airflow() -> None:
+    stats = compat.stats()
+
+    assert all(callable(getattr(stats, name)) for name in ("incr", "gauge", "timing"))
