@@ -10,6 +10,7 @@ import pytest
 
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.fivetran.triggers import FivetranTrigger
+from tests.clock import VirtualClockLoop
 
 if TYPE_CHECKING:
     from async_triggers.deferral.trigger import JobTrigger
@@ -21,7 +22,10 @@ def message(trigger: JobTrigger) -> str:
     async def events() -> list[Any]:
         return [event.payload async for event in trigger.run()]
 
-    [payload] = asyncio.run(events())
+    # An event never comes at once.
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        [payload] = runner.run(events())
+
     assert payload["status"] == "error"
     return str(payload["message"])
 
