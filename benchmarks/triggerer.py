@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from airflow.executors.workloads.task import TaskInstanceDTO
-from airflow.executors.workloads.trigger import RunTrigger
 from airflow.jobs.triggerer_job_runner import TriggerRunner, messages
 from airflow.models.trigger import Trigger
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse
+
+from benchmarks.workloads import RunTrigger, TaskInstanceDTO
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -40,7 +40,9 @@ class Supervisor:
             return ErrorResponse()
 
         for entry in message.events or ():
-            self._note(entry.trigger_id - 1, entry.event.payload)
+            # A mere pair until Airflow 3.2.
+            trigger_id, event = entry[:2]
+            self._note(trigger_id - 1, event.payload)
 
         for trigger_id, traceback in message.failures or ():
             self._note(trigger_id - 1, f"failed: {(traceback or ['?'])[-1]}")

@@ -17,7 +17,7 @@ from benchmarks.triggerer import Supervisor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow.executors.workloads.trigger import RunTrigger
+    from benchmarks.workloads import RunTrigger
 
 
 class Desk(Supervisor):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 try:
     from airflow.sdk.bases.secrets_backend import BaseSecretsBackend
@@ -22,18 +22,19 @@ ANSWERS = "TEST_SECRETS_ANSWERS"
 
 
 class HangingSecrets(BaseSecretsBackend):
-    """Leaves the first look-ups to the next backend, the environment, and then hangs."""
+    """Leaves the first look-ups to the next backend, the environment, and then hangs.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._left = int(os.environ[ANSWERS])
+    Airflow 3.1 makes one for each look-up, so that all count together.
+    """
+
+    looked_up: ClassVar[int] = 0
 
     def get_connection(
         self, conn_id: str, team_name: str | None = None
     ) -> Connection | None:
         """Return nothing, or wait for ever as a read from a socket does."""
-        self._left -= 1
-        if self._left < 0:
+        HangingSecrets.looked_up += 1
+        if HangingSecrets.looked_up > int(os.environ[ANSWERS]):
             Path(os.environ[HANGS]).touch()
             here, there = socket.socketpair()
             with here, there:

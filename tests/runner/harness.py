@@ -11,21 +11,22 @@ from airflow.jobs.triggerer_job_runner import TriggerRunner, messages
 from airflow.models.trigger import Trigger
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import (
-    AssetStateStoreResult,
-    ErrorResponse,
-    GetAssetStateStoreByName,
     GetTaskStates,
     GetXCom,
-    SetAssetStateStoreByName,
     SetXCom,
     TaskStatesResult,
     XComResult,
 )
 
 from async_triggers.deferral.compat import OWNER_KEY
-from async_triggers.deferral.compat.kills import LOOP_WATCH
 from async_triggers.engine.accounts import shared_accounts
-from tests.airflow_versions import RunTrigger, TaskInstanceDTO
+from tests.airflow_versions import (
+    HAS_ASSET_STORE,
+    RunTrigger,
+    TaskInstanceDTO,
+    answer_of_asset_store,
+    end_with_the_loop,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -76,19 +77,7 @@ class Supervisor:
 
             return None
 
-        return self._store(message)
-
-    def _store(self, message: Any) -> Any:
-        """Answer about the store of an asset."""
-        if isinstance(message, GetAssetStateStoreByName):
-            found = self.marks.get(message.name, {}).get(message.key)
-            return AssetStateStoreResult(value=found)
-
-        if isinstance(message, SetAssetStateStoreByName):
-            self.marks.setdefault(message.name, {})[message.key] = message.value
-            return None
-
-        return ErrorResponse()
+        return answer_of_asset_store(message, self.marks)
 
     def _sync(self, message: Any) -> Any:
         for entry in message.events or ():
@@ -162,14 +151,16 @@ class Triggerer:
         """Hand a watcher of some assets over as it is stored in the database."""
         self._next += 1
         classpath, arguments = trigger.serialize()
-        self.runner.to_create.append(
-            RunTrigger(
-                id=self._next,
-                classpath=classpath,
-                encrypted_kwargs=Trigger.encrypt_kwargs(arguments),
-                watched_assets={name: f"x-test://{name}" for name in assets},
-            )
-        )
+        row: dict[str, Any] = {
+            "id": self._next,
+            "classpath": classpath,
+            "encrypted_kwargs": Trigger.encrypt_kwargs(arguments),
+            "ti": None,
+        }
+        if HAS_ASSET_STORE:
+            row["watched_assets"] = {name: f"x-test://{name}" for name in assets}
+
+        self.runner.to_create.append(RunTrigger(**row))
         return self._next
 
     async def beat(self) -> None:
@@ -211,15 +202,9 @@ class Triggerer:
 
     async def stop(self) -> None:
         """Cancel all triggers, as a triggerer does that is told to stop."""
-        tasks = [details["task"] for details in self.runner.triggers.values()]
-        # The loop ends with them, as far as they can see.
-        watches = [
-            task for task in asyncio.all_tasks() if task.get_name() == LOOP_WATCH
-        ]
-        for task in (*tasks, *watches):
-            task.cancel()
-
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_with_the_loop(
+            details["task"] for details in self.runner.triggers.values()
+        )
 
 
 @asynccontextmanager

@@ -5,25 +5,26 @@ from __future__ import annotations
 import re
 import socket
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import statsd
-from airflow.sdk._shared.observability.metrics import otel_logger, statsd_logger
-from airflow.sdk._shared.observability.metrics import stats as backend
-from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
-from airflow.sdk.observability import stats
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from async_triggers.engine import accounts, reporter
 from async_triggers.engine.observer import DETECTION, METRICS, Kind
 from async_triggers.simulator import Fault
+from tests.runner.airflow_metrics import (
+    TIMING_IN_OTEL,
+    SafeOtelLogger,
+    a_statsd_logger,
+    metrics_sent_with,
+)
 from tests.runner.test_every_vendor import begin
 from tests.vendors import VENDORS, every_vendor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from async_triggers.simulator import Simulator
     from tests.runner.harness import Triggerer
@@ -69,32 +70,13 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
-    """Let Airflow send its metrics with a logger of the test."""
-
-    def set_up(logger: Any) -> None:
-        stats.initialize(factory=lambda: logger, export_legacy_names=False)
-
-    yield set_up
-    stats.initialize(factory=NoStatsLogger, export_legacy_names=True)
-    backend._backend = None
-
-
-@pytest.fixture
-def statsd_server(use: Callable[[Any], None]) -> Iterator[StatsD]:
+def statsd_server() -> Iterator[StatsD]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(0)
-        logger = statsd_logger.get_statsd_logger(
-            stats_class=statsd.StatsClient,
-            host="127.0.0.1",
-            port=server.getsockname()[1],
-            prefix="airflow",
-            influxdb_tags_enabled=True,
-            statsd_influxdb_enabled=True,
-        )
-        use(logger)
-        yield StatsD(server)
+        logger = a_statsd_logger(server.getsockname()[1])
+        with metrics_sent_with(logger):
+            yield StatsD(server)
         logger.statsd.close()
 
 
@@ -192,11 +174,10 @@ async def test_no_secret_is_in_a_tag(
 
 @pytest.mark.asyncio
 async def test_opentelemetry_gets_the_same(
-    triggerer: Triggerer, simulator: Simulator, use: Callable[[Any], None]
+    triggerer: Triggerer, simulator: Simulator
 ) -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider(metric_readers=[reader])
-    use(otel_logger.SafeOtelLogger(provider))
     _, trigger = begin(simulator, CASE, CASE.life("success", lasts=1))
     trigger_id = triggerer.add(trigger)
     seen: dict[str, set[str]] = defaultdict(set)
@@ -214,10 +195,11 @@ async def test_opentelemetry_gets_the_same(
 
         return "round_seconds" in seen
 
-    await triggerer.event(trigger_id)
-    await triggerer.until(collect)
+    with metrics_sent_with(SafeOtelLogger(provider)):
+        await triggerer.event(trigger_id)
+        await triggerer.until(collect)
 
-    as_otel = {Kind.COUNTER: "Sum", Kind.GAUGE: "Gauge", Kind.TIMING: "Histogram"}
+    as_otel = {Kind.COUNTER: "Sum", Kind.GAUGE: "Gauge", Kind.TIMING: TIMING_IN_OTEL}
     known = {metric.name: metric for metric in METRICS}
     assert {"jobs", "requests", "round_seconds"} <= set(seen)
     assert kinds == {name: as_otel[known[name].kind] for name in kinds}

@@ -13,6 +13,7 @@ from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.deferral import compat
 from async_triggers.engine.accounts import shared_accounts
 from async_triggers.simulator.faults import Fault, ListQuirks
+from tests.airflow_versions import call_on_kill
 from tests.unit.dbt_cloud.stage import ACCOUNT, JOB, Clock
 
 if TYPE_CHECKING:
@@ -338,14 +339,13 @@ def test_a_user_who_stops_the_task_stops_the_run(
 
     async def kill() -> None:
         waiting = trigger(run, owned=True)
-        monkeypatch.setattr(
-            DbtCloudRunJobTrigger, "task_instance", SimpleNamespace(try_number=1)
-        )
+        instance: Any = SimpleNamespace(task_id="run", try_number=1)
+        waiting.task_instance = instance
         task = asyncio.ensure_future(event_of(waiting))
         await asyncio.sleep(120)
         task.cancel()
         await asyncio.wait({task})
-        await waiting.on_kill()
+        await call_on_kill(waiting)
 
     clock.run(kill())
 

@@ -338,7 +338,7 @@ class Task:
     try_number: int = 1
     max_tries: int = 2
     store: StateStore = field(default_factory=StateStore)
-    outlet_events: dict[Any, Any] = field(default_factory=dict)
+    outlet_events: Any = field(default_factory=dict)
     first_reschedule: datetime | None = None
     operator: Any = None
     started: float = 0.0

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
 from airflow.listeners import listener as core_listener
 from airflow.sdk import DAG, Asset, BaseOperator
 from airflow.triggers.base import (
@@ -27,6 +26,7 @@ from async_triggers.deferral.operator import JobOperator
 from async_triggers.deferral.sensor import JobSensor
 from async_triggers.fivetran.sensors import FivetranSensor
 from async_triggers.simulator import Fault
+from tests.airflow_versions import DagBag
 from tests.unit.deferral.stage import Task, deferred
 from tests.unit.deferral.vendors import make_vendor_world
 from tests.vendors import AIRBYTE, FIVETRAN, VENDORS, every_vendor

@@ -24,6 +24,7 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.record import KEY
 from async_triggers.simulator import Fault
+from tests.airflow_versions import call_on_kill
 from tests.unit.deferral.stage import (
     Deferral,
     Task,
@@ -330,7 +331,7 @@ def test_an_attached_job_outlives_a_kill(scene: Set, case: Case) -> None:
         await asyncio.sleep(30)
         waiting.cancel()
         await asyncio.wait({waiting})
-        await trigger.on_kill()
+        await call_on_kill(trigger)
         await asyncio.sleep(120)
 
     asyncio.run(go())
@@ -378,7 +379,7 @@ def test_a_sensors_job_outlives_kill_and_timeout(
         await asyncio.sleep(30)
         waiting.cancel()
         await asyncio.wait({waiting})
-        await trigger.on_kill()
+        await call_on_kill(trigger)
         await asyncio.sleep(120)
 
     asyncio.run(go())

@@ -10,6 +10,7 @@ import pytest
 
 from async_triggers.fivetran.triggers import FivetranTrigger
 from async_triggers.simulator import Fault
+from tests.airflow_versions import end_with_the_loop
 from tests.unit.deferral.stage import Deferral, Task, deferred, the_event
 from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
 from tests.vendors import FIVETRAN, every_vendor
@@ -41,8 +42,7 @@ def taken_over(task: Task, deferral: Deferral, *, after: float) -> JobTrigger:
     async def until_the_end() -> None:
         waiting = asyncio.ensure_future(the_event(first))
         await asyncio.sleep(after)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await end_with_the_loop([waiting])
 
     asyncio.run(until_the_end())
     second: JobTrigger = task.trigger(deferral)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import Asset
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from async_triggers.deferral import compat
 from async_triggers.deferral.arguments import ArgumentUnusable
@@ -93,17 +94,14 @@ def test_resuming_asks_the_vendor_nothing(world: World) -> None:
 
 def test_asset_outlets_tell_the_statistics(world: World) -> None:
     asset = Asset("synced")
-
-    class OutletEvent:
-        def __init__(self) -> None:
-            self.extra: dict[str, Any] = {}
-
     task = Task(world, sync(deferrable=True, outlets=[asset]))
-    task.outlet_events[asset] = event = OutletEvent()
+    task.outlet_events = OutletEventAccessors()
+
     task.run()
 
-    assert event.extra["job_id"] == "1"
-    assert event.extra["rows_synced"] == 1000
+    extra = task.outlet_events[asset].extra
+    assert extra["job_id"] == "1"
+    assert extra["rows_synced"] == 1000
 
 
 @EVERY_MODE

@@ -14,6 +14,7 @@ from async_triggers.airbyte.remote_job import AirbyteJobRequest
 from async_triggers.deferral import compat
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.simulator import Fault
+from tests.airflow_versions import call_on_kill, needs_on_kill
 from tests.unit.deferral.stage import Deferral, Task, TaskInstance, deferred
 from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
 from tests.vendors import (
@@ -95,7 +96,7 @@ class Scene:
                 async for _ in trigger.run():
                     pass
             except asyncio.CancelledError:
-                await asyncio.wait_for(trigger.on_kill(), 30)
+                await call_on_kill(trigger)
                 raise
 
         async def main() -> None:
@@ -484,6 +485,7 @@ def test_a_request_that_cannot_be_read_is_reported(
     assert "What was started could not be cancelled" in caplog.text
 
 
+@needs_on_kill
 def test_a_wait_for_nothing_but_time_does_nothing_when_it_is_killed() -> None:
     asyncio.run(MomentTrigger(1.0).on_kill())
 

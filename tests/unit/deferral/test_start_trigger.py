@@ -6,7 +6,6 @@ import asyncio
 import gc
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +29,7 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.record import KEY, UNSETTLED_KEY
 from async_triggers.simulator import Fault
+from tests.airflow_versions import call_on_kill, end_with_the_loop
 from tests.unit.deferral.stage import Deferral, Task, XCom, deferred, log, the_event
 from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
 from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, every_vendor, in_each_others_way
@@ -459,9 +459,7 @@ def _abandon(here: Scene, seconds: float) -> Deferral:
     async def wait() -> None:
         waiting = asyncio.create_task(the_event(here.task.trigger(deferral)))
         await asyncio.sleep(seconds)
-        waiting.cancel()
-        with suppress(asyncio.CancelledError):
-            await waiting
+        await end_with_the_loop([waiting])
 
     asyncio.run(wait())
     return deferral
@@ -719,7 +717,7 @@ async def _killed(trigger: Any, after: float) -> None:
             async for _ in trigger.run():
                 pass
         except asyncio.CancelledError:
-            await asyncio.wait_for(trigger.on_kill(), 30)
+            await call_on_kill(trigger)
             raise
 
     task = asyncio.create_task(run())

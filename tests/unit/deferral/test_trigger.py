@@ -11,6 +11,7 @@ from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.deferral import compat
 from async_triggers.deferral.trigger import JobTrigger
 from async_triggers.simulator import Fault
+from tests.airflow_versions import call_on_kill, end_with_the_loop
 from tests.unit.deferral.stage import TARGET, Task, World, log, sync, the_event
 
 if TYPE_CHECKING:
@@ -500,10 +501,7 @@ async def killed(
             async for _ in trigger.run():
                 pass
         except asyncio.CancelledError:
-            # Where Airflow does not, run() has.
-            if compat.CALLS_ON_KILL:
-                await asyncio.wait_for(trigger.on_kill(), 30)
-
+            await call_on_kill(trigger)
             raise
 
     task = asyncio.create_task(run())
@@ -624,7 +622,7 @@ def test_a_kill_never_cancels_the_run_that_came_after(world: World) -> None:
         later = world.airbyte.add_job(TARGET, "running")
         waiting.cancel()
         await asyncio.wait({waiting})
-        await trigger.on_kill()
+        await call_on_kill(trigger)
         assert world.state_of(later) == "running"
 
     asyncio.run(go())
@@ -719,8 +717,7 @@ def test_a_triggerer_that_stops_leaves_the_job_alone(world: World) -> None:
     async def go() -> None:
         waiting = asyncio.create_task(the_event(a_trigger(world)))
         await asyncio.sleep(20)
-        waiting.cancel()
-        await asyncio.wait({waiting})
+        await end_with_the_loop([waiting])
 
     asyncio.run(go())
 

@@ -24,6 +24,7 @@ from async_triggers.fivetran.operators import FivetranOperator
 from async_triggers.fivetran.remote_job import OLD_SCHEDULE_KEY
 from async_triggers.simulator import ListQuirks, SimRequest
 from async_triggers.simulator.faults import Fault
+from tests.airflow_versions import call_on_kill
 from tests.unit.deferral.stage import Deferral, Task, deferred, the_event
 from tests.unit.fivetran.stage import (
     HOUR,
@@ -867,7 +868,7 @@ def _kill_while_deferred(task: Task, world: FivetranWorld, state: str) -> None:
         world.states["sync", -1] = state
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        await trigger.on_kill()
+        await call_on_kill(trigger)
         await asyncio.sleep(200)
 
     asyncio.run(kill())

@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk._shared.timezones.timezone import initialize
 
 from async_triggers.deferral.compat import (
     AirflowException,
@@ -22,6 +21,7 @@ from async_triggers.deferral.compat import (
 from async_triggers.deferral.errors import JobFailed, VendorRefused
 from async_triggers.fivetran.sensors import FivetranSensor
 from async_triggers.simulator.faults import Fault
+from tests.airflow_versions import in_time_zone, needs_start_from_trigger
 from tests.unit.deferral.stage import (
     Deferral,
     Task,
@@ -82,7 +82,17 @@ MODES = {
     "deferrable": {},
     "on the triggerer": {"start_from_trigger": True},
 }
-ANY_MODE = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+ANY_MODE = pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param(
+            mode,
+            id=name,
+            marks=needs_start_from_trigger if "start_from_trigger" in mode else (),
+        )
+        for name, mode in MODES.items()
+    ],
+)
 
 
 def _looked(task: Task) -> Any:
@@ -118,9 +128,8 @@ def _looked(task: Task) -> Any:
 @pytest.fixture
 def in_new_york() -> Iterator[None]:
     """Have Airflow's ``[core] default_timezone`` be America/New_York."""
-    initialize("America/New_York")
-    yield
-    initialize("UTC")
+    with in_time_zone("America/New_York"):
+        yield
 
 
 @pytest.mark.usefixtures("in_new_york")

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.execution_time.timeout import timeout as airflow_timeout
 
-from async_triggers.deferral import compat
 from async_triggers.deferral.errors import JobTimedOut, TaskKilled
 from async_triggers.simulator import Fault
+from tests.airflow_versions import call_on_kill
 from tests.unit.deferral import stage
 from tests.unit.deferral.stage import (
     Deferral,
@@ -103,10 +103,7 @@ def kill(
             async for _ in trigger.run():
                 pass
         except asyncio.CancelledError:
-            # Where Airflow does not, run() has.
-            if compat.CALLS_ON_KILL:
-                await asyncio.wait_for(trigger.on_kill(), 30)
-
+            await call_on_kill(trigger)
             raise
 
     async def main() -> None:
@@ -397,10 +394,7 @@ async def stop_all(
             async for _ in trigger.run():
                 pass
         except asyncio.CancelledError:
-            # Where Airflow does not, run() has.
-            if compat.CALLS_ON_KILL:
-                await trigger.on_kill()
-
+            await call_on_kill(trigger)
             raise
 
     waiting = {asyncio.create_task(run(each)) for each in triggers}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral.compat import AirflowException, AirflowSkipException
 from async_triggers.simulator import Fault
+from tests.airflow_versions import call_on_kill
 from tests.unit.deferral.stage import (
     Deferral,
     Task,
@@ -243,7 +244,7 @@ def _a_kill(scene: Scene) -> None:
         waiting = asyncio.create_task(the_event(trigger))
         await asyncio.sleep(after)
         waiting.cancel()
-        await trigger.on_kill()
+        await call_on_kill(trigger)
         # What it has begun goes on by itself.
         await asyncio.sleep(2000)
 

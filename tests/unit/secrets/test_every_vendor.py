@@ -22,6 +22,7 @@ from async_triggers.deferral.errors import AsyncTriggersException
 from async_triggers.engine.accounts import shared_accounts
 from async_triggers.engine.errors import EngineError, Unreachable
 from async_triggers.engine.wire import Reply, Request, Token, Vendor
+from tests.airflow_versions import call_on_kill
 from tests.unit.deferral import stage
 from tests.unit.deferral.stage import Deferral, Task, World, make_world, the_event
 from tests.unit.secrets.planted import (
@@ -291,7 +292,7 @@ class Provoker:
             await asyncio.sleep(30)
             waiting.cancel()
             await asyncio.wait({waiting})
-            await trigger.on_kill()
+            await call_on_kill(trigger)
             await asyncio.sleep(200)
             self.search.see_reachable(trigger, shared_accounts())
 
