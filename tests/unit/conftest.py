@@ -1,9 +1,34 @@
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
+
+_HERE = Path(__file__).parent
+_PROJECT = _HERE.parents[1] / "pyproject.toml"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the folders for what may not import Airflow, before tests are chosen by mark."""
+    folders = {_HERE / name for name in _without_airflow()}
+    for item in items:
+        if not folders.isdisjoint(item.path.parents):
+            item.add_marker(pytest.mark.knows_no_airflow)
+
+
+def _without_airflow() -> set[str]:
+    """Return the parts of the package that the contracts of imports keep Airflow out of."""
+    tools = tomllib.loads(_PROJECT.read_text())["tool"]
+    return {
+        module.removeprefix("async_triggers.")
+        for contract in tools["importlinter"]["contracts"]
+        if "airflow" in contract.get("forbidden_modules", ())
+        for module in contract["source_modules"]
+    }
 
 
 @pytest.fixture(autouse=True)

@@ -72,3 +72,31 @@ def test_the_readme_names_what_the_package_needs() -> None:
 
     assert least is not None
     assert f"Airflow {least[1]}" in README
+
+
+VERSIONS = (ROOT / "docs" / "reference" / "airflow-versions.md").read_text()
+SITUATIONS = re.findall(r"^\|[^|]+\| F \|.*", VERSIONS, re.MULTILINE)
+"""All of them hold on the newest version."""
+
+
+def known_tests() -> set[str]:
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    names = (re.findall(r"def (test_\w+)\(", file.read_text()) for file in files)
+    return {file.name for file in files}.union(*names)
+
+
+def test_each_situation_on_each_version_has_tests_that_there_are() -> None:
+    known = known_tests()
+
+    assert len(SITUATIONS) > 30
+    for line in SITUATIONS:
+        named = set(re.findall(r"`(test_[\w.]+)`", line))
+        assert named, line
+        assert named <= known, named - known
+
+
+def test_the_columns_of_the_situations_are_the_versions_of_the_constraints() -> None:
+    versions = {file.stem for file in (ROOT / "constraints").glob("*.txt")}
+    [head] = re.findall(r"\| situation \|(.*)\| test \|", VERSIONS)
+
+    assert {each.strip() for each in head.split("|")} == versions
