@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,22 +16,16 @@ from async_triggers.deferral import compat
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_PLACE = "airflow.sdk._shared.observability.metrics"
 try:
-    from airflow.sdk._shared.observability.metrics import otel_logger
-    from airflow.sdk._shared.observability.metrics.base_stats_logger import (
-        NoStatsLogger,
-    )
-    from airflow.sdk._shared.observability.metrics.statsd_logger import (
-        SafeStatsdLogger,
-    )
+    import_module(_PLACE)
 except ModuleNotFoundError:
-    from airflow.metrics import otel_logger  # type: ignore[no-redef]
-    from airflow.metrics.base_stats_logger import (  # type: ignore[no-redef]
-        NoStatsLogger,
-    )
-    from airflow.metrics.statsd_logger import SafeStatsdLogger  # type: ignore[no-redef]
+    _PLACE = "airflow.metrics"
 
-SafeOtelLogger = otel_logger.SafeOtelLogger
+NoStatsLogger: Any = import_module(f"{_PLACE}.base_stats_logger").NoStatsLogger
+SafeStatsdLogger: Any = import_module(f"{_PLACE}.statsd_logger").SafeStatsdLogger
+otel_logger: Any = import_module(f"{_PLACE}.otel_logger")
+SafeOtelLogger: Any = otel_logger.SafeOtelLogger
 TIMING_IN_OTEL = "Histogram" if hasattr(otel_logger, "InternalHistogram") else "Gauge"
 """What Airflow makes of a duration for OpenTelemetry: before 3.3 its last value alone."""
 INFLUXDB = "statsd_influxdb_enabled"

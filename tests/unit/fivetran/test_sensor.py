@@ -76,7 +76,7 @@ def test_a_sync_before_the_given_time_does_not_count(world: FivetranWorld) -> No
 
 # Every mode in which a sensor looks, and a way to run it in each.
 WAITS = "waits"
-MODES = {
+MODES: dict[str, dict[str, Any]] = {
     "poke": {"deferrable": False},
     "reschedule": {"deferrable": False, "mode": "reschedule"},
     "deferrable": {},
