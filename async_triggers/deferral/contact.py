@@ -258,7 +258,7 @@ class Endpoint:
         failure: AsyncTriggersException
         if wrong is not None and now >= wrong:
             words = explain(error, self.conn_id, self.conn_type)
-            msg = f"{self.vendor} does not answer where the connection says: {words}"
+            msg = f"{self.vendor} is not where the connection says: {words}"
             failure = ConnectionUnusable(with_request(msg, error))
         elif isinstance(error, InBetween) and contact.is_cut_off(self.account):
             excerpt = f", {error.excerpt}" if error.excerpt else ""

@@ -31,12 +31,12 @@ class Verdict(Enum):
 
     CANCEL = "cancelled, because the task was stopped"
     ENDED = "had ended already"
-    REATTACHED = "not cancelled: a newer attempt of the task waits for it"
+    REATTACHED = "not cancelled: a newer attempt of the task is waiting for it"
     REPLACED = (
         "left to the newer attempt of the task, which stops it before it starts its own:"
         " a cancel would stop the job that runs by now"
     )
-    TAKEN_OVER = "not cancelled: another triggerer waits for it"
+    TAKEN_OVER = "not cancelled: another triggerer is now waiting for it"
     RETRY = "not cancelled: the retry of the task will attach to it"
     AGAIN = "not cancelled: the task goes on, and its worker finds the job"
     NO_TOKEN = (

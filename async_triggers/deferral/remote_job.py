@@ -136,7 +136,7 @@ class RemoteJob(ABC):
         """Read the job from an answer that is about it alone."""
         rows = [*leased.vendor.read(request, reply).rows.values()]
         if len(rows) != 1:
-            msg = f"The answer about {request.about} shows {len(rows)} {self.vendor.noun}s"
+            msg = f"The response for {request.about} shows {len(rows)} {self.vendor.noun}s"
             raise reply.unreadable(msg)
 
         job = leased.vendor.judge(leased.account, self.polled_id, rows[0], self.mark)

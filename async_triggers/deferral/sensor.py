@@ -443,7 +443,7 @@ class JobSensor(BaseSensorOperator, TakesIds, ShowsLineage):
         own = waiting.get("job_id")
         if own is not None and outcome.job_id != own:
             self.log.warning(
-                "Ignoring an event for %s: this task waits for %s",
+                "Ignoring an event for %s: this task is waiting for %s",
                 self.vendor.name_of(outcome.job_id),
                 self.vendor.name_of(own),
             )

@@ -346,7 +346,7 @@ class StartTrigger(OneEventTrigger):
         noun = request.vendor.noun
         fate = f"; a start was not answered, a {noun} may be running" if lost else ""
         words = (
-            f"The {noun} could not be started before the timeout of the task passed"
+            f"The {noun} could not be started before the task timed out"
             f" {aside(self._waits_for)}{fate}"
         )
         return Outcome(

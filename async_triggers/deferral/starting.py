@@ -457,8 +457,11 @@ class Starting:
         if job.id == self.superseded:
             raise Behind(running)
 
-        since = f" since {job.started_at}" if job.started_at else ""
-        state = f"{job.title} is running already{since}"
+        is_running = "is already running"
+        if job.started_at:
+            is_running = f"has been running since {job.started_at}"
+
+        state = f"{job.title} {is_running}"
         unsettled = self.unsettled
         if (
             self._was_cleared

@@ -145,7 +145,7 @@ def _suspect(reply: Reply, *, is_always_https: bool) -> Suspect | None:
     if is_web_page(reply):
         return Suspect(
             "host",
-            "a web page answers there and not the API: write the API's address",
+            "there is a web page, not the API: enter the API's address",
             is_path=True,
         )
 

@@ -294,7 +294,7 @@ class Trust:
 
     def _doubted(self, doubt: Doubt, now: float) -> Doubted:
         return Doubted(
-            f"{doubt.refusal.message} (it has worked before, so this may pass: it is"
+            f"{doubt.refusal.message} (this has worked before and may be temporary: it is"
             f" checked again for {self._belief.doubt:g} s before tasks fail)",
             refusal=doubt.refusal,
             retry_after=max(1.0, doubt.next_check - now),

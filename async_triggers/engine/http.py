@@ -176,7 +176,7 @@ class HttpSession:
             total, silence = self._patience(request)
             waited = silence if isinstance(error, aiohttp.SocketTimeoutError) else total
             return Unreachable(
-                f"{host} did not answer about {request.about} within {waited:g} s",
+                f"{host} sent no response for {request.about} within {waited:g} s",
                 ambiguous=True,
             )
 
@@ -190,7 +190,7 @@ class HttpSession:
             )
 
         return Unreachable(
-            f"The connection to {host} broke while requesting {request.about}:"
+            f"The connection to {host} was lost while requesting {request.about}:"
             f" {_reason(error)}",
             ambiguous=True,
         )
@@ -224,7 +224,7 @@ class HttpSession:
             if len(pieces) > LARGEST_BODY:
                 response.close()
                 msg = (
-                    f"The answer about {request.about} is larger than"
+                    f"The response for {request.about} is larger than"
                     f" {LARGEST_BODY >> 20} MiB"
                 )
                 raise UnreadableReply(msg, status=response.status, ambiguous=True)

@@ -293,7 +293,7 @@ class Singles:
         state = self._state
         state.trouble.note(
             UnreadableReply(
-                f"The answer about {state.vendor.name_of(subject)} broke:"
+                f"The response for {state.vendor.name_of(subject)} broke:"
                 f" {place_of(error)}"
             ),
             cause=error,
@@ -327,7 +327,7 @@ class Singles:
 
         if subject in self._state.waiters:
             self._refusals[subject] = RequestRejected(
-                f"{vendor.name}'s answer about {vendor.name_of(subject)} cannot be read:"
+                f"{vendor.name}'s response for {vendor.name_of(subject)} cannot be read:"
                 f" check it in {vendor.name}. {error.message}",
                 status=error.status,
             )

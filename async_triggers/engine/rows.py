@@ -165,7 +165,7 @@ class Rows:
                 raise
 
             name = self._vendor.name_of(subject)
-            log.exception("The answer about %s cannot be judged", name)
+            log.exception("The response for %s cannot be judged", name)
             waiter.future.set_exception(unusable(name, error))
 
         return None

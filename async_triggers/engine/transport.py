@@ -168,7 +168,7 @@ class Transport:
             else:
                 # Who reads it may yet find it sound, and says so then.
                 foreign = reply.unreadable(
-                    f"The answer about {request.about} is foreign"
+                    f"The response for {request.about} is foreign"
                 )
                 await self._weigh(foreign, is_check=is_check)
 
@@ -304,10 +304,7 @@ class Transport:
             return suspect
 
         if suspect.is_path:
-            fix = (
-                "something that is not a token endpoint answers there: write its URL, or"
-                " leave this field empty"
-            )
+            fix = "there is no token endpoint: enter its URL, or leave this field empty"
             return Suspect(request.typed_in, fix)
 
         there, here = urlsplit(request.path), urlsplit(self.account.base_url)

@@ -140,7 +140,7 @@ class Reply:
 
         kind = self.headers.get("content-type", "no content type")[:80]
         msg = (
-            f"The answer about {about} is not JSON"
+            f"The response for {about} is not JSON"
             f" ({kind}, {len(self.body)} bytes): {why}"
         )
         raise self.unreadable(msg)
@@ -152,7 +152,7 @@ class Reply:
         if is_web_page(self):
             error.suspect = Suspect(
                 "host",
-                "a web page answers there and not the API: write the API's address",
+                "there is a web page, not the API: enter the API's address",
                 is_path=True,
             )
 
@@ -162,7 +162,7 @@ class Reply:
         """Decode the body as a JSON object, or raise :class:`UnreadableReply`."""
         value = self.json(about)
         if not isinstance(value, dict):
-            msg = f"The answer about {about} is not a JSON object"
+            msg = f"The response for {about} is not a JSON object"
             raise UnreadableReply(msg, status=self.status)
 
         return value
@@ -679,7 +679,7 @@ def refuse_by_status(
 
     if status >= HTTP_SERVER_ERROR:
         return VendorBroken(
-            f"{vendor} answered {status} about {request.about}{reason}",
+            f"{vendor} returned {status} for {request.about}{reason}",
             status=status,
             retry_after=retry_after(reply),
             ambiguous=True,
@@ -687,7 +687,7 @@ def refuse_by_status(
 
     if status == HTTP_UNAUTHORIZED:
         return CredentialsRejected(
-            f"{vendor} does not accept the credentials{reason}", status=status
+            f"{vendor} rejected the credentials{reason}", status=status
         )
 
     if status in {HTTP_NOT_FOUND, HTTP_GONE}:

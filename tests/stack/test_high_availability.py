@@ -118,7 +118,9 @@ def test_a_triggerer_is_frozen_and_wakes_up(fleet: Fleet, failing: Run) -> None:
     fleet.wait_until(
         lambda: fleet.holdings()[frozen] == 0, "the one that woke up to let go"
     )
-    assert fleet.logs_of_triggers("not cancelled: another triggerer waits for it")
+    assert fleet.logs_of_triggers(
+        "not cancelled: another triggerer is now waiting for it"
+    )
     assert fleet.counts(failing) == {"failed": len(VENDORS)}
     fleet.check(*FAILING)
 

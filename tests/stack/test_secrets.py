@@ -311,7 +311,7 @@ def _check_search(deployment: Deployment, dump: Dump) -> None:
     assert dump.has("rendered_task_instance_fields", "planted_airbyte")
     assert dump.has("dag_run", NO_SECRET)
     # Events, as they wait for their worker.
-    assert dump.has("task_instance", "event", "does not accept")
+    assert dump.has("task_instance", "event", "rejected the credentials")
     files = dict(_written(deployment))
     for task in ("airbyte_fails", "begun_airbyte_fails", "sensed_airbyte_fails"):
         logs = [each for name, each in files.items() if f"task_id={task}/" in name]

@@ -31,7 +31,7 @@ def read_row(request: Request, reply: Reply) -> Row:
     """Read one job; an object without any id of a job is none of Airbyte's."""
     row = reply.object(request.about)
     if "jobId" not in row:
-        msg = f"The answer about {request.about} shows no job"
+        msg = f"The response for {request.about} shows no job"
         raise UnreadableReply(msg, status=reply.status)
 
     return row
@@ -41,7 +41,7 @@ def read_jobs(request: Request, reply: Reply) -> list[Row]:
     """Read the rows of a list of jobs."""
     data = rows_of(reply.object(request.about).get("data"))
     if data is None:
-        msg = f"The answer about {request.about} has no list 'data' of objects"
+        msg = f"The response for {request.about} has no list 'data' of objects"
         raise UnreadableReply(msg, status=reply.status)
 
     return data
@@ -51,7 +51,7 @@ def read_connection(request: Request, reply: Reply) -> Connection:
     """Read a connection."""
     body = reply.object(request.about)
     if not text_of(body.get("connectionId")):
-        msg = f"The answer about {request.about} is no connection of Airbyte"
+        msg = f"The response for {request.about} is no connection of Airbyte"
         raise UnreadableReply(msg, status=reply.status)
 
     schedule = body.get("schedule")

@@ -126,7 +126,7 @@ class Airbyte(Vendor):
         body = reply.object("an access token")
         value = body.get("access_token")
         if not isinstance(value, str) or not value:
-            msg = "The answer about an access token holds no access_token"
+            msg = "The response for an access token holds no access_token"
             raise UnreadableReply(msg, status=reply.status)
 
         lifetime = body.get("expires_in")

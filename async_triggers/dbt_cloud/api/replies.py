@@ -51,7 +51,7 @@ def read_data(request: Request, reply: Reply) -> Any:
     """Read what the envelope holds."""
     body = reply.object(request.about)
     if "data" not in body:
-        msg = f"The answer about {request.about} has no 'data'"
+        msg = f"The response for {request.about} has no 'data'"
         raise UnreadableReply(msg, status=reply.status)
 
     return body["data"]
@@ -61,7 +61,7 @@ def read_paths(request: Request, reply: Reply) -> list[str]:
     """Read a list of paths."""
     data = read_data(request, reply) or []
     if not isinstance(data, list) or not all(isinstance(path, str) for path in data):
-        msg = f"The answer about {request.about} holds no list of paths"
+        msg = f"The response for {request.about} holds no list of paths"
         raise UnreadableReply(msg, status=reply.status)
 
     return data
@@ -71,7 +71,7 @@ def read_row(request: Request, reply: Reply) -> Row:
     """Read an envelope with one object, each of which has an id."""
     data = read_data(request, reply)
     if not isinstance(data, dict) or data.get("id") is None:
-        msg = f"The answer about {request.about} holds no object with an id"
+        msg = f"The response for {request.about} holds no object with an id"
         is_row = isinstance(data, dict) and "id" in data
         kind = UnreadableRow if is_row else UnreadableReply
         raise kind(msg, status=reply.status)
@@ -99,7 +99,7 @@ def read_objects(request: Request, reply: Reply) -> list[Row]:
     """Read the rows of a list, of one page alone."""
     data = rows_of(read_data(request, reply))
     if data is None:
-        msg = f"The answer about {request.about} holds no list of objects"
+        msg = f"The response for {request.about} holds no list of objects"
         raise UnreadableReply(msg, status=reply.status)
 
     return data

@@ -40,7 +40,7 @@ def read_data(request: Request, reply: Reply) -> dict[str, Any]:
     """Read ``data`` of the envelope."""
     data = reply.object(request.about).get("data")
     if not isinstance(data, dict):
-        msg = f"The answer about {request.about} has no object 'data'"
+        msg = f"The response for {request.about} has no object 'data'"
         raise UnreadableReply(msg, status=reply.status)
 
     return data
@@ -50,7 +50,7 @@ def read_row(request: Request, reply: Reply) -> Row:
     """Read an envelope with one connection; without any id it is none of Fivetran's."""
     row = read_data(request, reply)
     if "id" not in row:
-        msg = f"The answer about {request.about} shows no connection"
+        msg = f"The response for {request.about} shows no connection"
         raise UnreadableReply(msg, status=reply.status)
 
     return row
@@ -64,7 +64,7 @@ def read_accepted(request: Request, reply: Reply) -> None:
     """
     code = reply.object(request.about).get("code")
     if not isinstance(code, str) or not code.startswith("Success"):
-        msg = f"The answer about {request.about} does not say what became of it"
+        msg = f"The response for {request.about} does not say what became of it"
         raise UnreadableReply(msg, status=reply.status)
 
 
@@ -73,7 +73,7 @@ def read_items(request: Request, reply: Reply) -> tuple[list[Row], Request | Non
     data = read_data(request, reply)
     items = rows_of(data.get("items"))
     if items is None:
-        msg = f"The answer about {request.about} has no list 'items' of objects"
+        msg = f"The response for {request.about} has no list 'items' of objects"
         raise UnreadableReply(msg, status=reply.status)
 
     walk, cursor = request.note, data.get("next_cursor")
@@ -82,7 +82,7 @@ def read_items(request: Request, reply: Reply) -> tuple[list[Row], Request | Non
 
     if cursor in walk.seen:
         # It would be followed for ever, and without it the list is not whole.
-        msg = f"The answer about {request.about} leads back to a page that was read"
+        msg = f"The response for {request.about} leads back to a page that was read"
         raise UnreadableReply(msg, status=reply.status)
 
     following = Walk(

@@ -143,7 +143,7 @@ class Ferry(Vendor):
         body = reply.object(request.about)
         found = rows_of(body.get("crossings", [body]))
         if found is None or not {"crossings", "id"} & body.keys():
-            msg = f"The answer about {request.about} shows no crossing"
+            msg = f"The response for {request.about} shows no crossing"
             raise reply.unreadable(msg)
 
         rows = rows_by_id(found, row_id)

@@ -59,7 +59,7 @@ def test_a_wrong_token_url_fails_the_task_in_five_minutes(
         task.run()
 
     message = str(caught.value)
-    assert "Token URL (schema): something that is not a token endpoint" in message
+    assert "Token URL (schema): there is no token endpoint" in message
     assert "Server URL (host)" not in message
     assert "extra.api_path" not in message
     assert message.endswith(TYPED)

@@ -215,7 +215,7 @@ def test_the_test_button_with_a_wrong_token(
         served.dbt_cloud.configure(tokens=("simulator-token",))
 
     assert not fine
-    assert "does not accept the credentials" in told
+    assert "rejected the credentials" in told
     assert "simulator-token" not in told
 
 

@@ -177,7 +177,7 @@ class World:
             raise Unreachable("The vendor did not answer", ambiguous=True) from None
 
         if reply.fault in {"reset", "close", "truncate"}:
-            raise Unreachable("The connection broke", ambiguous=True)
+            raise Unreachable("The connection was lost", ambiguous=True)
 
         headers = {name.lower(): value for name, value in reply.headers.items()}
         url = without_secrets(str(session.url(request)))

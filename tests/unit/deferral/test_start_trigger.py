@@ -637,7 +637,9 @@ def test_a_deadline_before_the_start_leaves_the_other_job_alone(
     here = scene(case, timeout=60)
     here.world.add_foreign(case.life())
 
-    with pytest.raises(JobTimedOut, match="could not be started before the timeout"):
+    with pytest.raises(
+        JobTimedOut, match="could not be started before the task timed out"
+    ):
         here.task.run()
 
     assert (here.world.starts, here.world.cancels) == (0, 0)

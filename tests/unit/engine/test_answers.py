@@ -304,7 +304,7 @@ def test_one_vendors_refusal_is_not_anothers(name: str) -> None:
     [
         (404, "404 page not found", TEXT, "answers 404 there"),
         (401, {"message": "no"}, None, "answers 401 there"),
-        (403, "<html>", HTML, "a web page answers there"),
+        (403, "<html>", HTML, "there is a web page"),
         (302, "", {"location": "https://sso.test/login"}, "https://sso.test"),
         (301, "", {"location": "http://host.test/api/jobs/5"}, "http://host.test"),
         (

@@ -99,7 +99,7 @@ def test_what_is_not_quite_json_is_read_all_the_same(body: bytes, value: Any) ->
     ids=range(9),
 )
 def test_what_is_none_or_too_large_is_unreadable(body: bytes) -> None:
-    with pytest.raises(UnreadableReply, match="The answer about a job is not JSON"):
+    with pytest.raises(UnreadableReply, match="The response for a job is not JSON"):
         Reply(200, {}, body).json("a job")
 
 

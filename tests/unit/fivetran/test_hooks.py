@@ -355,5 +355,5 @@ def test_rejected_credentials_are_told_by_the_test_button(world: FivetranWorld) 
     works, message = FivetranHook().test_connection()
 
     assert not works
-    assert "does not accept the credentials" in message
+    assert "rejected the credentials" in message
     assert "planted" not in message

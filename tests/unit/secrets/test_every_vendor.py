@@ -103,7 +103,7 @@ def _page(status: int, body: str, kind: str = "text/html") -> Rude:
 
 
 def _broken(sent: str) -> Reply:
-    raise Unreachable("The connection broke", ambiguous=True)
+    raise Unreachable("The connection was lost", ambiguous=True)
 
 
 TROUBLE: dict[str, Rude] = {
