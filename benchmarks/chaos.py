@@ -132,7 +132,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--settle",
         type=float,
         default=SETTLE,
-        help="seconds for the tasks to end once all troubles are over (600)",
+        help="seconds without the end of a task, once all troubles are over, after which"
+        " the campaign ends (600)",
     )
     parser.add_argument(
         "--out",

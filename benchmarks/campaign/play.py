@@ -179,7 +179,10 @@ class Campaign:
         self.watching.begin(self.deployment.api)
 
     def run(self, *, settle: float) -> list[Told]:
-        """Play the plan, then wait ``settle`` seconds at most for the tasks to end."""
+        """Play the plan, then wait for the tasks to end.
+
+        Until none of them has ended for ``settle`` seconds: a busy machine takes its time.
+        """
         self._began = time.monotonic()
         blows = threading.Thread(target=self._strike, name="blows", daemon=True)
         blows.start()
@@ -227,9 +230,10 @@ class Campaign:
             self._sleep(_LOOK)
 
     def _settle(self, seconds: float) -> None:
-        ends = self.now + seconds
+        ends, fewest = self.now + seconds, math.inf
         self.say(
-            f"all troubles are over: waiting for the tasks, {seconds:.0f} s at most"
+            "all troubles are over: waiting for the tasks, until none has ended for"
+            f" {seconds:.0f} s"
         )
         while self.now < ends:
             self._look()
@@ -238,6 +242,9 @@ class Campaign:
             open_tasks = [
                 each for each in self.tasks.values() if each.state not in _FINAL
             ]
+            if len(open_tasks) < fewest:
+                ends, fewest = self.now + seconds, len(open_tasks)
+
             is_done = not open_tasks and len(self.tasks) == len(self.plan.jobs)
             if is_done and not self.watching.is_behind():
                 break
