@@ -26,6 +26,9 @@ SWEEP = 300.0
 """Seconds within which every waited job is seen in its own row."""
 DISTRUST = 600.0
 """Seconds for which a source is not used after it refused or misled us."""
+MISMATCH = 60.0
+"""The same after a page that does not match its request: each page shows that by itself,
+so the source is soon tried again. Twice as long each time, until all of its pages match."""
 
 
 class Coverage:
@@ -179,6 +182,7 @@ class Sources:
         self._account = account
         self._sources = sources
         self._distrusted: dict[str, float] = {}
+        self._mismatches: dict[str, int] = {}
         self.scopes: dict[str, str] = {}
         """The part of a scoped list in which each job was seen."""
 
@@ -199,19 +203,30 @@ class Sources:
             (each for each in self.trusted if each.kind is SourceKind.IDS), None
         )
 
-    def distrust(self, source: Source, why: str) -> None:
-        """Do without a source for a while."""
+    def distrust(self, source: Source, why: str, lasts: float = DISTRUST) -> None:
+        """Do without a source for some seconds."""
         now = asyncio.get_running_loop().time()
         if self._distrusted.get(source.name, 0.0) <= now:
             log.warning(
                 "%s: %s is not used for %d s: %s",
                 self._account,
                 source.name,
-                DISTRUST,
+                lasts,
                 why,
             )
 
-        self._distrusted[source.name] = now + DISTRUST
+        self._distrusted[source.name] = now + lasts
+
+    def mismatched(self, source: Source) -> None:
+        """Do without a source that has shown what was not requested."""
+        times = self._mismatches.get(source.name, 0)
+        self._mismatches[source.name] = times + 1
+        lasts = min(DISTRUST, MISMATCH * 2.0 ** min(times, 10))
+        self.distrust(source, "its rows do not match the request", lasts)
+
+    def matched(self, source: Source) -> None:
+        """Take note that all pages of a walk were as requested."""
+        self._mismatches.pop(source.name, None)
 
 
 class Sweep:

@@ -192,9 +192,7 @@ class Walk:
                 raise Misled from None
 
             if not page.sound:
-                self._state.sources.distrust(
-                    source, "its rows do not match the request"
-                )
+                self._state.sources.mismatched(source)
                 raise Misled
 
             opening = date if request is first else opening
@@ -207,6 +205,7 @@ class Walk:
             await self._take(source, page, date)
             request = page.next
 
+        self._state.sources.matched(source)
         if source.kind is SourceKind.FEED:
             self._count += rows
             self._size += size

@@ -8,6 +8,7 @@ import math
 import random
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -500,14 +501,17 @@ class TestSources:
             assert now() <= 5000.0 + 100.0 + 31.0
 
     @virtual
-    async def test_ids_that_bring_strangers_are_left_alone(self) -> None:
+    async def test_ids_that_bring_strangers_are_tried_less_and_less(self) -> None:
         async with a_world(IDS) as world:
             world.server.start("stranger", lasts=math.inf)
             world.server.ignores_filter = True
-            world.start_and_join(jobs(10), lasts=100.0)
+            world.start_and_join(jobs(10), lasts=3600.0)
             await world.all_told()
 
-            assert world.server.counts["ids"] == 1
+            # After one, two, four, eight minutes, and then every ten.
+            tried = [at for at, kind, _ in world.server.requests if kind == "ids"]
+            assert len(tried) == 9
+            assert min(late - early for early, late in pairwise(tried[4:])) >= 600.0
 
     @virtual
     async def test_ids_that_are_not_shown_are_asked_for_singly(self) -> None:

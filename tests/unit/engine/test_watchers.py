@@ -198,6 +198,23 @@ class TestHearing:
             assert watcher.ids == wanted
 
     @virtual
+    async def test_a_feed_that_ignored_its_filter_is_soon_read_again(self) -> None:
+        async with watching(FEED, LIVE) as (world, watcher):
+            ending(world, 10.0)
+            await asyncio.sleep(100.0)
+            wanted = ending(
+                world, *[120.0 + 30.0 * each for each in range(10)], first=1
+            )
+            world.server.ignores_filter = True
+            await asyncio.sleep(60.0)
+            world.server.ignores_filter = False
+            await asyncio.sleep(300.0)
+
+            assert watcher.ids == ["job 0", *wanted]
+            for job, at in watcher.heard[2:]:
+                assert at <= max(world.server.lives[job].ends, 160.0 + 60.0) + 65.0
+
+    @virtual
     async def test_a_mark_that_goes_back_is_where_it_begins(self) -> None:
         async with a_world(FEED, LIVE) as world:
             jobs = ending(world, 100.0, 200.0, 300.0)
