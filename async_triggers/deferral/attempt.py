@@ -168,7 +168,7 @@ class Attempt:
         return execution_deadline(self.context["ti"], limit, wall_clock())
 
     def report_deferral(self, job_id: str, ends: float | None) -> None:
-        """Log what becomes of the job if it is still running at the deadline."""
+        """Log what becomes of the job if it has not ended by the deadline."""
         if ends is None:
             return
 
@@ -179,7 +179,7 @@ class Attempt:
             else "the task fails and it is left running"
         )
         self._task.log.info(
-            "Deferring until %s ends; if it is still running at %s %s",
+            "Deferring until %s ends; if it has not ended by %s %s",
             self.vendor.name_of(job_id),
             moment,
             fate,

@@ -28,7 +28,7 @@ def is_resumed(context: Context) -> bool:
 
     False where this Airflow does not show it.
     """
-    known = getattr(context["ti"], "_ti_context_from_server", None)
+    known = getattr(context.get("ti"), "_ti_context_from_server", None)
     return bool(getattr(known, "next_method", None))
 
 

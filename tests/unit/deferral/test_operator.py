@@ -247,7 +247,7 @@ def test_the_log_tells_at_deferral_when_the_job_will_be_cancelled(
     Task(world, sync(deferrable=True, timeout=60)).execute()
 
     assert (
-        "if it is still running at 2026-03-25T01:31:00+00:00 it is cancelled"
+        "if it has not ended by 2026-03-25T01:31:00+00:00 it is cancelled"
         in caplog.text
     )
 

@@ -228,7 +228,9 @@ def test_a_job_that_ends_and_is_followed_between_look_and_cancel(
 @pytest.mark.parametrize(
     ("state", "token", "told"),
     [
-        pytest.param("deferred", 1, "another triggerer waits", id="taken over"),
+        pytest.param(
+            "deferred", 1, "another triggerer is now waiting", id="taken over"
+        ),
         pytest.param("deferred", None, "without an owner token", id="no token"),
         pytest.param("deferred", 2, "a newer attempt", id="retry has re-attached"),
         pytest.param("running", 2, "a newer attempt", id="retry re-attaches"),
