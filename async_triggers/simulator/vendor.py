@@ -260,11 +260,6 @@ class VendorSimulator(ABC, Generic[Settings]):
         off = sum(step.seconds for step in self._steps if step.begin <= at <= step.end)
         return at + self.settings.skew + off
 
-    def meant(self, at: float) -> float:
-        """Return the real time of an instant that a client names in server time."""
-        off = self.shown(self.now()) - self.noted()
-        return at - self.settings.skew - off
-
     def noted(self) -> float:
         """Return the time for the record: the server's clock, which no fault changes."""
         return self.now() + self.settings.skew

@@ -41,6 +41,8 @@ _ORDER_FIELDS: Final = frozenset({"createdAt", "updatedAt"})
 
 
 class _Filters(NamedTuple):
+    """The filters of one list request. Times are the server's, as it has kept them."""
+
     status: str | None
     job_type: str | None
     created_from: float
@@ -48,10 +50,12 @@ class _Filters(NamedTuple):
     updated_from: float
     updated_to: float
 
-    def pass_(self, job: AirbyteJob, moment: Moment) -> bool:
+    def pass_(
+        self, job: AirbyteJob, moment: Moment, created: float, updated: float
+    ) -> bool:
         return (
-            self.updated_from <= moment.since <= self.updated_to
-            and self.created_from <= job.timeline.start <= self.created_to
+            self.updated_from <= updated <= self.updated_to
+            and self.created_from <= created <= self.created_to
             and self.status in (None, moment.word)
             and self.job_type in (None, job.job_type)
         )
@@ -204,12 +208,15 @@ class Jobs:
         seen = scene.now() - scene.quirks.lag
         filters = self._filters(request)
         by_update = order_by == "updatedAt"
-        found = [
-            (moment.since if by_update else job.timeline.start, job, moment)
-            for job in self._listed(request)
-            if (moment := job.timeline.at(seen)) is not None
-            and filters.pass_(job, moment)
-        ]
+        found = []
+        for job in self._listed(request):
+            moment = job.timeline.at(seen)
+            if moment is None:
+                continue
+            created = scene.shown(job.timeline.start)
+            updated = scene.shown(moment.since)
+            if filters.pass_(job, moment, created, updated):
+                found.append((updated if by_update else created, job, moment))
         found.sort(key=lambda one: (one[0], one[1].job_id), reverse=descending)
         page = found[offset : offset + limit]
         rows = [
@@ -262,7 +269,7 @@ class Jobs:
         if text is None:
             return default
         try:
-            return self._scene.meant(parse_instant(text))
+            return parse_instant(text)
         except ValueError as error:
             raise refuse(400, f"{name}: {error}") from error
 

@@ -20,7 +20,10 @@ _Value = TypeVar("_Value")
 
 
 class Filters(NamedTuple):
-    """The filters of one list request; None lets everything pass."""
+    """The filters of one list request; None lets everything pass.
+
+    Times are the server's, as it has kept them.
+    """
 
     account: int
     ids: frozenset[int] | None
@@ -43,7 +46,7 @@ class Filters(NamedTuple):
         )
 
     def pass_run(self, run: DbtCloudRun, moment: Moment, times: Times) -> bool:
-        """Whether a run passes."""
+        """Whether a run passes; ``times`` are those that the server shows."""
         return (
             (self.ids is None or run.run_id in self.ids)
             and (self.statuses is None or number(moment.word) in self.statuses)
@@ -107,7 +110,7 @@ class _Reader:
         if texts is None:
             return None
         try:
-            times = [self._simulator.meant(parse_instant(str(one))) for one in texts]
+            times = [parse_instant(str(one)) for one in texts]
         except ValueError as error:
             raise refuse(400, f"{name}: {error}") from error
         if len(times) != 2:

@@ -87,7 +87,7 @@ class ForeignRuns:
         rate = self._simulator.settings.foreign_runs_per_minute
         if rate <= 0 or not filters.pass_job(self.job):
             return range(0)
-        first = 0
+        first, skew = 0, self._simulator.settings.skew
         last = math.floor((seen + _FOREIGN_SECONDS - self.origin) / self._period)
         done = math.floor((seen - self.origin) / self._period)
         if filters.statuses is not None:
@@ -99,12 +99,12 @@ class ForeignRuns:
             if not ended and not running:
                 return range(0)
         if filters.finished is not None:
-            low, high = filters.finished
+            low, high = (one - skew for one in filters.finished)
             first = max(first, self._first_from(low))
             high = min(high, seen)
             last = min(last, self._last_to(high))
         if filters.created is not None:
-            low, high = (one + _FOREIGN_SECONDS for one in filters.created)
+            low, high = (one - skew + _FOREIGN_SECONDS for one in filters.created)
             first = max(first, self._first_from(low))
             last = min(last, self._last_to(high))
         if filters.id_gt is not None:

@@ -13,7 +13,7 @@ from async_triggers.simulator.dbt_cloud.replies import many, page_of, refuse
 from async_triggers.simulator.dbt_cloud.run_rows import run_row, times_of
 
 if TYPE_CHECKING:
-    from async_triggers.simulator.dbt_cloud.model import DbtCloudRun
+    from async_triggers.simulator.dbt_cloud.model import DbtCloudRun, Times
     from async_triggers.simulator.dbt_cloud.scene import DbtCloudScene
     from async_triggers.simulator.exchange import SimReply, SimRequest
     from async_triggers.simulator.lives import Moment
@@ -52,7 +52,7 @@ class RunList:
             for run in self._asked_for(filters)
             if (moment := run.timeline.at(seen)) is not None
             and filters.pass_job(run.job)
-            and filters.pass_run(run, moment, times_of(scene.settings, run, seen))
+            and filters.pass_run(run, moment, self._kept_times(run, seen))
         ]
         own.sort(key=lambda row: row.key, reverse=down)
         numbers = scene.foreign.numbers(filters, seen)
@@ -79,6 +79,13 @@ class RunList:
             return scene.runs.values()
         return [scene.runs[run_id] for run_id in filters.ids if run_id in scene.runs]
 
+    def _kept_times(self, run: DbtCloudRun, seen: float) -> Times:
+        """Return the times of a run by the server's clock, right or wrong as it was."""
+        scene = self._scene
+        times = times_of(scene.settings, run, seen)
+        finished = None if times.finished is None else scene.shown(times.finished)
+        return times._replace(created=scene.shown(times.created), finished=finished)
+
     def _foreign_rows(
         self, numbers: Sequence[int], name: str, seen: float
     ) -> Iterator[_Row]:
@@ -91,9 +98,10 @@ class RunList:
     def _placed(self, run: DbtCloudRun, moment: Moment, name: str, seen: float) -> _Row:
         if name == "id":
             return _Row((run.run_id,), run, moment)
+        times = self._kept_times(run, seen)
         if name == "created_at":
-            return _Row((run.timeline.start, run.run_id), run, moment)
-        finished = times_of(self._scene.settings, run, seen).finished
+            return _Row((times.created, run.run_id), run, moment)
+        finished = times.finished
         # As PostgreSQL sorts: what has no end comes after everything that has one.
         return _Row(
             (math.inf if finished is None else finished, run.run_id), run, moment

@@ -102,19 +102,20 @@ class Syncs:
         found = [
             sync
             for sync in connection.history
-            if sync.start <= end and (sync.end is None or sync.end >= begin)
+            if scene.shown(sync.start) <= end
+            and (sync.end is None or scene.shown(sync.end) >= begin)
         ]
         page, cursor = page_of(scene.settings, request, found)
         return items(scene.settings, [sync_row(scene, sync) for sync in page], cursor)
 
     def _window(self, request: SimRequest) -> tuple[float, float]:
-        now = self._scene.now()
+        now = self._scene.shown(self._scene.now())
         given: dict[str, float] = {}
         for name in ("start_time", "end_time"):
             text = request.value(name)
             if text is not None:
                 try:
-                    given[name] = self._scene.meant(parse_instant(text))
+                    given[name] = parse_instant(text)
                 except ValueError as error:
                     raise refuse(400, f"{name}: {error}") from error
         if "start_time" in given:

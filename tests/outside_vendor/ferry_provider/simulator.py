@@ -198,7 +198,7 @@ class FerrySimulator(VendorSimulator[FerrySettings]):
         return json_reply(200, {"crossings": rows})
 
     def _ended(self, request: SimRequest) -> SimReply:
-        since = self.meant(float(request.value("ended_since") or 0))
+        since = float(request.value("ended_since") or 0)
         after = int(request.value("after") or 0)
         now = self.now() - self.quirks.lag
         found = [
@@ -207,7 +207,7 @@ class FerrySimulator(VendorSimulator[FerrySettings]):
             if each.number > after
             and (moment := each.timeline.at(now)) is not None
             and moment.word in ENDS
-            and moment.since >= since
+            and self.shown(moment.since) >= since
         ]
         rows = self.quirks.spoil(found[:PAGE], self.random)
         return json_reply(200, {"crossings": rows})

@@ -536,6 +536,21 @@ def test_list_filters(airbyte: AirbyteSimulator, clock: Clock) -> None:
     assert ids(airbyte, "?orderBy=updatedAt|DESC") == [running, done]
 
 
+def test_filters_go_by_the_times_that_a_wrong_clock_has_kept(
+    airbyte: AirbyteSimulator, clock: Clock
+) -> None:
+    airbyte.faults.add(Fault(kind="clock", seconds=-3600, times=None, lasts=20))
+    job = airbyte.add_job(A, "running:5 succeeded")
+    ids(airbyte)
+    clock.advance(10)
+    ids(airbyte)
+    clock.advance(60)
+
+    assert ids(airbyte, "?updatedAtStart=2026-03-25T01:30:00Z") == []
+    assert ids(airbyte, "?updatedAtStart=2026-03-25T00:30:05Z") == [job]
+    assert ids(airbyte, "?createdAtEnd=2026-03-25T00:30:00Z") == [job]
+
+
 def test_an_offset_with_a_raw_plus_is_no_instant(airbyte: AirbyteSimulator) -> None:
     raw = f"{BASE}/jobs?updatedAtStart=2026-03-25T01:30:00+00:00"
     assert ask(airbyte, "GET", raw).status == 400

@@ -18,6 +18,7 @@ from async_triggers.simulator.dbt_cloud import (
     DEFAULT_PROJECT,
     FIRST_RUN_ID,
 )
+from async_triggers.simulator.faults import Fault
 
 if TYPE_CHECKING:
 
@@ -532,6 +533,24 @@ def test_a_page_has_a_hundred_rows_at_most(dbt: DbtCloudSimulator) -> None:
     assert len(listed(dbt, "offset=100")) == 1
     dbt.configure(over_limit="refuse")
     assert ask(dbt, "GET", f"{A}/runs/?limit=101").status == 400
+
+
+def test_filters_go_by_the_times_that_a_wrong_clock_has_kept(
+    dbt: DbtCloudSimulator, clock: Clock
+) -> None:
+    dbt.faults.add(Fault(kind="clock", seconds=-3600, times=None, lasts=200))
+    listed(dbt)
+    run = started(dbt)
+    clock.advance(150)
+    listed(dbt)
+    clock.advance(600)
+    assert status(dbt, run) == 10
+
+    def ended_since(moment: str) -> list[int]:
+        return listed(dbt, f'finished_at__range=["{moment}","2099-01-01T00:00:00Z"]')
+
+    assert ended_since("2026-03-25T01:30:00Z") == []
+    assert ended_since("2026-03-25T00:30:00Z") == [run]
 
 
 def test_the_list_can_lag(dbt: DbtCloudSimulator, clock: Clock) -> None:
