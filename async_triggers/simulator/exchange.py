@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -62,6 +63,16 @@ class SimRequest:
             if key.lower() == wanted:
                 return value
         return default
+
+    def basic_credentials(self) -> bytes:
+        """Return what HTTP Basic carries, such as ``user:password``, or nothing."""
+        scheme, _, value = self.header("Authorization").partition(" ")
+        if scheme.lower() != "basic":
+            return b""
+        try:
+            return base64.b64decode(value, validate=True)
+        except ValueError:
+            return b""
 
     def values(self, name: str) -> list[str]:
         """Return every value of one query parameter, in order."""

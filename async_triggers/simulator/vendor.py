@@ -314,8 +314,11 @@ class VendorSimulator(ABC, Generic[Settings]):
 
     def _find(self, request: SimRequest) -> tuple[Route | None, dict[str, str]]:
         path = self.below(request.path)
+        # Where GET is served, HEAD is: the server leaves the body out.
+        # https://www.rfc-editor.org/rfc/rfc9110#name-head
+        method = "GET" if request.method == "HEAD" else request.method
         for route in self._routes if path else ():
-            if route.method == request.method:
+            if route.method == method:
                 found = route.pattern.fullmatch(path)
                 if found:
                     return route, found.groupdict()

@@ -77,7 +77,7 @@ class Jobs:
             raise refuse(400, "connectionId is required")
         if job_type == "refresh":
             raise refuse(422, "Refreshes are not supported in the public API")
-        if job_type not in {"sync", "reset", "clear"}:
+        if job_type not in ("sync", "reset", "clear"):
             raise refuse(400, f"jobType {job_type!r} is unknown")
         connection = scene.connection(connection_id)
         refusal, running = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import json
 from typing import TYPE_CHECKING
@@ -37,13 +36,9 @@ class Tokens:
                 return
             if "bearer" in settings.auth and value in settings.bearer_tokens:
                 return
-        if scheme.lower() == "basic" and "basic" in settings.auth:
-            try:
-                sent = base64.b64decode(value, validate=True)
-            except binascii.Error:
-                sent = b""
+        if "basic" in settings.auth:
             wanted = f"{settings.username}:{settings.password}".encode()
-            if hmac.compare_digest(sent, wanted):
+            if hmac.compare_digest(request.basic_credentials(), wanted):
                 return
         raise refuse(401)
 

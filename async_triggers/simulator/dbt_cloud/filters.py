@@ -136,8 +136,8 @@ class _Reader:
             return list(values)
         try:
             found = json.loads(values[0])
-        except ValueError as error:
-            raise refuse(400, f"{name}: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise refuse(400, f"{name}: Enter a valid list.") from error
         return list(found)
 
     def _kept(self, name: str, value: _Value) -> _Value | None:
@@ -151,7 +151,7 @@ class _Reader:
     def _int(self, name: str, value: Any) -> int:
         try:
             return int(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise refuse(400, f"{name}: Enter a number.") from error
 
 

@@ -103,7 +103,7 @@ def page_of(settings: DbtCloudSettings, request: SimRequest) -> tuple[int, int]:
     if limit > _MAX_LIMIT and settings.over_limit == "refuse":
         raise refuse(400, f"limit must be at most {_MAX_LIMIT}")
     if limit < 1 or offset < 0:
-        raise refuse(400, "limit and offset must not be negative")
+        raise refuse(400, "limit must be at least 1, offset at least 0")
     return min(limit, _MAX_LIMIT), offset
 
 

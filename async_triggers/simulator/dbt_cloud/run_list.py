@@ -60,14 +60,16 @@ class RunList:
             numbers = numbers[::-1]
         others = self._foreign_rows(numbers, name, seen)
         merged = heapq.merge(own, others, key=lambda row: row.key, reverse=down)
-        page = list(itertools.islice(merged, offset, offset + limit))
+        total = len(own) + len(numbers)
+        end = min(offset + limit, total)
+        page = list(itertools.islice(merged, min(offset, end), end))
         rows = [run_row(scene, row.run, seen, request) for row in page]
         self._churn(page)
         echo = {**filters.echo, "limit": limit, "offset": offset}
         return many(
             scene.settings,
             scene.quirks.spoil(rows, scene.random),
-            total=len(own) + len(numbers),
+            total=total,
             filters=echo,
             order_by=order_by,
         )

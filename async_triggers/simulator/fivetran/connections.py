@@ -72,7 +72,7 @@ class Connections:
         if not set(sent) - _TEST_CONTROLS:
             raise refuse(400, "No persistent parameter was given")
         schedule = sent.get("schedule_type", connection.state.schedule_type)
-        if schedule not in {"auto", "manual"}:
+        if schedule not in ("auto", "manual"):
             raise refuse(400, f"schedule_type {schedule!r} is unknown")
         scene.record.facts["patches"] += 1
         was_busy = connection.is_busy

@@ -806,3 +806,20 @@ def test_a_change_runs_the_setup_tests_unless_it_says_not_to(
     tested = ask(fivetran, "PATCH", path, {"sync_frequency": 60}).json()["data"]
     assert tested["setup_tests"][0]["status"] == "PASSED"
     assert tested["status"]["setup_state"] == "connected"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content_Type": "Application/JSON"},
+        {"Content_Type": "APPLICATION/JSON; Charset=UTF-8"},
+        {"Accept": "Application/JSON"},
+        {"Accept": "Application/Json; Version=2"},
+    ],
+)
+def test_media_types_are_read_in_any_case(
+    fivetran: FivetranSimulator, headers: dict[str, str]
+) -> None:
+    reply = ask(fivetran, "POST", f"/v1/connections/{C}/sync", {}, **headers)
+
+    assert reply.status == 200, reply.body
