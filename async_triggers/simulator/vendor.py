@@ -202,14 +202,22 @@ class VendorSimulator(ABC, Generic[Settings]):
         """Let a job of a target begin at a time, as the vendor's own schedule does."""
         raise NotImplementedError
 
+    def can_start(self, target: Any) -> bool:
+        """Whether there is such a target, of which jobs can be started."""
+        return True
+
     def schedule(self, target: Any, every: float) -> None:
         """Start jobs of a target from now on, at this interval in seconds.
 
-        :raises ValueError: The interval is not above zero.
+        :raises ValueError: The interval is not above zero, or there is no such target.
         """
         if not every > 0:
             raise ValueError(f"'every' must be seconds above zero, not {every!r}")
         with self.lock:
+            if not self.can_start(target):
+                raise ValueError(
+                    f"{self.name} has no {target!r} to schedule; arrange it first"
+                )
             self._schedules[target] = _Schedule(every, self.now() + every)
 
     def run_schedules(self) -> None:
@@ -225,13 +233,16 @@ class VendorSimulator(ABC, Generic[Settings]):
 
         :raises ValueError: The kind or a field is unknown.
         """
+        _call_with(self._arranger(kind), kind, values)
+
+    def _arranger(self, kind: str) -> Callable[..., object]:
         known = {**self.arrangeable(), "schedules": self.schedule}
         if kind not in known:
             raise ValueError(
                 f"{self.name} has no {kind!r} to arrange; it has: settings, quirks, "
                 f"faults, {', '.join(known)}"
             )
-        _call_with(known[kind], kind, values)
+        return known[kind]
 
     def below(self, path: str) -> str:
         """Return a path as the routes have it, or nothing where it is none of them."""
@@ -412,7 +423,9 @@ class VendorSimulator(ABC, Generic[Settings]):
         :raises ValueError: Something in it is unknown or malformed.
         """
         with self.lock:
-            for kind, values in things.items():
+            # What is scheduled has to be there, in any order of the fields.
+            for kind in sorted(things, key=lambda kind: kind == "schedules"):
+                values = things[kind]
                 if kind == "settings":
                     self.configure(**_object(kind, values))
                 elif kind == "quirks":
@@ -420,8 +433,9 @@ class VendorSimulator(ABC, Generic[Settings]):
                 elif kind == "faults":
                     self.faults.add(*map(Fault.from_dict, _objects(kind, values)))
                 else:
+                    arranger = self._arranger(kind)
                     for one in _objects(kind, values):
-                        self.add(kind, one)
+                        _call_with(arranger, kind, one)
 
     def _control(self, request: SimRequest) -> SimReply:
         action = request.path[len(CONTROL_PREFIX) :].strip("/")

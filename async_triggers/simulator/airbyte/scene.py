@@ -172,6 +172,10 @@ class AirbyteScene(VendorSimulator[AirbyteSettings]):
             )
             return connection_id
 
+    def can_start(self, target: Any) -> bool:
+        """Whether there is such a connection."""
+        return target in self.connections
+
     def start_by_itself(self, target: Any, at: float) -> None:
         """Let a connection sync, unless it does already."""
         connection = self.connections[target]

@@ -218,6 +218,10 @@ class DbtCloudScene(VendorSimulator[DbtCloudSettings]):
             )
             return job_id
 
+    def can_start(self, target: Any) -> bool:
+        """Whether there is such a job."""
+        return target in self.all_jobs
+
     def start_by_itself(self, target: Any, at: float) -> None:
         """Let a job run."""
         job = self.all_jobs[target]

@@ -137,3 +137,11 @@ def test_head_is_answered_as_get(vendor: VendorSimulator[Any]) -> None:
         got = vendor.respond(SimRequest("GET", path, [], sent(vendor)))
         head = vendor.respond(SimRequest("HEAD", path, [], sent(vendor)))
         assert head.status == got.status, path
+
+
+@pytest.mark.parametrize("arranged", [{"conections": []}, {"planets": [{}]}])
+def test_what_cannot_be_arranged_is_refused_even_if_empty(
+    vendor: VendorSimulator[Any], arranged: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match="to arrange; it has: settings"):
+        vendor.arrange(**arranged)

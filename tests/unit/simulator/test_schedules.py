@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from async_triggers.simulator.exchange import SimRequest
-from tests.vendors import AIRBYTE, FIVETRAN, every_vendor
+from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, every_vendor
 from tests.vendors import Entry as Case
 
 
@@ -70,5 +70,33 @@ def test_a_connection_that_syncs_does_not_begin_again() -> None:
         simulator: Any = case.simulator(clock=clock)
         add(case, simulator, 60.0, case.life())
         clock.now += 605.0
+
+        assert ended(simulator) == 1
+
+
+@pytest.mark.parametrize(
+    "case", [AIRBYTE, FIVETRAN, DBT_CLOUD], ids=lambda one: one.name
+)
+@pytest.mark.parametrize("target", ["nowhere", "5", None, [5], 5.5])
+def test_only_what_is_there_is_scheduled(case: Case, target: Any) -> None:
+    clock = Clock()
+    simulator: Any = case.simulator(clock=clock)
+    with pytest.raises(ValueError, match=r"arrange it first|unhashable"):
+        simulator.arrange(schedules=[{"target": target, "every": 60}])
+    clock.now += 605.0
+
+    # A schedule that cannot be kept would break every later request.
+    assert ended(simulator) == 0
+
+
+def test_a_schedule_may_stand_before_its_connection() -> None:
+    for case in (AIRBYTE, FIVETRAN):
+        clock = Clock()
+        simulator: Any = case.simulator(clock=clock)
+        simulator.arrange(
+            schedules=[{"target": "orders", "every": 60}],
+            connections=[{"connection_id": "orders"}],
+        )
+        clock.now += 65.0
 
         assert ended(simulator) == 1
