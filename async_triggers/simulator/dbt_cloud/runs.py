@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from async_triggers.simulator.dbt_cloud.model import TERMINAL
+from async_triggers.simulator.dbt_cloud.overrides import check_overrides
 from async_triggers.simulator.dbt_cloud.replies import one, refuse
 from async_triggers.simulator.dbt_cloud.run_rows import retry_refusal, run_row
 from async_triggers.simulator.dbt_cloud.steps import run_steps
@@ -33,13 +34,7 @@ class Runs:
             raise refuse(400, "cause: This field is required.")
         if len(cause) > _LONGEST_CAUSE:
             raise refuse(400, "cause: at most 255 characters")
-        steps = body.get("steps_override")
-        if steps is not None and not (
-            isinstance(steps, list)
-            and steps
-            and all(isinstance(step, str) for step in steps)
-        ):
-            raise refuse(400, "steps_override: Not a valid list of commands.")
+        check_overrides(body)
         return self._started(request, found, body)
 
     def _started(

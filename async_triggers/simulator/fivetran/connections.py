@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 from async_triggers.simulator.fivetran.replies import (
     data,
     error,
+    flag,
     items,
     not_found,
     page_of,
     refuse,
 )
 from async_triggers.simulator.fivetran.rows import connection_row
+from async_triggers.simulator.fivetran.setup_tests import TRUSTS
 
 if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimReply, SimRequest
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
     from async_triggers.simulator.fivetran.setup_tests import SetupTests
 
 # https://fivetran.com/docs/rest-api/api-reference/connections/modify-connection
-_TEST_CONTROLS: Final = frozenset(
-    {"run_setup_tests", "trust_certificates", "trust_fingerprints"}
-)
+_TEST_CONTROLS: Final = frozenset({"run_setup_tests", *TRUSTS})
+_FLAGS: Final = ("paused", "is_historical_sync", "pause_after_trial", *_TEST_CONTROLS)
+_FREQUENCIES: Final = (1, 5, 15, 30, 60, 120, 180, 360, 480, 720, 1440)
 
 
 class Connections:
@@ -71,14 +73,17 @@ class Connections:
         sent = scene.body(request)
         if not set(sent) - _TEST_CONTROLS:
             raise refuse(400, "No persistent parameter was given")
+        for name in _FLAGS:
+            flag(sent, name)
         schedule = sent.get("schedule_type", connection.state.schedule_type)
         if schedule not in ("auto", "manual"):
             raise refuse(400, f"schedule_type {schedule!r} is unknown")
+        frequency = _frequency(sent, connection.state.sync_frequency)
         scene.record.facts["patches"] += 1
         was_busy = connection.is_busy
-        self._apply(connection, sent, schedule)
+        self._apply(connection, sent, schedule, frequency)
         tests, blocks = None, 0.0
-        if sent.get("run_setup_tests", True):
+        if flag(sent, "run_setup_tests", default=True):
             tests = self._tests.run(connection)
             blocks = scene.settings.setup_tests_take
         if was_busy and sent.get("paused") is True:
@@ -90,14 +95,23 @@ class Connections:
         return reply.after(blocks)
 
     def _apply(
-        self, connection: FivetranConnection, sent: dict[str, Any], schedule: str
+        self,
+        connection: FivetranConnection,
+        sent: dict[str, Any],
+        schedule: str,
+        frequency: int,
     ) -> None:
         scene = self._scene
         now = scene.now()
-        changes: dict[str, Any] = {"schedule_type": schedule}
-        for name in ("is_historical_sync", "sync_frequency"):
-            if name in sent:
-                changes[name] = sent[name]
+        changes: dict[str, Any] = {
+            "schedule_type": schedule,
+            "sync_frequency": frequency,
+            "is_historical_sync": flag(
+                sent,
+                "is_historical_sync",
+                default=connection.state.is_historical_sync,
+            ),
+        }
         if sent.get("paused") is True:
             scene.stop(connection, scene.settings.paused_history)
             connection.waiting = None
@@ -114,3 +128,14 @@ class Connections:
             connection.resync_wanted = False
             connection.change(now, is_historical_sync=True)
             scene.begin(connection, now)
+
+
+def _frequency(sent: dict[str, Any], default: int) -> int:
+    """Return the minutes between two syncs; the definition lists them as texts."""
+    value = sent.get("sync_frequency")
+    if value is None:
+        return default
+    for minutes in _FREQUENCIES:
+        if value is not True and value in (minutes, str(minutes)):
+            return minutes
+    raise refuse(400, f"sync_frequency {value!r} is unknown")

@@ -65,6 +65,19 @@ def data(shown: object, message: str = "Operation performed.") -> SimReply:
     return json_reply(200, {"code": "Success", "message": message, "data": shown})
 
 
+def flag(sent: Mapping[str, Any], name: str, *, default: bool = False) -> bool:
+    """Return a field of a body that is true or false; null counts as not sent.
+
+    :raises RefusalError: It is anything else.
+    """
+    value = sent.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise refuse(400, f"{name} must be true or false")
+    return value
+
+
 def page_of(
     settings: FivetranSettings, request: SimRequest, found: Sequence[Row]
 ) -> tuple[Sequence[Row], str | None]:

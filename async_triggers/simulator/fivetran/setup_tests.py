@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from async_triggers.simulator.fivetran.model import (
     RECONNECT,
     TEST_FAILURES,
     test_run,
 )
-from async_triggers.simulator.fivetran.replies import data, refuse
+from async_triggers.simulator.fivetran.replies import data, flag, refuse
 from async_triggers.simulator.fivetran.rows import connection_row
 
 if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimReply, SimRequest
     from async_triggers.simulator.fivetran.model import FivetranConnection, TestRun
     from async_triggers.simulator.fivetran.scene import FivetranScene
+
+# https://fivetran.com/docs/rest-api/api-reference/connections/run-setup-tests
+TRUSTS: Final = ("trust_certificates", "trust_fingerprints")
 
 
 class SetupTests:
@@ -35,7 +38,9 @@ class SetupTests:
         connection = scene.connection(connection_id)
         if not request.body:
             raise refuse(400, "The request has no body; send {} at least")
-        scene.body(request)
+        sent = scene.body(request)
+        for name in TRUSTS:
+            flag(sent, name)
         tests = self.run(connection)
         reply = self.answer(connection, tests, "Setup tests have been completed")
         return reply.after(scene.settings.setup_tests_take)

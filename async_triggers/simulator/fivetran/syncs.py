@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from async_triggers.simulator.exchange import json_reply, parse_instant
-from async_triggers.simulator.fivetran.replies import error, items, page_of, refuse
+from async_triggers.simulator.fivetran.replies import (
+    error,
+    flag,
+    items,
+    page_of,
+    refuse,
+)
 from async_triggers.simulator.fivetran.rows import sync_row
 
 if TYPE_CHECKING:
@@ -25,7 +31,7 @@ class Syncs:
     def sync(self, request: SimRequest, connection_id: str) -> SimReply:
         """Start a sync."""
         # https://fivetran.com/docs/rest-api/api-reference/connections/sync-connection
-        force = self._scene.body(request).get("force", False) is True
+        force = flag(self._scene.body(request), "force")
         return self._start(connection_id, force=force)
 
     def force(self, request: SimRequest, connection_id: str) -> SimReply:
@@ -75,7 +81,7 @@ class Syncs:
         if scope is not None and not (
             isinstance(scope, dict)
             and scope
-            and all(isinstance(tables, list) and tables for tables in scope.values())
+            and all(_are_names(tables) for tables in scope.values())
         ):
             raise refuse(400, "scope must name tables of at least one schema")
         if connection.is_busy:
@@ -127,3 +133,9 @@ class Syncs:
         if begin >= end or end - begin > _WEEK or begin < now - _WEEK:
             raise refuse(400, "start_time and end_time must be within 7 days")
         return begin, end
+
+
+def _are_names(tables: object) -> bool:
+    if not isinstance(tables, list) or not tables:
+        return False
+    return all(isinstance(table, str) for table in tables)

@@ -902,3 +902,51 @@ def test_the_host_serves_a_web_page_too(dbt: DbtCloudSimulator) -> None:
     reply = ask(dbt, "GET", "/", token="")
     assert reply.status == 200
     assert reply.headers["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("git_sha", ""),
+        ("git_branch", ["main"]),
+        ("schema_override", ""),
+        ("dbt_version_override", {}),
+        ("target_name_override", 5),
+        ("threads_override", "None"),
+        ("threads_override", True),
+        ("timeout_seconds_override", 1.5),
+        ("timeout_seconds_override", ""),
+        ("github_pull_request_id", "five"),
+        ("generate_docs_override", "None"),
+        ("generate_docs_override", []),
+        ("steps_override", []),
+        ("steps_override", [""]),
+    ],
+)
+def test_an_override_of_another_type_is_refused(
+    dbt: DbtCloudSimulator, name: str, value: Any
+) -> None:
+    reply = start(dbt, **{name: value})
+
+    assert reply.status == 400
+    assert reply.json()["status"]["user_message"].startswith(f"{name}: ")
+    assert not dbt.record.starts
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("threads_override", 4),
+        ("threads_override", "4"),
+        ("timeout_seconds_override", "-1"),
+        ("generate_docs_override", False),
+        ("generate_docs_override", "True"),
+        ("steps_override", None),
+        ("schema_override", None),
+        ("unheard_of", "x"),
+    ],
+)
+def test_an_override_that_reads_as_its_type_is_taken(
+    dbt: DbtCloudSimulator, name: str, value: Any
+) -> None:
+    assert start(dbt, **{name: value}).status == 200

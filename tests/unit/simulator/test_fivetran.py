@@ -823,3 +823,51 @@ def test_media_types_are_read_in_any_case(
     reply = ask(fivetran, "POST", f"/v1/connections/{C}/sync", {}, **headers)
 
     assert reply.status == 200, reply.body
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "sync", {"force": "true"}),
+        ("POST", "sync", {"force": 1}),
+        ("POST", "test", {"trust_certificates": "yes"}),
+        ("POST", "resync", {"scope": {"orders": [1]}}),
+        ("PATCH", "", {"paused": "true"}),
+        ("PATCH", "", {"paused": 1}),
+        ("PATCH", "", {"is_historical_sync": "None"}),
+        ("PATCH", "", {"paused": True, "run_setup_tests": "false"}),
+        ("PATCH", "", {"sync_frequency": 7}),
+        ("PATCH", "", {"sync_frequency": True}),
+        ("PATCH", "", {"sync_frequency": "hourly"}),
+    ],
+)
+def test_a_field_of_another_type_is_refused_and_changes_nothing(
+    fivetran: FivetranSimulator, method: str, path: str, body: dict[str, Any]
+) -> None:
+    before = row(fivetran)
+
+    reply = ask(fivetran, method, f"/v1/connections/{C}/{path}", body)
+
+    assert reply.status == 400, reply.body
+    assert reply.json()["code"] == "InvalidInput"
+    assert row(fivetran) == before
+    assert not fivetran.record.starts
+
+
+@pytest.mark.parametrize("sent", [60, "60"])
+def test_the_frequency_is_a_number_however_it_is_sent(
+    fivetran: FivetranSimulator, sent: object
+) -> None:
+    ask(fivetran, "PATCH", f"/v1/connections/{C}", {"sync_frequency": sent})
+
+    assert row(fivetran)["sync_frequency"] == 60
+
+
+def test_null_in_a_body_counts_as_not_sent(fivetran: FivetranSimulator) -> None:
+    before = row(fivetran)
+    empty = {"paused": None, "sync_frequency": None, "is_historical_sync": None}
+
+    assert ask(fivetran, "PATCH", f"/v1/connections/{C}", empty).status == 200
+    assert row(fivetran) == before
+    sync = ask(fivetran, "POST", f"/v1/connections/{C}/sync", {"force": None})
+    assert sync.status == 200
