@@ -113,6 +113,14 @@ class Fault:
             known = ", ".join(PROXY_ANSWERS)
             message = f"no proxy answers {self.answer!r}; use one of: {known}"
             raise ValueError(message)
+        _check_numbers(self, "status", "seconds", "skip", "rate", "start_in")
+        _check_numbers(self, "times", "lasts", optional=True)
+        for name in ("method", "path"):
+            if not isinstance(getattr(self, name), str):
+                message = (
+                    f"{name} of a fault must be a text, not {getattr(self, name)!r}"
+                )
+                raise ValueError(message)  # noqa: TRY004 - answered as 400
         if not 0.0 <= self.rate <= 1.0:
             message = f"rate of a fault must be between 0 and 1, not {self.rate!r}"
             raise ValueError(message)
@@ -268,6 +276,13 @@ class ListQuirks:
     ignore_filters: Sequence[str] = ()
     churn: int = 0
 
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        :raises ValueError: One is no number.
+        """
+        _check_numbers(self, "lag", "skip", "repeat", "churn")
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ListQuirks:
         """Make quirks from JSON.
@@ -288,6 +303,20 @@ class ListQuirks:
             if self.repeat and random.random() < self.repeat:
                 shown.append(row)
         return shown
+
+
+def _check_numbers(checked: object, *names: str, optional: bool = False) -> None:
+    """Check fields that are numbers, or where optional also None.
+
+    :raises ValueError: One is none: it would break every later request.
+    """
+    for name in names:
+        value = getattr(checked, name)
+        if value is None and optional:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            message = f"{name!r} must be a number, not {value!r}"
+            raise ValueError(message)  # noqa: TRY004 - answered as 400
 
 
 _Value = TypeVar("_Value")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -61,9 +62,25 @@ class Life:
         )
 
 
-def as_life(value: Life | str) -> Life:
-    """Return a life, parsing it where it is a script."""
-    return value if isinstance(value, Life) else Life.parse(value)
+def as_life(value: object) -> Life:
+    """Return a life, parsing it where it is a script.
+
+    :raises ValueError: It is no life.
+    """
+    if isinstance(value, Life):
+        return value
+    if not isinstance(value, str):
+        message = f"a life is a text such as 'running:5 failed', not {value!r}"
+        raise ValueError(message)  # noqa: TRY004 - the control API answers it as 400
+    return Life.parse(value)
+
+
+def as_lives(values: Iterable[Life | str]) -> list[Life]:
+    """Return lives, parsing those that are scripts; one script is one life.
+
+    :raises ValueError: One of them is no life.
+    """
+    return [as_life(one) for one in ([values] if isinstance(values, str) else values)]
 
 
 def next_life(lives: list[Life], otherwise: str) -> Life:

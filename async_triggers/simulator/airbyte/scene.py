@@ -17,7 +17,7 @@ from async_triggers.simulator.airbyte.model import (
 )
 from async_triggers.simulator.airbyte.replies import refuse
 from async_triggers.simulator.airbyte.settings import AirbyteSettings
-from async_triggers.simulator.lives import Life, Timeline, as_life, next_life
+from async_triggers.simulator.lives import Life, Timeline, as_life, as_lives, next_life
 from async_triggers.simulator.vendor import (
     JobView,
     VendorSimulator,
@@ -158,7 +158,7 @@ class AirbyteScene(VendorSimulator[AirbyteSettings]):
                 name or f"Connection {len(self.connections) + 1}",
                 status,
                 schedule_type,
-                [as_life(life) for life in lives],
+                as_lives(lives),
                 self.now(),
                 source_id=source_id or derived("source", connection_id),
                 destination_id=destination_id or derived("target", connection_id),

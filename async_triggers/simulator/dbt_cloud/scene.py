@@ -25,7 +25,7 @@ from async_triggers.simulator.dbt_cloud.model import (
 from async_triggers.simulator.dbt_cloud.replies import path_id, refuse
 from async_triggers.simulator.dbt_cloud.settings import DbtCloudSettings
 from async_triggers.simulator.exchange import micro_instant
-from async_triggers.simulator.lives import Life, Timeline, as_life, next_life
+from async_triggers.simulator.lives import Life, Timeline, as_life, as_lives, next_life
 from async_triggers.simulator.vendor import JobView, VendorSimulator, as_integer_id
 
 
@@ -213,7 +213,7 @@ class DbtCloudScene(VendorSimulator[DbtCloudSettings]):
                 job_type=job_type,
                 state=state,
                 retry_refusal=retry_refusal,
-                lives=[as_life(life) for life in lives],
+                lives=as_lives(lives),
                 created_at=self.now(),
             )
             return job_id

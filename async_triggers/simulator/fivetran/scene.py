@@ -20,7 +20,7 @@ from async_triggers.simulator.fivetran.model import (
 )
 from async_triggers.simulator.fivetran.replies import missing, not_found
 from async_triggers.simulator.fivetran.settings import FivetranSettings
-from async_triggers.simulator.lives import Life, as_life, next_life
+from async_triggers.simulator.lives import Life, as_life, as_lives, next_life
 from async_triggers.simulator.vendor import (
     JobView,
     VendorSimulator,
@@ -127,7 +127,7 @@ class FivetranScene(VendorSimulator[FivetranSettings]):
                 service,
                 schema or connection_id,
                 now,
-                [as_life(life) for life in lives],
+                as_lives(lives),
                 [state],
                 tables=tables,
                 test_runs=[test_run(results) for results in setup_tests],

@@ -10,10 +10,11 @@ from async_triggers.simulator import (
     PROXY_REFUSALS,
     Fault,
     Life,
+    ListQuirks,
     SimRequest,
 )
 from async_triggers.simulator.faults import FaultPlan
-from async_triggers.simulator.lives import Timeline
+from async_triggers.simulator.lives import Timeline, as_lives
 
 if TYPE_CHECKING:
 
@@ -151,3 +152,36 @@ def test_a_timeline_answers_for_every_time() -> None:
 def test_a_state_that_never_ends_hides_what_follows() -> None:
     line = Timeline(0.0, Life((("running", float("inf")), ("failed", 0.0))))
     assert line.last == ("running", 0.0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kind": "status", "status": "503"},
+        {"kind": "status", "status": None},
+        {"kind": "status", "times": "3"},
+        {"kind": "status", "lasts": [60]},
+        {"kind": "slow", "seconds": "5"},
+        {"kind": "status", "skip": True},
+        {"kind": "status", "rate": "0.5"},
+        {"kind": "status", "path": 5},
+        {"kind": "status", "method": ["GET"]},
+    ],
+)
+def test_a_value_of_a_wrong_type_is_refused_when_it_is_arranged(
+    values: dict[str, Any],
+) -> None:
+    with pytest.raises(ValueError, match=r"must be a (number|text), not"):
+        Fault.from_dict(values)
+
+
+@pytest.mark.parametrize("name", ["lag", "skip", "repeat", "churn"])
+def test_quirks_are_numbers(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' must be a number"):
+        ListQuirks.from_dict({name: "1"})
+
+
+@pytest.mark.parametrize("life", [5, None, ["running:5"], {"running": 5}])
+def test_a_life_is_a_text(life: Any) -> None:
+    with pytest.raises(ValueError, match="a life is a text"):
+        as_lives([life])

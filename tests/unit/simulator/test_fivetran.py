@@ -871,3 +871,14 @@ def test_null_in_a_body_counts_as_not_sent(fivetran: FivetranSimulator) -> None:
     assert row(fivetran) == before
     sync = ask(fivetran, "POST", f"/v1/connections/{C}/sync", {"force": None})
     assert sync.status == 200
+
+
+def test_one_life_may_be_given_without_a_list(
+    fivetran: FivetranSimulator, clock: Clock
+) -> None:
+    fivetran.add_connection("sales", lives="syncing:5 failed")
+    ask(fivetran, "POST", "/v1/connections/sales/sync", {})
+    assert row(fivetran, "sales")["status"]["sync_state"] == "syncing"
+    clock.advance(6)
+
+    assert row(fivetran, "sales")["failed_at"] is not None
