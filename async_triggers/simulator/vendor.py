@@ -508,6 +508,25 @@ def as_integer_id(text: str) -> int | None:
     return number if 0 < number <= _LARGEST_ID else None
 
 
+def check_text_id(name: str, value: object) -> None:
+    """Check an id to arrange that is a text.
+
+    :raises ValueError: It is none, so that no request could name it.
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a text, not {value!r}")
+
+
+def check_integer_id(name: str, value: object) -> None:
+    """Check an id to arrange that is a number.
+
+    :raises ValueError: It is none, so that no request could name it.
+    """
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if not is_number or as_integer_id(str(value)) is None:
+        raise ValueError(f"{name} must be an integer above zero, not {value!r}")
+
+
 def not_an_id(text: str) -> str:
     """Return what to say of an id that is none."""
     return f"{text!r} is no id; has a template rendered to nothing?"

@@ -22,6 +22,7 @@ from async_triggers.simulator.vendor import (
     JobView,
     VendorSimulator,
     as_integer_id,
+    check_text_id,
     is_text_id,
     not_an_id,
 )
@@ -146,10 +147,12 @@ class AirbyteScene(VendorSimulator[AirbyteSettings]):
         :param streams: What it replicates: names, or objects with ``name``,
             ``namespace``, ``destinationObjectName`` and so on; those with ``selected``
             false are not shown.
+        :raises ValueError: The id is no text.
         """
         with self.lock:
             if connection_id is None:
                 connection_id = str(uuid.UUID(int=self.random.getrandbits(128)))
+            check_text_id("connection_id", connection_id)
             if workspace_id not in self.workspaces:
                 self.add_workspace(workspace_id)
             self.connections[connection_id] = AirbyteConnection(

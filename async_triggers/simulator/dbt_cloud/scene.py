@@ -26,7 +26,12 @@ from async_triggers.simulator.dbt_cloud.replies import path_id, refuse
 from async_triggers.simulator.dbt_cloud.settings import DbtCloudSettings
 from async_triggers.simulator.exchange import micro_instant
 from async_triggers.simulator.lives import Life, Timeline, as_life, as_lives, next_life
-from async_triggers.simulator.vendor import JobView, VendorSimulator, as_integer_id
+from async_triggers.simulator.vendor import (
+    JobView,
+    VendorSimulator,
+    as_integer_id,
+    check_integer_id,
+)
 
 
 class DbtCloudScene(VendorSimulator[DbtCloudSettings]):
@@ -97,8 +102,7 @@ class DbtCloudScene(VendorSimulator[DbtCloudSettings]):
         :raises ValueError: The id is no integer above zero.
         """
         with self.lock:
-            if as_integer_id(str(account_id)) is None:
-                raise ValueError(f"account_id must be above zero, not {account_id!r}")
+            check_integer_id("account_id", account_id)
             found = self.accounts.get(account_id)
             if found is not None:
                 found.name, found.plan = name or found.name, plan
@@ -136,10 +140,13 @@ class DbtCloudScene(VendorSimulator[DbtCloudSettings]):
             there yet is added.
         :param connection: The connection to its warehouse, with ``name``, ``type`` and
             ``details``.
+        :raises ValueError: An id is no integer above zero.
         """
         with self.lock:
             if account_id is None:
                 account_id = self.settings.account_id
+            check_integer_id("project_id", project_id)
+            check_integer_id("account_id", account_id)
             # Noted before its account, which adds another project.
             self.projects[project_id] = Project(
                 account_id, project_id, name, self.now(), connection
@@ -150,8 +157,12 @@ class DbtCloudScene(VendorSimulator[DbtCloudSettings]):
     def add_environment(
         self, environment_id: int, *, project_id: int = DEFAULT_PROJECT, name: str
     ) -> None:
-        """Add an environment to a project, or replace it."""
+        """Add an environment to a project, or replace it.
+
+        :raises ValueError: The id is no integer above zero.
+        """
         with self.lock:
+            check_integer_id("environment_id", environment_id)
             project = self.projects.get(project_id)
             account_id = project.account_id if project else self.settings.account_id
             self.environments[environment_id] = Environment(
@@ -190,10 +201,10 @@ class DbtCloudScene(VendorSimulator[DbtCloudSettings]):
             ``RETRY_UNSUPPORTED_CMD``.
         :param lives: The lives of its next runs, in order; the last one is used again
             and again. Without any, runs have the life of the settings.
+        :raises ValueError: An id is no integer above zero.
         """
         with self.lock:
-            if job_id is None:
-                job_id = FIRST_RUN_ID + 1 + len(self.all_jobs)
+            job_id = self._new_id(job_id)
             if account_id is None:
                 project = None if project_id is None else self.projects.get(project_id)
                 account_id = project.account_id if project else self.settings.account_id
@@ -217,6 +228,12 @@ class DbtCloudScene(VendorSimulator[DbtCloudSettings]):
                 created_at=self.now(),
             )
             return job_id
+
+    def _new_id(self, job_id: int | None) -> int:
+        if job_id is None:
+            return FIRST_RUN_ID + 1 + len(self.all_jobs)
+        check_integer_id("job_id", job_id)
+        return job_id
 
     def can_start(self, target: Any) -> bool:
         """Whether there is such a job."""

@@ -24,6 +24,7 @@ from async_triggers.simulator.lives import Life, as_life, as_lives, next_life
 from async_triggers.simulator.vendor import (
     JobView,
     VendorSimulator,
+    check_text_id,
     is_text_id,
     not_an_id,
 )
@@ -103,11 +104,10 @@ class FivetranScene(VendorSimulator[FivetranSettings]):
         :param setup_tests: What the next runs of its setup tests result in, in order; the
             last one stays. Each is a status such as ``FAILED``, or a list of the fields of
             a :class:`FivetranTest`. Without any, those of a connected connection pass.
-        :raises ValueError: A setup test has a status that Fivetran does not know.
+        :raises ValueError: The id is no text, or the status of a setup test is unknown.
         """
         with self.lock:
-            if connection_id is None:
-                connection_id = f"sim_{len(self.connections) + 1}"
+            connection_id = self._new_id(connection_id)
             self.groups.setdefault(group_id, group_id)
             now = self.now()
             state = FivetranState(
@@ -133,6 +133,12 @@ class FivetranScene(VendorSimulator[FivetranSettings]):
                 test_runs=[test_run(results) for results in setup_tests],
             )
             return connection_id
+
+    def _new_id(self, connection_id: str | None) -> str:
+        if connection_id is None:
+            return f"sim_{len(self.connections) + 1}"
+        check_text_id("connection_id", connection_id)
+        return connection_id
 
     def can_start(self, target: Any) -> bool:
         """Whether there is such a connection."""

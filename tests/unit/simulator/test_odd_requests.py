@@ -145,3 +145,36 @@ def test_what_cannot_be_arranged_is_refused_even_if_empty(
 ) -> None:
     with pytest.raises(ValueError, match="to arrange; it has: settings"):
         vendor.arrange(**arranged)
+
+
+@pytest.mark.parametrize("number", ["5", 0, -5, 2**63, True, 5.0, [5]])
+@pytest.mark.parametrize(
+    "kind", ["accounts", "projects", "environments", "jobs", "account of a job"]
+)
+def test_an_id_that_no_request_can_name_is_not_arranged_at_dbt_cloud(
+    clock: Callable[[], float], kind: str, number: Any
+) -> None:
+    dbt = DbtCloudSimulator(clock=clock)
+    arranged: dict[str, Any] = {f"{kind.removesuffix('s')}_id": number, "name": "x"}
+    if kind == "account of a job":
+        kind, arranged = "jobs", {"job_id": 5, "account_id": number}
+
+    with pytest.raises(ValueError, match=r"must be an integer above zero|unhashable"):
+        dbt.arrange(**{kind: [arranged]})
+
+    assert not dbt.all_jobs
+
+
+@pytest.mark.parametrize("named", ["", 5, True, ["orders"]])
+@pytest.mark.parametrize("simulator", [AirbyteSimulator, FivetranSimulator])
+def test_an_id_that_no_request_can_name_is_not_arranged(
+    clock: Callable[[], float],
+    simulator: type[AirbyteSimulator | FivetranSimulator],
+    named: Any,
+) -> None:
+    scene = simulator(clock=clock)
+
+    with pytest.raises(ValueError, match="connection_id must be a text"):
+        scene.arrange(connections=[{"connection_id": named}])
+
+    assert not scene.connections
