@@ -71,7 +71,8 @@ _STATE_FILES = ("manifest.json", "run_results.json", "sources.json")
 def list_command(dbt: str, arguments: Sequence[str], scratch: Path) -> list[str]:
     """Return the command that lists the sources of a selection, one JSON object a line.
 
-    Ours come last: dbt takes the last ``--output``, and adds up resource types.
+    Ours come last: dbt takes the last ``--output``, and adds up resource types. The log is
+    text, since dbt 1.12 puts each row into an event (``PrintEvent``) where it is JSON.
     """
     return [
         dbt,
