@@ -61,7 +61,7 @@ def read_filters(
 ) -> Filters:
     """Read the filters of a request."""
     echo: dict[str, Any] = {"account_id": account}
-    read = _Reader(simulator, request, echo)
+    read = FilterReader(simulator, request, echo)
     return Filters(
         account=account,
         ids=read.integers("pk__in", "pk"),
@@ -76,7 +76,7 @@ def read_filters(
     )
 
 
-class _Reader:
+class FilterReader:
     """Reads filters, in the forms and with the faults of the settings."""
 
     def __init__(
@@ -90,12 +90,14 @@ class _Reader:
         self._echo = echo
 
     def integer(self, name: str) -> int | None:
+        """Return the value of a filter by a number."""
         text = self._request.value(name)
         if text is None:
             return None
         return self._kept(name, self._int(name, text))
 
     def integers(self, name: str, single: str) -> frozenset[int] | None:
+        """Return the values of a filter by numbers, or by a single one."""
         one = self.integer(single)
         if one is not None:
             return frozenset({one})
@@ -106,6 +108,7 @@ class _Reader:
         return None if found is None else frozenset(found)
 
     def instants(self, name: str) -> tuple[float, float] | None:
+        """Return the bounds of a filter by time."""
         texts = self._array(name)
         if texts is None:
             return None

@@ -10,9 +10,9 @@ from async_triggers.simulator.dbt_cloud.facts import (
     job_facts,
     project_facts,
 )
+from async_triggers.simulator.dbt_cloud.filters import FilterReader
 from async_triggers.simulator.dbt_cloud.model import DBT_VERSION, TERMINAL
 from async_triggers.simulator.dbt_cloud.replies import (
-    integer,
     named,
     one,
     related_to,
@@ -37,18 +37,20 @@ class Jobs:
         deleted = request.value("state") in {"deleted", "2"}
         everything = request.value("state") == "all"
         filters: dict[str, Any] = {"account_id": int(account)}
-        for name in ("project_id", "environment_id"):
-            if request.value(name) is not None:
-                filters[name] = integer(request, name, 0)
+        read = FilterReader(self._scene, request, filters)
+        job_id, environment = read.integer("pk"), read.integer("environment_id")
+        projects = read.integers("project_id__in", "project_id")
         related = related_to(request)
         for job in self._scene.all_jobs.values():
             if job.account_id != int(account):
                 continue
             if not everything and (job.state == 2) != deleted:
                 continue
-            if filters.get("project_id") not in (None, job.project_id):
+            if job_id not in (None, job.job_id):
                 continue
-            if filters.get("environment_id") not in (None, job.environment_id):
+            if projects is not None and job.project_id not in projects:
+                continue
+            if environment not in (None, job.environment_id):
                 continue
             rows.append(self._shown(job, request, related))
         if request.value("order_by") == "-id":

@@ -950,3 +950,23 @@ def test_an_override_that_reads_as_its_type_is_taken(
     dbt: DbtCloudSimulator, name: str, value: Any
 ) -> None:
     assert start(dbt, **{name: value}).status == 200
+
+
+def test_jobs_are_found_by_their_id_and_by_several_projects(
+    dbt: DbtCloudSimulator,
+) -> None:
+    for project, job in ((5, 51), (6, 61), (7, 71)):
+        dbt.add_project(project, name=f"Project {project}")
+        dbt.add_job(job, project_id=project)
+
+    def found(query: str) -> list[int]:
+        return [one["id"] for one in data(dbt, f"{A}/jobs/?{query}")]
+
+    assert found("pk=61") == [61]
+    assert found("pk=999") == []
+    assert found("project_id__in=5&project_id__in=7") == [51, 71]
+    assert found("project_id__in=[5,6]") == [51, 61]
+    assert found("project_id=6") == [61]
+    refused = ask(dbt, "GET", f"{A}/jobs/?pk=nightly")
+    assert refused.status == 400
+    assert refused.json()["status"]["user_message"] == "pk: Enter a number."
