@@ -114,7 +114,7 @@ def test_the_timeout_cancels(stage: AirbyteStage) -> None:
     assert sync.end() == "failed"
 
     log = sync.log()
-    assert "when the task timed out; it was cancelled" in log
+    assert "when the timeout of the task passed; it was cancelled" in log
     assert "JobTimedOut" in log
     assert sync.states == ["cancelled"]
     assert (sync.starts, sync.cancels) == (1, 1)
