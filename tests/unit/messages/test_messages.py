@@ -20,6 +20,7 @@ from async_triggers.engine.wording import (
 )
 from async_triggers.provider_info import field_label
 from async_triggers.simulator import Fault
+from tests.airflow_versions import needs_start_from_trigger
 from tests.unit.deferral.vendors import make_vendor_world
 from tests.unit.messages.links import harmed_in, links_of
 from tests.unit.messages.situations import SITUATIONS, Scene
@@ -30,7 +31,16 @@ from tests.vendors import Entry as Case
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-any_situation = pytest.mark.parametrize("name", SITUATIONS)
+any_situation = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=needs_start_from_trigger if name == "an_end_seen_by_a_sensor" else (),
+        )
+        for name in SITUATIONS
+    ],
+)
 
 
 @pytest.fixture
