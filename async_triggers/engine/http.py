@@ -353,8 +353,9 @@ class HttpSession:
                 trust.load_verify_locations(cafile=route.ca_bundle)
         except (OSError, ssl.SSLError) as error:
             msg = (
-                f"The connection's extra.ca_bundle {route.ca_bundle!r} cannot be used,"
-                f" name a readable PEM file: {error}"
+                f"The certificates that the connection names in extra.ca_bundle or"
+                f" extra.verify, {route.ca_bundle!r}, cannot be used, name a readable PEM"
+                f" file: {error}"
             )
             raise AccountMisconfigured(msg) from None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from async_triggers.engine.trouble import NOTICE_AFTER
 
 if TYPE_CHECKING:
     from async_triggers.engine.jobs import Job
+    from async_triggers.engine.listener import Listener
+    from async_triggers.engine.trouble import Trouble
     from async_triggers.engine.waiters import Waiter, Waiters
 
 NEWS_INTERVAL = 600.0
@@ -23,6 +26,12 @@ REMIND_EVERY = 5.0
 """Seconds at least between two times at which those are sought who have heard nothing."""
 NEWS_PER_SECOND = 10
 """Pieces of news that an account may give in a second."""
+
+TICK = 60.0
+"""Seconds after which one who watches looks for news."""
+SPREAD = 10.0
+"""Seconds at most until one looks again who found no room in a second."""
+IT_WORKS = Notice("Polling works again", is_over=True)
 
 
 class News:
@@ -191,7 +200,7 @@ class Notices:
         if notice is None:
             self._noticed -= 1
             waiter.noticed_at = None
-            notice = Notice("Polling works again", is_over=True)
+            notice = IT_WORKS
         else:
             self._noticed += waiter.noticed_at is None
             waiter.noticed_at = now
@@ -213,6 +222,47 @@ class Notices:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class Chronicle:
+    """What one hears who watches for ends: now and then how it goes on, and of trouble.
+
+    It takes its turn with those who wait for jobs, but has to look for itself.
+    """
+
+    def __init__(self, listener: Listener, news: News, trouble: Trouble) -> None:
+        self._listener = listener
+        self._news = news
+        self._trouble = trouble
+        self._heard_at = asyncio.get_running_loop().time()
+        self._noticed_at: float | None = None
+
+    def give(self, job: Job) -> float:
+        """Give what is due; return in how many seconds more may be.
+
+        ``job`` stands for what is watched.
+        """
+        now = asyncio.get_running_loop().time()
+        notice = self._trouble.notice(now)
+        before = self._noticed_at if notice is not None else self._heard_at
+        is_over = notice is None and self._noticed_at is not None
+        is_due = is_over or before is None or now >= before + NEWS_INTERVAL
+        if not is_due:
+            return TICK
+
+        if not self._news.has_room(now):
+            # Hundreds may be due in one second.
+            return random.uniform(1.0, SPREAD)
+
+        self._news.count()
+        self._heard_at = now
+        self._noticed_at = None if notice is None else now
+        if notice is not None or is_over:
+            self._listener.hear_notice(notice or IT_WORKS)
+        else:
+            self._listener.hear(job)
+
+        return TICK
 
 
 def _is_due(waiter: Waiter, notice: Notice | None, now: float) -> bool:

@@ -36,18 +36,23 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric, and the tags that it has beside those of the account."""
+    """A metric, and the tags that it has beside those of the account.
+
+    ``idle`` is the value of a gauge under a name that no account has any more.
+    """
 
     name: str
     kind: Kind
     tags: tuple[str, ...] = ()
+    idle: float = 0
 
 
 JOBS = Metric("jobs", Kind.GAUGE)
 WAITERS = Metric("waiters", Kind.GAUGE)
 WATCHERS = Metric("watchers", Kind.GAUGE)
 OLDEST_JOB = Metric("oldest_job_seconds", Kind.GAUGE)
-BUDGET_LEFT = Metric("budget_left", Kind.GAUGE)
+# At 0 an account that waits for nothing would seem to be at its limit.
+BUDGET_LEFT = Metric("budget_left", Kind.GAUGE, idle=1)
 PAUSED = Metric("paused_seconds", Kind.GAUGE)
 IN_TROUBLE = Metric("in_trouble", Kind.GAUGE)
 REQUESTS = Metric("requests", Kind.COUNTER, ("lane", "status"))

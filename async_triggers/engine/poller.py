@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from async_triggers.engine import backoff
 from async_triggers.engine.errors import PermanentError, RequestRejected
 from async_triggers.engine.listener import Notice, Unchanged
+from async_triggers.engine.news import Chronicle
 from async_triggers.engine.observer import ROUND, ROUND_LATE
 from async_triggers.engine.requests import RoundGivenUp
 from async_triggers.engine.round import Round
@@ -245,6 +246,7 @@ class Poller:
             interval=max(interval, state.vendor.grid_floor),
             mark=mark,
             owner=owner,
+            keeps=state.watchers.keeps,
             leave=self._unsubscribe,
         )
         if mark is None and state.coverage.server_now is not None:
@@ -431,6 +433,10 @@ class Poller:
         elif state.trouble.error is not None:
             # A round may wait for an hour until it may request anything.
             state.notices.soon(self._notify)
+
+    def chronicle(self, listener: Listener) -> Chronicle:
+        """Return what lets one who watches hear how that goes on."""
+        return Chronicle(listener, self.state.news, self.state.trouble)
 
     def _notice_of(self, subject: str) -> Notice | None:
         refusal = self.state.doubts.refusal_of(subject)

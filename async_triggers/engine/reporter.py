@@ -24,7 +24,7 @@ class Reporter:
     """Reports the state of one account, and what has happened in it.
 
     ``name`` returns what to call the account. Where that changes, the gauges under the old
-    name go to 0: most backends show the last value of a gauge for ever.
+    name become idle: most backends show the last value of a gauge for ever.
     """
 
     def __init__(self, state: PollingState, name: Callable[[], str]) -> None:
@@ -89,7 +89,7 @@ class Reporter:
             self._clear(self._shown)
 
     def _clear(self, tags: Mapping[str, str]) -> None:
-        self._gauge(tags, dict.fromkeys(self._gauges(), 0))
+        self._gauge(tags, {metric: metric.idle for metric in self._gauges()})
 
     def _gauge(self, tags: Mapping[str, str], gauges: Mapping[Metric, float]) -> None:
         observer = self._observer

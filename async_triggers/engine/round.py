@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from async_triggers.engine.requests import (
 )
 from async_triggers.engine.rows import Rows
 from async_triggers.engine.walk import Walk
+from async_triggers.engine.watch import LOOKBACK
 from async_triggers.engine.wire import SourceKind
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 EPSILON = 1e-6
 """What sums of intervals may be off by."""
+SOON = 60.0
+"""Seconds after the first round in which a feed is read further back for watchers."""
 LEAST_FOR_POLLS = 0.25
 """The part of the account's share that any number of starts leaves to polls."""
 
@@ -223,8 +227,12 @@ class Watching:
         self._sender = sender
         self._ends = Ends(state, sender)
         self._reach_back_at: float | None = None
-        """The loop's time from which a feed is to be read further back."""
+        """The loop's time from which a feed is to be read further back; None at first."""
         self._reaches_back = False
+        self._since = math.inf
+        """The server's time from which this round must show ends."""
+        self._read_once_since: float | None = None
+        """The server's time since which ends may have been read in one round alone."""
 
     async def begin(self, number: int, planned: float) -> Need | None:
         """Return what a round must show to those whose turn it is, if there are any."""
@@ -238,7 +246,7 @@ class Watching:
         if need is None or need.since is None:
             return need
 
-        return replace(need, since=need.since - self._reach_back())
+        return replace(need, since=need.since - self._reach_back(need.since))
 
     def _need(self) -> Need | None:
         coverage = self._state.coverage
@@ -263,22 +271,44 @@ class Watching:
             state.trouble.note(error)
             raise RoundGivenUp from None
 
-    def _reach_back(self) -> float:
+    def _reach_back(self, since: float) -> float:
         """Return how many seconds further back a feed is to be read, now and then.
 
         So that ends are found which it has shown late, or skipped.
         """
-        now = asyncio.get_running_loop().time()
-        if self._reach_back_at is None:
-            self._reach_back_at = now + SWEEP
-
-        self._reaches_back = now >= self._reach_back_at
+        state, now = self._state, asyncio.get_running_loop().time()
+        self._since = since
+        self._reaches_back = (
+            self._reach_back_at is not None and now >= self._reach_back_at
+        )
         if not self._reaches_back:
             return 0.0
 
-        state = self._state
         feeds = [each for each in state.sources.trusted if each.kind is SourceKind.FEED]
-        return min(map(state.planner.reach_back, feeds), default=0.0)
+        back = min(map(state.planner.reach_back, feeds), default=0.0)
+        if self._read_once_since is None:
+            return back
+
+        # Nothing older would be news.
+        return max(back, min(LOOKBACK, since - self._read_once_since))
+
+    def _plan_to_reach_back(self, reached: float) -> None:
+        """Set when the feed is to be read further back, after a round that has read it.
+
+        A round reads again what the one before it has read last. After an outage, or
+        where another triggerer has watched before, it reads more than that, once; so the
+        next round reads all of it again.
+        """
+        now = asyncio.get_running_loop().time()
+        usual = 2 * self._state.vendor.overlap + self._state.grid
+        if reached - self._since > usual:
+            self._read_once_since = self._since
+            self._reach_back_at = now
+        elif self._reaches_back:
+            self._read_once_since = None
+            self._reach_back_at = now + SWEEP
+        elif self._reach_back_at is None:
+            self._reach_back_at = now + SOON
 
     async def end(self, plan: Plan, need: Need | None, walk: Walk) -> None:
         """Report the ends that were found."""
@@ -294,8 +324,7 @@ class Watching:
             reached = state.coverage.round_began if is_whole else None
         elif reached is not None:
             reached += state.vendor.overlap
-            if self._reaches_back:
-                self._reach_back_at = None
+            self._plan_to_reach_back(reached)
 
         await self._ends.report(reached)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 
 def parse_time(value: object) -> float | None:
@@ -23,6 +24,14 @@ def parse_time(value: object) -> float | None:
         moment = moment.replace(tzinfo=UTC)
 
     return moment.timestamp()
+
+
+def parse_http_date(value: str | None) -> float | None:
+    """Read the date of an HTTP header (RFC 9110, 5.6.7) as epoch seconds, None without."""
+    try:
+        return parsedate_to_datetime(value or "").timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def format_time(seconds: float) -> str:

@@ -54,6 +54,13 @@ def shown_since(at: float, reported: Mapping[str, float]) -> float:
     return min(at, max(reported.values(), default=at)) - LOOKBACK
 
 
+def news_after(
+    key: str, *, at: float, floor: float, reported: Mapping[str, float]
+) -> float:
+    """Return the time after which an end of a key is news, by the values of a mark."""
+    return max(floor, reported.get(key, at - LOOKBACK))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
     """Up to which end a watcher has heard. Times are the server's, in epoch seconds.
@@ -66,14 +73,6 @@ class Mark:
     at: float
     floor: float
     reported: Mapping[str, float] = field(default_factory=dict)
-
-    def bound(self, key: str) -> float:
-        """Return the time after which an end of this key is news."""
-        return max(self.floor, self.reported.get(key, self.at - LOOKBACK))
-
-    def is_news(self, end: End) -> bool:
-        """Return True for an end that was not reported yet."""
-        return end.at > self.bound(end.key)
 
     def to_json(self) -> dict[str, Any]:
         """Write it as plain JSON, without what :attr:`at` says by itself."""

@@ -3,6 +3,9 @@
 A watcher rides on the rounds of those who wait. Where a feed or a list is read for them
 it adds no request; where none is, one walk over it serves all watchers. It hears of ends
 once a walk over them is complete, in the order of their times.
+
+Watchers that have heard up to the same time move on together, as a :class:`Cohort`: a
+round takes no step for each of them.
 """
 
 from __future__ import annotations
@@ -11,12 +14,22 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from async_triggers.engine.errors import ConnectionChanged, UnreadableReply
-from async_triggers.engine.watch import End, Mark, Need, Place, Watch, shown_since
+from async_triggers.engine.watch import (
+    LOOKBACK,
+    End,
+    Mark,
+    Need,
+    Place,
+    Watch,
+    news_after,
+    shown_since,
+)
 from async_triggers.engine.wire import SourceKind
 
 if TYPE_CHECKING:
@@ -29,6 +42,8 @@ REPORT_EVERY = 3600.0
 """Seconds between two lines about rows that cannot be watched."""
 SAVE_EVERY = 900.0
 """Seconds of the server's time after which a watcher without news hears of its mark."""
+SAVE_CHECK = 60.0
+"""Seconds of the server's time between two checks of a cohort for such watchers."""
 EPSILON = 1e-6
 
 
@@ -50,16 +65,27 @@ class Subscription:
         interval: float,
         mark: Mark | None,
         owner: object,
+        keeps: bool,
         leave: Callable[[Subscription], None],
     ) -> None:
         self.watch = watch
         self.interval = interval
         self.owner = owner
         self.asked_at = -math.inf
-        """The loop's time of the last round in which it was its turn."""
-        # One dict, in which the mark sees each change.
+        """The loop's time of the last round in which it was its turn, while it is alone."""
+        self.cohort: Cohort | None = None
+        self.is_settled = False
+        """True once a round has shown all that it needed."""
+        self.is_shown = False
+        """True where it may hear of what this round shows, see :meth:`Watchers.begin`."""
+        # A key is shown for as long as it exists, so that the times of all are kept.
+        self._keeps = keeps
+        self._at = None if mark is None else mark.at
+        self._floor = -math.inf if mark is None else mark.floor
         self._reported = {} if mark is None else {**mark.reported}
-        self._mark = None if mark is None else replace(mark, reported=self._reported)
+        # Keys of which no end was reported: what was noted of them may have been no news
+        # only by a clock that was ahead.
+        self._noted: set[str] = set()
         self._leave = leave
         self._ends: deque[End] = deque()
         self._error: EngineError | None = None
@@ -69,17 +95,17 @@ class Subscription:
 
     def __repr__(self) -> str:
         """State the state."""
-        return f"<Subscription {self.watch.place} [{self._mark}]>"
+        return f"<Subscription {self.watch.place} [until {self.checked_until}]>"
 
     @property
     def has_begun(self) -> bool:
         """True once it is known from when on ends are news."""
-        return self._mark is not None
+        return self.checked_until is not None
 
     @property
     def checked_until(self) -> float | None:
         """The server's time up to which all ends are known; None at first."""
-        return None if self._mark is None else self._mark.at
+        return self._at if self.cohort is None else self.cohort.at
 
     # What its owner does ------------------------------------------------------------
 
@@ -95,14 +121,16 @@ class Subscription:
             if self._is_disbanded:
                 raise asyncio.CancelledError
 
-            mark = self._mark
-            if mark is not None and (
-                self._ends or mark.at >= self._saved_at + SAVE_EVERY
-            ):
+            at = self.checked_until
+            if at is not None and (self._ends or self.must_save(at)):
                 ends = [*self._ends]
                 self._ends.clear()
-                self._saved_at = mark.at
-                return Heard(ends=ends, mark=replace(mark, reported={**self._reported}))
+                self._saved_at = at
+                if not self._keeps:
+                    self._forget(shown_since(at, self._reported))
+
+                mark = Mark(at=at, floor=self._floor, reported={**self._reported})
+                return Heard(ends=ends, mark=mark)
 
             if self._error is not None:
                 raise self._error.again()
@@ -110,96 +138,215 @@ class Subscription:
             self._changed.clear()
             await self._changed.wait()
 
+    def _forget(self, begin: float) -> None:
+        """Forget the ends by this time, which are not shown again."""
+        old = [key for key, time in self._reported.items() if time <= begin]
+        for key in old:
+            del self._reported[key]
+
     def close(self) -> None:
         """Hear no more."""
         self._leave(self)
 
     # What the rounds do -------------------------------------------------------------
 
-    def take(self, end: End) -> None:
-        """Take in an end; one that was reported before is no news."""
-        if not self.has_news([end]):
+    def take(self, end: End, since: float) -> None:
+        """Take in an end later than that time; one that was reported is no news.
+
+        It may have been found rounds ago, and be older than what is news by now.
+        """
+        if end.at <= max(since, self._reported.get(end.key, since)):
             return
 
         self._reported[end.key] = end.at
+        self._noted.discard(end.key)
         self._ends.append(end)
-        self._changed.set()
+        self.wake()
 
-    def settle(self, at: float, *, keeps: bool) -> None:
-        """Take note that all that ended by this time was checked.
-
-        ``keeps`` says that a key is shown for as long as it exists, so that the times of
-        all keys are kept.
-        """
-        mark = self._mark
-        if mark is None:
-            self._mark = Mark(at=at, floor=at, reported=self._reported)
-            self._changed.set()
+    def settle(self, at: float) -> None:
+        """Take note that all that ended by this time was checked."""
+        self.is_settled = True
+        if self._at is None:
+            self._floor = at
+            self._at = at
+            self.wake()
             return
 
-        at = max(at, mark.at)
-        self._mark = replace(mark, at=at)
-        if not keeps:
-            begin = shown_since(at, self._reported)
-            old = [key for key, time in self._reported.items() if time <= begin]
-            for key in old:
-                del self._reported[key]
+        self._at = max(at, self._at)
+        if self.must_save(self._at):
+            self.wake()
 
-        if at >= self._saved_at + SAVE_EVERY:
-            self._changed.set()
+    def must_save(self, at: float) -> bool:
+        """Return True if its mark has moved on by a while."""
+        return at >= self._saved_at + SAVE_EVERY
+
+    def wake(self) -> None:
+        """Have its owner hear what there is."""
+        self._changed.set()
 
     def has_news(self, ends: Sequence[End]) -> bool:
         """Return True if one of these ends was not reported yet."""
-        return self._mark is not None and any(map(self._mark.is_news, ends))
+        return self.has_begun and any(end.at > self.bound(end.key) for end in ends)
 
     def note(self, ends: Sequence[End]) -> None:
         """Take note of a row without news: only a later end will be news, however late."""
-        if self._mark is not None and not self.has_news(ends):
+        if self.has_begun and not self.has_news(ends):
             last = ends[-1]
+            if last.key not in self._reported:
+                self._noted.add(last.key)
+
             self._reported[last.key] = max(
                 last.at, self._reported.get(last.key, last.at)
             )
 
     def bound(self, key: str) -> float:
         """Return the time after which an end of this key is news."""
-        return -math.inf if self._mark is None else self._mark.bound(key)
+        at = self.checked_until
+        if at is None:
+            return -math.inf
+
+        return news_after(key, at=at, floor=self._floor, reported=self._reported)
 
     def begin(self, now: float) -> None:
         """Begin with the server's time now, also where its clock was ahead before."""
-        mark = self._mark
-        if mark is None:
-            self.settle(now, keeps=True)
-        elif mark.at > now:
-            self._mark = replace(mark, at=now, floor=min(mark.floor, now))
+        if self._at is None:
+            self.settle(now)
+        elif self._at > now:
+            self._at = now
+            self.lower(now)
+
+    def lower(self, now: float) -> None:
+        """Hear of what ends from now on, however far ahead the server's clock was."""
+        self._floor = min(self._floor, now)
+        since = max(self._floor, now - LOOKBACK)
+        for key in [*self._noted]:
+            if self._reported[key] > since:
+                self._noted.discard(key)
+                del self._reported[key]
+
+    def enter(self, cohort: Cohort) -> None:
+        """Move on together with others."""
+        self.cohort = cohort
+
+    def depart(self) -> None:
+        """Move on alone, from where the others are."""
+        self._at = self.checked_until
+        self.cohort = None
 
     def fail(self, error: EngineError) -> None:
         """End the subscription with an error."""
         self._error = error
-        self._changed.set()
+        self.wake()
 
     def disband(self) -> None:
         """End the subscription by cancellation: the loop is shutting down."""
         self._is_disbanded = True
-        self._changed.set()
+        self.wake()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What some watchers must be shown, see :class:`~.watch.Need`."""
+
+    subjects: frozenset[str]
+    scopes: frozenset[str]
+    whole: bool
+
+    @classmethod
+    def by(cls, watches: Iterable[Watch]) -> Wanted:
+        """Return what these watches name."""
+        watches = [*watches]
+        return cls(
+            frozenset(each.subject for each in watches if each.subject),
+            frozenset(each.scope for each in watches if each.scope),
+            any(not (each.subject or each.scope) for each in watches),
+        )
+
+
+class Cohort:
+    """Watchers with one interval that have heard up to the same time."""
+
+    def __init__(self, interval: float, *, at: float, asked_at: float) -> None:
+        self.interval = interval
+        self.at = at
+        """The server's time up to which they know all ends."""
+        self.asked_at = asked_at
+        """The loop's time of the last round in which it was their turn."""
+        self.members: dict[Subscription, None] = {}
+        self._checked_at = at
+
+    @cached_property
+    def wanted(self) -> Wanted:
+        """What they must be shown."""
+        return Wanted.by(each.watch for each in self.members)
+
+    def add(self, subscription: Subscription) -> None:
+        """Let one that has heard up to the same time move on with them."""
+        self.members[subscription] = None
+        subscription.enter(self)
+        self._change()
+
+    def remove(self, subscription: Subscription) -> None:
+        """Let one move on alone."""
+        del self.members[subscription]
+        subscription.depart()
+        self._change()
+
+    def _change(self) -> None:
+        self.__dict__.pop("wanted", None)
+
+    def settle(self, at: float) -> None:
+        """Take note that all that ended by this time was checked."""
+        self.at = max(at, self.at)
+        if self.at < self._checked_at + SAVE_CHECK:
+            return
+
+        self._checked_at = self.at
+        for each in self.members:
+            if each.must_save(self.at):
+                each.wake()
+
+    def go_back(self, now: float) -> None:
+        """Go back to the server's time now, since its clock was ahead before."""
+        self.at = self._checked_at = now
+        for each in self.members:
+            each.lower(now)
+
+
+_RowRead: TypeAlias = tuple[list[Any], list[Subscription]]
 
 
 @dataclass(slots=True)
 class Found:
     """The ends that one row shows, and who is to hear of them.
 
-    ``tries`` counts the requests for the rest of it that failed. Ends that are held are not
-    reported yet.
+    ``subscriptions`` has the time after which an end is news for each. ``tries`` counts the
+    requests for the rest of it that failed. Ends that are held are not reported yet.
     """
 
-    ends: Sequence[End]
-    subscriptions: dict[Subscription, None] = field(default_factory=dict)
+    ends: Sequence[End] = ()
+    subscriptions: dict[Subscription, float] = field(default_factory=dict)
     tries: int = 0
     is_held: bool = False
 
     @property
     def since(self) -> float:
         """The time after which an end is news for one of those."""
-        return min(each.bound(self.ends[0].key) for each in self.subscriptions)
+        return min(self.subscriptions.values())
+
+    @property
+    def earliest(self) -> float:
+        """The time of the earliest end that is news."""
+        since = self.since
+        return min((each.at for each in self.ends if each.at > since), default=math.inf)
+
+    def add(self, ends: Sequence[End], news: Iterable[Subscription]) -> None:
+        """Take in what the row shows now, beside the ends that it has shown before."""
+        known = {each.job.id: each for each in (*self.ends, *ends)}
+        self.ends = sorted(known.values(), key=lambda each: each.at)
+        for each in news:
+            bound = each.bound(ends[0].key)
+            self.subscriptions[each] = min(bound, self.subscriptions.get(each, bound))
 
 
 class Watchers:
@@ -211,11 +358,20 @@ class Watchers:
         self._places: dict[Place, dict[Subscription, None]] = {}
         self._subjects: dict[str, int] = {}
         self._count = 0
-        self._turn: list[Subscription] = []
+        self._cohorts: dict[float, Cohort] = {}
+        # Those that have not heard up to where others of their interval have.
+        self._alone: dict[Subscription, None] = {}
+        # Whose turn it is.
+        self._turn: list[Cohort] = []
+        self._turn_alone: list[Subscription] = []
+        # What the rows of this round and of the one before said of ends, and who was
+        # concerned, by subject.
+        self._read: dict[str, _RowRead] = {}
+        self._read_before: dict[str, _RowRead] = {}
         # When each kind of bad row was last logged, in the loop's time.
         self._reported: dict[str, float] = {}
-        # A list shows a key for as long as it exists, a feed only when it has news.
-        self._keeps = all(each.kind is not SourceKind.FEED for each in vendor.sources)
+        self.keeps = all(each.kind is not SourceKind.FEED for each in vendor.sources)
+        """Whether keys are shown for as long as they exist: feeds show them with news."""
         self.found: dict[str, Found] = {}
         """What the walks of this round have found, by key, and what is left of others."""
 
@@ -236,6 +392,7 @@ class Watchers:
         """Let one more watch."""
         watch = subscription.watch
         self._places.setdefault(watch.place, {})[subscription] = None
+        self._alone[subscription] = None
         self._count += 1
         if watch.subject:
             self._subjects[watch.subject] = self._subjects.get(watch.subject, 0) + 1
@@ -248,47 +405,109 @@ class Watchers:
             return
 
         del of_place[subscription]
+        self._part(subscription)
         self._count -= 1
         if not of_place:
             del self._places[watch.place]
+
+        if not self._places:
+            self._read.clear()
+            self._read_before.clear()
+            self.found.clear()
 
         if watch.subject:
             self._subjects[watch.subject] -= 1
             if not self._subjects[watch.subject]:
                 del self._subjects[watch.subject]
 
+    def _part(self, subscription: Subscription) -> None:
+        """Take one out of those who take turns."""
+        cohort = subscription.cohort
+        if cohort is None:
+            del self._alone[subscription]
+            return
+
+        cohort.remove(subscription)
+        if not cohort.members:
+            del self._cohorts[cohort.interval]
+
     def shortest_interval(self) -> float:
         """Return the shortest of their intervals in seconds."""
-        return min((each.interval for each in self), default=math.inf)
+        return min(
+            [*self._cohorts, *(each.interval for each in self._alone)],
+            default=math.inf,
+        )
 
     # One round ----------------------------------------------------------------------
 
     def begin(self, number: int, planned: float, pace: float) -> None:
         """Begin a round: whose turn is it, by the rules of those who wait."""
-        self._turn = []
-        for each in self:
+        self._read_before, self._read = self._read, {}
+
+        def takes_turn(each: Cohort | Subscription) -> bool:
             every = max(1, int(each.interval / pace + EPSILON))
             is_overdue = planned >= each.asked_at + each.interval - EPSILON
-            if number % every == 0 or is_overdue:
-                each.asked_at = planned
-                self._turn.append(each)
+            if number % every and not is_overdue:
+                return False
+
+            each.asked_at = planned
+            return True
+
+        self._turn = [each for each in self._cohorts.values() if takes_turn(each)]
+        self._turn_alone = [each for each in self._alone if takes_turn(each)]
+        # One that has joined in the middle of a walk, or has seen one break off, would hear
+        # of what has ended last before the rest of what its mark lets it hear.
+        for each in self._alone:
+            each.is_shown = each.is_settled
+
+        for each in self._turn_alone:
+            each.is_shown = True
+
+        self._drop_partly_found()
+
+    def _drop_partly_found(self) -> None:
+        """Forget what was found for those who are shown it again, all in one round."""
+        for key, found in [*self.found.items()]:
+            if found.is_held:
+                continue
+
+            for each in [*found.subscriptions]:
+                if not each.is_shown:
+                    del found.subscriptions[each]
+
+            if not found.subscriptions:
+                del self.found[key]
 
     def need(self, *, overlap: float, now: float | None) -> Need | None:
         """Return what the round must show, None where no turn has come."""
-        if not self._turn:
+        if not (self._turn or self._turn_alone):
             return None
 
-        if now is not None:
-            for each in self._turn:
-                each.begin(now)
+        # Who goes back in time has to read again what was no news.
+        known, wanted = [], [Wanted.by(each.watch for each in self._turn_alone)]
+        for cohort in self._turn:
+            if now is not None and cohort.at > now:
+                cohort.go_back(now)
+                self._read_before.clear()
 
-        known = [each.checked_until for each in self._turn]
-        watches = [each.watch for each in self._turn]
+            known.append(cohort.at)
+            wanted.append(cohort.wanted)
+
+        for each in self._turn_alone:
+            until = each.checked_until
+            if now is not None:
+                each.begin(now)
+                if until is not None and until > now:
+                    self._read_before.clear()
+
+            if each.checked_until is not None:
+                known.append(each.checked_until)
+
         return Need(
-            since=min((at - overlap for at in known if at is not None), default=None),
-            subjects=frozenset(each.subject for each in watches if each.subject),
-            scopes=frozenset(each.scope for each in watches if each.scope),
-            whole=any(not (each.subject or each.scope) for each in watches),
+            since=min(known) - overlap if known else None,
+            subjects=frozenset().union(*(each.subjects for each in wanted)),
+            scopes=frozenset().union(*(each.scopes for each in wanted)),
+            whole=any(each.whole for each in wanted),
         )
 
     def take(self, row: Row, subject: str = "") -> None:
@@ -300,7 +519,7 @@ class Watchers:
             return
 
         try:
-            self._take(row)
+            self._take(row, subject)
         except UnreadableReply as error:
             self.note_unreadable(subject, error)
         except Exception as error:
@@ -328,24 +547,33 @@ class Watchers:
         self._reported[kind] = now
         return True
 
-    def _take(self, row: Row) -> None:
+    def _take(self, row: Row, subject: str) -> None:
         concerned = [
             each
             for place in self._vendor.places(row)
             for each in self._places.get(place, ())
-            if each.has_begun
+            if each.is_shown and each.has_begun
         ]
-        ends = self._vendor.ends(self._account, row) if concerned else ()
+        if not concerned:
+            return
+
+        # Most rows are shown in several rounds, and in one of them with news.
+        fields = self._vendor.end_fields if subject else ()
+        read = [row.get(name) for name in fields], concerned
+        before = self._read.get(subject) or self._read_before.get(subject)
+        ends = (
+            () if fields and read == before else self._vendor.ends(self._account, row)
+        )
+        self._read[subject] = read
+
         if not ends:
             return
 
         news = [each for each in concerned if each.has_news(ends)]
         if news:
-            found = self.found.setdefault(ends[0].key, Found(ends))
-            found.ends = ends
-            found.subscriptions.update(dict.fromkeys(news))
+            self.found.setdefault(ends[0].key, Found()).add(ends, news)
 
-        if self._keeps:
+        if self.keeps:
             for each in concerned:
                 each.note(ends)
 
@@ -358,15 +586,38 @@ class Watchers:
         ready = {key: each for key, each in self.found.items() if not each.is_held}
         ends = [(end, each) for each in ready.values() for end in each.ends]
         for end, found in sorted(ends, key=lambda each: (each[0].at, each[0].key)):
-            for subscription in found.subscriptions:
-                subscription.take(end)
+            for subscription, since in found.subscriptions.items():
+                subscription.take(end, since)
 
         for key in ready:
             del self.found[key]
 
-        if at is not None:
-            for each in self._turn:
-                each.settle(at, keeps=self._keeps)
+        if at is None:
+            return
+
+        # A mark that is stored now must not pass an end that is still to be reported.
+        known = min([at, *(each.earliest for each in self.found.values())])
+        for cohort in self._turn:
+            cohort.settle(known)
+
+        for each in self._turn_alone:
+            each.settle(known if each.has_begun else at)
+            if each in self._alone and each.checked_until == known:
+                self._unite(each, known)
+
+    def _unite(self, subscription: Subscription, at: float) -> None:
+        """Let one join those of its interval that have heard up to the same time."""
+        cohort = self._cohorts.get(subscription.interval)
+        if cohort is None:
+            cohort = Cohort(
+                subscription.interval, at=at, asked_at=subscription.asked_at
+            )
+            self._cohorts[cohort.interval] = cohort
+        elif cohort.at != at:
+            return
+
+        del self._alone[subscription]
+        cohort.add(subscription)
 
     # Ends of subscriptions ----------------------------------------------------------
 

@@ -12,10 +12,8 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
-from urllib.parse import quote
 
 from async_triggers.engine.decoding import NotJsonError, decode
 from async_triggers.engine.errors import (
@@ -29,6 +27,7 @@ from async_triggers.engine.errors import (
     UnreadableRow,
     VendorBroken,
 )
+from async_triggers.engine.times import parse_http_date
 from async_triggers.engine.watch import End
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class Request:
     """One HTTP request, before anything has happened.
 
     ``path`` begins with a slash and goes behind the account's base URL; an absolute URL
-    is used as it is. Everything in it is quoted already, see :func:`segment`. ``about``
+    is used as it is. Everything in it is quoted already, see :func:`.segment`. ``about``
     says in words what is requested, for messages and logs. ``timeout`` bounds the whole
     exchange in seconds; None takes the account's. ``typed_in`` is the connection's field
     that the address comes from. ``note`` is the vendor's own: it comes back to
@@ -126,10 +125,7 @@ class Reply:
     @property
     def date(self) -> float | None:
         """The server's own time in epoch seconds, from the ``Date`` header."""
-        try:
-            return parsedate_to_datetime(self.headers["date"]).timestamp()
-        except (KeyError, ValueError, TypeError, OverflowError):
-            return None
+        return parse_http_date(self.headers.get("date"))
 
     def json(self, about: str) -> Any:
         """Decode the body, or raise :class:`UnreadableReply` that names ``about``."""
@@ -393,6 +389,8 @@ class Vendor(Protocol):
     """Seconds by which the window of a feed begins before the last look."""
     sources: Sequence[Source] = ()
     """The ways to request many jobs at once, the preferred one first."""
+    end_fields: Sequence[str] = ()
+    """The fields that say which ends a row shows, for who watches; () to read each row."""
 
     def name_of(self, job_id: str) -> str:
         """Name a job within a sentence, by its id or by what the poller requests."""
@@ -539,23 +537,6 @@ class Vendor(Protocol):
         return ends
 
 
-def segment(value: object, field_name: str) -> str:
-    """Quote an id as one segment of a path.
-
-    Raise :class:`RequestRejected` for an id that is empty or would leave its segment.
-    """
-    text = str(value).strip()
-    if not text or text in {".", ".."} or not text.isprintable():
-        msg = f"{field_name} {value!r} cannot be used as an id: give the vendor's id"
-        raise RequestRejected(msg)
-
-    if "/" in text or "\\" in text:
-        msg = f"{field_name} {value!r} holds a slash: give the id alone, not a path"
-        raise RequestRejected(msg)
-
-    return quote(text, safe="")
-
-
 def basic_auth(login: str, password: str) -> str:
     """Return the value of an ``Authorization`` header (RFC 7617)."""
     return "Basic " + b64encode(f"{login}:{password}".encode()).decode()
@@ -652,13 +633,11 @@ def retry_after(reply: Reply) -> float | None:
     except ValueError:
         pass
 
-    try:
-        when = parsedate_to_datetime(value).timestamp()
-    except (ValueError, TypeError, OverflowError):
+    when, now = parse_http_date(value), reply.date
+    if when is None or now is None:
         return None
 
-    now = reply.date
-    return None if now is None else max(0.0, min(when - now, longest))
+    return max(0.0, min(when - now, longest))
 
 
 def refuse_by_status(

@@ -227,6 +227,7 @@ class FakeVendor:
     noun = "job"
     grid_floor = 5.0
     overlap = OVERLAP
+    end_fields = ("state", "ended")
 
     def __init__(self, *sources: Source, confirms: bool = False) -> None:
         self.sources: Sequence[Source] = sources

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_triggers.engine.planner import CHEAPER, Plan, Planner, Situation
+from async_triggers.engine.planner import CHEAPER, Plan, Planner, Situation, serves
+from async_triggers.engine.watch import LOOKBACK, Need
 from async_triggers.engine.wire import Source, SourceKind
 from tests.examples import examples
 from tests.steps import counted_steps
@@ -137,6 +139,11 @@ class TestCheapestWay:
         assert (plan.name, plan.requests) == ("by id", 3)
         assert [len(batch) for batch in plan.batches] == [100, 100, 50]
 
+    def test_dbt_by_id_each_page_is_a_request_and_its_rows_have_a_weight(self) -> None:
+        plan = a_planner().plan(a_situation(250, BY_ID))
+
+        assert plan.cost == pytest.approx(3 + 250 * 1024 / 262_144)
+
     def test_dbt_reads_the_finished_where_many_wait_and_few_finish(self) -> None:
         planner = a_planner(rows={(FINISHED, ""): 50})
 
@@ -219,6 +226,16 @@ class TestCheapestWay:
         assert plan.singles == ("job 60", "job 61")
         assert plan.requests == 4
 
+    def test_fivetran_those_of_no_group_cost_as_much_as_singly(self) -> None:
+        planner = a_planner(rows={(GROUP, "a"): 400})
+        planner.learn_single(5_000_000)
+
+        plan = planner._list(GROUP, a_situation(3, GROUP, scopes={"job 0": "a"}))
+
+        _, listed = planner.list_cost(GROUP, "a")
+        assert plan is not None
+        assert plan.cost == pytest.approx(2 * planner.single_cost + listed)
+
     def test_fivetran_few_waiters_in_a_group_ask_singly(self) -> None:
         planner = a_planner(rows={(GROUP, "a"): 1000}, row_bytes=3000)
 
@@ -257,6 +274,13 @@ class TestFeedWindow:
 
         assert (plan.since, plan.singles) == (NOW - 219.0, ())
 
+    def test_opens_a_little_further_also_where_rows_are_large(self) -> None:
+        planner = a_planner(rows={(CHANGES, ""): 40}, row_bytes=20_000)
+
+        plan = planner.plan(a_situation(50, CHANGES, behind={"job 7": NOW - 100.0}))
+
+        assert (plan.since, plan.singles) == (NOW - 100.0, ())
+
     def test_asks_singly_who_would_open_it_too_far(self) -> None:
         behind = {"job 7": NOW - 86_400.0, "job 8": NOW - 100.0}
         planner = a_planner(rows={(CHANGES, ""): 40})
@@ -284,6 +308,26 @@ class TestFeedWindow:
         # Whoever looked so long ago is asked singly, and no more than twice as many.
         assert old <= len(plan.singles) <= 2 * old
         assert steps.count < 20 * len(behind)
+
+    def test_of_many_looks_the_earliest_opens_it_where_that_is_cheap(self) -> None:
+        behind = {job: NOW - 200.0 - at / 10 for at, job in enumerate(jobs(200))}
+
+        plan = a_planner()._feed(CHANGES, a_situation(300, CHANGES, behind=behind))
+
+        assert plan is not None
+        assert plan.singles == ()
+
+    def test_of_many_looks_none_opens_it_after_the_cursor(self) -> None:
+        behind = {job: NOW - 1000.0 - at for at, job in enumerate(jobs(256))}
+        behind["job 256"] = NOW - 10.0
+        planner = a_planner(rows={(CHANGES, ""): 12_000})
+
+        plan = planner._feed(CHANGES, a_situation(300, CHANGES, behind=behind))
+
+        assert plan is not None
+        assert plan.since is not None
+        assert plan.since <= NOW - 90.0
+        assert "job 256" not in plan.singles
 
     def test_asks_singly_whose_last_look_is_unknown(self) -> None:
         plan = a_planner().plan(a_situation(50, CHANGES, behind={"job 3": None}))
@@ -334,11 +378,45 @@ class TestKeeping:
 
         assert names == ["account"] * 5 + ["singles"]
 
+    def test_one_round_of_a_little_less_starts_the_count_again(self) -> None:
+        planner = a_planner(rows={(ACCOUNT, ""): 1000}, row_bytes=3000)
+        planner.plan(a_situation(20, ACCOUNT))
+
+        counts = [2, 2, 10, 2, 2, 2]
+        names = [planner.plan(a_situation(count, ACCOUNT)).name for count in counts]
+
+        assert names == ["account"] * 5 + ["singles"]
+
+    def test_one_round_that_does_not_fit_starts_the_count_again(self) -> None:
+        planner = a_planner(rows={(ACCOUNT, ""): 1000}, row_bytes=3000)
+        planner.plan(a_situation(20, ACCOUNT))
+
+        budgets = [36_000.0, 36_000.0, 60.0, 36_000.0, 36_000.0, 36_000.0]
+        names = [
+            planner.plan(a_situation(2, ACCOUNT, hourly=hourly)).name
+            for hourly in budgets
+        ]
+
+        assert names == ["account"] * 5 + ["singles"]
+
+    def test_after_a_change_the_next_one_takes_as_many_rounds(self) -> None:
+        planner = a_planner(rows={(ACCOUNT, ""): 1000}, row_bytes=3000)
+        planner.plan(a_situation(20, ACCOUNT))
+        names = [planner.plan(a_situation(2, ACCOUNT)).name for _ in range(3)]
+
+        planner.learn_single(50_000_000)
+        names += [planner.plan(a_situation(2, ACCOUNT)).name for _ in range(3)]
+
+        assert names == ["account"] * 2 + ["singles"] * 3 + ["account"]
+
     def test_changes_at_once_where_it_saves_half_of_the_requests(self) -> None:
         planner = a_planner(rows={(CHANGES, ""): 40})
         assert planner.plan(a_situation(1, CHANGES, cursor=None)).name == "singles"
 
         assert planner.plan(a_situation(50, CHANGES)).name == "changes"
+
+    def test_begins_with_singles(self) -> None:
+        assert repr(Planner()) == "<Planner [singles | rivals 0]>"
 
     def test_repr_tells_the_plan(self) -> None:
         planner = a_planner(rows={(CHANGES, ""): 40})
@@ -398,6 +476,150 @@ class TestLearning:
         planner.learn_single(500_000)
 
         assert planner.single_cost > before + 0.5
+
+    def test_the_newest_measurement_weighs_three_tenths(self) -> None:
+        planner = Planner()
+        assert planner.single_cost == 1.0 + 1024 / 262_144
+
+        planner.learn_single(2024)
+
+        assert planner.single_cost == pytest.approx(1.0 + 1324 / 262_144)
+
+    @pytest.mark.parametrize(
+        ("rows", "whole", "rate"),
+        [
+            pytest.param(600, True, 8.5, id="fewer rows"),
+            pytest.param(2400, True, 13.0, id="more rows"),
+            pytest.param(600, False, 10.0, id="cut short"),
+            pytest.param(2400, False, 20.0, id="cut short, and more rows already"),
+        ],
+    )
+    def test_the_rate_of_a_feed_follows_what_walks_show(
+        self, rows: int, rate: float, *, whole: bool
+    ) -> None:
+        planner = a_planner(rows={(CHANGES, ""): 1200})
+
+        planner.learn(CHANGES, rows=rows, size=rows, span=120.0, whole=whole)
+
+        assert planner.reach_back(CHANGES) == pytest.approx(500.0 / rate)
+
+
+def a_need(*, whole: bool = True, since: float | None = None, scopes: str = "") -> Need:
+    return Need(
+        since=since, subjects=frozenset(), scopes=frozenset(scopes), whole=whole
+    )
+
+
+class TestThoseWhoWatch:
+    @pytest.mark.parametrize(
+        ("source", "need", "is_served"),
+        [
+            (None, a_need(whole=False), True),
+            (None, a_need(whole=False, scopes="a"), False),
+            (None, a_need(), False),
+            (GROUP, a_need(whole=False, scopes="a"), True),
+            (GROUP, a_need(), False),
+            (ACCOUNT, a_need(), True),
+            (CHANGES, a_need(), True),
+            (BY_ID, a_need(), False),
+            (LIVE, a_need(), False),
+        ],
+    )
+    def test_which_plan_shows_them_all_that_they_need(
+        self, source: Source | None, need: Need, *, is_served: bool
+    ) -> None:
+        plan = Plan(source=source, singles=(), requests=1, cost=1.0)
+
+        assert serves(plan, need) is is_served
+
+    def test_the_plan_that_shows_it_is_taken_though_it_costs_more(self) -> None:
+        planner = a_planner(rows={(CHANGES, ""): 2000})
+
+        alone = planner.plan(a_situation(3, CHANGES))
+        watched = planner.plan(a_situation(3, CHANGES, need=a_need()))
+
+        assert (alone.name, alone.watched) == ("singles", False)
+        assert (watched.name, watched.watched) == ("changes", True)
+
+    def test_where_none_shows_it_the_cheapest_is_taken(self) -> None:
+        plan = a_planner().plan(a_situation(250, BY_ID, need=a_need()))
+
+        assert (plan.name, plan.watched) == ("by id", True)
+
+    def test_a_walk_that_they_need_is_never_given_up(self) -> None:
+        planner = a_planner(rows={(CHANGES, ""): 40})
+        needed = planner.plan(a_situation(9, CHANGES, need=a_need()))
+        other = planner.plan(a_situation(9, CHANGES))
+
+        assert (needed.name, needed.patience) == ("changes", math.inf)
+        assert other.name == "changes"
+        assert other.patience == 9 * planner.single_cost > other.cost
+
+    def test_a_walk_that_shows_them_nothing_is_given_up(self) -> None:
+        plan = a_planner().plan(a_situation(250, BY_ID, need=a_need()))
+
+        assert plan.patience < math.inf
+
+    @pytest.mark.parametrize(
+        ("since", "begins"),
+        [(NOW - 500.0, NOW - 500.0), (NOW - 10.0, NOW - 90.0), (None, NOW - 90.0)],
+    )
+    def test_the_window_begins_where_they_need_it(
+        self, since: float | None, begins: float
+    ) -> None:
+        situation = a_situation(50, CHANGES, need=a_need(since=since))
+
+        assert a_planner().plan(situation).since == begins
+
+    def test_a_window_that_opens_further_for_them_covers_early_looks(self) -> None:
+        behind = {"job 7": NOW - 400.0, "job 8": NOW - 600.0}
+        situation = a_situation(
+            50, CHANGES, behind=behind, need=a_need(since=NOW - 500.0)
+        )
+        planner = a_planner(rows={(CHANGES, ""): 4000})
+
+        plan = planner.plan(situation)
+
+        assert (plan.since, plan.singles) == (NOW - 500.0, ("job 8",))
+
+    def test_without_a_cursor_the_window_begins_where_they_need_it(self) -> None:
+        situation = a_situation(
+            50, CHANGES, cursor=None, need=a_need(since=NOW - 500.0)
+        )
+
+        plan = a_planner().plan(situation)
+
+        assert (plan.name, plan.since) == ("changes", NOW - 500.0)
+
+    def test_the_groups_that_they_watch_are_listed_besides(self) -> None:
+        need = a_need(whole=False, scopes="bc")
+        homes = {"job 0": "a", "job 1": "b"}
+
+        own = a_planner().plan(a_situation(3, GROUP, scopes=homes, need=need))
+        theirs = a_planner().plan(a_situation(0, GROUP, need=need))
+
+        assert (own.scopes, own.singles) == (("a", "b", "c"), ("job 2",))
+        assert (theirs.scopes, theirs.singles) == (("b", "c"), ())
+
+
+class TestReachingBack:
+    def test_a_feed_of_unknown_length_is_read_back_as_far_as_needed(self) -> None:
+        assert Planner().reach_back(CHANGES) == LOOKBACK
+
+    def test_a_short_feed_is_read_back_as_far_as_needed(self) -> None:
+        planner = a_planner(rows={(CHANGES, ""): 12})
+
+        assert planner.reach_back(CHANGES) == LOOKBACK
+
+    def test_a_feed_without_rows_is_read_back_as_far_as_needed(self) -> None:
+        planner = a_planner(rows={(CHANGES, ""): 0})
+
+        assert planner.reach_back(CHANGES) == LOOKBACK
+
+    def test_a_long_feed_is_read_back_by_five_pages(self) -> None:
+        planner = a_planner(rows={(CHANGES, ""): 1200})
+
+        assert planner.reach_back(CHANGES) == pytest.approx(50.0)
 
 
 def covered(plan: Plan, situation: Situation) -> set[str]:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import math
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -19,9 +23,22 @@ from async_triggers.engine.errors import (
     VendorBroken,
 )
 from async_triggers.engine.jobs import JobState
-from async_triggers.engine.watch import LOOKBACK, MOST_REPORTED, End, Mark, Watch
-from async_triggers.engine.watchers import SAVE_EVERY
-from async_triggers.engine.wire import Request, Source, SourceKind
+from async_triggers.engine.watch import (
+    LOOKBACK,
+    MOST_REPORTED,
+    End,
+    Mark,
+    Need,
+    Watch,
+    news_after,
+)
+from async_triggers.engine.watchers import (
+    SAVE_CHECK,
+    SAVE_EVERY,
+    Subscription,
+    Watchers,
+)
+from async_triggers.engine.wire import Account, Request, Row, Source, SourceKind
 from tests.unit.engine.fake import (
     ENDS,
     EPOCH,
@@ -32,11 +49,16 @@ from tests.unit.engine.fake import (
     LIST,
     LIVE,
     OVERLAP,
+    FakeVendor,
     Life,
     Server,
     World,
     a_world,
+    an_account,
 )
+
+if TYPE_CHECKING:
+    from async_triggers.engine.wire import Vendor
 
 virtual = pytest.mark.asyncio(loop_factories=["virtual"])
 
@@ -309,9 +331,346 @@ class TestHearing:
             assert world.server.counts["feed"] <= 2300 / 300 + 2
 
 
+class TestTogether:
+    """Those who have heard up to the same time move on together."""
+
+    @virtual
+    async def test_a_round_takes_no_step_for_each_of_them(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        steps: list[str] = []
+        for name in ("settle", "begin"):
+            step = getattr(Subscription, name)
+
+            def counted(self: Any, *args: Any, step: Any = step) -> None:
+                steps.append(step.__name__)
+                step(self, *args)
+
+            monkeypatch.setattr(Subscription, name, counted)
+
+        async with a_world(FEED, LIVE) as world:
+            watchers = [Watcher().begin(world, ALL) for _ in range(50)]
+            await asyncio.sleep(40.0)
+            steps.clear()
+            jobs = ending(world, 100.0, 500.0)
+            await asyncio.sleep(SAVE_EVERY)
+            for each in watchers:
+                await each.end()
+
+            assert [each.ids for each in watchers] == [jobs] * 50
+            assert not steps
+
+    @pytest.mark.parametrize("interval", [30.0, 60.0, 100.0])
+    @EVERY_WAY
+    @virtual
+    async def test_one_with_an_older_mark_hears_what_it_has_missed(
+        self, sources: tuple[Source, ...], watch: Watch, interval: float
+    ) -> None:
+        async with a_world(*sources) as world:
+            first = Watcher().begin(world, watch)
+            late = Watcher(interval=interval).begin(world, watch)
+            early = ending(world, 60.0)
+            await asyncio.sleep(200.0)
+            await late.end()
+            missed = ending(world, 300.0, 410.0, first=1)
+            await asyncio.sleep(310.0)
+            late.begin(world, watch)
+            news = ending(world, 560.0, 900.0, first=3)
+            await asyncio.sleep(900.0)
+            await first.end()
+            await late.end()
+
+            wanted = early + missed + news
+            assert [first.ids, late.ids] == [wanted, wanted]
+
+    @virtual
+    async def test_each_hears_of_its_mark_in_its_own_time(self) -> None:
+        async with a_world(FEED, LIVE) as world:
+            marks: dict[int, list[Mark]] = {0: [], 1: []}
+
+            async def watch(number: int) -> None:
+                subscription = world.poller.subscribe(ALL, interval=30.0)
+                while True:
+                    marks[number].append((await subscription.hear()).mark)
+
+            tasks = [asyncio.ensure_future(watch(0))]
+            await asyncio.sleep(400.0)
+            tasks.append(asyncio.ensure_future(watch(1)))
+            await asyncio.sleep(3 * SAVE_EVERY)
+            for each in tasks:
+                each.cancel()
+
+            await asyncio.wait(tasks)
+            for heard in marks.values():
+                assert len(heard) >= 3
+                gaps = [b.at - a.at for a, b in pairwise(heard)]
+                # A round and a check later at most.
+                assert all(
+                    SAVE_EVERY <= gap <= SAVE_EVERY + SAVE_CHECK + 30.0 for gap in gaps
+                )
+
+    @virtual
+    async def test_a_clock_that_was_ahead_delays_no_mark(self) -> None:
+        async with watching(FEED, LIVE) as (world, watcher):
+            await asyncio.sleep(100.0)
+            world.server.skew = 3600.0
+            await asyncio.sleep(100.0)
+            world.server.skew = 0.0
+            await asyncio.sleep(100.0)
+            ending(world, 330.0)
+            await asyncio.sleep(100.0)
+            first = watcher.mark
+            await asyncio.sleep(SAVE_EVERY + SAVE_CHECK + 30.0)
+
+            assert first is not None
+            assert watcher.mark is not None
+            assert watcher.mark.at >= first.at + SAVE_EVERY
+
+    @virtual
+    async def test_a_clock_that_was_ahead_hides_no_end_from_any(self) -> None:
+        async with a_world(FEED, LIVE) as world:
+            world.server.skew = 3600.0
+            watchers = [Watcher().begin(world, ALL) for _ in range(3)]
+            await asyncio.sleep(100.0)
+            world.server.skew = 0.0
+            await watchers[0].end()
+            await asyncio.sleep(40.0)
+            jobs = ending(world, 500.0)
+            watchers[0].begin(world, ALL)
+            await asyncio.sleep(900.0)
+            for each in watchers:
+                await each.end()
+
+            assert [each.ids for each in watchers] == [jobs] * 3
+
+
+class TestTurns:
+    """Who takes part in which round, and up to when each has heard."""
+
+    def watchers(self) -> Watchers:
+        vendor = cast("Vendor", FakeVendor(FEED, LIVE))
+        return Watchers(vendor, an_account())
+
+    def join(
+        self,
+        watchers: Watchers,
+        watch: Watch = ALL,
+        *,
+        at: float | None = 900.0,
+        interval: float = 60.0,
+    ) -> Subscription:
+        subscription = Subscription(
+            watch,
+            interval=interval,
+            mark=None if at is None else Mark(at=at, floor=0.0),
+            owner=None,
+            keeps=False,
+            leave=watchers.leave,
+        )
+        watchers.join(subscription)
+        return subscription
+
+    def round(self, watchers: Watchers, number: int, at: float | None) -> Need | None:
+        """Hold a round of 30 s; return what was to be shown."""
+        watchers.begin(number, number * 30.0, 30.0)
+        need = watchers.need(overlap=0.0, now=at)
+        watchers.settle(at)
+        return need
+
+    def test_one_between_the_turns_of_others_keeps_its_time_until_the_next(
+        self,
+    ) -> None:
+        watchers = self.watchers()
+        first = self.join(watchers)
+        self.round(watchers, 0, 1000.0)
+        late = self.join(watchers, at=950.0)
+
+        between = self.round(watchers, 1, 1030.0)
+
+        assert between is not None
+        assert between.since == 950.0
+        assert (first.checked_until, late.checked_until) == (1000.0, 1030.0)
+        assert first.cohort is not late.cohort
+
+        together = self.round(watchers, 2, 1060.0)
+
+        assert together is not None
+        assert together.since == 1000.0
+        assert (first.checked_until, late.checked_until) == (1060.0, 1060.0)
+        assert first.cohort is late.cohort is not None
+
+    def test_one_ahead_of_others_waits_for_them(self) -> None:
+        watchers = self.watchers()
+        first = self.join(watchers)
+        ahead = self.join(watchers, at=5000.0)
+        self.round(watchers, 0, None)
+        watchers.begin(2, 60.0, 30.0)
+        watchers.settle(1000.0)
+
+        assert (first.checked_until, ahead.checked_until) == (1000.0, 5000.0)
+        assert ahead.cohort is None
+
+    def test_a_round_that_shows_no_ends_moves_none(self) -> None:
+        watchers = self.watchers()
+        each = self.join(watchers)
+        self.round(watchers, 0, 1000.0)
+        self.round(watchers, 2, None)
+
+        assert each.checked_until == 1000.0
+
+    def test_needs_follow_who_comes_and_goes(self) -> None:
+        watchers = self.watchers()
+        one = self.join(watchers, of_job("a"), interval=30.0)
+        self.round(watchers, 0, 1000.0)
+        self.join(watchers, of_job("b"), interval=30.0)
+        both = self.round(watchers, 1, 1030.0)
+        again = self.round(watchers, 2, 1060.0)
+        one.close()
+        rest = self.round(watchers, 3, 1090.0)
+
+        assert both is not None
+        assert again is not None
+        assert rest is not None
+        assert both.subjects == again.subjects == {"a", "b"}
+        assert rest.subjects == {"b"}
+        assert not rest.whole
+
+    @pytest.mark.parametrize("alone", [True, False])
+    def test_a_row_that_was_no_news_by_a_clock_ahead_is_news_later(
+        self, *, alone: bool
+    ) -> None:
+        watchers = self.watchers()
+        each = self.join(watchers, at=5000.0 if alone else 900.0)
+        if not alone:
+            self.round(watchers, 0, None)
+            self.round(watchers, 2, 5000.0)
+
+        row = {
+            "id": "a",
+            "state": "succeeded",
+            "changed": 2000.0,
+            "started": 1900.0,
+            "ended": 2000.0,
+            "group": "g",
+        }
+        watchers.begin(4, 120.0, 30.0)
+        watchers.take(row, "a")
+        watchers.settle(None)
+        assert each.checked_until == 5000.0
+
+        watchers.begin(6, 180.0, 30.0)
+        watchers.need(overlap=0.0, now=2010.0)
+        watchers.take(row, "a")
+
+        assert [*watchers.found] == ["a"]
+
+    def test_who_leaves_in_a_round_takes_no_later_turn(self) -> None:
+        watchers = self.watchers()
+        each = self.join(watchers)
+        watchers.begin(0, 0.0, 30.0)
+        each.close()
+        watchers.settle(1000.0)
+
+        assert self.round(watchers, 1, 1030.0) is None
+        assert watchers.shortest_interval() == math.inf
+
+    def test_who_leaves_the_others_knows_until_when_it_has_heard(self) -> None:
+        watchers = self.watchers()
+        one, other = self.join(watchers, interval=30.0), self.join(watchers)
+        self.round(watchers, 0, 1000.0)
+        self.round(watchers, 1, 1030.0)
+        one.close()
+        self.round(watchers, 2, 1060.0)
+
+        assert one.checked_until == 1030.0
+        assert other.checked_until == 1060.0
+        assert watchers.shortest_interval() == 60.0
+
+
+class TestRowsOfLists:
+    """A list shows each row in every round."""
+
+    @virtual
+    async def test_a_row_is_read_again_only_with_news(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with watching(LIST, watch=of_group()) as (world, watcher):
+            read: list[str] = []
+            ends = world.vendor.ends
+
+            def counted(account: Account, row: Row) -> Sequence[End]:
+                read.append(row["id"])
+                return ends(account, row)
+
+            monkeypatch.setattr(world.vendor, "ends", counted)
+            jobs = ending(world, 100.0, 700.0)
+            await asyncio.sleep(2000.0)
+
+            assert watcher.ids == jobs
+            # As it runs, and with its end.
+            assert sorted(read) == ["job 0", "job 0", "job 1", "job 1"]
+
+            other = Watcher(mark=Mark(at=EPOCH, floor=EPOCH)).begin(world, of_group())
+            await asyncio.sleep(100.0)
+            await other.end()
+
+            assert other.ids == jobs
+
+    @virtual
+    async def test_each_row_is_read_where_no_fields_are_named(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(FakeVendor, "end_fields", ())
+        async with watching(LIST, watch=of_group()) as (world, watcher):
+            jobs = ending(world, 100.0, 700.0)
+            await asyncio.sleep(2000.0)
+
+            assert watcher.ids == jobs
+
+    @virtual
+    async def test_a_row_that_can_be_read_again_is(self) -> None:
+        async with watching(LIST, watch=of_group()) as (world, watcher):
+            jobs = ending(world, 100.0)
+            world.vendor.unreadable = {"job 0"}
+            await asyncio.sleep(500.0)
+            assert watcher.ids == []
+
+            world.vendor.unreadable = set()
+            await asyncio.sleep(100.0)
+
+            assert watcher.ids == jobs
+
+    @virtual
+    async def test_no_row_keeps_those_who_have_left(self) -> None:
+        async with a_world(LIST) as world:
+            ending(world, 100.0)
+            subscription = world.poller.subscribe(of_group(), interval=30.0)
+            await asyncio.sleep(200.0)
+            left = weakref.ref(subscription)
+            subscription.close()
+            await asyncio.sleep(200.0)
+            del subscription
+            gc.collect()
+
+            assert left() is None
+
+    @virtual
+    async def test_who_watches_again_hears_of_the_same_row(self) -> None:
+        async with watching(LIST, watch=of_group()) as (world, watcher):
+            await asyncio.sleep(40.0)
+            mark = watcher.mark
+            jobs = ending(world, 100.0)
+            await asyncio.sleep(200.0)
+            await watcher.end()
+            again = Watcher(mark=mark).begin(world, of_group())
+            await asyncio.sleep(100.0)
+            await again.end()
+
+            assert again.ids == watcher.ids == jobs
+
+
 class TestCost:
     @pytest.mark.parametrize("count", [1, 1000])
-    @pytest.mark.timeout(120)
     @virtual
     async def test_however_many_watch_a_round_takes_the_pages_of_the_feed(
         self, count: int
@@ -466,6 +825,55 @@ class TestTrouble:
 
             assert sorted(watcher.ids) == jobs
 
+    @FEEDS
+    @virtual
+    async def test_ends_of_an_outage_that_are_skipped_afterwards_are_heard(
+        self, sources: tuple[Source, ...]
+    ) -> None:
+        async with watching(*sources) as (world, watcher):
+            await asyncio.sleep(200.0)
+            world.server.fault = lambda _: VendorBroken("HTTP 503", status=503)
+            jobs = ending(world, 250.0, 300.0, 480.0)
+            await asyncio.sleep(300.0)
+            world.server.fault = lambda _: None
+            world.server.hidden = {"job 0", "job 1"}
+            for _ in range(120):
+                await asyncio.sleep(1.0)
+                if watcher.heard:
+                    break
+
+            world.server.hidden = set()
+            await asyncio.sleep(70.0)
+
+            assert sorted(watcher.ids) == jobs
+
+    @FEEDS
+    @virtual
+    async def test_ends_that_were_skipped_before_a_takeover_are_heard_after_it(
+        self, sources: tuple[Source, ...]
+    ) -> None:
+        marks: list[Mark | None] = []
+        heard: list[str] = []
+        server = Server()
+        jobs: list[str] = []
+        for number in range(4):
+            async with a_world(*sources, server=server) as world:
+                watcher = Watcher(mark=marks[-1] if marks else None)
+                watcher.begin(world, ALL)
+                await asyncio.sleep(40.0)
+                if number == 0:
+                    jobs = ending(world, now() + 5.0, now() + 110.0)
+                    server.hidden = {"job 0"}
+
+                # A triggerer is replaced before five minutes are over, again and again.
+                await asyncio.sleep(140.0)
+                await watcher.end()
+                server.hidden = set()
+                heard += watcher.ids
+                marks.append(watcher.mark)
+
+        assert sorted(heard) == jobs
+
     @virtual
     async def test_a_list_may_lag(self) -> None:
         async with watching(LIST, watch=of_group()) as (world, watcher):
@@ -487,6 +895,61 @@ class TestTrouble:
 
             world.server.fault = fault
             await asyncio.sleep(800.0)
+
+            assert watcher.ids == jobs
+
+    @virtual
+    async def test_who_comes_back_in_the_middle_of_a_walk_hears_in_order(self) -> None:
+        async with a_world(FEED, LIVE) as world:
+            jobs = ending(world, *range(1000, 4900, 300), *range(4930, 4990, 5))
+            await asyncio.sleep(5000.0)
+            world.server.latency = 1.0
+            late = Mark(at=EPOCH + 4930.0, floor=EPOCH + 4930.0)
+            first = Watcher(mark=late).begin(world, ALL)
+            await asyncio.sleep(7.5)
+            assert world.server.counts["feed"] == 2
+            early = Mark(at=EPOCH + 1100.0, floor=EPOCH + 1100.0)
+            second = Watcher(mark=early).begin(world, ALL)
+            await asyncio.sleep(200.0)
+            await first.end()
+            await second.end()
+
+            assert second.ids == jobs[1:]
+
+    @virtual
+    async def test_who_comes_back_to_a_walk_that_breaks_off_hears_in_order(
+        self,
+    ) -> None:
+        async with a_world(FEED, LIVE) as world:
+            jobs = ending(world, *range(1000, 4900, 300), *range(4930, 4990, 5))
+            often = Watcher(interval=5.0).begin(world, ALL)
+            await asyncio.sleep(5000.0)
+            world.server.fault = lambda request: (
+                VendorBroken("no") if request.note.get("offset") else None
+            )
+            mark = Mark(at=EPOCH + 1100.0, floor=EPOCH + 1100.0)
+            seldom = Watcher(interval=300.0, mark=mark).begin(world, ALL)
+            await asyncio.sleep(5.5)
+            world.server.fault = lambda _: None
+            await asyncio.sleep(500.0)
+            await often.end()
+            await seldom.end()
+
+            assert seldom.ids == jobs[1:]
+
+    @virtual
+    async def test_a_first_end_while_the_clock_was_ahead_is_heard_from_a_list(
+        self,
+    ) -> None:
+        async with watching(LIST, watch=of_group()) as (world, watcher):
+            await asyncio.sleep(200.0)
+            world.server.dates_off = 3600.0
+            await asyncio.sleep(100.0)
+            jobs = ending(world, now() + 10.0)
+            await asyncio.sleep(100.0)
+            assert not watcher.ids
+            world.server.dates_off = 0.0
+            await asyncio.sleep(200.0)
 
             assert watcher.ids == jobs
 
@@ -579,6 +1042,63 @@ class TestTheRest:
             assert world.server.counts["rest"] == 3
             assert watcher.heard[0][1] >= 100.0 + 60.0
 
+    @pytest.mark.parametrize("away", [False, True], ids=["there", "away"])
+    @pytest.mark.parametrize(
+        ("sources", "watch"), [((WIDE, LIVE), ALL), ((LIST,), of_group())]
+    )
+    @virtual
+    async def test_that_comes_after_more_than_ten_minutes_loses_no_end(
+        self, sources: tuple[Source, ...], watch: Watch, away: bool
+    ) -> None:
+        failures = [UnreadableReply("not yet")]
+
+        def rest(ends: Sequence[End]) -> Sequence[End]:
+            if failures:
+                raise failures.pop()
+
+            return ends
+
+        async with a_world(*sources) as world:
+            world.vendor.rest = rest
+            watcher = Watcher(interval=1800.0).begin(world, watch)
+            jobs = ending(world, 100.0, 2000.0)
+            await asyncio.sleep(1900.0)
+            if away:
+                assert not failures
+                await watcher.end()
+                watcher.begin(world, watch)
+
+            await asyncio.sleep(8000.0)
+            await watcher.end()
+
+            assert watcher.ids == jobs
+
+    @virtual
+    async def test_that_does_not_come_loses_no_end_of_a_row_that_has_a_later_one(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def rest(ends: Sequence[End]) -> list[End]:
+            msg = "not yet"
+            raise UnreadableReply(msg)
+
+        async with watching(LIST, watch=of_group()) as (world, watcher):
+            ends = world.vendor.ends
+
+            def syncs(account: Account, row: Row) -> list[End]:
+                return [
+                    replace(each, job=replace(each.job, id=f"until {row['ended']}"))
+                    for each in ends(account, row)
+                ]
+
+            monkeypatch.setattr(world.vendor, "ends", syncs)
+            world.vendor.rest = rest
+            world.server.lives["sync"] = Life(50.0, 100.0)
+            await asyncio.sleep(130.0)
+            world.server.lives["sync"] = Life(131.0, 140.0)
+            await asyncio.sleep(300.0)
+
+            assert watcher.ids == [f"until {EPOCH + at}" for at in (100.0, 140.0)]
+
     @virtual
     async def test_that_is_refused_holds_nothing(self) -> None:
         async with watching(FEED, LIVE) as (world, watcher):
@@ -615,7 +1135,9 @@ class TestMark:
         assert mark is not None
         assert len(mark.reported) == MOST_REPORTED
         for key, at in reported.items():
-            assert at <= mark.bound(key)
+            assert at <= news_after(
+                key, at=mark.at, floor=mark.floor, reported=mark.reported
+            )
 
     @pytest.mark.parametrize(
         "value",
@@ -634,8 +1156,8 @@ class TestMark:
         assert Mark.from_json(value) is None
 
     def test_looks_back_by_ten_minutes(self) -> None:
-        mark = Mark(at=5000.0, floor=0.0)
+        since = news_after("a", at=5000.0, floor=0.0, reported={})
 
-        assert mark.bound("a") == 5000.0 - LOOKBACK
+        assert since == 5000.0 - LOOKBACK
         assert OVERLAP < LOOKBACK
         assert JobState.SUCCEEDED.is_terminal
