@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.airbyte.gathering import gather
 from async_triggers.airbyte.hooks import AirbyteHook
+from async_triggers.airbyte.remote_job import address_of_job
 from async_triggers.deferral.arguments import identifier, text
 from async_triggers.deferral.ends import EndsJob
 from async_triggers.deferral.ends_query import EndsQuery, many
 from async_triggers.deferral.ends_trigger import EndsTrigger
 from async_triggers.deferral.ids import Ids
+from async_triggers.engine.jobs import JobState
 from async_triggers.engine.watch import Watch
 
 if TYPE_CHECKING:
@@ -66,6 +68,17 @@ class AirbyteSyncs(EndsJob):
 
         _, at = await hook.get_known_connection(leased, target)
         return (), at
+
+    async def complete(
+        self, leased: LeasedAccount, job: Job, *, now: float | None
+    ) -> Job:
+        """Add the address of the sync that has failed, which its row does not hold."""
+        if job.url or job.state is JobState.SUCCEEDED or len(self.targets) > 1:
+            return job
+
+        failed = replace(job, id=str(job.statistics[self.targets[0]]))
+        url = await address_of_job(self.make_hook(), leased, failed)
+        return replace(job, url=url)
 
     async def lineage_of(self, leased: LeasedAccount, job: Job) -> Lineage:
         """Return what the connections read and load."""

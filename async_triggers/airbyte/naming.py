@@ -1,4 +1,4 @@
-"""Which connection of Airbyte a task means: one given by id, or by name."""
+"""The words of a task: which connection of Airbyte it means, and what it starts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from async_triggers.deferral.arguments import ArgumentUnusable, identifier, text
 if TYPE_CHECKING:
     from async_triggers.deferral.ids import Read
 
+JOB_TYPES = ("sync", "reset", "clear")
+"""What a task can start; Airbyte's API offers no refresh."""
 NAMES = ("connection_name", "workspace_name", "workspace_id")
 """The arguments that name a connection, all of them templated."""
 CONNECTION: Mapping[str, Read] = {

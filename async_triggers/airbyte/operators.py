@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from async_triggers.airbyte.api import models
-from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.links import AirbyteJobLink
-from async_triggers.airbyte.naming import CONNECTION, NAMES, check_one_way, read_version
-from async_triggers.airbyte.remote_job import AirbyteJobRequest
-from async_triggers.airbyte.triggers import AirbyteSyncTrigger
+from async_triggers.airbyte.naming import (
+    CONNECTION,
+    JOB_TYPES,
+    NAMES,
+    check_one_way,
+    read_version,
+)
 from async_triggers.deferral.arguments import (
+    IF_RUNNING,
     needs_deferrable,
     not_negative,
     one_of,
@@ -21,8 +24,21 @@ from async_triggers.deferral.arguments import (
 )
 from async_triggers.deferral.compat import conf
 from async_triggers.deferral.ids import Ids
+from async_triggers.deferral.on_demand import on_demand
 from async_triggers.deferral.operator import JobOperator
-from async_triggers.deferral.remote_job import IF_RUNNING
+
+if TYPE_CHECKING:
+    from async_triggers.airbyte.hooks import AirbyteHook
+    from async_triggers.airbyte.remote_job import AirbyteJobRequest
+    from async_triggers.airbyte.triggers import AirbyteSyncTrigger
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "async_triggers.airbyte.hooks": ("AirbyteHook",),
+            "async_triggers.airbyte.triggers": ("AirbyteSyncTrigger",),
+        },
+    )
 
 __all__ = ["AirbyteHook", "AirbyteSyncTrigger", "AirbyteTriggerSyncOperator"]
 
@@ -112,7 +128,7 @@ class AirbyteTriggerSyncOperator(JobOperator):
         self.api_version = read_version(api_version)
         self.wait_seconds = not_negative("wait_seconds", wait_seconds)
         self.timeout = time_limit("timeout", timeout)
-        self.job_type = one_of("job_type", job_type, models.JOB_TYPES)
+        self.job_type = one_of("job_type", job_type, JOB_TYPES)
         self.if_running = one_of("if_running", if_running, IF_RUNNING)
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
@@ -132,6 +148,9 @@ class AirbyteTriggerSyncOperator(JobOperator):
     @property
     def hook(self) -> AirbyteHook:
         """The hook of the operator's connection, for calls made by hand."""
+        # From this module, where tests of DAGs patch it.
+        from async_triggers.airbyte.operators import AirbyteHook
+
         return AirbyteHook(self.airbyte_conn_id, self.api_version)
 
     @property
@@ -141,6 +160,8 @@ class AirbyteTriggerSyncOperator(JobOperator):
 
     def make_request(self) -> AirbyteJobRequest:
         """Return what the rendered arguments request."""
+        from async_triggers.airbyte.remote_job import AirbyteJobRequest
+
         return AirbyteJobRequest(
             conn_id=self.airbyte_conn_id,
             connection_id=self.connection_id or None,

@@ -18,6 +18,15 @@ MOST_NAMES = 3
 # starts and cancels syncs, an Editor clears. No request shows which of them applies, and
 # a refused start looks like an unknown connection.
 _READ = "Give the application's user the role Reader or more in the workspace"
+_NONE = (
+    "Airbyte shows no connection to these credentials: either it has none yet, or their"
+    " role is missing"
+)
+_NONE_FIX = (
+    "Check again once Airbyte has a connection (a simulator has one after its first"
+    " sync). If it has one already, give the application's user the role Reader or more"
+    " in the workspace"
+)
 _UNKNOWN = Finding(
     topic="start, cancel",
     level=Level.NOTE,
@@ -55,8 +64,7 @@ async def _reads(leased: LeasedAccount) -> list[Finding]:
 
     names = replies.read_names(replies.read_page(request, reply)[0], "connection")
     if not names:
-        text = "Airbyte shows no connection to these credentials"
-        return [replace(found, level=Level.WARNING, text=text, fix=_READ)]
+        return [replace(found, level=Level.WARNING, text=_NONE, fix=_NONE_FIX)]
 
     jobs = requests.latest_jobs(next(iter(names)), 1)
     readable, _ = await probe_read(leased, jobs, topic="read jobs", fix=_READ)

@@ -104,7 +104,7 @@ class CallsByHand(VendorHook):
     dbt_cloud_conn_id: str
 
     @abstractmethod
-    async def ask(
+    async def send(
         self, leased: LeasedAccount, request: Request, *, patience: float = 20.0
     ) -> Reply:
         """Send a request, as often as the hook says."""
@@ -243,7 +243,7 @@ class CallsByHand(VendorHook):
                 job_name=text("job_name", job_name),
             )
             request = requests.get_job(leased.account, job_id)
-            return replies.read_row(request, await hook.ask(leased, request))
+            return replies.read_row(request, await hook.send(leased, request))
 
         return dict(hook.run(find))
 
@@ -252,7 +252,7 @@ class CallsByHand(VendorHook):
     def trigger_job_run(
         self,
         job_id: int,
-        cause: str,
+        cause: str | None,
         account_id: int | None = None,
         steps_override: list[str] | None = None,
         schema_override: str | None = None,
@@ -262,10 +262,11 @@ class CallsByHand(VendorHook):
         """Start a run of a job.
 
         With ``retry_from_failure``, where the job's newest run has failed, run what failed
-        in it; nothing is overridden then. A cause that is too long is cut.
+        in it; nothing is overridden then, and no cause is needed. A cause that is too long
+        is cut.
         """
         longest = requests.LONGEST_CAUSE
-        if len(cause) > longest:
+        if cause is not None and len(cause) > longest:
             warnings.warn(
                 f"cause is cut to the {longest} characters that dbt Cloud takes",
                 UserWarning,
@@ -290,7 +291,7 @@ class CallsByHand(VendorHook):
 
             return self.retry_failed_job_run(job_id, account_id)
 
-        body = {"cause": cause[:longest], **config}
+        body = {"cause": None if cause is None else cause[:longest], **config}
         return _ask(
             self._of(account_id),
             lambda leased: requests.start_run(leased.account, job_id, body),
@@ -369,15 +370,17 @@ class CallsByHand(VendorHook):
         expected_statuses: int
         | Sequence[int]
         | set[int] = DbtCloudJobRunStatus.SUCCESS.value,
-        check_interval: int = 60,
-        timeout: int = 60 * 60 * 24 * 7,
+        check_interval: float = 60,
+        timeout: float | None = 60 * 60 * 24 * 7,
     ) -> bool:
         """Wait until a run has one of some statuses, and return True.
 
-        Trouble with the API is only a late answer. Raise JobFailed, JobCancelled or
-        JobEnded of :mod:`async_triggers.deferral.errors` when the run has ended in
-        another one, JobTimedOut after ``timeout`` seconds; the last of them, JobEnded,
-        catches them all and is also named ``DbtCloudJobRunException``.
+        It is checked once at least, so that a ``timeout`` of 0 waits for nothing; None
+        waits for as long as the run goes on. Trouble with the API is only a late answer.
+        Raise JobFailed, JobCancelled or JobEnded of
+        :mod:`async_triggers.deferral.errors` when the run has ended in another one,
+        JobTimedOut after ``timeout`` seconds; the last of them, JobEnded, catches them all
+        and is also named ``DbtCloudJobRunException``.
         """
         given = expected_statuses
         expected = {given} if isinstance(given, int) else set(given)
@@ -386,16 +389,19 @@ class CallsByHand(VendorHook):
         hook = self._of(account_id)
 
         async def wait_no_longer(leased: LeasedAccount) -> bool:
+            request = requests.get_run(leased.account, run_id)
+            if await _has_status(hook, leased, request, expected):
+                return True
+
             try:
                 async with asyncio.timeout(timeout):
-                    await _wait_for_status(
-                        hook, leased, run_id, expected, interval=check_interval
-                    )
+                    while True:
+                        await asyncio.sleep(check_interval)
+                        if await _has_status(hook, leased, request, expected):
+                            return True
             except TimeoutError:
                 msg = f"Run {run_id} had not ended after {timeout:g} s and goes on"
                 raise JobTimedOut(msg) from None
-
-            return True
 
         return hook.run(wait_no_longer)
 
@@ -478,7 +484,7 @@ class CallsByHand(VendorHook):
             request = requests.get_run(
                 leased.account, run_id, include_related=include_related or ()
             )
-            return (await hook.ask(leased, request)).object(request.about)
+            return (await hook.send(leased, request)).object(request.about)
 
         return await self._run_async(account_id, get)
 
@@ -538,7 +544,7 @@ def _ask(hook: CallsByHand, request: Callable[[LeasedAccount], Request]) -> Resp
     """Send one request of a hook, and block until its answer is there."""
 
     async def call(leased: LeasedAccount) -> Response:
-        return respond(await hook.ask(leased, request(leased)))
+        return respond(await hook.send(leased, request(leased)))
 
     return hook.run(call)
 
@@ -551,7 +557,7 @@ def _ask_pages(
 
     async def walk(leased: LeasedAccount) -> list[Response]:
         async def send(request: Request) -> Reply:
-            reply = await hook.ask(leased, request)
+            reply = await hook.send(leased, request)
             found.append(respond(reply))
             return reply
 
@@ -574,7 +580,7 @@ async def _ask_artifacts(
 
     async def get(path: str) -> Any:
         request = requests.get_artifact(leased.account, run_id, path, step=step)
-        return (await hook.ask(leased, request)).json(request.about)
+        return (await hook.send(leased, request)).json(request.about)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -586,32 +592,29 @@ async def _ask_artifacts(
     return dict(zip(paths, (task.result() for task in tasks), strict=True))
 
 
-async def _wait_for_status(
-    hook: CallsByHand,
-    leased: LeasedAccount,
-    run_id: int,
-    expected: set[int],
-    *,
-    interval: float,
-) -> None:
-    """Wait until a run has one of some statuses; raise JobEnded if it ends in another."""
-    request = requests.get_run(leased.account, run_id)
-    while True:
-        try:
-            row = replies.read_row(request, await hook.ask(leased, request))
-            job = models.read_run(row)
-        except TransientError as error:
-            hook.log.warning("%s Checking again", sentence(error.message))
-        else:
-            if row["status"] in expected:
-                return
+async def _has_status(
+    hook: CallsByHand, leased: LeasedAccount, request: Request, expected: set[int]
+) -> bool:
+    """Return whether a run has one of some statuses; raise JobEnded if it never will.
 
-            if job.state.is_terminal:
-                job = await hook.complete(leased, job)
-                failure = _UNEXPECTED.get(job.state, JobEnded)
-                raise failure(events.ended(job).message, job=job)
+    Where the API is in trouble it is not known to have one.
+    """
+    try:
+        row = replies.read_row(request, await hook.send(leased, request))
+        job = models.read_run(row)
+    except TransientError as error:
+        hook.log.warning("%s Checking again", sentence(error.message))
+        return False
 
-        await asyncio.sleep(interval)
+    if row["status"] in expected:
+        return True
+
+    if job.state.is_terminal:
+        job = await hook.complete(leased, job)
+        failure = _UNEXPECTED.get(job.state, JobEnded)
+        raise failure(events.ended(job).message, job=job)
+
+    return False
 
 
 def _log_failure(log: Logger, row: Row) -> None:

@@ -14,12 +14,13 @@ from async_triggers.dbt_cloud.api.models import DbtCloudJobRunStatus
 from async_triggers.dbt_cloud.api.vendor import DBT_CLOUD
 from async_triggers.dbt_cloud.by_hand import CallsByHand, Response
 from async_triggers.dbt_cloud.explanation import Explanation, HearSteps
-from async_triggers.deferral.arguments import (
-    ArgumentUnusable,
-    text,
-    time_limit,
-    whole_number,
+from async_triggers.dbt_cloud.naming import (
+    ATTEMPTS,
+    CONNECTION,
+    check_hook_params,
+    optional_id,
 )
+from async_triggers.deferral.arguments import ArgumentUnusable, text
 from async_triggers.deferral.errors import EventUnusable, JobEnded, VendorRefused
 from async_triggers.deferral.fields import plain_field, read_flag, secret_field
 from async_triggers.deferral.finding import Finding, Identity, Startable
@@ -116,7 +117,6 @@ BUDGET = Budget(
     fastest=1.5,
 )
 
-ATTEMPTS = 4
 _warned_hosts: set[str] = set()
 
 
@@ -135,7 +135,7 @@ class DbtCloudHook(CallsByHand):
     """
 
     conn_name_attr = "dbt_cloud_conn_id"
-    default_conn_name = "dbt_cloud_default"
+    default_conn_name = CONNECTION
     conn_type = "dbt_cloud"
     hook_name = "dbt Cloud"
 
@@ -296,7 +296,7 @@ class DbtCloudHook(CallsByHand):
         request = requests.get_run(
             leased.account, run_id, include_related=include_related
         )
-        return replies.read_row(request, await self.ask(leased, request))
+        return replies.read_row(request, await self.send(leased, request))
 
     async def cancel_run(self, leased: LeasedAccount, run_id: int | str) -> Job:
         """Cancel a run if it has not ended; return what dbt Cloud last showed of it."""
@@ -352,7 +352,7 @@ class DbtCloudHook(CallsByHand):
             include_related=("trigger",),
             limit=requests.NEWEST,
         )
-        reply = await self.ask(leased, request)
+        reply = await self.send(leased, request)
         rows, _ = replies.read_rows(request, reply)
         return [(self._read(leased, row, reply), row) for row in rows]
 
@@ -361,7 +361,7 @@ class DbtCloudHook(CallsByHand):
     ) -> tuple[Row, float | None]:
         """Return a job of dbt Cloud, and the server's time of the answer."""
         request = requests.get_job(leased.account, job_id)
-        reply = await self.ask(leased, request)
+        reply = await self.send(leased, request)
         return replies.read_row(request, reply), reply.date
 
     async def list_job_definitions(
@@ -428,7 +428,7 @@ class DbtCloudHook(CallsByHand):
     ) -> list[str]:
         """Return the paths of a run's artifacts, of its last step if none is named."""
         request = requests.list_artifacts(leased.account, run_id, step=step)
-        return replies.read_paths(request, await self.ask(leased, request))
+        return replies.read_paths(request, await self.send(leased, request))
 
     async def get_artifact(
         self,
@@ -440,7 +440,7 @@ class DbtCloudHook(CallsByHand):
     ) -> bytes:
         """Return one artifact as it is, of the run's last step if none is named."""
         request = requests.get_artifact(leased.account, run_id, path, step=step)
-        return (await self.ask(leased, request)).body
+        return (await self.send(leased, request)).body
 
     async def identify(self, leased: LeasedAccount) -> Identity:
         """Request the account, which any token of it may see."""
@@ -490,7 +490,7 @@ class DbtCloudHook(CallsByHand):
         """
         explanation = Explanation(
             job,
-            lambda request: self.ask(leased, request),
+            lambda request: self.send(leased, request),
             self.log,
             hear_steps=hear_steps,
         )
@@ -507,7 +507,7 @@ class DbtCloudHook(CallsByHand):
 
     # Sending ----------------------------------------------------------------------
 
-    async def ask(
+    async def send(
         self, leased: LeasedAccount, request: Request, *, patience: float = 20.0
     ) -> Reply:
         """Send a request, as often as the hook says."""
@@ -516,7 +516,7 @@ class DbtCloudHook(CallsByHand):
     async def _seen(
         self, leased: LeasedAccount, request: Request, *, patience: float = 20.0
     ) -> Seen:
-        reply = await self.ask(leased, request, patience=patience)
+        reply = await self.send(leased, request, patience=patience)
         return self._read(leased, replies.read_row(request, reply), reply)
 
     def _read(self, leased: LeasedAccount, row: Row, reply: Reply) -> Seen:
@@ -532,7 +532,7 @@ class DbtCloudHook(CallsByHand):
         self, leased: LeasedAccount, first: Request
     ) -> AsyncGenerator[list[Row], None]:
         return list_pages(
-            first, lambda request: self.ask(leased, request), replies.read_rows
+            first, lambda request: self.send(leased, request), replies.read_rows
         )
 
     async def _one_named(
@@ -570,36 +570,11 @@ class HookParams:
             )
 
 
-def optional_id(name: str, value: object) -> int | None:
-    """Return an id that may be left out, also where a template made it a text."""
-    return None if value is None or value == "" else whole_number(name, value)
-
-
 def read_hook_params(value: object) -> HookParams:
     """Read ``hook_params``: ``timeout_seconds`` and ``retry_limit``.
 
     Raise :class:`~async_triggers.deferral.arguments.ArgumentUnusable` for any that cannot
     be used.
     """
-    if value is None:
-        return HookParams()
-
-    if not isinstance(value, Mapping):
-        msg = f"hook_params must be an object, not {value!r}"
-        raise ArgumentUnusable(msg)
-
-    timeout = time_limit("hook_params['timeout_seconds']", value.get("timeout_seconds"))
-
-    limit = value.get("retry_limit")
-    if limit is None:
-        limit = ATTEMPTS
-    elif whole_number("hook_params['retry_limit']", limit) < 1:
-        msg = f"hook_params['retry_limit'] must be at least 1, not {limit!r}"
-        raise ArgumentUnusable(msg)
-
-    known = {"timeout_seconds", "retry_limit"}
-    return HookParams(
-        timeout_seconds=timeout,
-        retry_limit=int(limit),
-        ignored=tuple(sorted(set(map(str, value)) - known)),
-    )
+    timeout, limit, ignored = check_hook_params(value)
+    return HookParams(timeout_seconds=timeout, retry_limit=limit, ignored=ignored)

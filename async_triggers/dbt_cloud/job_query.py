@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from async_triggers.dbt_cloud.hooks import DbtCloudHook, optional_id, read_hook_params
+from async_triggers.dbt_cloud.hooks import DbtCloudHook, read_hook_params
+from async_triggers.dbt_cloud.naming import optional_id
 from async_triggers.dbt_cloud.remote_job import DbtCloudRun
 from async_triggers.deferral.arguments import text, whole_number
 from async_triggers.deferral.ids import Ids

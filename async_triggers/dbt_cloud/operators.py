@@ -11,19 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from async_triggers.dbt_cloud.api import models, requests
-from async_triggers.dbt_cloud.hooks import (
-    DbtCloudHook,
-    DbtCloudJobRunException,
-    DbtCloudJobRunStatus,
-    JobRunInfo,
-    optional_id,
-    read_hook_params,
-    validate_execute_complete_event,
-)
 from async_triggers.dbt_cloud.links import DbtCloudRunJobOperatorLink
-from async_triggers.dbt_cloud.remote_job import DbtCloudRunRequest
-from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
+from async_triggers.dbt_cloud.naming import CONNECTION, check_hook_params, optional_id
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
     make_plain,
@@ -35,8 +24,35 @@ from async_triggers.deferral.arguments import (
 )
 from async_triggers.deferral.compat import conf
 from async_triggers.deferral.ids import Ids, TakesIds, is_literal
+from async_triggers.deferral.on_demand import on_demand
 from async_triggers.deferral.operator import JobOperator
-from async_triggers.deferral.unknown import unknown_keys
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context, XComArg
+
+    from async_triggers.dbt_cloud.hooks import (
+        DbtCloudHook,
+        DbtCloudJobRunException,
+        DbtCloudJobRunStatus,
+        JobRunInfo,
+        validate_execute_complete_event,
+    )
+    from async_triggers.dbt_cloud.remote_job import DbtCloudRunRequest
+    from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "async_triggers.dbt_cloud.hooks": (
+                "DbtCloudHook",
+                "DbtCloudJobRunException",
+                "DbtCloudJobRunStatus",
+                "JobRunInfo",
+                "validate_execute_complete_event",
+            ),
+            "async_triggers.dbt_cloud.triggers": ("DbtCloudRunJobTrigger",),
+        },
+    )
 
 __all__ = [
     "DbtCloudGetJobRunArtifactOperator",
@@ -51,9 +67,6 @@ __all__ = [
     "JobRunInfo",
     "validate_execute_complete_event",
 ]
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context, XComArg
 
 
 class DbtCloudRunJobOperator(JobOperator):
@@ -144,7 +157,7 @@ class DbtCloudRunJobOperator(JobOperator):
     def __init__(
         self,
         *,
-        dbt_cloud_conn_id: str = DbtCloudHook.default_conn_name,
+        dbt_cloud_conn_id: str = CONNECTION,
         job_id: int | str | XComArg | None = None,
         project_name: str | None = None,
         environment_name: str | None = None,
@@ -206,7 +219,7 @@ class DbtCloudRunJobOperator(JobOperator):
         self.summarize_results = summarize_results
         self.log_steps = log_steps
         self.note_ids(kwargs)
-        read_hook_params(hook_params)
+        check_hook_params(hook_params)
         for name, check in _CHECKS.items():
             if is_literal(getattr(self, name)):
                 check(getattr(self, name))
@@ -214,6 +227,9 @@ class DbtCloudRunJobOperator(JobOperator):
     @property
     def hook(self) -> DbtCloudHook:
         """The hook of the operator's connection, for calls made by hand."""
+        # From this module, where tests of DAGs patch it.
+        from async_triggers.dbt_cloud.operators import DbtCloudHook
+
         return DbtCloudHook.for_task(
             self.dbt_cloud_conn_id,
             account_id=self.account_id,
@@ -228,12 +244,16 @@ class DbtCloudRunJobOperator(JobOperator):
     def check_arguments(self) -> None:
         """Raise AirflowException when a rendered argument cannot be used."""
         super().check_arguments()
-        read_hook_params(self.hook_params)
+        check_hook_params(self.hook_params)
         for name, check in _CHECKS.items():
             check(getattr(self, name))
 
     def warn_of_arguments(self) -> None:
         """Log what of the arguments has no effect."""
+        from async_triggers.dbt_cloud.api import requests
+        from async_triggers.dbt_cloud.hooks import read_hook_params
+        from async_triggers.deferral.unknown import unknown_keys
+
         config = self.additional_run_config or {}
         for advice in unknown_keys(config, requests.RUN_FIELDS).values():
             self.log.warning("additional_run_config: %s", advice)
@@ -248,12 +268,14 @@ class DbtCloudRunJobOperator(JobOperator):
     @property
     def _parent_text(self) -> str:
         """OpenLineage's parent of the run as JSON, the fullest that fits into a cause."""
+        from async_triggers.dbt_cloud.api import requests
+
         attempt = self._attempt
         if attempt is None or not self.openlineage_inject_parent_job_info:
             return ""
 
         try:
-            from async_triggers.lineage.parent import parent_texts  # noqa: PLC0415
+            from async_triggers.lineage.parent import parent_texts
         except ImportError:
             return ""
 
@@ -266,6 +288,9 @@ class DbtCloudRunJobOperator(JobOperator):
 
     def make_request(self) -> DbtCloudRunRequest:
         """Return what the rendered arguments request."""
+        from async_triggers.dbt_cloud.hooks import read_hook_params
+        from async_triggers.dbt_cloud.remote_job import DbtCloudRunRequest
+
         config = {**(self.additional_run_config or {})}
         cause = config.pop("cause", None) or self._parent_text or self.trigger_reason
         overrides: dict[str, Any] = {}
@@ -386,7 +411,7 @@ class DbtCloudGetJobRunArtifactOperator(BaseOperator, TakesIds):
     def __init__(
         self,
         *,
-        dbt_cloud_conn_id: str = DbtCloudHook.default_conn_name,
+        dbt_cloud_conn_id: str = CONNECTION,
         run_id: int | str | XComArg,
         path: str,
         account_id: int | str | None = None,
@@ -404,12 +429,15 @@ class DbtCloudGetJobRunArtifactOperator(BaseOperator, TakesIds):
         self.output_file_name = output_file_name
         self.hook_params = hook_params
         self.note_ids(kwargs)
-        read_hook_params(hook_params)
+        check_hook_params(hook_params)
         if step is not None:
             whole_number("step", step)
 
     def execute(self, context: Context) -> str:
         """Download the artifact."""
+        from async_triggers.dbt_cloud.hooks import read_hook_params
+        from async_triggers.dbt_cloud.operators import DbtCloudHook
+
         make_plain(self)
         self.settle_ids()
         run_id = whole_number("run_id", self.run_id)
@@ -452,7 +480,7 @@ class DbtCloudListJobsOperator(BaseOperator, TakesIds):
     def __init__(
         self,
         *,
-        dbt_cloud_conn_id: str = DbtCloudHook.default_conn_name,
+        dbt_cloud_conn_id: str = CONNECTION,
         account_id: int | str | None = None,
         project_id: int | str | None = None,
         order_by: str | None = None,
@@ -466,10 +494,14 @@ class DbtCloudListJobsOperator(BaseOperator, TakesIds):
         self.order_by = order_by
         self.hook_params = hook_params
         self.note_ids(kwargs)
-        read_hook_params(hook_params)
+        check_hook_params(hook_params)
 
     def execute(self, context: Context) -> list[int]:
         """List the jobs."""
+        from async_triggers.dbt_cloud.api import models
+        from async_triggers.dbt_cloud.hooks import read_hook_params
+        from async_triggers.dbt_cloud.operators import DbtCloudHook
+
         make_plain(self)
         self.settle_ids()
         project = optional_id("project_id", self.project_id)
@@ -523,7 +555,7 @@ class DbtCloudListJobRunsOperator(BaseOperator, TakesIds):
     def __init__(
         self,
         *,
-        dbt_cloud_conn_id: str = DbtCloudHook.default_conn_name,
+        dbt_cloud_conn_id: str = CONNECTION,
         account_id: int | str | None = None,
         job_id: int | str | None = None,
         order_by: str | None = None,
@@ -543,13 +575,16 @@ class DbtCloudListJobRunsOperator(BaseOperator, TakesIds):
         self.latest_only = latest_only
         self.status_filter = status_filter
         self.note_ids(kwargs)
-        read_hook_params(hook_params)
+        check_hook_params(hook_params)
         self._statuses()
         if is_literal(include_related):
             _check_related(include_related)
 
     def execute(self, context: Context) -> list[dict[str, Any]] | dict[str, Any] | None:
         """List the runs."""
+        from async_triggers.dbt_cloud.hooks import read_hook_params
+        from async_triggers.dbt_cloud.operators import DbtCloudHook
+
         make_plain(self)
         self.settle_ids()
         statuses = self._statuses()
@@ -582,6 +617,8 @@ class DbtCloudListJobRunsOperator(BaseOperator, TakesIds):
         given: Any = self.status_filter
         if given is None:
             return []
+
+        from async_triggers.dbt_cloud.api.models import DbtCloudJobRunStatus
 
         is_one = isinstance(given, str) or not isinstance(given, Collection)
         statuses = [given] if is_one else list(given)

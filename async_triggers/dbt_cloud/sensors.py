@@ -11,10 +11,10 @@ from async_triggers.dbt_cloud.hooks import (
     DbtCloudHook,
     DbtCloudJobRunException,
     DbtCloudJobRunStatus,
-    read_hook_params,
     validate_execute_complete_event,
 )
 from async_triggers.dbt_cloud.job_query import DbtCloudRunQuery
+from async_triggers.dbt_cloud.naming import check_hook_params
 from async_triggers.dbt_cloud.triggers import DbtCloudRunJobTrigger
 from async_triggers.deferral.after import as_text
 from async_triggers.deferral.compat import conf
@@ -91,7 +91,7 @@ class DbtCloudJobRunSensor(JobSensor):
         self.end_from_trigger = end_from_trigger
         self.begin_on_triggerer(wanted=start_from_trigger)
         self.note_ids(kwargs)
-        read_hook_params(hook_params)
+        check_hook_params(hook_params)
 
     @property
     def hook(self) -> DbtCloudHook:
@@ -158,4 +158,4 @@ class DbtCloudJobSensor(FindingSensor):
         self.end_from_trigger = end_from_trigger
         self.begin_on_triggerer(wanted=start_from_trigger)
         self.note_ids(kwargs)
-        read_hook_params(hook_params)
+        check_hook_params(hook_params)

@@ -13,8 +13,10 @@ from airflow.sdk import BaseOperator
 
 from async_triggers.deferral.errors import AsyncTriggersException
 from async_triggers.engine.errors import RequestRejected
-from async_triggers.engine.wire import segment
+from async_triggers.engine.paths import segment
 
+IF_RUNNING = ("wait", "attach", "fail", "skip")
+"""What to do when a job that is not the task's own is under way."""
 LONGEST = 100 * 365 * 86_400.0
 """A century, in seconds: dates of Airflow's cannot be much later."""
 
@@ -81,6 +83,17 @@ def time_limit(name: str, value: object) -> float | None:
 
     given = _seconds(name, value)
     return given if 0 < given <= LONGEST else None
+
+
+def time_out(name: str, value: object) -> float:
+    """Return the seconds after which a sensor gives up, where 0 is at once.
+
+    Infinity and more than a century are a century, which no task lives to see.
+    """
+    if value == math.inf:
+        return LONGEST
+
+    return min(_seconds(name, value), LONGEST)
 
 
 def text(name: str, value: object) -> str:

@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral.deadlines import backstop
 from async_triggers.deferral.hook import wall_clock
+from async_triggers.deferral.moment import MomentTrigger
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
 _PREFIX = "_async_triggers_"
 _WAITING = f"{_PREFIX}waiting"
+_last: dict[float, Mapping[str, Any]] = {}
+"""What was carried until the last moment that this process has deferred to.
+
+``dag.test()`` resumes a task in the process that has deferred it, with the event alone: a
+task that counts the minutes of a failure would begin again with each try, for ever. The
+event names the moment.
+"""
 
 
 def carry(waiting: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,6 +44,10 @@ def leaving(
     Airflow's own timeout comes some time after the deadline ``ends``, which the trigger
     keeps by itself.
     """
+    if isinstance(trigger, MomentTrigger):
+        _last.clear()
+        _last[trigger.moment] = waiting
+
     return {
         "trigger": trigger,
         "method_name": method,
@@ -52,4 +64,8 @@ def take_out(
     others = {
         name: value for name, value in given.items() if not name.startswith(_PREFIX)
     }
-    return given.get(_WAITING) or {}, others
+    waiting = given.get(_WAITING)
+    if waiting is None and isinstance(event := given.get("event"), float):
+        waiting = _last.get(event)
+
+    return waiting or {}, others

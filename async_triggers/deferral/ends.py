@@ -76,7 +76,11 @@ class EndsJob(RemoteJob):
     async def look(self, leased: LeasedAccount) -> Seen:
         """Request the newest jobs of each target."""
         ends, at = await self.look_for_ends(leased)
-        return Seen(job=self.judge(ends), at=at)
+        job = self.judge(ends)
+        if job.state.is_terminal:
+            job = await self.complete(leased, job, now=at)
+
+        return Seen(job=job, at=at)
 
     async def look_for_ends(
         self, leased: LeasedAccount
@@ -115,13 +119,17 @@ class EndsJob(RemoteJob):
             label=self.title,
             statistics=common,
         )
+        is_one = len(self.targets) == 1
         if failed is not None:
+            own = {**failed.statistics, self.targets[0]: failed.id}
             return replace(
                 found,
+                statistics=own if is_one else common,
                 state=failed.state,
                 word=failed.word,
                 message=_reason(failed),
                 url=failed.url,
+                amounts=failed.amounts,
                 started_at=failed.started_at,
                 ended_at=failed.ended_at,
             )
@@ -133,12 +141,13 @@ class EndsJob(RemoteJob):
             (job for job in good.values() if job is not None),
             key=lambda job: job.ended_at or 0.0,
         )
-        facts = last.statistics if len(self.targets) == 1 else {}
+        facts = last.statistics if is_one else {}
         return replace(
             found,
             state=JobState.SUCCEEDED,
             word=last.word,
-            url=last.url if len(self.targets) == 1 else "",
+            url=last.url if is_one else "",
+            amounts=last.amounts if is_one else (),
             started_at=last.started_at,
             ended_at=last.ended_at,
             statistics={**facts, **common},

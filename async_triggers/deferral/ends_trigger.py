@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
@@ -94,6 +94,11 @@ class EndsTrigger(JobTrigger):
         assert isinstance(job, EndsJob)  # noqa: S101 - as subclasses make it
         return job
 
+    def hear(self, job: Job) -> None:
+        """Log what is still waited for."""
+        self._last_job = job
+        self.log.info("%s: still %s%s", job.title, job.word, self._progress(job))
+
     async def _joined(self, leased: LeasedAccount) -> Job:
         """Wait until the ends decide."""
         looks = FirstLooks(
@@ -129,8 +134,9 @@ class EndsTrigger(JobTrigger):
         Return None where the poller reports nothing of them, not even that nothing has
         ended: then a look of ours may be answered, or refused.
         """
-        job = self.ends_job
+        job, loop = self.ends_job, asyncio.get_running_loop()
         patience = max(STUCK, 3 * self.poll_interval)
+        chronicle = leased.poller.chronicle(self)
         with ExitStack() as closing:
             watched: dict[str, Subscription] = {}
             for target in job.targets:
@@ -143,28 +149,32 @@ class EndsTrigger(JobTrigger):
                     )
                     closing.callback(watched[target].close)
 
+            reached, moved_at = _reached(watched.values()), loop.time()
             while not (judged := job.judge(ends)).state.is_terminal:
                 open_ones = {
                     target: each
                     for target, each in watched.items()
                     if judged.statistics[target] is None
                 }
-                before = _reached(open_ones)
-                heard = await _hear_any(open_ones, patience)
+                tick = min(patience, chronicle.give(judged))
+                heard = await _hear_any(open_ones, tick)
                 for target, found in heard.items():
                     late = [each for each in found if job.is_in_time(each)]
                     ends[target] = [*reversed(late), *ends.get(target, ())]
 
-                is_stuck = not heard and _reached(open_ones) == before
-                if is_stuck and not leased.poller.statistics().trouble:
+                now, before = loop.time(), reached
+                reached = _reached(watched.values())
+                if heard or reached != before or leased.poller.statistics().trouble:
+                    moved_at = now
+                elif now >= moved_at + patience:
                     return None
 
             return judged
 
 
-def _reached(subscriptions: Mapping[str, Subscription]) -> list[float | None]:
+def _reached(subscriptions: Iterable[Subscription]) -> list[float | None]:
     """Return the server's times up to which all ends are known."""
-    return [each.checked_until for each in subscriptions.values()]
+    return [each.checked_until for each in subscriptions]
 
 
 async def _hear_any(

@@ -194,6 +194,14 @@ def from_payload(event: object) -> Outcome:
         )
         raise EventUnusable(msg)
 
+    if "v" not in event:
+        msg = (
+            "The trigger's event is not from this package, but as a rule from the"
+            " provider whose operator has deferred the task. The job may have succeeded:"
+            " check it at the vendor, then mark the task or clear it"
+        )
+        raise EventUnusable(msg)
+
     if event.get("v") != VERSION:
         msg = (
             f"The trigger's event has version {event.get('v')!r}, this package reads"

@@ -2,8 +2,8 @@
 
 A :class:`VendorHook` knows one connection. :meth:`VendorHook.read` is pure: it turns the
 fields of a connection into an :class:`~async_triggers.engine.wire.Account` or says which
-field is wrong. The type of the connection is never read, so that connections made
-for other providers keep working.
+field is wrong. A type that names something else than the vendor is warned of, and used all
+the same: the other providers do not read it, and their connections keep working.
 
 Calls are written once, as coroutines over a leased account; :meth:`VendorHook.run` makes
 any of them callable from a worker or a script.
@@ -122,6 +122,10 @@ _IN_PATHS = frozenset("/\\.")
 
 _warned_keys: set[tuple[str, str]] = set()
 """Which keys of which connections were warned of in this process."""
+_warned_types: set[tuple[str, str, str]] = set()
+"""Which connections of which types were warned of, and as whose they were used."""
+_UNTYPED = frozenset({"", "generic"})
+"""Types that say nothing, in lower case."""
 
 
 class VendorHook(BaseHook):
@@ -336,6 +340,7 @@ class VendorHook(BaseHook):
         if self.is_quiet:
             return account
 
+        self._warn_of_type(connection)
         self._warn_of_extra(connection)
         for doubt, cure in self.doubts_of_route(connection, account):
             log.warning("%s: %s", doubt, cure)
@@ -377,6 +382,33 @@ class VendorHook(BaseHook):
             )
 
         return found
+
+    def doubt_of_type(self, connection: AirflowConnection) -> tuple[str, str] | None:
+        """Return what is odd about the connection's type, and what to change, if anything.
+
+        Airflow makes lower case of a type in a URI, and "_" of a "-".
+        """
+        given = str(connection.conn_type or "").strip()
+        plain, expected = given.lower().replace("-", "_"), self.conn_type
+        if plain in _UNTYPED or plain == expected.lower():
+            return None
+
+        doubt = (
+            f"The connection {self.conn_id!r} has the type {given!r}, and"
+            f" {self.vendor.name}'s have {expected!r}"
+        )
+        cure = (
+            f"check that it is the right connection, and set its type to {expected!r}"
+        )
+        return doubt, cure
+
+    def _warn_of_type(self, connection: AirflowConnection) -> None:
+        """Warn of a connection that looks like another vendor's; once in a process."""
+        odd = self.doubt_of_type(connection)
+        key = (self.conn_id, str(connection.conn_type), self.vendor.name)
+        if odd is not None and key not in _warned_types:
+            _warned_types.add(key)
+            log.warning("%s. It is used all the same: %s", *odd)
 
     def _warn_of_extra(self, connection: AirflowConnection) -> None:
         """Warn of keys that are never read; once in a process."""
@@ -569,10 +601,10 @@ def _read_verify(extra: Mapping[str, Any]) -> tuple[bool, str]:
     """Return whether certificates are checked, and a PEM file to check them with."""
     verify, bundle = extra.get("verify"), extra.get("ca_bundle") or ""
     is_set = verify is not None and verify != ""
-    flag = flag_of(verify) if is_set else True
+    flag, source = flag_of(verify) if is_set else True, "ca_bundle"
     if flag is None and isinstance(verify, str) and _IN_PATHS & set(verify):
         # As requests has it: a path to certificates.
-        flag, bundle = True, verify.strip()
+        flag, bundle, source = True, verify.strip(), "verify"
 
     if flag is None:
         msg = "extra.verify must be true, false or the path of a PEM file"
@@ -580,7 +612,7 @@ def _read_verify(extra: Mapping[str, Any]) -> tuple[bool, str]:
 
     # Not repeated: a key is pasted with its certificate.
     if not isinstance(bundle, str) or not bundle.isprintable() or "-----" in bundle:
-        msg = "extra.ca_bundle must be the path of a PEM file, and not what it holds"
+        msg = f"extra.{source} must be the path of a PEM file, and not what it holds"
         raise AccountMisconfigured(msg)
 
     return flag, bundle

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from async_triggers.deferral.arguments import (
+    IF_RUNNING,
     needs_deferrable,
     not_negative,
     one_of,
@@ -13,7 +14,6 @@ from async_triggers.deferral.arguments import (
 )
 from async_triggers.deferral.compat import conf
 from async_triggers.deferral.operator import JobOperator
-from async_triggers.deferral.remote_job import IF_RUNNING
 from async_triggers.deferral.sensor import JobSensor
 
 if TYPE_CHECKING:

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from async_triggers.engine.wire import Reply, Request, Vendor
     from async_triggers.lineage.facets import Lineage
 
-IF_RUNNING = ("wait", "attach", "fail", "skip")
-"""What to do when a job that is not the task's own is under way."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:

@@ -23,6 +23,8 @@ from async_triggers.deferral.arguments import (
     ArgumentUnusable,
     make_plain,
     needs_deferrable,
+    not_negative,
+    time_out,
 )
 from async_triggers.deferral.carried import leaving, take_out
 from async_triggers.deferral.contact import HASTE, FirstContact
@@ -31,13 +33,12 @@ from async_triggers.deferral.deadlines import (
     earliest,
     execution_deadline,
 )
+from async_triggers.deferral.end_from_trigger import EndFromTrigger, wants_end
 from async_triggers.deferral.ending import (
-    EndFromTrigger,
     Ending,
     Then,
     failure_of,
     may_end,
-    wants_end,
     why_on_worker,
 )
 from async_triggers.deferral.errors import (
@@ -114,6 +115,25 @@ class JobSensor(BaseSensorOperator, TakesIds, ShowsLineage):
     _looks: Looks | None = None
     _waiting: Mapping[str, Any] = {}
     """What the deferral carried that this segment resumes from."""
+
+    def __init__(
+        self,
+        *,
+        poke_interval: float | timedelta = 60,
+        timeout: float | timedelta | None = None,
+        max_wait: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # Airflow takes a timedelta that no date can hold, and raises OverflowError for a
+        # number that it cannot make one of. Airflow 3.1 refuses `timeout=None`, which
+        # means its default from 3.2 on.
+        if timeout is not None:
+            kwargs["timeout"] = time_out("timeout", timeout)
+        super().__init__(
+            poke_interval=not_negative("poke_interval", poke_interval),
+            max_wait=None if max_wait is None else time_out("max_wait", max_wait),
+            **kwargs,
+        )
 
     # What is waited for -------------------------------------------------------------
 

@@ -9,6 +9,7 @@ on the triggerer it awaits.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -52,6 +53,14 @@ GONE = "gone"
 """The end in the record of a job of which it need not be known how it ended."""
 SUPERSEDING = "superseding"
 """The job in the owner token of an attempt that ends an earlier one's job first."""
+
+
+LOOKS_AGAIN = 2
+LOOK_AGAIN_AFTER = 1.0
+"""How often, and after how many seconds, a job is looked for again before another start.
+
+A list of jobs may leave one out while others come and go.
+"""
 
 
 class Behind(Exception):
@@ -280,16 +289,28 @@ class Starting:
         intent = record.intent
         self.request = self.request.resuming(intent)
 
-        async def find(leased: LeasedAccount) -> tuple[Seen | None, float | None]:
+        async def find(leased: LeasedAccount) -> tuple[Seen | None, float]:
+            """Return the job, or in how many seconds it must have shown up."""
             request = await self._resolved(leased)
             seen = await request.find_started(leased, intent)
             if seen is not None:
-                return seen, None
+                return seen, 0.0
 
-            return None, (await request.before_start(leased)).intent.at
+            now = (await request.before_start(leased)).intent.at
+            age = intent.age(server_now=now, now=wall_clock())
+            if age < request.start_grace:
+                return None, request.start_grace - age
+
+            for _ in range(LOOKS_AGAIN):
+                await asyncio.sleep(LOOK_AGAIN_AFTER)
+                seen = await request.find_started(leased, intent)
+                if seen is not None:
+                    break
+
+            return seen, 0.0
 
         try:
-            seen, now = await self._check(find, record.fate(self.vendor))
+            seen, left = await self._check(find, record.fate(self.vendor))
         except JobNotFound as error:
             hook = self.request.make_hook()
             failure = translate(error, hook.conn_id, hook.conn_type)
@@ -304,7 +325,6 @@ class Starting:
             )
             return seen
 
-        left = self.request.start_grace - intent.age(server_now=now, now=wall_clock())
         if left <= 0:
             return None
 

@@ -16,6 +16,13 @@ from typing import Any, ClassVar, Self
 
 from airflow.triggers.base import BaseTrigger
 
+# With the class of a trigger, so that none of it is loaded on the triggerer's loop.
+from async_triggers.deferral.compat import (  # noqa: F401
+    features,
+    kills,
+    store,
+    talk,
+)
 from async_triggers.deferral.errors import TriggerUnusable
 from async_triggers.engine.wording import aside
 

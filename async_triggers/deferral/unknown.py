@@ -1,4 +1,4 @@
-"""Keys that are never read: a misspelt one is ignored, and should not be in silence."""
+"""Keys that are not known: what was meant by one, and that it has no effect."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ def unknown_keys(keys: Iterable[object], known: Collection[str]) -> dict[str, st
     return {name: _describe(name, known) for name in names if name not in known}
 
 
-def _describe(name: str, known: Collection[str]) -> str:
-    problem = f"the key {name[:_LONGEST]!r} is unknown and has no effect"
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question that names the nearest key; empty where none is near."""
     # Older forms of Airflow put the type of the connection before the key.
     bare = name.strip().lower().replace("-", "_").rpartition("__")[2]
     nearest = difflib.get_close_matches(bare, sorted(known), 1, _NEAR)
-    if nearest:
-        return f"{problem}. Did you mean {nearest[0]!r}?"
+    return f"Did you mean {nearest[0]!r}?" if nearest else ""
 
-    return f"{problem}. Known are: {', '.join(sorted(known))}"
+
+def _describe(name: str, known: Collection[str]) -> str:
+    problem = f"the key {name[:_LONGEST]!r} is unknown and has no effect"
+    meant = did_you_mean(name, known) or f"Known are: {', '.join(sorted(known))}"
+    return f"{problem}. {meant}"

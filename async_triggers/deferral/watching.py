@@ -183,7 +183,7 @@ class EndWatcher(StoredTrigger, BaseEventTrigger):
             await watching.recall()
             while True:
                 for job in await watching.next_jobs():
-                    self.log.info("%s", describe_end(job))
+                    # Airflow logs each event with its payload.
                     yield TriggerEvent(self.payload(job))
 
                 watching.were_taken()

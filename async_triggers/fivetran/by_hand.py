@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from async_triggers.deferral.after import read_after
 from async_triggers.deferral.arguments import (
     ArgumentUnusable,
     identifier,
@@ -21,6 +23,7 @@ from async_triggers.deferral.paging import list_rows
 from async_triggers.engine.times import format_time, parse_time
 from async_triggers.engine.wording import spaced, with_url
 from async_triggers.fivetran.api import models, replies, requests
+from async_triggers.fivetran.naming import SCHEDULE_TYPES
 
 if TYPE_CHECKING:
     import pendulum
@@ -49,7 +52,7 @@ class CallsByHand(VendorHook):
     api_path_groups = "v1/groups/"
 
     @abstractmethod
-    async def ask(self, leased: LeasedAccount, request: Request) -> Reply:
+    async def send(self, leased: LeasedAccount, request: Request) -> Reply:
         """Send a request, as often as the hook says."""
 
     @abstractmethod
@@ -59,7 +62,7 @@ class CallsByHand(VendorHook):
         """Start a sync; return the server's time of the answer."""
 
     async def _data(self, leased: LeasedAccount, request: Request) -> dict[str, Any]:
-        return replies.read_data(request, await self.ask(leased, request))
+        return replies.read_data(request, await self.send(leased, request))
 
     def _get(self, request: Request) -> dict[str, Any]:
         return self.run(lambda leased: self._data(leased, request))
@@ -67,7 +70,7 @@ class CallsByHand(VendorHook):
     def _list(self, first: Request) -> Iterator[dict[str, Any]]:
         async def read(leased: LeasedAccount) -> list[Row]:
             return await list_rows(
-                first, lambda request: self.ask(leased, request), replies.read_items
+                first, lambda request: self.send(leased, request), replies.read_items
             )
 
         return (dict(row) for row in self.run(read))
@@ -164,7 +167,7 @@ class CallsByHand(VendorHook):
     ) -> dict[str, Any]:
         """Set what starts a connection's syncs: ``auto`` (its schedule) or ``manual``."""
         _id("connector_id", connector_id)
-        one_of("schedule_type", schedule_type, models.SCHEDULE_TYPES)
+        one_of("schedule_type", schedule_type, SCHEDULE_TYPES)
         return self.run(
             lambda leased: self.change_schedule_type(
                 leased, connector_id, schedule_type
@@ -180,7 +183,7 @@ class CallsByHand(VendorHook):
     def prep_connector(self, connector_id: str, schedule_type: str) -> None:
         """Check a connection as :meth:`check_connector`, and set its schedule type."""
         _id("connector_id", connector_id)
-        one_of("schedule_type", schedule_type, models.SCHEDULE_TYPES)
+        one_of("schedule_type", schedule_type, SCHEDULE_TYPES)
 
         async def prepare(leased: LeasedAccount) -> None:
             row = await self._checked(leased, connector_id)
@@ -221,7 +224,7 @@ class CallsByHand(VendorHook):
         payload: dict[str, Any] | None,
     ) -> str:
         request = requests.get_connection(connector_id)
-        reply = await self.ask(leased, request)
+        reply = await self.send(leased, request)
         connection = replies.read_connection(replies.read_data(request, reply))
         if connection.paused:
             await self.set_paused(leased, connector_id, paused=False)
@@ -262,7 +265,7 @@ class CallsByHand(VendorHook):
     def get_sync_status(
         self,
         connector_id: str,
-        previous_completed_at: pendulum.DateTime,
+        previous_completed_at: datetime | str,
         reschedule_time: int | None = None,
     ) -> bool:
         """Do as :meth:`is_synced_after_target_time` does, which is the newer name."""
@@ -277,13 +280,14 @@ class CallsByHand(VendorHook):
     def is_synced_after_target_time(
         self,
         connector_id: str,
-        completed_after_time: datetime,
+        completed_after_time: datetime | str,
         reschedule_wait_time: int | None = None,
         always_wait_when_syncing: bool = False,
         propagate_failures_forward: bool = True,
     ) -> bool:
         """Return True if a connection has succeeded in a sync after a time.
 
+        The time may be a text, such as what :meth:`start_fivetran_sync` returns.
         Raise :class:`~async_triggers.deferral.errors.JobFailed` if it has failed after
         that time; with ``propagate_failures_forward`` also if it had failed before. With
         ``always_wait_when_syncing`` return False while it is syncing, even if a sync has
@@ -291,11 +295,12 @@ class CallsByHand(VendorHook):
         :meth:`pause_and_restart`, where the schedule is manual.
         """
         _id("connector_id", connector_id)
+        since = _since(completed_after_time)
         return self.run(
             lambda leased: self._is_synced(
                 leased,
                 connector_id,
-                completed_after_time,
+                since,
                 reschedule_wait_time,
                 always_wait=always_wait_when_syncing,
                 strict=propagate_failures_forward,
@@ -306,7 +311,7 @@ class CallsByHand(VendorHook):
         self,
         leased: LeasedAccount,
         connector_id: str,
-        after: datetime,
+        since: str,
         wait: float | None,
         *,
         always_wait: bool,
@@ -318,7 +323,6 @@ class CallsByHand(VendorHook):
         if always_wait and connection.sync_state == models.SYNCING:
             return False
 
-        since = after.isoformat()
         if models.is_later(connection.succeeded_at, since):
             return True
 
@@ -398,7 +402,7 @@ class AsyncCallsByHand(CallsByHand):
     async def get_sync_status_async(
         self,
         connector_id: str,
-        previous_completed_at: pendulum.DateTime,
+        previous_completed_at: datetime | str,
         reschedule_wait_time: int | None = None,
     ) -> str:
         """Do as :meth:`is_synced_after_target_time_async`, which is the newer name."""
@@ -413,18 +417,19 @@ class AsyncCallsByHand(CallsByHand):
     async def is_synced_after_target_time_async(
         self,
         connector_id: str,
-        completed_after_time: datetime,
+        completed_after_time: datetime | str,
         reschedule_wait_time: int | None = None,
         always_wait_when_syncing: bool = False,
         propagate_failures_forward: bool = True,
     ) -> str:
         """Return ``success`` or ``pending``, see :meth:`is_synced_after_target_time`."""
         _id("connector_id", connector_id)
+        since = _since(completed_after_time)
         is_synced = await self.run_async(
             lambda leased: self._is_synced(
                 leased,
                 connector_id,
-                completed_after_time,
+                since,
                 reschedule_wait_time,
                 always_wait=always_wait_when_syncing,
                 strict=propagate_failures_forward,
@@ -444,6 +449,21 @@ class AsyncCallsByHand(CallsByHand):
 
 def _id(name: str, value: object) -> str:
     return identifier(name, value)
+
+
+def _since(after: object) -> str:
+    moment = None
+    with contextlib.suppress(ArgumentUnusable):
+        moment = read_after(after)
+
+    if moment is None:
+        msg = (
+            "completed_after_time must be a time, such as 2026-01-01T00:00:00Z or what"
+            f" start_fivetran_sync() returns, not {after!r:.100}"
+        )
+        raise ArgumentUnusable(msg)
+
+    return moment.isoformat()
 
 
 def _last_sync(row: Row) -> pendulum.DateTime:

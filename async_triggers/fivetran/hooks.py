@@ -178,7 +178,7 @@ class FivetranHook(CallsByHand):
     # Calls ------------------------------------------------------------------------
     # Each is a coroutine over a leased account; run() makes any of them blocking.
 
-    async def ask(self, leased: LeasedAccount, request: Request) -> Reply:
+    async def send(self, leased: LeasedAccount, request: Request) -> Reply:
         """Send a request, as often as the hook says."""
         return await leased.call(request, attempts=self.attempts)
 
@@ -199,7 +199,7 @@ class FivetranHook(CallsByHand):
         And the server's time of the answer. They may take a minute and more.
         """
         request = requests.run_setup_tests(connector_id)
-        reply = await self.ask(leased, request)
+        reply = await self.send(leased, request)
         connection = replies.read_connection(replies.read_data(request, reply))
         return connection, reply.date
 
@@ -220,7 +220,7 @@ class FivetranHook(CallsByHand):
 
     async def _rows(self, leased: LeasedAccount, first: Request) -> list[Row]:
         return await list_rows(
-            first, lambda request: self.ask(leased, request), replies.read_items
+            first, lambda request: self.send(leased, request), replies.read_items
         )
 
     async def get_destination(

@@ -1,9 +1,12 @@
-"""Which connection of Fivetran a task means: one given by id, or by name."""
+"""The words of a task: which connection of Fivetran it means, and what may start it."""
 
 from __future__ import annotations
 
 from async_triggers.deferral.arguments import ArgumentUnusable, identifier, text
 from async_triggers.deferral.ids import Ids
+
+SCHEDULE_TYPES = ("manual", "auto")
+"""What may start syncs of a connection: requests only, or Fivetran's schedule too."""
 
 
 def connector(name: str, value: object) -> str:

@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral.arguments import (
+    IF_RUNNING,
     ArgumentUnusable,
     count,
     needs_deferrable,
@@ -16,14 +17,23 @@ from async_triggers.deferral.arguments import (
     one_of,
     time_limit,
 )
+from async_triggers.deferral.on_demand import on_demand
 from async_triggers.deferral.operator import JobOperator
-from async_triggers.deferral.remote_job import IF_RUNNING
-from async_triggers.fivetran.api import models
-from async_triggers.fivetran.hooks import FivetranHook
 from async_triggers.fivetran.links import FivetranConnectionLink
-from async_triggers.fivetran.naming import IDS
-from async_triggers.fivetran.remote_job import FivetranSyncRequest
-from async_triggers.fivetran.triggers import FivetranTrigger
+from async_triggers.fivetran.naming import IDS, SCHEDULE_TYPES
+
+if TYPE_CHECKING:
+    from async_triggers.fivetran.hooks import FivetranHook
+    from async_triggers.fivetran.remote_job import FivetranSyncRequest
+    from async_triggers.fivetran.triggers import FivetranTrigger
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "async_triggers.fivetran.hooks": ("FivetranHook",),
+            "async_triggers.fivetran.triggers": ("FivetranTrigger",),
+        },
+    )
 
 __all__ = [
     "FivetranHook",
@@ -140,7 +150,7 @@ class FivetranOperator(JobOperator):
         self.fivetran_retry_delay = fivetran_retry_delay
         self.poll_frequency = not_negative("poll_frequency", poll_frequency)
         if schedule_type is not None:
-            one_of("schedule_type", schedule_type, models.SCHEDULE_TYPES)
+            one_of("schedule_type", schedule_type, SCHEDULE_TYPES)
 
         self.schedule_type = schedule_type
         self.reschedule_wait_time = not_negative(
@@ -163,6 +173,9 @@ class FivetranOperator(JobOperator):
     @property
     def hook(self) -> FivetranHook:
         """The hook of the operator's connection, for calls made by hand."""
+        # From this module, where tests of DAGs patch it.
+        from async_triggers.fivetran.operators import FivetranHook
+
         return FivetranHook(
             self.fivetran_conn_id,
             retry_limit=self.fivetran_retry_limit,
@@ -171,6 +184,8 @@ class FivetranOperator(JobOperator):
 
     def make_request(self) -> FivetranSyncRequest:
         """Return what the rendered arguments request."""
+        from async_triggers.fivetran.remote_job import FivetranSyncRequest
+
         return FivetranSyncRequest(
             conn_id=self.fivetran_conn_id,
             connector_id=self.connector_id,

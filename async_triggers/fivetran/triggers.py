@@ -19,8 +19,8 @@ from async_triggers.engine.errors import (
     Scope,
     TransientError,
 )
+from async_triggers.engine.paths import segment
 from async_triggers.engine.times import parse_time
-from async_triggers.engine.wire import segment
 from async_triggers.engine.wording import sentence
 from async_triggers.fivetran.api import models
 from async_triggers.fivetran.hooks import FivetranHook, FivetranHookAsync

@@ -7,16 +7,23 @@ import pkgutil
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module, reload
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from airflow.sdk import DAG, BaseHook, Connection
+from airflow.sdk import DAG, BaseHook, BaseOperator, Connection
 
 import async_triggers
 from async_triggers import example_dags
+from async_triggers.dbt_cloud.operators import (
+    DbtCloudGetJobRunArtifactOperator,
+    DbtCloudListJobRunsOperator,
+    DbtCloudListJobsOperator,
+)
+from async_triggers.deferral import compat
 from async_triggers.deferral.trigger import JobTrigger
 from async_triggers.deferral.watching import EndWatcher
 
@@ -53,23 +60,173 @@ def test_a_stored_watcher_can_be_found_again(classpath: str) -> None:
 LOOK_AT_IMPORTS = """
 import sys
 import airflow.sdk
-from async_triggers.airbyte import operators, sensors
-from async_triggers.dbt_cloud import operators, sensors
-from async_triggers.fivetran import operators, sensors
+from async_triggers.airbyte import operators, remote_job, sensors
+from async_triggers.dbt_cloud import operators, remote_job, sensors
+from async_triggers.deferral import segment
+from async_triggers.fivetran import operators, remote_job, sensors
 print(*sorted({"aiohttp", "async_triggers.engine.accounts"} & sys.modules.keys()))
 """
 
 
+def run_alone(code: str) -> list[str]:
+    """Run code in a process that has loaded nothing, and return the words it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
 def test_what_speaks_http_is_loaded_by_those_who_ask() -> None:
     """A task that takes an event in is a process of its own, and asks nobody."""
-    done = subprocess.run(
-        [sys.executable, "-c", LOOK_AT_IMPORTS],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    assert run_alone(LOOK_AT_IMPORTS) == []
 
-    assert done.stdout.split() == []
+
+MAKE_A_TASK = """
+import sys
+import airflow.sdk
+before = set(sys.modules)
+from async_triggers.{vendor}.operators import {operator}
+with airflow.sdk.DAG("sync", schedule=None):
+    {operator}(task_id="run", {arguments})
+print(*sorted(sys.modules.keys() - before))
+"""
+OPERATORS = {
+    "airbyte": (
+        "AirbyteTriggerSyncOperator",
+        "connection_id='9924bcd0-99be-453d-ba47-c2c9766f7da5', deferrable=True",
+    ),
+    "dbt_cloud": ("DbtCloudRunJobOperator", "job_id=7, hook_params={}"),
+    "fivetran": ("FivetranOperator", "connector_id='bronzed_largely'"),
+}
+LIGHT = {
+    "deferral",
+    "deferral.alarm",
+    "deferral.arguments",
+    "deferral.compat",
+    "deferral.compat.names",
+    "deferral.end_from_trigger",
+    "deferral.errors",
+    "deferral.ids",
+    "deferral.lineage",
+    "deferral.link",
+    "deferral.on_demand",
+    "deferral.operator",
+    "deferral.written_once",
+    "engine",
+    "engine.errors",
+    "engine.paths",
+    "engine.wording",
+}
+"""What of the package a DAG file loads beside the vendor's own modules."""
+LIGHT_OF_A_VENDOR = {"links", "naming", "operators"}
+
+
+def own(modules: Iterable[str]) -> set[str]:
+    """Return which modules are of the package, without its name."""
+    prefix = "async_triggers."
+    return {each.removeprefix(prefix) for each in modules if each.startswith(prefix)}
+
+
+@pytest.mark.parametrize("vendor", OPERATORS)
+def test_a_dag_file_loads_no_more_than_the_face_of_a_task(vendor: str) -> None:
+    operator, arguments = OPERATORS[vendor]
+    code = MAKE_A_TASK.format(vendor=vendor, operator=operator, arguments=arguments)
+    loaded = set(run_alone(code))
+    expected = LIGHT | {vendor} | {f"{vendor}.{each}" for each in LIGHT_OF_A_VENDOR}
+
+    # Airflow has read what there is of providers by then, or does so with the DAG.
+    assert own(loaded) - {"provider_info"} == expected
+    # The rest of what a DAG loads is Airflow's, and the same for every operator.
+    heavy = {"aiohttp", "airflow.triggers.base", "difflib", "orjson"}
+    assert loaded & heavy == set()
+
+
+LOAD_A_TRIGGER = """
+import sys
+import airflow.sdk
+import {module}
+print(*sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    "module", sorted({each.rpartition(".")[0] for each in [*TRIGGERS, *WATCHERS]})
+)
+def test_a_triggerer_loads_all_of_compat_with_a_trigger(module: str) -> None:
+    """What is loaded on demand must not be loaded on the loop of all triggers."""
+    loaded = own(run_alone(LOAD_A_TRIGGER.format(module=module)))
+    parts = {each.name for each in pkgutil.iter_modules(compat.__path__)}
+
+    assert parts == {"features", "kills", "names", "store", "talk"}
+    assert {f"deferral.compat.{each}" for each in parts} <= loaded
+
+
+ON_DEMAND = [
+    "async_triggers.airbyte.operators",
+    "async_triggers.dbt_cloud.operators",
+    "async_triggers.deferral.compat",
+    "async_triggers.fivetran.operators",
+]
+
+
+@pytest.mark.parametrize("name", ON_DEMAND)
+def test_a_module_lists_what_it_has_not_loaded(name: str) -> None:
+    listed = run_alone(f"import {name} as it; print(*set(it.__all__) - set(dir(it)))")
+
+    assert listed == []
+
+
+@pytest.mark.parametrize("name", ON_DEMAND)
+def test_a_module_has_all_that_it_offers_and_no_more(name: str) -> None:
+    module = import_module(name)
+
+    assert all(hasattr(module, each) for each in module.__all__)
+    with pytest.raises(AttributeError, match=f"{name!r} has no attribute 'absent'"):
+        module.absent  # noqa: B018 - looking it up is the point
+
+
+HOOKS = {
+    "airbyte": "AirbyteHook",
+    "dbt_cloud": "DbtCloudHook",
+    "fivetran": "FivetranHook",
+}
+
+
+@pytest.mark.parametrize("vendor", OPERATORS)
+def test_an_operator_takes_the_hook_that_a_test_puts_beside_it(vendor: str) -> None:
+    operators = import_module(f"async_triggers.{vendor}.operators")
+    name, arguments = OPERATORS[vendor]
+    given = eval(f"dict({arguments})")
+    task = getattr(operators, name)(task_id="run", **given)
+
+    with patch.object(operators, HOOKS[vendor]) as hook:
+        made = hook.for_task if vendor == "dbt_cloud" else hook
+        assert task.hook is made.return_value
+
+    assert task.hook.conn_type == vendor
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        DbtCloudGetJobRunArtifactOperator(
+            task_id="get", run_id=7, path="manifest.json"
+        ),
+        DbtCloudListJobRunsOperator(task_id="list_runs"),
+        DbtCloudListJobsOperator(task_id="list_jobs"),
+    ],
+    ids=lambda task: task.task_id,
+)
+def test_what_reads_dbt_cloud_takes_the_hook_that_a_test_puts_beside_it(
+    task: BaseOperator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with patch("async_triggers.dbt_cloud.operators.DbtCloudHook") as hook:
+        hook.for_task.return_value.run.return_value = b""
+        task.execute({})
+
+    hook.for_task.return_value.run.assert_called_once()
 
 
 def test_the_example_dags_can_be_read_without_any_connection(

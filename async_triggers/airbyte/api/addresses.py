@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from async_triggers.engine.address import quoted, read_address
 from async_triggers.engine.errors import AccountMisconfigured
-from async_triggers.engine.wire import segment
+from async_triggers.engine.paths import segment
 
 CLOUD_HOST = "api.airbyte.com"
 CLOUD_UI = "https://cloud.airbyte.com"

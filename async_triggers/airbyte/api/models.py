@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-JOB_TYPES = ("sync", "reset", "clear")
-
 # The states of a job as the server has them; "incomplete" lies between two attempts and
 # is no end: https://docs.airbyte.com/understanding-airbyte/jobs
 _STATES = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from async_triggers.engine.paths import segment
 from async_triggers.engine.times import format_time
-from async_triggers.engine.wire import Lane, Request, Source, SourceKind, segment
+from async_triggers.engine.wire import Lane, Request, Source, SourceKind
 
 # https://reference.airbyte.com/reference/listjobs: "limit" has a maximum of 100.
 PAGE = 100

@@ -93,6 +93,7 @@ class Airbyte(Vendor):
 
     name = "Airbyte"
     overlap = OVERLAP
+    end_fields = ("status", "lastUpdatedAt")
     sources: Sequence[Source] = (FEED, ENDED, RUNNING)
 
     def token_request(self, account: Account) -> Request | None:

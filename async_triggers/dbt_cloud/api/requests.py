@@ -11,14 +11,8 @@ from typing import Any
 
 from async_triggers.dbt_cloud.api.models import UNFINISHED
 from async_triggers.engine.jobs import JobState
-from async_triggers.engine.wire import (
-    Account,
-    Lane,
-    Request,
-    Source,
-    SourceKind,
-    segment,
-)
+from async_triggers.engine.paths import segment
+from async_triggers.engine.wire import Account, Lane, Request, Source, SourceKind
 
 # https://docs.getdbt.com/dbt-cloud/api-v2#/operations/List%20Runs: "limit" is up to 100.
 PAGE = 100

@@ -62,6 +62,7 @@ class DbtCloud(Vendor):
     name = "dbt Cloud"
     noun = "run"
     overlap = OVERLAP
+    end_fields = ("status", "finished_at")
     sources: Sequence[Source] = (BRACKETS, REPEATED, FEED, LIVE)
 
     def authorize(self, account: Account, token: Token | None) -> Mapping[str, str]:

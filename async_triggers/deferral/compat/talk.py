@@ -8,6 +8,7 @@ triggerer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Mapping
 from functools import cache
 from importlib import import_module
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 T = TypeVar("T")
+
+# What decodes an XCom: Airflow 3.2 would load it at the first one, on the triggerer's loop.
+with contextlib.suppress(ModuleNotFoundError):
+    import_module("airflow.sdk.serde")
 
 MIN_HEARTBEAT_DEFAULT = 5.0
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from async_triggers.engine.errors import RequestRejected, UnreadableRow
 from async_triggers.engine.jobs import Job, JobState, Scalar
+from async_triggers.engine.paths import segment
 from async_triggers.engine.times import parse_time
-from async_triggers.engine.wire import Row, segment
 from async_triggers.engine.wording import aside, with_url
+
+if TYPE_CHECKING:
+    from async_triggers.engine.wire import Row
 
 DASHBOARD = "https://fivetran.com/dashboard/connections"
 
@@ -19,7 +23,6 @@ RESCHEDULED = "rescheduled"
 PAUSED = "paused"
 MANUAL = "manual"
 CONNECTED = "connected"
-SCHEDULE_TYPES = (MANUAL, "auto")
 
 _FLAGS = {
     "r": "resync",

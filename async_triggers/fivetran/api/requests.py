@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from async_triggers.engine.paths import segment
 from async_triggers.engine.times import format_time
-from async_triggers.engine.wire import Lane, Request, Source, SourceKind, segment
+from async_triggers.engine.wire import Lane, Request, Source, SourceKind
 
 HEADERS = {"Accept": "application/json;version=2"}
 # https://fivetran.com/docs/rest-api/pagination: "limit" from 1 to 1000.

@@ -66,6 +66,7 @@ class Fivetran(Vendor):
     name = "Fivetran"
     noun = "sync"
     grid_floor = 15.0
+    end_fields = ("succeeded_at", "failed_at")
     sources: Sequence[Source] = (ACCOUNT_LIST, GROUP_LISTS)
 
     def name_of(self, job_id: str) -> str:

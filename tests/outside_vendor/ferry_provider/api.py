@@ -14,6 +14,7 @@ from async_triggers.engine.errors import (
     UnreadableRow,
 )
 from async_triggers.engine.jobs import Job, JobState
+from async_triggers.engine.paths import segment
 from async_triggers.engine.times import parse_time
 from async_triggers.engine.wire import (
     Account,
@@ -28,7 +29,6 @@ from async_triggers.engine.wire import (
     refuse_by_status,
     rows_by_id,
     rows_of,
-    segment,
     short_text,
     words_of,
 )

@@ -51,7 +51,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
     monkeypatch.setattr(asyncio, "Runner", VirtualRunner)
     monkeypatch.setattr(asyncio.runners, "Runner", VirtualRunner)
-    for name in ("hook", "operator", "sensor", "trigger"):
+    for name in ("hook", "segment", "sensor", "trigger"):
         module = f"async_triggers.deferral.{name}.wall_clock"
         monkeypatch.setattr(module, clock)
 

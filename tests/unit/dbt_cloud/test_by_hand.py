@@ -32,6 +32,7 @@ from async_triggers.deferral.errors import (
     JobCancelled,
     JobFailed,
     JobTimedOut,
+    VendorRefused,
     VendorUnavailable,
 )
 from async_triggers.simulator.dbt_cloud import DEFAULT_ENVIRONMENT, DEFAULT_PROJECT
@@ -182,6 +183,16 @@ def test_a_wait_that_is_over_leaves_the_run(dbt_cloud: DbtCloudSimulator) -> Non
     assert not dbt_cloud.record.cancels
 
 
+def test_a_wait_of_no_time_checks_once(dbt_cloud: DbtCloudSimulator) -> None:
+    lives(dbt_cloud, "success", "running:60 success")
+    hook = DbtCloudHook()
+    ended, runs = start(hook), start(hook)
+
+    assert hook.wait_for_job_run_status(ended, timeout=0)
+    with pytest.raises(JobTimedOut, match="after 0 s"):
+        hook.wait_for_job_run_status(runs, timeout=0)
+
+
 def test_a_wait_outlives_an_outage(dbt_cloud: DbtCloudSimulator) -> None:
     hook = DbtCloudHook()
     run = start(hook)
@@ -251,6 +262,17 @@ def test_a_long_cause_is_cut() -> None:
 
     row = hook.get_job_run(run, include_related=["trigger"]).json()["data"]
     assert row["trigger"]["cause"] == "x" * 255
+
+
+def test_a_retry_needs_no_cause(dbt_cloud: DbtCloudSimulator, clock: Clock) -> None:
+    lives(dbt_cloud, "running:5 error", "running:5 success")
+    hook = DbtCloudHook()
+    start(hook)
+    clock.base += 60
+
+    assert hook.trigger_job_run(JOB, None, retry_from_failure=True).ok
+    with pytest.raises(VendorRefused, match="cause: This field is required"):
+        hook.trigger_job_run(JOB, None)
 
 
 def test_a_call_is_tried_as_often_as_the_hook_says(

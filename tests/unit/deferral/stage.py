@@ -82,7 +82,6 @@ class World:
 
     def __init__(self) -> None:
         self._loops: list[SharedClockLoop] = []
-        self._skipped = 0.0
         self.airbyte = AirbyteSimulator(clock=self.now)
         self.airbyte.add_connection(TARGET)
         self.connections: dict[str, Connection | Exception] = {}

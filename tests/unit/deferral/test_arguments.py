@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from async_triggers.deferral.arguments import (
+    LONGEST,
     ArgumentUnusable,
     identifier,
     not_negative,
@@ -14,6 +15,7 @@ from async_triggers.deferral.arguments import (
     positive,
     text,
     time_limit,
+    time_out,
     whole_number,
 )
 
@@ -52,8 +54,34 @@ def test_no_limit_can_be_written_in_several_ways(value: object) -> None:
     assert time_limit("timeout", value) is None
 
 
-@pytest.mark.parametrize("check", [not_negative, time_limit])
-@pytest.mark.parametrize("value", [-1, True, False, "3", "", math.nan, -math.inf])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0, 0),
+        (7, 7),
+        (timedelta(days=1), 86_400.0),
+        (math.inf, LONGEST),
+        (1e300, LONGEST),
+        (10**400, LONGEST),
+        (timedelta.max, LONGEST),
+    ],
+)
+def test_a_sensor_s_timeout_is_a_century_at_most(
+    value: object, expected: float
+) -> None:
+    assert time_out("timeout", value) == expected
+
+
+@pytest.mark.parametrize("value", [timedelta.max, 1e300, 10**400])
+def test_an_interval_is_shorter_than_a_century(value: object) -> None:
+    with pytest.raises(ArgumentUnusable, match="wait is longer than a century"):
+        not_negative("wait", value)
+
+
+@pytest.mark.parametrize("check", [not_negative, time_limit, time_out])
+@pytest.mark.parametrize(
+    "value", [-1, True, False, "3", "", math.nan, -math.inf, -timedelta(1)]
+)
 def test_what_is_no_number_of_seconds_is_refused(
     check: Callable[[str, object], object], value: object
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -21,6 +23,8 @@ from async_triggers.deferral.compat import (
 )
 from async_triggers.deferral.errors import JobFailed, VendorRefused
 from async_triggers.deferral.first_looks import FirstLooks
+from async_triggers.deferral.trigger import JobTrigger
+from async_triggers.engine.news import NEWS_PER_SECOND
 from async_triggers.fivetran.sensors import FivetranSyncSensor
 from async_triggers.simulator import Fault
 from tests.airflow_versions import needs_start_from_trigger
@@ -338,6 +342,113 @@ def test_a_text_of_ids_is_a_list(make: Make, case: Case) -> None:
     returned = run(Task(world, lambda: cls(task_id="sync", **given)))
 
     assert len(returned) == 2
+
+
+# In the task's log ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
+    """Return what a deferred task's log says, as a function."""
+    logger = logging.getLogger("task")
+    monkeypatch.setattr(JobTrigger, "_log", logger)
+    caplog.set_level("INFO", logger.name)
+
+    def said(text: str) -> list[str]:
+        lines = [each.getMessage() for each in caplog.records]
+        return [line for line in lines if text in line]
+
+    return said
+
+
+@every_target_awaited
+@pytest.mark.parametrize("many", [False, True])
+def test_the_log_says_every_ten_minutes_what_is_waited_for(
+    make: Make, case: Case, log: Any, *, many: bool
+) -> None:
+    world = make(case)
+    for each in targets(case):
+        add(world, case, each, "success", 3700)
+
+    run(Task(world, sensor(case, "deferrable", many=many, timeout=20_000)))
+
+    lines = log(": still waiting for")
+    assert len(lines) == 6
+    assert str(case.target) in lines[0]
+    assert (str(targets(case)[1]) in lines[0]) is many
+    assert lines[0].endswith("(10 min)")
+    assert lines[5].endswith("(1 h)")
+
+
+@every_target_awaited
+@EVERY_MODE
+def test_a_failure_says_how_much_and_where(make: Make, case: Case, mode: str) -> None:
+    world = make(case)
+    add(world, case, case.target, "error", 840)
+
+    with pytest.raises(JobFailed, match="http") as failed:
+        run(Task(world, sensor(case, mode, timeout=20_000)))
+
+    words = str(failed.value)
+    # Fivetran shows no start of a sync that has ended.
+    assert "14 min" in words or case.job_is_target
+    assert case.url_part in words
+
+
+@every_target_awaited
+def test_the_log_says_when_polling_fails_and_when_it_works_again(
+    make: Make, case: Case, log: Any
+) -> None:
+    world = make(case)
+    add(world, case, case.target, "success", 3000)
+    fault = Fault(kind="status", status=503, times=None, start_in=200, lasts=900)
+    world.vendor.faults.add(fault)
+
+    run(Task(world, sensor(case, "deferrable", timeout=20_000)))
+
+    assert len(log("Polling failed (still waiting, retrying)")) == 2
+    assert len(log("Polling works again")) == 1
+
+
+@every_target_awaited
+def test_a_short_outage_is_not_in_the_log(make: Make, case: Case, log: Any) -> None:
+    world = make(case)
+    add(world, case, case.target, "success", 1000)
+    fault = Fault(kind="status", status=503, times=None, start_in=200, lasts=30)
+    world.vendor.faults.add(fault)
+
+    run(Task(world, sensor(case, "deferrable", timeout=20_000)))
+
+    assert not log("Polling")
+
+
+@every_target_awaited
+def test_sensors_of_one_account_share_its_lines(
+    make: Make, case: Case, log: Any
+) -> None:
+    world = make(case)
+    add(world, case, case.target, "success", 700)
+    tasks = [Task(world, sensor(case, "deferrable", timeout=20_000)) for _ in range(25)]
+    triggers = [task.trigger(deferred(task.execute())) for task in tasks]
+    moments: list[float] = []
+
+    class Note(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if ": still waiting for" in record.getMessage():
+                moments.append(world.elapsed())
+
+    handler = Note()
+    logger = logging.getLogger("task")
+    logger.addHandler(handler)
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(the_event(each) for each in triggers))
+
+    asyncio.run(all_of_them())
+    logger.removeHandler(handler)
+
+    assert len(moments) == 25
+    assert max(Counter(map(int, moments)).values()) <= NEWS_PER_SECOND
 
 
 # A refusal of what has worked before ------------------------------------------------------

@@ -23,6 +23,7 @@ from async_triggers.deferral.errors import (
     VendorUnavailable,
 )
 from async_triggers.deferral.record import KEY
+from async_triggers.engine import reporter
 from async_triggers.simulator import Fault
 from tests.airflow_versions import call_on_kill
 from tests.unit.deferral.stage import (
@@ -605,13 +606,18 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.timeout(120)  # weeks of rounds
 @every_vendor
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("limit", [None, 0])
 def test_without_a_limit_a_job_may_last_for_weeks(
-    case: Case, mode: str, limit: float | None, scene: Set
+    case: Case,
+    mode: str,
+    limit: float | None,
+    scene: Set,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Gauges every ten seconds would be most of the work of these weeks.
+    monkeypatch.setattr(reporter, "REPORT_EVERY", 3600.0)
     life = case.life("success", lasts=20 * 24 * 3600)
     world, task = scene(
         case, life, timeout=limit, **{case.interval_key: 3600.0, **MODES[mode]}

@@ -92,6 +92,19 @@ def test_a_word_that_is_none_of_them_is_no_file(case: Case, value: str) -> None:
     assert read(case, {"verify": "ca.pem"}).route.ca_bundle == "ca.pem"
 
 
+@every_vendor
+@pytest.mark.parametrize("field", ["verify", "ca_bundle"])
+def test_a_pasted_certificate_is_no_file(case: Case, field: str) -> None:
+    pasted = "-----BEGIN CERTIFICATE-----\nMIIC/pasted\n-----END CERTIFICATE-----"
+
+    with pytest.raises(
+        AccountMisconfigured, match=rf"extra\.{field} must be"
+    ) as caught:
+        read(case, {field: pasted})
+
+    assert "MIIC" not in str(caught.value)
+
+
 @pytest.mark.parametrize("value", TRUE)
 def test_a_trial_account_is_one_by_any_of_them(value: object) -> None:
     assert read(FIVETRAN, {"trial": value}).budget.requests == 500

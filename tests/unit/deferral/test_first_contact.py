@@ -160,6 +160,33 @@ def test_a_wrong_field_fails_the_task_in_five_minutes(
     assert here.world.starts == 0
 
 
+def as_dag_test(task: Task) -> Any:
+    """Run a task as ``dag.test()`` does, which loses what a deferral carries."""
+    outcome = task.execute()
+    while isinstance(outcome, Deferral):
+        event = task.wait(outcome)
+        outcome = task.resume(replace(outcome, kwargs={}), event)
+
+    return outcome
+
+
+@every_vendor
+@pytest.mark.parametrize("is_sensor", [False, True], ids=["operator", "sensor"])
+def test_dag_test_resumes_with_the_event_alone(
+    scene: Set, case: Case, is_sensor: bool
+) -> None:
+    here = scene(case, deferrable=True)
+    if is_sensor:
+        watch(here, "deferrable")
+
+    here.trouble(1000, wrong_port)
+
+    with pytest.raises(ConnectionUnusable):
+        as_dag_test(here.task)
+
+    assert 300 <= here.world.elapsed() <= 320
+
+
 @every_mode
 @every_vendor
 def test_a_page_where_the_api_should_be_is_a_wrong_field(

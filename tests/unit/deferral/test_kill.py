@@ -203,6 +203,27 @@ class TestPatience:
 
         assert ends_after(doubt) == pytest.approx(CANCEL_PATIENCE, abs=60.0)
 
+    def test_it_is_tried_again_at_once_and_then_ever_more_rarely(self) -> None:
+        patience = Patience(1000.0, doubt=300.0)
+        for longest in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0):
+            wait = patience.wait_after(VendorBroken("503"), 1000.0)
+
+            assert wait is not None
+            assert longest / 2 <= wait <= longest
+
+        assert patience.tries == 8
+
+    @pytest.mark.parametrize(("now", "wait"), [(1839.0, 60.0), (1840.0, None)])
+    def test_the_last_try_is_within_the_quarter_of_an_hour(
+        self, now: float, wait: float | None
+    ) -> None:
+        doubt = Doubted("401", refusal=RequestRejected("401"), retry_after=60.0)
+
+        assert Patience(1000.0, doubt=300.0).wait_after(doubt, now) == wait
+
+    def test_what_airflow_does_not_answer_counts_from_the_first_second(self) -> None:
+        assert Patience(1000.0, doubt=300.0).wait_after(None, 1899.6) is None
+
     def test_a_refusal_is_believed_when_it_has_lasted(self) -> None:
         assert 300.0 <= ends_after(JobNotFound("404")) < 400.0
 

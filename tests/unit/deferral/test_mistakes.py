@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
-from airflow.sdk import BaseHook, BaseOperator, Connection
+from airflow.sdk import DAG, BaseHook, BaseOperator, BaseSensorOperator, Connection
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.airbyte.sensors import AirbyteJobSensor, AirbyteSyncSensor
@@ -20,9 +21,10 @@ from async_triggers.dbt_cloud.operators import (
     DbtCloudRunJobOperator,
 )
 from async_triggers.dbt_cloud.sensors import DbtCloudJobRunSensor, DbtCloudJobSensor
-from async_triggers.deferral.arguments import ArgumentUnusable
+from async_triggers.deferral.arguments import LONGEST, ArgumentUnusable
 from async_triggers.deferral.compat import AirflowNotFoundException
 from async_triggers.deferral.errors import ConnectionUnusable
+from async_triggers.deferral.sensor import JobSensor
 from async_triggers.fivetran.operators import FivetranOperator, FivetranResyncOperator
 from async_triggers.fivetran.sensors import FivetranSensor, FivetranSyncSensor
 from tests.unit.deferral.stage import Task, deferred
@@ -264,7 +266,7 @@ HUGE = "1" + "0" * 400
         (json.dumps({"proxies": f"http://u:{PLANTED}@"}), "extra.proxies"),
         (json.dumps({"ca_bundle": [PLANTED]}), "extra.ca_bundle"),
         (json.dumps({"ca_bundle": f"-----BEGIN KEY-----\n{PLANTED}"}), "extra.ca_b"),
-        (json.dumps({"verify": f"/-----BEGIN KEY-----\n{PLANTED}"}), "extra.ca_b"),
+        (json.dumps({"verify": f"/-----BEGIN KEY-----\n{PLANTED}"}), "extra.verify"),
         ('{"ca_bundle": "a\\u0000b"}', "extra.ca_bundle"),
     ],
 )
@@ -321,3 +323,103 @@ def test_a_connection_that_is_not_there_is_named_with_the_next_step(
 
     assert f"`{case.name}_default` isn't defined. Add it to" in str(refused.value)
     assert str(refused.value).endswith(f"correct {case.conn_key}")
+
+
+# Times ----------------------------------------------------------------------------------
+
+INTERVALS: list[tuple[type[BaseOperator], dict[str, Any], str]] = [
+    (AirbyteTriggerSyncOperator, {"connection_id": "c"}, "wait_seconds"),
+    (FivetranOperator, {"connector_id": "c"}, "poll_frequency"),
+    (FivetranOperator, {"connector_id": "c"}, "reschedule_wait_time"),
+    (FivetranResyncOperator, {"connector_id": "c"}, "poll_frequency"),
+    (DbtCloudRunJobOperator, {"job_id": 1}, "check_interval"),
+    (FivetranSensor, {"connector_id": "c"}, "reschedule_wait_time"),
+]
+SENSORS: list[tuple[type[BaseOperator], dict[str, Any]]] = [
+    (AirbyteJobSensor, {"airbyte_job_id": 1}),
+    (AirbyteSyncSensor, {"connection_id": "c"}),
+    (FivetranSensor, {"connector_id": "c"}),
+    (FivetranSyncSensor, {"connector_id": "c"}),
+    (DbtCloudJobRunSensor, {"run_id": 1}),
+    (DbtCloudJobSensor, {"job_id": 1}),
+]
+EVERY_INTERVAL = [*INTERVALS, *((*each, "poke_interval") for each in SENSORS)]
+NO_TIME = [math.nan, -math.inf, -1, -timedelta(seconds=1), "5"]
+TOO_LONG = [math.inf, 1e300, 10**400, timedelta.max]
+
+
+@pytest.mark.parametrize("value", [*NO_TIME, *TOO_LONG], ids="{!r:.12}".format)
+@pytest.mark.parametrize(("task", "given", "field"), EVERY_INTERVAL)
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_an_interval_that_cannot_pass_is_an_error_that_names_it(
+    task: type[BaseOperator],
+    given: dict[str, Any],
+    field: str,
+    value: object,
+    *,
+    deferrable: bool,
+) -> None:
+    with pytest.raises(ArgumentUnusable, match=rf"^{field} (must be|is longer)"):
+        task(task_id="t", deferrable=deferrable, **{**given, field: value})
+
+
+TIMED = [*((task, given) for task, given, _ in INTERVALS), *SENSORS]
+
+
+@pytest.mark.parametrize("value", NO_TIME, ids="{!r:.12}".format)
+@pytest.mark.parametrize(("task", "given"), TIMED)
+def test_a_timeout_that_is_no_time_is_an_error_that_names_it(
+    task: type[BaseOperator], given: dict[str, Any], value: object
+) -> None:
+    with pytest.raises(ArgumentUnusable, match=r"^timeout must be a number of seconds"):
+        task(task_id="t", timeout=value, **given)
+
+
+@pytest.mark.parametrize("value", TOO_LONG, ids="{!r:.12}".format)
+@pytest.mark.parametrize(("task", "given"), TIMED)
+def test_a_timeout_that_never_passes_is_taken(
+    task: type[BaseOperator], given: dict[str, Any], value: object
+) -> None:
+    limit = task(task_id="t", timeout=value, **given).timeout  # type: ignore[attr-defined]
+
+    assert limit == (LONGEST if issubclass(task, BaseSensorOperator) else None)
+
+
+@pytest.mark.parametrize("field", ["poke_interval", "timeout", "max_wait"])
+@pytest.mark.parametrize(("task", "given"), SENSORS)
+def test_the_times_of_a_sensor_may_be_defaults_of_the_dag(
+    task: type[BaseOperator], given: dict[str, Any], field: str
+) -> None:
+    with DAG("d", schedule=None, default_args={field: 7}):
+        shared = task(task_id="shared", **given)
+        own = task(task_id="own", **{**given, field: 8})
+
+    with (
+        DAG("e", schedule=None, default_args={field: math.nan}),
+        pytest.raises(ArgumentUnusable, match=f"^{field} must be"),
+    ):
+        task(task_id="t", **given)
+
+    assert [seconds_of(getattr(each, field)) for each in (shared, own)] == [7, 8]
+
+
+def seconds_of(value: float | timedelta) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+@pytest.mark.parametrize(("task", "given"), SENSORS)
+def test_a_sensor_with_the_longest_timeout_can_begin_on_the_triggerer(
+    task: type[BaseOperator], given: dict[str, Any]
+) -> None:
+    sensor = task(
+        task_id="t",
+        timeout=math.inf,
+        deferrable=True,
+        start_from_trigger=True,
+        **given,
+    )
+
+    assert isinstance(sensor, JobSensor)
+    limit = sensor.describe_start().timeout
+    assert limit is not None
+    assert limit.total_seconds() > LONGEST

@@ -7,7 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_triggers.deferral.record import Intent, Next, Record, decide, read_record
+from async_triggers.dbt_cloud.api.vendor import DbtCloud
+from async_triggers.deferral.record import (
+    CLOCKS_DIFFER,
+    MOST_ATTEMPTS,
+    Intent,
+    Next,
+    Record,
+    Unsettled,
+    decide,
+    earlier_clock,
+    read_record,
+    read_unsettled,
+)
+from async_triggers.engine.jobs import Job, JobState
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -88,6 +101,17 @@ def test_a_record_that_lacks_a_field_is_none(name: str) -> None:
             Next.START,
             id="without an answer, other arguments",
         ),
+        pytest.param(a_record(ended="failed"), Next.AFTER, id="its job has failed"),
+        pytest.param(
+            a_record(ended="failed", fingerprint="x"),
+            Next.START,
+            id="its job has failed, other arguments",
+        ),
+        pytest.param(
+            a_record(ended="failed", max_tries=5),
+            Next.START,
+            id="its job has failed, cleared",
+        ),
     ],
 )
 def test_what_an_attempt_does_first(record: Record | None, step: Next) -> None:
@@ -106,6 +130,9 @@ def test_what_an_attempt_does_first(record: Record | None, step: Next) -> None:
         pytest.param(1000, 1000, None, 1030, 30, id="no time now"),
         pytest.param(None, 4600, 1030, 1030, 0, id="no time, and our clock was ahead"),
         pytest.param(1000, None, None, 1030, math.inf, id="nothing to go by"),
+        pytest.param(1000, 1010, 1110, 1110, 110, id="they differ little, after long"),
+        pytest.param(1000, 1060, 1090, 1090, 90, id="by as much as they may"),
+        pytest.param(1000, 1030, 1100, 1030, 0, id="our clock has stood still"),
     ],
 )
 def test_how_long_ago_a_start_was_sent(
@@ -116,3 +143,143 @@ def test_how_long_ago_a_start_was_sent(
     age: float,
 ) -> None:
     assert Intent(at=at, sent_at=sent_at).age(server_now=server_now, now=now) == age
+
+
+@pytest.mark.parametrize(
+    ("server_now", "now", "earlier"),
+    [(1000, 2000, 1000), (2000, 1000, 1000), (None, 1000, None)],
+)
+def test_the_earlier_of_two_clocks(
+    server_now: float | None, now: float, earlier: float | None
+) -> None:
+    assert earlier_clock(server_now, now) == earlier
+
+
+@pytest.mark.parametrize(
+    ("at", "sent_at", "began", "now", "is_followed"),
+    [
+        pytest.param(1000, 1000, None, 1060, True, id="just sent"),
+        pytest.param(1000, 1000, None, 1061, False, id="sent long ago"),
+        pytest.param(1000, 1000, 1060, 9999, True, id="began soon"),
+        pytest.param(1000, 1000, 1061, 9999, False, id="began late"),
+        pytest.param(1000, 1200, 1061, 9999, False, id="late by the server's time"),
+        pytest.param(1200, 1000, 1061, 9999, False, id="late by ours"),
+        pytest.param(None, 1000, 1060, 9999, True, id="soon, by ours alone"),
+        pytest.param(1000, None, 1060, 9999, True, id="soon, by the server's alone"),
+        pytest.param(None, None, 1000, 9999, False, id="sent at an unknown time"),
+    ],
+)
+def test_which_job_may_have_come_of_a_start(
+    at: float | None,
+    sent_at: float | None,
+    began: float | None,
+    now: float,
+    *,
+    is_followed: bool,
+) -> None:
+    intent = Intent(at=at, sent_at=sent_at)
+
+    found = intent.is_followed_by(began, within=60, server_now=now, now=now)
+
+    assert found is is_followed
+
+
+def test_an_intent_is_named_by_what_it_is_found_by() -> None:
+    """The name stands in the owner tokens of tasks that wait."""
+    assert Intent(at=7.0, baseline="job 1").name == "sought: 7.0 job 1"
+    assert Intent(at=7.0, marker="a mark").name == "sought: 7.0 a mark"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"), [("https://ui/7", "https://ui/7"), ("", "https://ui")]
+)
+def test_an_intent_is_completed_with_its_job(url: str, shown: str) -> None:
+    job = Job(id="7", state=JobState.RUNNING, word="running", url=url)
+
+    record = a_record(None, url="https://ui").with_job(job, owned=False)
+
+    assert record == a_record("7", url=shown, owned=False)
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (
+            a_record(None),
+            "A start was not answered, a run may be running; a retry looks for it",
+        ),
+        (a_record(), "Run 1 may still be running; a retry checks it again"),
+        (
+            a_record(url="https://ui/1"),
+            "Run 1 may still be running; a retry checks it again: https://ui/1",
+        ),
+        (a_record(ended="failed"), ""),
+    ],
+)
+def test_what_a_task_that_gives_up_leaves_behind(record: Record, words: str) -> None:
+    assert record.fate(DbtCloud()) == words
+
+
+unsettled = st.builds(
+    Unsettled,
+    at=st.floats(0, 1e10),
+    attempts=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99))).map(tuple),
+)
+STARTED = Unsettled(at=1_774_402_200.0, attempts=((1, 2),))
+
+
+@given(unsettled)
+def test_what_is_unsettled_survives_the_store(starts: Unsettled) -> None:
+    assert read_unsettled(json.loads(json.dumps(starts.to_json()))) == starts
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "nonsense",
+        {**STARTED.to_json(), "v": 2},
+        {**STARTED.to_json(), "at": None},
+        {**STARTED.to_json(), "at": "today"},
+        {**STARTED.to_json(), "attempts": [[1]]},
+        {"v": 1, "at": 0.0},
+        {"v": 1, "attempts": []},
+        {"at": 0.0, "attempts": []},
+    ],
+)
+def test_what_says_nothing_of_starts_is_none(value: object) -> None:
+    assert read_unsettled(value) is None
+
+
+def test_of_many_starts_the_newest_are_remembered() -> None:
+    starts = STARTED
+    for attempt in range(2, 20):
+        starts = starts.and_then(attempt, 2)
+
+    assert starts.at == STARTED.at
+    assert starts.attempts == tuple((each, 2) for each in range(10, 20))
+    assert len(starts.attempts) == MOST_ATTEMPTS
+
+
+def test_a_start_was_cleared_where_the_tries_were_raised() -> None:
+    assert not STARTED.was_cleared(2)
+    assert STARTED.was_cleared(3)
+    assert STARTED.and_then(2, 3).was_cleared(3)
+
+
+@pytest.mark.parametrize(
+    ("started_at", "may_have"),
+    [
+        (None, True),
+        ("2026-03-25T01:35:00Z", True),
+        ("2026-03-25T01:25:00Z", True),
+        ("2026-03-25T01:24:59Z", False),
+    ],
+)
+def test_a_job_that_was_there_before_is_none_of_the_starts(
+    started_at: str | None, *, may_have: bool
+) -> None:
+    job = Job(id="7", state=JobState.RUNNING, word="running", started_at=started_at)
+
+    assert CLOCKS_DIFFER == 300.0
+    assert STARTED.may_have_started(job) is may_have

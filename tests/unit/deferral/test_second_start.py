@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from email.utils import formatdate, parsedate_to_datetime
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from async_triggers.simulator.exchange import SimReply
-from tests.unit.deferral.stage import Task, deferred
+from async_triggers.simulator.faults import ListQuirks
+from tests.unit.deferral.stage import Deferral, Task, deferred
 from tests.unit.deferral.vendors import make_vendor_world
 from tests.vendors import Entry as Case
 from tests.vendors import every_vendor
@@ -245,3 +247,36 @@ def tell_wrong_times(
         return reply
 
     vendor.respond = respond
+
+
+@pytest.mark.parametrize("mode", MODES)
+@every_vendor
+def test_a_list_that_leaves_the_job_out_once_makes_no_second_run(
+    monkeypatch: pytest.MonkeyPatch, case: Case, mode: str
+) -> None:
+    scene = Scene(monkeypatch, case, "first", "worker")
+    world, vendor = scene.world, scene.world.vendor
+    ask: Callable[[SimRequest], SimReply] = vendor.respond
+    looks_hidden: float = math.inf
+
+    def respond(asked: SimRequest) -> SimReply:
+        nonlocal looks_hidden
+        is_start = asked.method == "POST" and not world.starts
+        is_hidden = asked.method == "GET" and world.starts > 0 and looks_hidden > 0
+        vendor.quirks = ListQuirks(skip=1.0 if is_hidden else 0.0)
+        looks_hidden -= is_hidden
+        reply = ask(asked)
+        return replace(reply, fault="reset") if is_start and world.starts else reply
+
+    vendor.respond = respond
+    assert isinstance(scene.task.execute(), Deferral)
+    assert world.starts == 1
+
+    # The attempt is lost, and the next one begins once the job must be there.
+    world.pass_time(900)
+    scene.task.retry()
+    scene.task.make = case.sync(**MODES[mode], **{case.interval_key: 120})
+    looks_hidden = 1
+    scene.task.run()
+
+    assert scene.check() == ""

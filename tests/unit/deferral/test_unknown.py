@@ -17,7 +17,7 @@ from async_triggers.deferral.unknown import unknown_keys
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Deferral, Task, deferred
 from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
-from tests.vendors import DBT_CLOUD, every_vendor
+from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, every_vendor
 from tests.vendors import Entry as Case
 
 
@@ -25,6 +25,7 @@ from tests.vendors import Entry as Case
 def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing have been warned of in this process."""
     monkeypatch.setattr(shared, "_warned_keys", set())
+    monkeypatch.setattr(shared, "_warned_types", set())
 
 
 # The nearest one ------------------------------------------------------------------------
@@ -214,3 +215,107 @@ def test_a_misspelt_field_of_a_start_is_warned_of(
     assert "Did you mean 'steps_override'?" in told
     assert not warned(caplog, "git_branch")
     assert not warned(caplog, "cause")
+
+
+# The type of a connection ---------------------------------------------------------------
+
+
+def world_of_type(
+    monkeypatch: pytest.MonkeyPatch, case: Case, conn_type: str | None
+) -> VendorWorld:
+    """Make a world whose connection has a type."""
+    world = make_vendor_world(monkeypatch, case)
+    world.connect(
+        f"{case.name}_default",
+        conn_type=conn_type,
+        host="http://localhost:8000",
+        **case.connection,
+    )
+    return world
+
+
+def warned_of_type(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the warnings about types of connections."""
+    said = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    return [each for each in said if "has the type" in each]
+
+
+@every_vendor
+@pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.parametrize("conn_type", ["http", "postgres"])
+def test_a_type_that_is_another_s_is_warned_of_once_and_used(
+    case: Case,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    conn_type: str,
+    *,
+    deferrable: bool,
+) -> None:
+    world = world_of_type(monkeypatch, case, conn_type)
+    world.add_target(case.life("success", lasts=1200))
+
+    Task(world, case.sync(deferrable=deferrable)).run()
+
+    (said,) = warned_of_type(caplog)
+    assert f"connection '{case.name}_default' has the type {conn_type!r}" in said
+    assert f"set its type to {case.hook_class.conn_type!r}" in said
+    assert "It is used all the same" in said
+
+
+@pytest.mark.parametrize(
+    ("case", "conn_type"),
+    [
+        (AIRBYTE, "airbyte"),
+        (AIRBYTE, "Airbyte"),
+        (FIVETRAN, "fivetran"),
+        (FIVETRAN, "Fivetran"),
+        (DBT_CLOUD, "dbt_cloud"),
+        (DBT_CLOUD, "dbt-cloud"),
+        (AIRBYTE, "generic"),
+        (FIVETRAN, ""),
+        (DBT_CLOUD, None),
+    ],
+)
+def test_a_type_of_the_vendor_s_or_of_none_is_not_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    case: Case,
+    conn_type: str | None,
+) -> None:
+    world_of_type(monkeypatch, case, conn_type)
+
+    case.hook_class(f"{case.name}_default").account()
+
+    assert not warned_of_type(caplog)
+
+
+@pytest.mark.parametrize(
+    ("case", "uri"),
+    [
+        (FIVETRAN, "Fivetran://k:s@"),
+        (FIVETRAN, "fivetran://k:s@"),
+        (DBT_CLOUD, "dbt-cloud://1:s@"),
+        (AIRBYTE, "airbyte://k:s@airbyte.test"),
+    ],
+)
+def test_a_type_that_a_uri_makes_is_the_vendor_s(
+    caplog: pytest.LogCaptureFixture, case: Case, uri: str
+) -> None:
+    hook = case.hook_class("by_uri")
+
+    hook.account_of(Connection.from_uri(uri, conn_id="by_uri"))
+
+    assert not warned_of_type(caplog)
+
+
+def test_each_connection_and_each_type_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = world_of_type(monkeypatch, FIVETRAN, "http")
+    hook = FIVETRAN.hook_class
+    for conn_id, conn_type in [("a", "ftp"), ("b", "ftp"), ("b", "ssh"), ("b", "ssh")]:
+        fields = {**FIVETRAN.connection, "conn_type": conn_type}
+        world.connect(conn_id, host="http://localhost:8000", **fields)
+        hook(conn_id).account()
+
+    assert len(warned_of_type(caplog)) == 3

@@ -12,6 +12,7 @@ import pendulum
 import pytest
 from airflow.sdk import Connection
 
+from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.errors import JobFailed, VendorRefused
 from async_triggers.fivetran.hooks import FivetranHook, FivetranHookAsync
 from async_triggers.fivetran.operators import FivetranOperator, FivetranResyncOperator
@@ -123,6 +124,21 @@ def test_a_sync(world: FivetranWorld) -> None:
     assert hook.get_last_sync(C) > when(before)
     with pytest.warns(DeprecationWarning, match="is_synced_after_target_time"):
         assert hook.get_sync_status(C, when(before))
+
+
+def test_a_time_may_be_the_text_that_a_start_returns(world: FivetranWorld) -> None:
+    hook = FivetranHook()
+    before = hook.start_fivetran_sync(C)
+
+    assert not hook.is_synced_after_target_time(C, before)
+    world.pass_time(90)
+    assert hook.is_synced_after_target_time(C, before)
+
+
+@pytest.mark.parametrize("time", [None, "", "tomorrow", 5])
+def test_what_is_no_time_is_refused_by_its_name(time: Any) -> None:
+    with pytest.raises(ArgumentUnusable, match="completed_after_time must be a time"):
+        FivetranHook().is_synced_after_target_time(C, time)
 
 
 def test_the_first_sync_of_a_paused_connection(world: FivetranWorld) -> None:

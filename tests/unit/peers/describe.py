@@ -49,10 +49,12 @@ def describe_module(
     """
     module = importlib.import_module(name)
     found: Described = {}
-    for each, value in sorted(vars(module).items()):
+    # A module may load what it offers when it is first used.
+    for each in sorted({*vars(module), *getattr(module, "__all__", ())}):
         if each.startswith("_") or each == "TYPE_CHECKING":
             continue
 
+        value = getattr(module, each)
         home = getattr(value, "__module__", "") or ""
         is_plain = isinstance(
             value, str | int | float | tuple | list | dict | frozenset
@@ -80,7 +82,8 @@ def describe_class(cls: type, packages: tuple[str, ...], *, whole: bool) -> Desc
     described: Described = {
         "kind": "class",
         "raised": issubclass(cls, Exception),
-        "signature": describe_call(cls),
+        # Python's own differs between its versions: every enumeration takes a value.
+        "signature": None if issubclass(cls, Enum) else describe_call(cls),
         "members": {},
         "attributes": sorted(_assigned(cls, packages)),
     }
