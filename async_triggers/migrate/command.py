@@ -128,8 +128,8 @@ def _sum_up(changing: int, failures: int, *, write: bool) -> None:
         _say("Nothing to change.")
     elif write:
         _say(
-            "Tasks that are deferred now resume with the class that deferred them: keep the"
-            " other provider installed until they have ended."
+            "Let tasks that are deferred now end before you deploy the change, or keep the"
+            " other provider installed until they have; see the guide to moving over."
         )
     else:
         _say(f"{_count(changing)} to change: add --write.")

@@ -10,6 +10,8 @@ from pathlib import Path
 _NEXT = "Nothing is written: commit or stash first, or add --allow-dirty"
 _SKIPPED = {"__pycache__", "node_modules", "site-packages"}
 _PYTHON = {".py", ".pyi", ".pyw"}
+_LONGEST = 256
+"""Bytes. What is longer is no line that names an interpreter."""
 
 
 def is_python(file: Path) -> bool:
@@ -52,8 +54,18 @@ def _below(directory: Path) -> Iterator[Path]:
         )
         for name in sorted(names):
             file = here / name
-            if file.suffix and file.is_file():
+            if file.is_file() and (file.suffix or _is_script(file)):
                 yield file
+
+
+def _is_script(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            first = opened.readline(_LONGEST)
+    except OSError:
+        return False
+
+    return first.startswith(b"#!") and b"python" in first
 
 
 def _raise(error: OSError) -> None:

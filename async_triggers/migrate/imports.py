@@ -132,9 +132,11 @@ class ImportReader(Reader):
 
     def visit_Import(self, node: cst.Import) -> None:
         """Decide about the modules that a statement imports."""
-        beside: list[str] = []
         names: list[cst.ImportAlias] = []
+        # Statements that are complete; further names make the last one.
+        parts: list[cst.Import] = []
         for alias in node.names:
+            beside: list[str] = []
             path = dotted_text(alias.name)
             self._note_client(alias, path)
             self._note_reached(node, _bound(alias), path)
@@ -146,12 +148,20 @@ class ImportReader(Reader):
             elif package_of(path):
                 target = self._target_of_dotted(node, alias, path, beside)
 
+            if beside:
+                parts += [*_imports_of(names), *map(import_of, beside)]
+                names = []
+
             changed = alias.with_changes(name=dotted(target)) if target else alias
             names.append(changed)
 
-        if any(new is not old for new, old in zip(names, node.names, strict=True)):
-            changed_statement = node.with_changes(names=names)
-            self.statements[node] = [*map(import_of, beside), changed_statement]
+        parts += [node.with_changes(names=each.names) for each in _imports_of(names)]
+        changes = [name for each in parts for name in each.names]
+        if len(changes) > len(node.names) or any(
+            new.name is not old.name
+            for new, old in zip(changes, node.names, strict=True)
+        ):
+            self.statements[node] = parts
 
     def _target_of_module(
         self,
@@ -354,6 +364,14 @@ class _Origins(cst.CSTVisitor):
 
     def visit_Import(self, node: cst.Import) -> None:
         self.paths.update(dotted_text(alias.name) for alias in node.names)
+
+
+def _imports_of(names: Sequence[cst.ImportAlias]) -> Iterator[cst.Import]:
+    """Yield the statement that imports some of the names of another, if any."""
+    if names:
+        *firsts, last = names
+        bare = last.with_changes(comma=cst.MaybeSentinel.DEFAULT)
+        yield cst.Import([*firsts, bare])
 
 
 def _is_imported(scope: Scope, path: str) -> bool:

@@ -87,18 +87,23 @@ def read_module(name: str) -> Module | None:
     names: set[str] = set()
     classes: dict[str, ast.ClassDef] = {}
     imports: dict[str, tuple[str, str]] = {}
-    for statement in _top_level(ast.parse(text).body):
+    body = ast.parse(text).body
+    for statement in _top_level(body):
+        imports.update(_imports(statement))
         match statement:
-            case ast.ImportFrom(module=str(origin), names=aliases):
-                if origin.startswith(_OWN):
-                    for alias in aliases:
-                        imports[alias.asname or alias.name] = (origin, alias.name)
             case ast.ClassDef(name=bound):
                 classes[bound] = statement
             case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
                 names |= set(ast.literal_eval(value))
 
         names |= set(_bound(statement))
+
+    # What it loads on demand stands there for type checkers.
+    for statement in _for_types(body):
+        offered = {
+            bound: origin for bound, origin in _imports(statement) if bound in names
+        }
+        imports.update(offered)
 
     public = frozenset(each for each in names | set(imports) if each[:1] != "_")
     return Module(public, classes, imports)
@@ -117,6 +122,23 @@ def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
                 yield from _top_level([*first, *others, *rest])
             case _:
                 yield statement
+
+
+def _for_types(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that only type checkers see."""
+    for statement in body:
+        match statement:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING"), body=first):
+                yield from first
+
+
+def _imports(statement: ast.stmt) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield the names that a statement imports from this package, and their origin."""
+    match statement:
+        case ast.ImportFrom(module=str(origin), names=aliases):
+            if origin.startswith(_OWN):
+                for alias in aliases:
+                    yield alias.asname or alias.name, (origin, alias.name)
 
 
 def _bound(statement: ast.AST) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import libcst as cst
 
@@ -32,8 +33,9 @@ def part(
     """Return the statements that take the place of one ``from … import …``.
 
     ``moved`` has, for each of its names, what to import from ``target`` in its place, or
-    None for a name that stays. Each name keeps the comments behind it and above it. Return
-    None where comments stand elsewhere among the names.
+    None for a name that stays. Names keep their order: where an import fails, as in a
+    ``try``, what comes before it is bound. Each name keeps the comments behind it and
+    above it. Return None where comments stand elsewhere among the names.
     """
     names = statement.names
     if isinstance(names, cst.ImportStar):
@@ -52,15 +54,13 @@ def part(
         return None
 
     layout = _Layout.of(statement, names)
-    stay = [i for i, each in enumerate(moved) if each is None]
-    go = [i for i, each in enumerate(moved) if each is not None]
-    rest = layout.build(statement, names, stay)
-    apart = layout.build(
-        statement.with_changes(module=new_module),
-        [each or old for each, old in zip(moved, names, strict=True)],
-        go,
-    )
-    return [rest, apart]
+    changed = [each or old for each, old in zip(moved, names, strict=True)]
+    apart = statement.with_changes(module=new_module)
+    runs = groupby(range(len(names)), key=lambda i: moved[i] is not None)
+    return [
+        layout.build(apart if goes else statement, changed, list(run))
+        for goes, run in runs
+    ]
 
 
 @dataclass(frozen=True, slots=True)

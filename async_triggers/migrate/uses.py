@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import libcst as cst
 
-from async_triggers.migrate.differences import ANY_OTHER, differences
+from async_triggers.migrate.differences import (
+    ANY_OTHER,
+    differences,
+    differences_of_method,
+)
 from async_triggers.migrate.modules import COUNTERPARTS, package_of
 from async_triggers.migrate.offered import find_class
 from async_triggers.migrate.tree import (
-    Reader,
     Remark,
     dotted_text,
     last_name,
-    literal,
 )
+from async_triggers.migrate.values import UNKNOWN, ValueReader
 
 SECTION = "Left out"
 """The section of the documentation on what this package does not offer, and why."""
@@ -41,14 +44,15 @@ class _Use:
     line: int
     # The attribute that is read of it, or of an object of it.
     member: str = ""
-    arguments: frozenset[str] = frozenset()
+    # The arguments of a call, each with the values that it is given.
+    arguments: Mapping[str, Sequence[object]] = field(default_factory=dict)
 
     @property
     def package(self) -> str:
         return package_of(self.module) or ""
 
 
-class UseReader(Reader):
+class UseReader(ValueReader):
     """Collects calls, attributes and subclasses, and compares them."""
 
     def __init__(self) -> None:
@@ -56,8 +60,8 @@ class UseReader(Reader):
         self._calls: list[_Use] = []
         self._members: list[_Use] = []
         self._subclasses: list[_Use] = []
-        # The keys of what is called default_args, with their lines.
-        self._defaults: list[tuple[str, int]] = []
+        # The keys of what is called default_args, with their values and lines.
+        self._defaults: list[tuple[str, object, int]] = []
         # Objects of a class that are an attribute, such as self.hook, and what is read of
         # attributes: both with the class statement around them.
         self._attributes: dict[tuple[cst.CSTNode | None, str], tuple[str, str]] = {}
@@ -66,8 +70,8 @@ class UseReader(Reader):
     def visit_Call(self, node: cst.Call) -> None:
         """Collect the arguments of a class, mapped or not."""
         called: cst.CSTNode = node.func
-        is_part = _last_attribute(called) in _MAPPING
-        if is_part and isinstance(called, cst.Attribute):
+        part = _last_attribute(called)
+        if part in _MAPPING and isinstance(called, cst.Attribute):
             # Class.partial(…), and Class.partial(…).expand(…)
             called = called.value
             if isinstance(called, cst.Call) and isinstance(called.func, cst.Attribute):
@@ -77,13 +81,42 @@ class UseReader(Reader):
         if found is None or "." in found[1]:
             return
 
-        arguments = {each.keyword.value for each in node.args if each.keyword}
-        if is_part or any(each.star == "**" for each in node.args):
-            arguments.add(ANY_OTHER)
-
+        arguments = self._arguments(node, part)
         line = self.line(node)
-        self._calls.append(_Use(*found, line, arguments=frozenset(arguments)))
+        self._calls.append(_Use(*found, line, arguments=arguments))
         self._read_of(node, found)
+
+    def _arguments(self, call: cst.Call, part: str) -> dict[str, list[object]]:
+        """Return the arguments of a class's call, or of a part of a mapped one."""
+        found: dict[str, list[object]] = {}
+        for each in call.args:
+            if each.keyword is not None:
+                is_many = part == "expand"
+                found[each.keyword.value] = self._values(each.value, is_many=is_many)
+                continue
+
+            # By its place, or one of several in a dict.
+            found[ANY_OTHER] = []
+            holders = [each.value] if each.star == "**" else []
+            if part == "expand_kwargs":
+                holders += self.elements_of(each.value) or []
+
+            for holder in holders:
+                for key, node in self.items_of(holder) or ():
+                    found.setdefault(key, []).append(self.value_of(node))
+
+        if part in _MAPPING:
+            found[ANY_OTHER] = []
+
+        return found
+
+    def _values(self, node: cst.BaseExpression, *, is_many: bool) -> list[object]:
+        """Return the value of an argument, or those that it has in turn."""
+        if not is_many:
+            return [self.value_of(node)]
+
+        elements = self.elements_of(node)
+        return [UNKNOWN] if elements is None else [*map(self.value_of, elements)]
 
     def visit_Attribute(self, node: cst.Attribute) -> None:
         """Collect an attribute that is read of a class."""
@@ -162,20 +195,9 @@ class UseReader(Reader):
         if member is not None:
             self._members.append(_Use(*found, self.line(node), member))
 
-    def _keys(self, value: cst.BaseExpression) -> Iterator[tuple[str, int]]:
-        if isinstance(value, cst.Dict):
-            for element in value.elements:
-                key = (
-                    literal(element.key)
-                    if isinstance(element, cst.DictElement)
-                    else None
-                )
-                if key is not None:
-                    yield key, self.line(element)
-        elif isinstance(value, cst.Call) and last_name(value.func) == "dict":
-            for argument in value.args:
-                if argument.keyword is not None:
-                    yield argument.keyword.value, self.line(argument)
+    def _keys(self, value: cst.BaseExpression) -> Iterator[tuple[str, object, int]]:
+        for key, node in self.items_of(value) or ():
+            yield key, self.value_of(node), self.line(node)
 
     # Comparing --------------------------------------------------------------------
 
@@ -203,17 +225,21 @@ class UseReader(Reader):
                 yield _Use(*found, line, member)
 
     def _compare_call(self, call: _Use) -> Iterator[Remark]:
-        defaults = {key for key, _ in self._defaults}
+        defaults = {key for key, _, _ in self._defaults}
         for each in differences(call.name, call.package, call.arguments, defaults):
             yield Remark(call.line, f"{call.name}{each.place}: {each.says}")
 
-        for key, line in self._defaults:
-            for each in differences(call.name, call.package, {key, ANY_OTHER}):
+        for key, value, line in self._defaults:
+            if key in call.arguments:
+                continue
+
+            shared = {key: [value], ANY_OTHER: []}
+            for each in differences(call.name, call.package, shared):
                 label = f"{call.name}{each.place} by default_args"
                 yield Remark(line, f"{label}: {each.says}")
 
         found = find_class(COUNTERPARTS[call.module], call.name)
-        for argument in sorted(call.arguments - {ANY_OTHER}):
+        for argument in sorted(set(call.arguments) - {ANY_OTHER}):
             if found is not None and not found.accepts(argument):
                 label = f"{call.name}({argument}=)"
                 yield Remark(call.line, f"{label}: there is no such argument here")
@@ -228,6 +254,9 @@ def _compare_member(use: _Use) -> Iterator[Remark]:
     found = find_class(target, use.name)
     if use.member[:1] == "_" or use.member in _NOT_OURS or found is None:
         return
+
+    for each in differences_of_method(use.name, use.member):
+        yield Remark(use.line, f"{use.name}{each.place}: {each.says}")
 
     if not found.offers(use.member):
         text = (

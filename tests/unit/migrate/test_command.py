@@ -321,6 +321,24 @@ def test_any_python_that_is_named_is_changed(dags: Path, name: str) -> None:
     assert (dags / name).read_text() == AFTER
 
 
+@pytest.mark.parametrize(
+    ("first", "changes"),
+    [
+        ("#!/usr/bin/env python3\n", True),
+        ("#!/usr/bin/python\n", True),
+        ("#!/bin/sh\n", False),
+        ("", False),
+    ],
+)
+def test_a_script_without_a_suffix_is_found(
+    dags: Path, first: str, *, changes: bool
+) -> None:
+    (dags / "backfill").write_text(first + BEFORE)
+
+    assert main(["migrate", "dags", "--write"]) == 0
+    assert (dags / "backfill").read_text() == first + (AFTER if changes else BEFORE)
+
+
 def test_a_link_is_followed_within_the_path_only(
     dags: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -95,6 +95,17 @@ def test_the_members_and_arguments_of_a_class_are_those_of_the_class(
     assert [key for key in taken if not found.accepts(key)] == []
 
 
+@pytest.mark.parametrize("module", [each for each in HERE if "operators" in each])
+def test_what_a_module_loads_on_demand_is_offered(module: str) -> None:
+    loaded = importlib.import_module(module)
+    (hook,) = (each for each in loaded.__all__ if each.endswith("Hook"))
+    found = find_class(module, hook)
+
+    assert offers(module, hook)
+    assert found is not None
+    assert found == find_class(getattr(loaded, hook).__module__, hook)
+
+
 def test_a_coroutine_over_a_leased_account_is_no_call_that_others_have() -> None:
     found = find_class("async_triggers.airbyte.hooks", "AirbyteHook")
 
@@ -129,29 +140,38 @@ def test_each_module_that_moves_belongs_to_a_package_of_another_provider() -> No
 DEPRECATED = {"timeout_seconds", "xcom"}
 
 
+def taken_by(name: str) -> set[str]:
+    """Return the arguments of a class, which several modules may offer."""
+    (real,) = {
+        getattr(importlib.import_module(each), name)
+        for each in HERE
+        if offers(each, name)
+    }
+    return {key for base in real.__mro__ for key in signature(base).parameters}
+
+
 @pytest.mark.parametrize("difference", _ALL, ids=lambda each: each.says[:40])
 def test_a_difference_is_about_a_class_and_an_argument_that_exist(
     difference: Difference,
 ) -> None:
     for name in difference.classes:
-        (module,) = {
-            each for each in HERE if name in vars(importlib.import_module(each))
-        }
-        real: Any = getattr(importlib.import_module(module), name)
-        taken = {key for base in real.__mro__ for key in signature(base).parameters}
+        known = taken_by(name) | DEPRECATED | {""}
 
-        assert {difference.argument, difference.without} <= taken | DEPRECATED | {""}
+        assert {difference.argument, difference.without} <= known
+        if difference.method:
+            (real,) = (
+                getattr(importlib.import_module(each), name)
+                for each in HERE
+                if offers(each, name) and "hooks" in each
+            )
+            assert callable(getattr(real, difference.method))
 
 
 def test_a_difference_that_names_a_way_back_names_an_argument() -> None:
     ways = re.compile(r"(\w+)=")
     for each in _ALL:
         for name in each.classes:
-            (module,) = {m for m in HERE if offers(m, name)}
-            real: Any = getattr(importlib.import_module(module), name)
-            taken = {key for base in real.__mro__ for key in signature(base).parameters}
-
-            assert set(ways.findall(each.says)) <= taken, each.says
+            assert set(ways.findall(each.says)) <= taken_by(name), each.says
 
 
 LOADED = """

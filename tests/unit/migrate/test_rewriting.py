@@ -134,12 +134,71 @@ def test_only_the_names_that_this_package_offers_move() -> None:
     source = "from fivetran_provider_async.hooks import FivetranHook, Absent as A\n"
 
     assert moved(source) == (
-        "from fivetran_provider_async.hooks import Absent as A\n"
         "from async_triggers.fivetran.hooks import FivetranHook\n"
+        "from fivetran_provider_async.hooks import Absent as A\n"
     )
     assert left(source) == (
         "1: Absent stays with fivetran_provider_async.hooks:"
         " async_triggers.fivetran.hooks does not offer it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "from {old} import FivetranHook, Absent",
+            ["from {new} import FivetranHook", "from {old} import Absent"],
+        ),
+        (
+            "from {old} import Absent, FivetranHook",
+            ["from {old} import Absent", "from {new} import FivetranHook"],
+        ),
+        (
+            "from {old} import FivetranHook, Absent, FivetranHookAsync as H",
+            [
+                "from {new} import FivetranHook",
+                "from {old} import Absent",
+                "from {new} import FivetranHookAsync as H",
+            ],
+        ),
+        (
+            "from {old} import (A, FivetranHook, FivetranHookAsync, B)",
+            [
+                "from {old} import (A)",
+                "from {new} import (FivetranHook, FivetranHookAsync)",
+                "from {old} import (B)",
+            ],
+        ),
+        (
+            "import os, {old}, sys; {old}.FivetranHook, {old}.Absent",
+            [
+                "import os",
+                "import {old}",
+                "import {new}, sys; {new}.FivetranHook, {old}.Absent",
+            ],
+        ),
+        (
+            "import {old}, os; {old}.FivetranHook, {old}.Absent",
+            ["import {old}", "import {new}, os; {new}.FivetranHook, {old}.Absent"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("catches", ["ImportError", "(ImportError, OSError)"])
+def test_what_is_imported_first_is_still_imported_first(
+    before: str, after: list[str], catches: str
+) -> None:
+    paths = {
+        "old": "fivetran_provider_async.hooks",
+        "new": "async_triggers.fivetran.hooks",
+    }
+    frame = "try:\n    {}\nexcept {}:\n    FivetranHook = None\n"
+    # Statements that share a line go on sharing it.
+    joint = "; " if "; " in before else "\n    "
+    expected = joint.join(each.format(**paths) for each in after)
+
+    assert moved(frame.format(before.format(**paths), catches)) == (
+        frame.format(expected, catches)
     )
 
 
@@ -169,14 +228,16 @@ def test_comments_go_with_the_names_they_are_about() -> None:
         """
     ) == dedent(
         """\
+        from async_triggers.dbt_cloud.hooks import (  # the first
+            # above the hook
+            DbtCloudHook,  # the hook
+        )  # behind
         from airflow.providers.dbt.cloud.hooks.dbt import (
 
             # above what is absent
             Absent,  # absent
-        )  # behind
-        from async_triggers.dbt_cloud.hooks import (  # the first
-            # above the hook
-            DbtCloudHook,  # the hook
+        )
+        from async_triggers.dbt_cloud.hooks import (
             DbtCloudJobRunStatus as Status,  # the status
             # the end
         )
@@ -548,8 +609,8 @@ def test_lines_that_are_added_end_as_the_file_does() -> None:
     source = b"from fivetran_provider_async.hooks import FivetranHook, Absent\r\nx = 1"
 
     assert rewrite(source).source == (
-        b"from fivetran_provider_async.hooks import Absent\r\n"
-        b"from async_triggers.fivetran.hooks import FivetranHook\r\nx = 1"
+        b"from async_triggers.fivetran.hooks import FivetranHook\r\n"
+        b"from fivetran_provider_async.hooks import Absent\r\nx = 1"
     )
 
 
@@ -600,6 +661,175 @@ def test_an_argument_that_means_something_else_is_described(call: str) -> None:
     assert "2: AirbyteTriggerSyncOperator(wait_seconds=)" in said
 
 
+SYNC = "AirbyteTriggerSyncOperator"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        f"{SYNC}(deferrable='False')",
+        f"{SYNC}(deferrable='' 'True')",
+        f"{SYNC}(deferrable=f'{{x}}')",
+        f"{SYNC}(deferrable=os.environ['DEFER'])",
+        f"{SYNC}(deferrable=os.environ.get('DEFER', 'False'))",
+        f"{SYNC}(deferrable=getenv('DEFER'))",
+        f"{SYNC}(deferrable=Variable.get('defer'))",
+        f"{SYNC}(deferrable=str(x))",
+        f"{SYNC}(deferrable=DEFER); DEFER = 'False'",
+        f"{SYNC}(deferrable=DEFER); DEFER: str = 'False'",
+        f"def f(): {SYNC}(deferrable=DEFER)\nDEFER = OTHER = 'False'",
+        f"{SYNC}(**{{'deferrable': 'no'}})",
+        f"{SYNC}(**COMMON); COMMON = dict(deferrable='no')",
+        f"{SYNC}.partial(deferrable='False').expand(connection_id=['a'])",
+        f"{SYNC}.partial(task_id='t').expand(deferrable=[True, 'False'])",
+        f"{SYNC}.partial(a=1).expand_kwargs([{{'deferrable': 'False'}}])",
+        f"{SYNC}(); DAG('d', default_args={{'deferrable': 'False'}})",
+        f"{SYNC}(); default_args = dict(deferrable='False')",
+        f"{SYNC}(); DAG('d', default_args=ARGS); ARGS = {{'deferrable': 'False'}}",
+    ],
+)
+def test_a_switch_that_is_a_text_is_described(call: str) -> None:
+    said = differs(
+        f"import os; from os import getenv; from airflow.sdk import Variable; "
+        f"from {AIRBYTE}.operators.airbyte import {SYNC}\n{call}"
+    )
+
+    assert f"{SYNC}(deferrable=)" in said
+    assert 'a text is an error, "False" as well, which turned it on' in said
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "True",
+        "False",
+        "0",
+        "x",
+        "os.environ.get('D') == 'yes'",
+        "Variable.get('d', deserialize_json=True)",
+        "DEFER); DEFER = 'a'; DEFER = True; print(DEFER",
+        "DEFER); DEFER = 'a'; DEFER += x; print(DEFER",
+        "b'False'",
+    ],
+)
+def test_a_switch_that_may_be_no_text_is_not_described(value: str) -> None:
+    said = differs(
+        "import os; from airflow.sdk import Variable; "
+        f"from {AIRBYTE}.operators.airbyte import {SYNC}\n{SYNC}(deferrable={value})"
+    )
+
+    assert "a text is an error" not in said
+
+
+def test_default_arguments_do_not_show_where_a_call_has_its_own() -> None:
+    said = differs(
+        f"from {AIRBYTE}.operators.airbyte import {SYNC}\n"
+        f"{SYNC}(timeout=5); default_args = {{'timeout': 0}}"
+    )
+
+    assert "is cancelled when it has passed" in said
+    assert "default_args" not in said
+
+
+CALLS = {
+    "airbyte": f"from {AIRBYTE}.operators.airbyte import {SYNC}\n{SYNC}(timeout={{}})",
+    "dbt": (
+        f"from {DBT}.operators.dbt import DbtCloudRunJobOperator\n"
+        "DbtCloudRunJobOperator(timeout={})"
+    ),
+}
+CANCELLED = {
+    "airbyte": "(timeout=): the job is cancelled when it has passed",
+    "dbt": "(timeout=): the run is cancelled when it has passed",
+}
+REFUSED = dict.fromkeys(CALLS, "a negative number is an error")
+UNLIMITED = {
+    "airbyte": "0 sets no limit for a deferred task either, which failed at once",
+    "dbt": "0 sets no limit; the task failed unless its run had ended",
+}
+
+
+@pytest.mark.parametrize("vendor", CALLS)
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("60", CANCELLED),
+        ("60 * 60", CANCELLED),
+        ("limit()", CANCELLED),
+        ("timedelta(hours=1)", CANCELLED),
+        ("HOUR); HOUR = 3_600; print(HOUR", CANCELLED),
+        ("0", UNLIMITED),
+        ("0.0", UNLIMITED),
+        ("timedelta()", UNLIMITED),
+        ("timedelta(seconds=0)", UNLIMITED),
+        ("NONE); NONE = 0; print(NONE", UNLIMITED),
+        ("None", {}),
+        ("-1", REFUSED),
+        ("-timedelta(1)", REFUSED),
+        ("timedelta(-1)", REFUSED),
+    ],
+)
+def test_what_a_timeout_means_depends_on_its_value(
+    vendor: str, value: str, said: dict[str, str]
+) -> None:
+    found = differs(f"from datetime import timedelta; {CALLS[vendor].format(value)}")
+
+    about = [line for line in found.splitlines() if "(timeout=)" in line]
+    assert len(about) == (1 if said else 0)
+    assert said.get(vendor, "") in "".join(about)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("0", "0 waits until the time"),
+        ("None", ""),
+        ("300", "it holds for a task on a worker too"),
+        ("x", "0 waits until the time"),
+    ],
+)
+def test_what_a_wait_for_a_sync_that_was_put_off_means(value: str, said: str) -> None:
+    found = differs(
+        "from fivetran_provider_async.operators import FivetranOperator\n"
+        f"FivetranOperator(reschedule_wait_time={value})"
+    )
+
+    about = [line for line in found.splitlines() if "(reschedule_wait_time=)" in line]
+    assert len(about) == (1 if said else 0)
+    assert said in "".join(about)
+
+
+@pytest.mark.parametrize(
+    ("value", "shows"), [("True", True), ("x", True), ("False", False), ("None", False)]
+)
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (f"{AIRBYTE}.sensors.airbyte", "AirbyteJobSensor"),
+        (f"{DBT}.sensors.dbt", "DbtCloudJobRunSensor"),
+        ("fivetran_provider_async.sensors", "FivetranSensor"),
+    ],
+)
+def test_a_soft_failure_of_a_sensor_is_described(
+    module: str, name: str, value: str, *, shows: bool
+) -> None:
+    found = differs(f"from {module} import {name}\n{name}(soft_fail={value})")
+
+    assert ("skips the sensor in every mode" in found) == shows
+
+
+@pytest.mark.parametrize(
+    ("value", "shows"), [("0", True), ("None", True), ("False", False), ("True", False)]
+)
+def test_a_dbt_cloud_task_was_deferred_unless_false(value: str, *, shows: bool) -> None:
+    found = differs(
+        f"from {DBT}.operators.dbt import DbtCloudRunJobOperator\n"
+        f"DbtCloudRunJobOperator(deferrable={value})"
+    )
+
+    assert ("it waits on a worker" in found) == shows
+
+
 @pytest.mark.parametrize(
     ("call", "shows"),
     [
@@ -613,6 +843,19 @@ def test_an_argument_that_means_something_else_is_described(call: str) -> None:
 def test_a_default_that_has_changed_is_described(call: str, *, shows: bool) -> None:
     module = "fivetran_provider.operators.fivetran"
     said = differs(f"from {module} import FivetranOperator\n{call}")
+
+    assert ('it was "fivetran"' in said) == shows
+
+
+@pytest.mark.parametrize(
+    ("call", "shows"), [("()", True), ("('x')", False), ("(*more)", False)]
+)
+def test_the_default_connection_of_a_hook_has_changed(
+    call: str, *, shows: bool
+) -> None:
+    said = differs(
+        f"from fivetran_provider.hooks.fivetran import FivetranHook\nFivetranHook{call}"
+    )
 
     assert ('it was "fivetran"' in said) == shows
 
@@ -658,6 +901,83 @@ def test_a_call_that_a_hook_does_not_have_is_described(
     said = differs(f"from {AIRBYTE}.hooks.airbyte import AirbyteHook\n{use}")
 
     assert ("does not offer it; see" in said) == shows
+
+
+FIVETRAN_HOOK = "from fivetran_provider_async.hooks import FivetranHook"
+DBT_HOOK = f"from {DBT}.hooks.dbt import DbtCloudHook"
+AIRBYTE_HOOK = f"from {AIRBYTE}.hooks.airbyte import AirbyteHook"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            f"{FIVETRAN_HOOK}\nhook = FivetranHook()\nhook.start_fivetran_sync('a')",
+            "3: FivetranHook.start_fivetran_sync: it does not stop a sync",
+        ),
+        (
+            f"{FIVETRAN_HOOK}\nFivetranHook().start_fivetran_sync('a')",
+            "2: FivetranHook.start_fivetran_sync: it does not stop a sync",
+        ),
+        (
+            f"{AIRBYTE_HOOK}\ndef stop(hook: AirbyteHook):\n    hook.cancel_job(1)",
+            "3: AirbyteHook.cancel_job: it first checks",
+        ),
+        (
+            f"{AIRBYTE_HOOK}\nwait = AirbyteHook.wait_for_job",
+            "2: AirbyteHook.wait_for_job: a refusal that lasts ends it",
+        ),
+        (f"{AIRBYTE_HOOK}\nAirbyteHook().get_job_status(1)", ""),
+        (f"{AIRBYTE_HOOK}\nOther().cancel_job(1)", ""),
+        (
+            f"{FIVETRAN_HOOK}\nFivetranHook(timeout_seconds=5)",
+            "2: FivetranHook(timeout_seconds=): it limits each request",
+        ),
+        (
+            f"{FIVETRAN_HOOK}\nFivetranHook(retry_delay=5)",
+            "2: FivetranHook(retry_delay=): it has no effect",
+        ),
+        (
+            f"{DBT_HOOK}\nDbtCloudHook().get_conn().get('x')",
+            "2: DbtCloudHook.get_conn: it returns the account",
+        ),
+        (
+            f"{DBT_HOOK}\nhook = DbtCloudHook()\nhook.run('x')",
+            "3: DbtCloudHook.run: it runs a coroutine function",
+        ),
+        (
+            f"from {DBT}.hooks.dbt import DbtCloudHook\nDbtCloudHook(retry_args={{}})",
+            "2: DbtCloudHook(retry_args=): it has no effect",
+        ),
+    ],
+)
+def test_a_call_by_hand_that_does_something_else_is_described(
+    source: str, said: str
+) -> None:
+    found = differs(source)
+
+    assert said in found
+    assert bool(found) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("value", "shows"), [("False", True), ("x", True), ("True", False)]
+)
+def test_a_sync_on_a_worker_returns_when_it_succeeded(
+    value: str, *, shows: bool
+) -> None:
+    found = differs(
+        "from fivetran_provider_async.operators import FivetranOperator\n"
+        f"FivetranOperator(deferrable={value})"
+    )
+
+    assert ("returns the time of the success" in found) == shows
+
+
+def test_a_sensor_of_a_broken_connection_is_described() -> None:
+    found = differs("from fivetran_provider_async.sensors import FivetranSensor")
+
+    assert "FivetranSensor: a connection that is broken fails it" in found
 
 
 def test_an_argument_that_is_not_there_is_described() -> None:
