@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,22 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from airflow.sdk import DAG, Asset, BaseOperator, TaskGroup
 
+from async_triggers.deferral.unknown import did_you_mean
 from async_triggers.generators.callbacks import from_file, imported, read_custom
-from async_triggers.generators.dialect import NODES, SECONDS, find, names
-from async_triggers.generators.errors import GeneratorError, Place, brief
+from async_triggers.generators.dialect import (
+    NODES,
+    SECONDS,
+    arguments_of,
+    find,
+    names,
+)
+from async_triggers.generators.errors import (
+    DEFAULT,
+    GeneratorError,
+    Place,
+    brief,
+    unknown_key,
+)
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +79,8 @@ _DAG_SECONDS = {
 _NOT_FOR_OPERATORS = frozenset(
     {"operator", "task_group_name", "dependencies", "custom_callbacks"}
 )
+# What each task gets here.
+_NOT_FROM_YAML = frozenset({"dag", "task_group"})
 _UNITS = ("day", "hour", "minute", "second", "week")
 
 
@@ -89,6 +104,7 @@ def build_dag(
 
     groups = _groups(config, dag, place)
     tasks = _tasks(config, dag, groups, place)
+    _warn_of_defaults(config, tasks.values(), place)
     for key, made in (("task_groups", groups), ("tasks", tasks)):
         for name, node in made.items():
             at = place.at(key, name, "dependencies")
@@ -126,8 +142,9 @@ def _dag_arguments(
             # YAML has no other way to say that there is no schedule but null.
             found[name] = None if name == "schedule" and value == "None" else value
         elif key not in _OWN_KEYS:
-            msg = f"unknown key. A DAG has: {_known_keys()}"
-            raise GeneratorError(place.at(key), msg)
+            known = _known_keys()
+            there_are = f"A DAG has: {', '.join(known)}{_if_default(config, place)}"
+            raise unknown_key(place, key, known, there_are)
 
     default_args = _mapping(config, "default_args", place)
     zone = _zone(default_args.get("timezone"), place.at("default_args", "timezone"))
@@ -150,9 +167,17 @@ def _dag_arguments(
     return found
 
 
-def _known_keys() -> str:
+def _if_default(config: Mapping[str, Any], place: Place) -> str:
+    """Return a sentence about what looks like the defaults, misspelt; else nothing."""
+    if "tasks" in config or not did_you_mean(place.keys[-1], [DEFAULT]):
+        return ""
+
+    return f". If it is no DAG and lies under all of them, call it {DEFAULT!r}"
+
+
+def _known_keys() -> list[str]:
     every = _DAG_ARGUMENTS | _OWN_KEYS | set(_RENAMED) | {"dagrun_timeout_sec"}
-    return ", ".join(sorted(every))
+    return sorted(every)
 
 
 def _callbacks(
@@ -254,8 +279,8 @@ def _group_entry(
     known = _GROUP_ARGUMENTS | {"dependencies", "parent_group_name"}
     for key in entry:
         if key not in known:
-            msg = f"unknown key. A task group has: {', '.join(sorted(known))}"
-            raise GeneratorError(place.at(key), msg)
+            there_are = f"A task group has: {', '.join(sorted(known))}"
+            raise unknown_key(place, key, known, there_are)
 
     parent = entry.get("parent_group_name")
     if parent is not None and parent not in given:
@@ -273,7 +298,7 @@ def _tasks(
 ) -> dict[str, Any]:
     given = _mapping(config, "tasks", place)
     if "tasks" not in config:
-        msg = "a DAG needs tasks: add the key"
+        msg = f"a DAG needs tasks: add the key{_if_default(config, place)}"
         raise GeneratorError(place, msg)
 
     if not given:
@@ -284,8 +309,7 @@ def _tasks(
     for name, entry in given.items():
         at = place.at("tasks", name)
         if not isinstance(entry, Mapping) or "operator" not in entry:
-            msg = f"{name!r} has neither an operator nor a generator: give it one"
-            raise GeneratorError(at, msg)
+            raise _without_operator(name, entry, at)
 
         operator = imported(str(entry["operator"]), at.at("operator"))
         group_name = entry.get("task_group_name")
@@ -309,7 +333,7 @@ def _tasks(
                 task_group=dag.task_group if group_name is None else groups[group_name],
             )
         except Exception as error:
-            raise _wrapped(error, entry, at) from error
+            raise _of_task(error, entry, at, operator) from error
 
         if not isinstance(made[name], BaseOperator):
             msg = f"{entry['operator']!r} is no operator: it makes no task"
@@ -435,6 +459,48 @@ def _ago(text: str) -> timedelta | None:
         total += timedelta(**{f"{name}s": int(number)})
 
     return total
+
+
+def _warn_of_defaults(
+    config: Mapping[str, Any], tasks: Iterable[BaseOperator], place: Place
+) -> None:
+    """Warn of a default that looks misspelt: Airflow drops what no task takes."""
+    known = frozenset({"timezone"}).union(*(arguments_of(type(each)) for each in tasks))
+    for key in _mapping(config, "default_args", place):
+        meant = "" if key in known else did_you_mean(str(key), known)
+        if meant:
+            at = place.at("default_args", key)
+            log.warning("%s: no task takes it, so it has no effect. %s", at, meant)
+
+
+def _without_operator(name: str, entry: Any, place: Place) -> GeneratorError:
+    msg = f"{name!r} has neither an operator nor a generator: give it one"
+    for key in entry if isinstance(entry, Mapping) else ():
+        if meant := did_you_mean(str(key), ("operator", "generator")):
+            return GeneratorError(place.at(key), f"{msg}. {meant}")
+
+    return GeneratorError(place, msg)
+
+
+def _of_task(
+    error: Exception, entry: Mapping[str, Any], place: Place, operator: Any
+) -> GeneratorError:
+    """Name the place of an operator's error, and what may be meant by an unknown key.
+
+    An operator may take more than its constructors say; only one that fails is doubted.
+    """
+    found = _wrapped(error, entry, place)
+    if not isinstance(operator, type):
+        return found
+
+    known = (arguments_of(operator) | _NOT_FOR_OPERATORS) - _NOT_FROM_YAML
+    for key in entry:
+        meant = "" if key in known else did_you_mean(str(key), known - set(entry))
+        if meant:
+            msg = f"unknown key. {meant} {found.message}"
+            return GeneratorError(place.at(key), msg)
+
+    return found
 
 
 def _wrapped(

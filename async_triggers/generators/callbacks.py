@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from async_triggers.generators.errors import GeneratorError, Place, brief
+from async_triggers.deferral.unknown import did_you_mean
+from async_triggers.generators.errors import GeneratorError, Place, brief, unknown_key
 from async_triggers.generators.moved import advice, advice_on_name
 
 EVENTS = (
@@ -19,6 +20,7 @@ EVENTS = (
     "on_retry_callback",
     "on_execute_callback",
 )
+_KEYS = ("module", "callable", "args")
 
 
 def imported(path: str, place: Place) -> Any:
@@ -77,17 +79,18 @@ def read_custom(value: Any, place: Place) -> dict[str, Callable[..., Any]]:
     for event, entry in value.items():
         at = place.at(event)
         if event not in EVENTS:
-            msg = f"unknown event. There are: {', '.join(EVENTS)}"
+            meant = did_you_mean(str(event), EVENTS)
+            words = filter(None, ("unknown event.", meant, "There are:"))
+            msg = f"{' '.join(words)} {', '.join(EVENTS)}"
             raise GeneratorError(at, msg)
+
+        for key in entry if isinstance(entry, Mapping) else ():
+            if key not in _KEYS:
+                raise unknown_key(at, key, _KEYS, f"There are: {', '.join(_KEYS)}")
 
         if not isinstance(entry, Mapping) or not {"module", "callable"} <= set(entry):
             msg = "needs the keys module and callable, and may have args"
             raise GeneratorError(at, msg)
-
-        for key in entry:
-            if key not in {"module", "callable", "args"}:
-                msg = "unknown key. There are: module, callable, args"
-                raise GeneratorError(at.at(key), msg)
 
         function = imported(f"{entry['module']}.{entry['callable']}", at)
         found[event] = _bound(_callable(function, at), entry.get("args") or [], at)

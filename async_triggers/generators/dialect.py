@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import os
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.airbyte.sensors import AirbyteJobSensor
+from async_triggers.deferral.unknown import did_you_mean
 from async_triggers.fivetran.operators import FivetranOperator
 from async_triggers.fivetran.sensors import FivetranSensor
-from async_triggers.generators.errors import GeneratorError, Place, brief
+from async_triggers.generators.errors import GeneratorError, Place, brief, unknown_key
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -206,6 +208,11 @@ def names(value: Any, place: Place) -> tuple[str, ...]:
 
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         msg = f"must be a list of names, such as [first, second], not {brief(value)}"
+        if isinstance(value, list):
+            other = next(each for each in value if not isinstance(each, str))
+            msg += (
+                f". {brief(other)} is no name: write it in quotes if it is meant as one"
+            )
         raise GeneratorError(place, msg)
 
     return tuple(dict.fromkeys(value))
@@ -233,16 +240,20 @@ def find(text: str, folder: Path, place: Place, what: str) -> Path:
 
 
 @cache
+def arguments_of(operator: type) -> frozenset[str]:
+    """Return what a task of an operator may be given by name."""
+    found = set(TASK_KEYS)
+    for each in operator.__mro__:
+        # What is written in C need not say what it takes.
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            found |= set(inspect.signature(vars(each)["__init__"]).parameters)
+
+    return frozenset(found - {"self", "args", "kwargs"})
+
+
 def takes(operator: type, argument: str) -> bool:
     """Return whether an operator, or what it is made from, takes an argument by name."""
-    if argument in TASK_KEYS:
-        return True
-
-    return argument not in {"self", "args", "kwargs"} and any(
-        argument in inspect.signature(vars(each)["__init__"]).parameters
-        for each in operator.__mro__
-        if "__init__" in vars(each)
-    )
+    return argument in arguments_of(operator)
 
 
 def _which(entry: Mapping[str, Any], place: Place) -> tuple[Vendor, bool]:
@@ -272,14 +283,19 @@ def _check_arguments(
 
         if key in vendor.reserved:
             msg = "is given by the generator itself: leave it out"
+            if meant := did_you_mean(key, known.intersection(_ID_KEYS)):
+                msg = f"{msg}. {meant}"
+
             raise GeneratorError(place.at(key), msg)
 
         if not any(takes(each, key) for each in (vendor.operator, vendor.sensor)):
-            msg = (
-                f"unknown key. A {entry_name(vendor)} has: {', '.join(sorted(known))}; and"
-                f" any argument of {vendor.operator.__name__}"
+            raise unknown_key(
+                place,
+                key,
+                (known | arguments_of(vendor.operator)) - vendor.reserved,
+                f"A {entry_name(vendor)} has: {', '.join(sorted(known))}; and any"
+                f" argument of {vendor.operator.__name__}",
             )
-            raise GeneratorError(place.at(key), msg)
 
 
 def entry_name(vendor: Vendor) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import NoReturn, Protocol
 
 from async_triggers.deferral.errors import AsyncTriggersException
+from async_triggers.deferral.unknown import did_you_mean
 
 DEFAULT = "default"
 """The key whose value lies under every DAG of a file."""
@@ -58,6 +60,20 @@ class GeneratorError(AsyncTriggersException, ValueError):
         super().__init__(f"{place}: {message}")
         self.place = place
         self.message = message
+
+
+def unknown_key(
+    place: Place, key: object, known: Collection[str], there_are: str
+) -> GeneratorError:
+    """Return the error about a key that nothing reads, with the one that may be meant.
+
+    ``there_are`` ends in a sentence that lists those that are known.
+    """
+    meant = did_you_mean(str(key), known)
+    words = (
+        f"unknown key. {meant} {there_are}" if meant else f"unknown key. {there_are}"
+    )
+    return GeneratorError(place.at(key), words)
 
 
 class Unanswered(AsyncTriggersException):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,7 +132,7 @@ def expand_dag(
         return Expansion(dict(config))
 
     found = _chosen_by_all(tasks, place, folder, lookup)
-    _check_overlap(found)
+    _check_overlap(found, lookup)
     plain = {name: entry for name, entry in tasks.items() if name not in found}
     stems = _stems(found, set(plain))
 
@@ -178,21 +178,22 @@ def _chosen_by_all(
     return found
 
 
-def _check_overlap(found: Mapping[str, _Found]) -> None:
+def _check_overlap(found: Mapping[str, _Found], lookup: Lookup) -> None:
     """Refuse that generators choose one connection, which several tasks would sync."""
-    owners: dict[tuple[str, str], dict[str, _Found]] = {}
+    owners: dict[tuple[str, str], list[Generator]] = {}
     names: dict[tuple[str, str], str] = {}
     for each in found.values():
         for chosen in each.chosen:
             loader = chosen.loader
             key = (each.generator.vendor.name, loader.id)
-            owners.setdefault(key, {})[each.generator.name] = each
+            owners.setdefault(key, []).append(each.generator)
             names[key] = f"{loader.name!r} ({loader.id})"
 
     shared: dict[tuple[str, ...], list[str]] = {}
     for key, choosing in owners.items():
-        if len(choosing) > 1:
-            shared.setdefault(tuple(choosing), []).append(names[key])
+        for those in _by_server(choosing, lookup):
+            if len(those) > 1:
+                shared.setdefault(tuple(those), []).append(names[key])
 
     for those, connections in shared.items():
         *first, last = map(repr, those)
@@ -206,6 +207,24 @@ def _check_overlap(found: Mapping[str, _Found]) -> None:
             " choose it"
         )
         raise GeneratorError(found[those[1]].generator.place, msg)
+
+
+def _by_server(
+    choosing: Sequence[Generator], lookup: Lookup
+) -> Iterable[Sequence[str]]:
+    """Return the names of the generators that read from each server.
+
+    A copy of an Airbyte server has the same connection ids.
+    """
+    if len({each.conn_id for each in choosing}) == 1:
+        return [[each.name for each in choosing]]
+
+    servers: dict[str, list[str]] = {}
+    for each in choosing:
+        server = lookup.server(each.vendor.name, each.conn_id)
+        servers.setdefault(server, []).append(each.name)
+
+    return servers.values()
 
 
 def _rewired(

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from async_triggers.deferral.compat import conf
+from async_triggers.deferral.compat import AirflowException, conf
 from async_triggers.generators.cache import Cache, Entry, default_cache, max_age
 from async_triggers.generators.errors import (
     GeneratorError,
@@ -84,6 +84,7 @@ class Lookup:
     stale: list[Question] = field(default_factory=list)
     _ends: float = field(init=False)
     _renewed: set[str] = field(init=False, default_factory=set)
+    _servers: dict[tuple[str, str], str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Start the clock."""
@@ -135,6 +136,18 @@ class Lookup:
             databases=databases if vendor == "fivetran" else None,
         )
         return tuple(map(Loader.from_json, self._answer(question, place)))
+
+    def server(self, vendor: str, conn_id: str) -> str:
+        """Return the address that an Airflow connection leads to, else its id."""
+        key = (vendor, conn_id)
+        if key not in self._servers:
+            question = InventoryQuestion(vendor=vendor, conn_id=conn_id, databases=None)
+            try:
+                self._servers[key] = question.hook.account().base_url
+            except AirflowException:
+                self._servers[key] = conn_id
+
+        return self._servers[key]
 
     def finish(self) -> None:
         """Have old answers fetched again, and do not wait."""

@@ -1,4 +1,4 @@
-"""Where classes of Airflow are today that published YAML names by an earlier path.
+"""Where classes are today that published YAML names by an earlier path.
 
 https://airflow.apache.org/docs/apache-airflow/stable/installation/upgrading_to_airflow3.html
 and the change logs of the providers. Paths that Airflow itself still follows work as they
@@ -13,6 +13,7 @@ _STANDARD = "airflow.providers.standard"
 _SQL = "airflow.providers.common.sql"
 _PRESENT = {
     **dict.fromkeys(("DummyOperator", "EmptyOperator"), f"{_STANDARD}.operators.empty"),
+    "BaseBranchOperator": f"{_STANDARD}.operators.branch",
     "BashOperator": f"{_STANDARD}.operators.bash",
     "BashSensor": f"{_STANDARD}.sensors.bash",
     "BranchDateTimeOperator": f"{_STANDARD}.operators.datetime",
@@ -82,9 +83,42 @@ _PRESENT = {
         "airflow.providers.databricks.operators.databricks",
     ),
     "S3KeySensor": "airflow.providers.amazon.aws.sensors.s3",
+    **dict.fromkeys(
+        (
+            "BigQueryCheckOperator",
+            "BigQueryExecuteQueryOperator",
+            "BigQueryInsertJobOperator",
+            "BigQueryOperator",
+        ),
+        "airflow.providers.google.cloud.operators.bigquery",
+    ),
+}
+# Classes of the other providers, which are here as well.
+_OURS = {
+    "AirbyteTriggerSyncOperator": "async_triggers.airbyte.operators",
+    "AirbyteJobSensor": "async_triggers.airbyte.sensors",
+    **dict.fromkeys(
+        ("FivetranOperator", "FivetranResyncOperator"),
+        "async_triggers.fivetran.operators",
+    ),
+    "FivetranSensor": "async_triggers.fivetran.sensors",
+    **dict.fromkeys(
+        (
+            "DbtCloudGetJobRunArtifactOperator",
+            "DbtCloudListJobRunsOperator",
+            "DbtCloudListJobsOperator",
+            "DbtCloudRunJobOperator",
+        ),
+        "async_triggers.dbt_cloud.operators",
+    ),
+    "DbtCloudJobRunSensor": "async_triggers.dbt_cloud.sensors",
 }
 _RENAMED = {
     "DummyOperator": "EmptyOperator",
+    **dict.fromkeys(
+        ("BigQueryExecuteQueryOperator", "BigQueryOperator"),
+        "BigQueryInsertJobOperator",
+    ),
     "CheckOperator": "SQLCheckOperator",
     "IntervalCheckOperator": "SQLIntervalCheckOperator",
     "ThresholdCheckOperator": "SQLThresholdCheckOperator",
@@ -104,13 +138,23 @@ _RENAMED = {
     ),
 }
 # Where the second part of a provider's path is not a part of its distribution's name.
-_ONE_PART = frozenset({"amazon"})
+_ONE_PART = frozenset({"amazon", "google"})
+_PACKAGES = frozenset({"airflow", "fivetran_provider", "fivetran_provider_async"})
+# Where Airflow 1 and 2 had operators, which are in the providers' packages by now.
+_EMPTIED = frozenset({"contrib", "operators", "sensors"})
+_EVERY_CLASS = (
+    "https://airflow.apache.org/docs/apache-airflow-providers/operators-and-hooks-ref/"
+)
 
 
 def advice(path: str) -> str:
     """Say where a class that cannot be imported is today; empty for what is not known."""
     package, _, name = path.rpartition(".")
-    if package.partition(".")[0] != "airflow":
+    top, _, below = package.partition(".")
+    if name in _OURS and top in _PACKAGES:
+        return f"Here it is {_OURS[name]}.{name}"
+
+    if top != "airflow":
         return ""
 
     if name == "SubDagOperator":
@@ -118,7 +162,8 @@ def advice(path: str) -> str:
 
     module = _PRESENT.get(name)
     if module is None:
-        return ""
+        said = f"Airflow's operators are in its providers today, see {_EVERY_CLASS}"
+        return said if below.partition(".")[0] in _EMPTIED else ""
 
     present = f"{module}.{_RENAMED.get(name, name)}"
     missing = _missing_distribution(module)
@@ -136,7 +181,7 @@ def advice_on_name(name: str) -> str:
     """
     wanted = name.strip().lower().replace("_", "")
     kinds = ("", "operator", "sensor")
-    for known, module in _PRESENT.items():
+    for known, module in (_PRESENT | _OURS).items():
         if known.lower() in {f"{wanted}{kind}" for kind in kinds}:
             return f"such as {module}.{_RENAMED.get(known, known)}"
 

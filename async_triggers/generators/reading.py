@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from async_triggers.generators.dialect import NODES
 from async_triggers.generators.errors import DEFAULT, GeneratorError, Place, brief
 
 _MERGE = "tag:yaml.org,2002:merge"
@@ -29,6 +30,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Place]:
 
     place = nowhere
     content: Any = {}
+    node: yaml.Node | None = None
     try:
         # A safe loader, used by hand for its nodes, which know their lines.
         loader = _Loader(text)
@@ -38,6 +40,10 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Place]:
             content = loader.construct_document(node)
             place = Place(str(path), lines=_Lines(node))
     except yaml.MarkedYAMLError as error:
+        # dbt-coves has a tag for Python, which is found before the file can be judged.
+        if "!py" in str(error.problem) and (found := _line_of("nodes", node)):
+            raise GeneratorError(Place(f"{path}:{found}"), NODES) from None
+
         mark = error.problem_mark
         at = nowhere if mark is None else Place(f"{path}:{mark.line + 1}")
         msg = f"this is not YAML: {error.problem}"
@@ -53,6 +59,12 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Place]:
         raise GeneratorError(nowhere, msg)
 
     return content, place
+
+
+def _line_of(key: str, node: yaml.Node | None) -> int | None:
+    """Return the line of a key at the top level."""
+    below = () if node is None else _below(node)
+    return next((line for name, line, _ in below if name == key), None)
 
 
 class _Loader(yaml.SafeLoader):

@@ -140,16 +140,33 @@ def _union(
     found: set[str] = set()
     words = [word for value in values for word in value.split(" ")]
     for word in words:
-        fitting = set.intersection(*(_single(part, graph) for part in word.split(",")))
+        parts = {part: _single(part, graph) for part in word.split(",")}
+        fitting = set.intersection(*parts.values())
         found |= fitting
         # Two blanks in a row are no word that a person has written.
         if not fitting and word:
-            unmatched(f"{option} {word!r} names nothing in the manifest")
+            unmatched(f"{option} {word!r} {_why_nothing(parts)}")
 
     if words and not any(words):
         unmatched(f"{option} is empty, and so names nothing in the manifest")
 
     return found
+
+
+def _why_nothing(parts: Mapping[str, set[str]]) -> str:
+    """Say why a word names nothing: a part of it does, or no node is in all parts."""
+    empty = [repr(part) for part, found in parts.items() if not found]
+    if not empty:
+        return (
+            "names nothing in the manifest: each of its parts names something, and nothing"
+            " is in all of them"
+        )
+
+    if len(parts) == 1:
+        return "names nothing in the manifest"
+
+    verb = "names" if len(empty) == 1 else "name"
+    return f"names nothing in the manifest: {' and '.join(empty)} {verb} nothing"
 
 
 def _single(word: str, graph: Graph) -> set[str]:

@@ -102,7 +102,6 @@ example_dag:
 """
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("text", [YAML, LISTS, DEFAULT])
 def test_dag_factory_builds_what_the_generators_made(
     tmp_path: Path, cache: Cache, vendors: Simulator, dbt: FakeDbt, text: str

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ import pytest
 import yaml
 
 from async_triggers.generators import GeneratorError, expand_generators, load_yaml_dags
+from async_triggers.simulator.connections import connection_variables
+from async_triggers.simulator.server import SimulatorThread
 from tests.unit.generators.stage import FakeDbt, generator, make_project
 
 if TYPE_CHECKING:
@@ -177,6 +180,41 @@ def test_generators_of_two_vendors_do_not_overlap(dbt: FakeDbt) -> None:
     )
 
     assert len(expand(generator(dbt), other=airbyte)) == 2
+
+
+@pytest.mark.parametrize("by", ["name", "id"])
+def test_copies_of_a_server_do_not_overlap(
+    vendors: Simulator, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    entry = {
+        "generator": "AirbyteGenerator",
+        "airflow_connection_id": "airbyte_default",
+        "connection_ids": ["a1"],
+        "task_id_from": by,
+    }
+    with SimulatorThread() as other:
+        variables = connection_variables(other)
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_COPY", variables["AIRFLOW_CONN_AIRBYTE_DEFAULT"]
+        )
+        # It leads to the first of both servers, by another connection.
+        fields = json.loads(
+            connection_variables(vendors)["AIRFLOW_CONN_AIRBYTE_DEFAULT"]
+        )
+        fields["host"] += "/"
+        monkeypatch.setenv("AIRFLOW_CONN_SAME", json.dumps(fields))
+        other.airbyte.add_source("s", name="Shop")
+        other.airbyte.add_destination("d", name="Warehouse")
+        other.airbyte.add_connection("a1", source_id="s", destination_id="d")
+
+        made = expand(entry, copy={**entry, "airflow_connection_id": "copy"})
+
+        found = [
+            (each["airbyte_conn_id"], each["connection_id"]) for each in made.values()
+        ]
+        assert found == [("airbyte_default", "a1"), ("copy", "a1")]
+        with pytest.raises(GeneratorError, match="'load' and 'same' both choose"):
+            expand(entry, same={**entry, "airflow_connection_id": "same"})
 
 
 def airbyte_by_slug(dbt: FakeDbt, vendors: Simulator, *names: str) -> dict[str, str]:
@@ -564,6 +602,7 @@ def test_the_given_configuration_is_left_as_it_is(dbt: FakeDbt) -> None:
         ({"on_unmatched": "panic"}, "on_unmatched: must be one of error, warn, ignore"),
         ({"task_id_from": "slug"}, "task_id_from: must be one of name, id, not 'slug'"),
         ({"dependencies": "x"}, "dependencies: must be a list of names"),
+        ({"dependencies": ["a", 7]}, "7 is no name: write it in quotes"),
         ({"run_dbt_deps": 1}, "run_dbt_deps: must be true or false"),
         ({"manifest_path": "transform"}, "cannot be read"),
     ],

@@ -29,6 +29,7 @@ Config = dict[str, Any]
 
 EMPTY = "airflow.providers.standard.operators.empty.EmptyOperator"
 BASH = "airflow.providers.standard.operators.bash.BashOperator"
+SYNC = "async_triggers.airbyte.operators.AirbyteTriggerSyncOperator"
 
 PUBLISHED = """
 example_dag:
@@ -363,6 +364,137 @@ def test_what_cannot_be_built_is_told_with_its_place(
     assert message in trouble(tmp_path, **config)
 
 
+def task(**entry: object) -> Config:
+    return {"tasks": {"x": {"operator": EMPTY, **entry}}}
+
+
+def made_by(name: str, **entry: object) -> Config:
+    return {"tasks": {"x": {"generator": name, "airflow_connection_id": "c", **entry}}}
+
+
+@pytest.mark.parametrize(
+    ("config", "place", "meant"),
+    [
+        ({"shedule": "@daily"}, "shedule", "schedule"),
+        ({"Schedule": "@daily"}, "Schedule", "schedule"),
+        ({"max_active_run": 1}, "max_active_run", "max_active_runs"),
+        ({"default_arg": {}}, "default_arg", "default_args"),
+        ({"taks": {}}, "taks", "tasks"),
+        ({"task_group": {}}, "task_group", "task_groups"),
+        ({"task_groups": {"g": {"tooltp": ""}}}, "task_groups.g.tooltp", "tooltip"),
+        (task(retrys=1), "tasks.x.retrys", "retries"),
+        (task(**{"retry-delay": 1}), "tasks.x.retry-delay", "retry_delay"),
+        (task(dependancies=[]), "tasks.x.dependancies", "dependencies"),
+        (task(task_group="g"), "tasks.x.task_group", "task_group_name"),
+        (task(operator=BASH, bash_comand="x"), "tasks.x.bash_comand", "bash_command"),
+        (
+            task(operator=SYNC, conection_id="c"),
+            "tasks.x.conection_id",
+            "connection_id",
+        ),
+        ({"tasks": {"x": {"operater": EMPTY}}}, "tasks.x.operater", "operator"),
+        ({"tasks": {"x": {"genrator": "A"}}}, "tasks.x.genrator", "generator"),
+        (
+            made_by("AirbyteDbtGenerator", dbt_project_pth="."),
+            "tasks.x.dbt_project_pth",
+            "dbt_project_path",
+        ),
+        (
+            made_by("AirbyteGenerator", conection_ids=["c"]),
+            "tasks.x.conection_ids",
+            "connection_ids",
+        ),
+        (
+            made_by("AirbyteGenerator", connection_id="c"),
+            "tasks.x.connection_id",
+            "connection_ids",
+        ),
+        (
+            made_by("FivetranGenerator", connection_ids=["c"], on_unmached="warn"),
+            "tasks.x.on_unmached",
+            "on_unmatched",
+        ),
+        (
+            made_by("FivetranGenerator", connection_ids=["c"], retry=2),
+            "tasks.x.retry",
+            "retries",
+        ),
+        (
+            {"custom_callbacks": {"on_failure_calback": {}}},
+            "custom_callbacks.on_failure_calback",
+            "on_failure_callback",
+        ),
+        (
+            {"custom_callbacks": {"on_failure_callback": {"modul": "m"}}},
+            "custom_callbacks.on_failure_callback.modul",
+            "module",
+        ),
+    ],
+)
+def test_the_key_that_may_be_meant_is_named(
+    tmp_path: Path, config: Config, place: str, meant: str
+) -> None:
+    said = trouble(tmp_path, **config)
+
+    assert f": d.{place}: " in said
+    assert f"Did you mean {meant!r}?" in said
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"zzz": 1},
+        {7: 1},
+        task(qqq=1),
+        {"tasks": {"x": {"zzz": 1}}},
+        {"tasks": {"x": {7: 1}}},
+        {"task_groups": {"g": {7: 1}}},
+        {"custom_callbacks": {"on_failure_callback": {7: 1}}},
+        {"tasks": {"x": {"operator": "builtins.zip", "zzz": 1}}},
+    ],
+)
+def test_a_key_that_is_near_to_none_is_not_explained(
+    tmp_path: Path, config: Config
+) -> None:
+    whole = {"tasks": {"x": {"operator": EMPTY}}, "schedule": None, **config}
+
+    (broken,) = load(tmp_path, {"d": whole}).values()
+
+    assert isinstance(broken, BrokenFile)
+    assert "Did you mean" not in broken._messages[0]
+
+
+@pytest.mark.parametrize("name", ["defaults", "Default", "defualt", "defult"])
+@pytest.mark.parametrize("entry", [{"default_args": {"retries": 1}}, {"retries": 1}])
+def test_defaults_that_look_like_a_dag_are_recognized(
+    tmp_path: Path, name: str, entry: Config
+) -> None:
+    (broken,) = load(tmp_path, {name: entry}).values()
+
+    assert isinstance(broken, BrokenFile)
+    assert (
+        "If it is no DAG and lies under all of them, call it 'default'"
+        in (broken._messages[0])
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("retrys", "retries"), ("ownr", "owner"), ("email_on_failur", "email_on_failure")],
+)
+def test_a_default_that_no_task_takes_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str, meant: str
+) -> None:
+    dag = one(tmp_path, default_args={key: 1, "retries": 2, "timezone": "UTC"})
+
+    warned = [each.getMessage() for each in caplog.records if key in each.getMessage()]
+    assert len(warned) == 1
+    assert f": d.default_args.{key}: no task takes it" in warned[0]
+    assert f"Did you mean {meant!r}?" in warned[0]
+    assert "timezone" not in caplog.text
+    assert dag.task_dict["x"].retries == 2
+
+
 @pytest.mark.parametrize(
     ("path", "present"),
     [
@@ -452,7 +584,8 @@ def test_the_present_paths_are_right_where_their_providers_are_installed() -> No
     ("path", "said"),
     [
         ("x.y.BashOperator", ""),
-        ("airflow.operators.x.Strange", ""),
+        ("airflow.providers.x.Strange", ""),
+        ("mine.operators.FivetranOperator", ""),
         (BASH, ""),
         (
             "airflow.providers.ssh.operators.ssh.SSHOperator",
@@ -464,13 +597,62 @@ def test_no_path_is_told_where_there_is_none(path: str, said: str) -> None:
     assert moved.advice(path) == said
 
 
-def test_a_file_of_dbt_coves_is_one_error(tmp_path: Path) -> None:
-    text = "description: x\nschedule: '@daily'\nnodes:\n  load: {type: task_group}\n"
+@pytest.mark.parametrize(
+    ("path", "module"),
+    [
+        (
+            "airflow.providers.airbyte.operators.airbyte.AirbyteTriggerSyncOperator",
+            "airbyte.operators",
+        ),
+        ("fivetran_provider.operators.fivetran.FivetranOperator", "fivetran.operators"),
+        ("fivetran_provider_async.sensors.FivetranSensor", "fivetran.sensors"),
+        (
+            "airflow.providers.dbt.cloud.operators.dbt.DbtCloudListJobRunsOperator",
+            "dbt_cloud.operators",
+        ),
+    ],
+)
+def test_a_class_of_another_provider_is_named_by_its_path_here(
+    tmp_path: Path, path: str, module: str
+) -> None:
+    text = trouble(tmp_path, tasks={"x": {"operator": path}})
+
+    assert "tasks.x.operator" in text
+    name = path.rpartition(".")[2]
+    assert text.rstrip().endswith(f"Here it is async_triggers.{module}.{name}")
+
+
+def test_the_paths_here_are_right() -> None:
+    for name, module in moved._OURS.items():
+        assert hasattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "airflow.contrib.operators.vertica_operator.VerticaOperator",
+        "airflow.sensors.x.Y",
+    ],
+)
+def test_an_earlier_path_that_is_not_known_leads_to_the_list(path: str) -> None:
+    assert moved.advice(path).endswith("/operators-and-hooks-ref/")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "place"),
+    [("'@daily'", "dags.yml:3: nodes: "), ("!py timedelta(days=1)", "dags.yml:3: ")],
+)
+def test_a_file_of_dbt_coves_is_one_error(
+    tmp_path: Path, schedule: str, place: str
+) -> None:
+    text = (
+        f"description: x\nschedule: {schedule}\nnodes:\n  load: {{type: task_group}}\n"
+    )
 
     (broken,) = load(tmp_path, text).values()
 
     (message,) = broken._messages
-    assert "dags.yml:3: nodes: Nodes are the format of dbt-coves" in message
+    assert f"{place}Nodes are the format of dbt-coves" in message
 
 
 def test_tasks_and_groups_may_be_lists(tmp_path: Path) -> None:
@@ -583,7 +765,6 @@ def test_the_background_is_asked_even_where_a_dag_breaks(
 # The command
 
 
-@pytest.mark.timeout(120)
 def test_the_tree_tells_the_tasks_and_the_reasons(
     tmp_path: Path, cache: object, vendors: Simulator, dbt: FakeDbt
 ) -> None:

@@ -517,7 +517,6 @@ def test_a_cache_that_cannot_be_written_is_told(
 # The background
 
 
-@pytest.mark.timeout(90)
 def test_another_process_does_the_errand(
     cache: Cache, vendors: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,33 @@ def test_a_selection_may_be_one_quoted_argument() -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("tag:daly", ""),
+        ("tag:daily,tag:hourly", ": each of its parts names something, and nothing"),
+        ("tag:hourly,source:web", ": each of its parts names something, and nothing"),
+        ("source:crm,tag:daily,source:web", ": each of its parts names something"),
+        ("package:ads,tag:daily+", ": each of its parts names something, and nothing"),
+        ("tag:daily,tag:hurly", ": 'tag:hurly' names nothing"),
+        ("tag:daly,tag:hourly", ": 'tag:daly' names nothing"),
+        ("tag:daly,tag:hurly", ": 'tag:daly' and 'tag:hurly' name nothing"),
+        ("tag:daily,", ": '' names nothing"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--select", "--exclude"])
+def test_a_word_that_names_nothing_is_reported_with_the_reason(
+    word: str, why: str, option: str
+) -> None:
+    said: list[str] = []
+
+    select_sources(MANIFEST, read_arguments([option, word]), unmatched=said.append)
+
+    (text,) = said
+    assert f"{option} {word!r} names nothing in the manifest{why}" in text
+    assert text.endswith("manifest") == (not why)
+
+
+@pytest.mark.parametrize(
     "arguments",
     ["--vars {}", "--target prod", "tag:daily", "--select state:new", "-s @people+"],
 )
