@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from async_triggers.simulator.server import Simulator
 
 _HIGHEST_PORT: Final = 65535
+_INTERRUPTED: Final = 130
+"""The exit code that shells give to what SIGINT has ended."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, MissingError) as error:
         print(f"async-triggers: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("async-triggers: interrupted", file=sys.stderr)
+        return _INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

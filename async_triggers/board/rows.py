@@ -36,6 +36,9 @@ _JOB_KEYS: Final = (
     "job_name",
 )
 """The arguments of triggers and sensors that name a job or what it is a job of."""
+_LIST_KEYS: Final = ("targets", "connection_ids", "connector_ids", "job_ids")
+"""Those that name several of which the next end is waited for."""
+_BETWEEN: Final = ", "
 _CONNECTION_KEYS: Final = (
     "conn_id",
     "airbyte_conn_id",
@@ -93,9 +96,9 @@ def read_waiting(
     if vendor == _NO_VENDOR:
         vendor = ""
 
-    job = _first(fields, _JOB_KEYS)
+    job = _first(fields, _JOB_KEYS) or _listed(fields)
     url = arguments.get("job_url")
-    if vendor == "fivetran" and job and inner is None:
+    if vendor == "fivetran" and job and inner is None and _BETWEEN not in job:
         url = _dashboard(job)
 
     return Waiting(
@@ -110,6 +113,17 @@ def read_waiting(
 
 def _first(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
     return next((text for each in names if (text := _text(fields.get(each)))), "")
+
+
+def _listed(fields: Mapping[str, Any]) -> str:
+    for name in _LIST_KEYS:
+        value = fields.get(name)
+        # A list may be text in a DAG, also a template.
+        each = value[:LONGEST] if isinstance(value, list | tuple) else [value]
+        if text := _BETWEEN.join(filter(None, map(_text, each))):
+            return text[:LONGEST]
+
+    return ""
 
 
 def _text(value: object) -> str:
@@ -138,9 +152,10 @@ def web_address(value: object) -> str:
 def _deadline(arguments: Mapping[str, Any], since: float | None) -> float | None:
     """Return the earliest of the deadlines that a trigger keeps."""
     ends = [arguments.get("end_time"), arguments.get("execution_deadline")]
-    lasts = arguments.get("lasts")
-    if since is not None and isinstance(lasts, int | float):
-        ends.append(since + lasts)
+    for name in ("lasts", "execution_timeout"):
+        lasts = arguments.get(name)
+        if since is not None and isinstance(lasts, int | float):
+            ends.append(since + lasts)
 
     known = [
         float(each)

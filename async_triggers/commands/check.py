@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from async_triggers.commands.lookup import (
     VENDORS,
     airflow_in_server_context,
+    database_trouble,
     known_conn_ids,
 )
 from async_triggers.commands.requirement import WHOLE_PACKAGE, needs
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import argparse
 
     from async_triggers.commands.check_report import Section
+    from async_triggers.deferral.finding import Finding
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -69,7 +71,20 @@ def _sections(conn_ids: list[str], vendor: str | None) -> list[Section]:
         for conn_id in conn_ids or known_conn_ids()
     ]
     if not conn_ids:
-        settings = check_triggerer(read_settings())
+        settings = [*check_triggerer(read_settings()), *_database()]
         found.append(Section(name="triggerer", kind="settings", findings=settings))
 
     return found
+
+
+def _database() -> list[Finding]:
+    """Return what it means that Airflow's database cannot be read."""
+    from async_triggers.deferral.finding import Finding, Level
+
+    trouble = database_trouble()
+    if not trouble:
+        return []
+
+    text = f"cannot be read ({trouble}): its connections are not checked"
+    fix = "Run this where `airflow db check` passes, or name the connections"
+    return [Finding(topic="database", level=Level.WARNING, text=text, fix=fix)]

@@ -58,11 +58,13 @@ def check_connection(conn_id: str, vendor: str | None = None) -> list[Finding]:
         account = hook.first_account(lambda: None)
     except AsyncTriggersException as error:
         return [
+            *_type(hook, connection),
             *_fields(hook, connection, None),
             Finding(topic="fields", level=Level.ERROR, text=words_of_failure(error)),
         ]
 
     found = [
+        *_type(hook, connection),
         *_fields(hook, connection, account),
         *_extra_keys(hook, connection),
         Finding(topic="requests go to", level=Level.OK, text=account.base_url),
@@ -116,6 +118,16 @@ async def _rights(
 
 
 # Fields ---------------------------------------------------------------------------
+
+
+def _type(hook: VendorHook, connection: Connection) -> list[Finding]:
+    """Return that the type is another vendor's; the answers show whether that matters."""
+    odd = hook.doubt_of_type(connection)
+    if odd is None:
+        return []
+
+    text, fix = odd
+    return [Finding(topic="type", level=Level.NOTE, text=text, fix=begun(fix))]
 
 
 def _fields(

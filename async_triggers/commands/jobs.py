@@ -18,13 +18,23 @@ if TYPE_CHECKING:
     from async_triggers.commands.airflow_rest import AirflowRest
 
 _PACKAGE: Final = "async_triggers."
+_NO_VENDOR: Final = "deferral"
+_OPERATORS: Final = {
+    "Airbyte": "airbyte",
+    "Fivetran": "fivetran",
+    "DbtCloud": "dbt_cloud",
+}
+"""How the names of each vendor's operators and sensors begin."""
 _NOT_MAPPED: Final = -1
 _DEFAULT_URL: Final = "http://localhost:8080"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingTask:
-    """A deferred task of this package. ``since`` is an ISO time, ``url`` the job's."""
+    """A deferred task of this package. ``since`` is an ISO time, ``url`` the job's.
+
+    ``vendor`` is empty where neither the trigger nor the operator shows it.
+    """
 
     vendor: str
     dag_id: str
@@ -123,7 +133,7 @@ def _waiting(
     since = str(row.get("start_date") or trigger.get("created_date") or "")
     index = row["map_index"]
     return WaitingTask(
-        vendor=classpath.split(".")[1],
+        vendor=_vendor(classpath, str(row.get("operator") or "")),
         dag_id=row["dag_id"],
         task=row["task_id"] if index == _NOT_MAPPED else f"{row['task_id']}[{index}]",
         run_id=row["dag_run_id"],
@@ -132,6 +142,19 @@ def _waiting(
         triggerer=str((row.get("triggerer_job") or {}).get("hostname") or "none"),
         url=url,
     )
+
+
+def _vendor(classpath: str, operator: str) -> str:
+    """Return whose job a trigger waits for, or is about to start.
+
+    The triggers that start jobs are of no vendor, and Airflow shows no arguments.
+    """
+    found = classpath.removeprefix(_PACKAGE).partition(".")[0]
+    if found != _NO_VENDOR:
+        return found
+
+    names = (name for prefix, name in _OPERATORS.items() if operator.startswith(prefix))
+    return next(names, "")
 
 
 def waited(since: str, now: datetime) -> str:

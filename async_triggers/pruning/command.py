@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ ABOUT = (
     "and with --delete delete them. Kept are those of tasks that have not ended, and young "
     "ones. Needs the access to Airflow's database that `airflow` commands need."
 )
+ERROR = 2
 DAYS = 30.0
 """Days for which what a task has left behind is kept: as long as Airflow's own store
 keeps it by default."""
@@ -42,11 +44,32 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Show or delete the Variables that no task needs; return the exit code."""
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - takes seconds
+
+    try:
+        deleted, kept = _prune(days=chosen.days, delete=chosen.delete)
+    except SQLAlchemyError as error:
+        # Its words repeat the statement, with what the Variables hold.
+        print(
+            f"async-triggers prune: Airflow's database cannot be used"
+            f" ({type(error).__name__}), nothing was deleted. Run this where"
+            " `airflow variables list` works",
+            file=sys.stderr,
+        )
+        return ERROR
+
+    done = "deleted" if chosen.delete else "to delete (--delete does so)"
+    print(f"{deleted} Variables {done}, {kept} kept")
+    return 0
+
+
+def _prune(*, days: float, delete: bool) -> tuple[int, int]:
+    """Return how many Variables no task needs, and how many are kept."""
     from airflow.utils.session import create_session  # noqa: PLC0415 - takes seconds
 
     deleted = kept = 0
     with create_session() as session:
-        for leftover in leftovers(session, now=time.time(), days=chosen.days):
+        for leftover in leftovers(session, now=time.time(), days=days):
             if leftover.kept:
                 kept += 1
                 print(f"keep    {leftover.name}  {leftover.task}: {leftover.kept}")
@@ -56,12 +79,10 @@ def run(chosen: argparse.Namespace) -> int:
             print(
                 f"delete  {leftover.name}  {leftover.task}, {leftover.days:.0f} days old"
             )
-            if chosen.delete:
+            if delete:
                 _delete(session, leftover.name)
 
-    done = "deleted" if chosen.delete else "to delete (--delete does so)"
-    print(f"{deleted} Variables {done}, {kept} kept")
-    return 0
+    return deleted, kept
 
 
 def leftovers(session: Any, *, now: float, days: float) -> Iterator[Leftover]:
@@ -107,7 +128,7 @@ def _delete(session: Any, name: str) -> None:
 def _days(text: str) -> float:
     days = float(text)
     if not math.isfinite(days) or days < 0:
-        msg = f"{text} is no number of days"
+        msg = f"{text} is no number of days: give 0 or more"
         raise argparse.ArgumentTypeError(msg)
 
     return days

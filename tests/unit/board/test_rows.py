@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
+from async_triggers.airbyte.ends import AirbyteSyncsTrigger
 from async_triggers.airbyte.job_query import AirbyteJobQuery
 from async_triggers.airbyte.remote_job import AirbyteJobRequest
 from async_triggers.board.rows import LONGEST, Waiting, is_ours, read_waiting
+from async_triggers.dbt_cloud.ends import DbtCloudRunsQuery, DbtCloudRunsTrigger
+from async_triggers.dbt_cloud.sensors import DbtCloudJobSensor
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.sensor_trigger import SensorTrigger
 from async_triggers.deferral.start_trigger import StartTrigger
+from async_triggers.fivetran.ends import FivetranSyncsTrigger
 from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, Entry, every_vendor
 
 ROOT = Path(__file__).parents[3]
@@ -91,6 +95,47 @@ def test_a_sensor_that_waits_from_the_start_has_a_deadline_too() -> None:
     assert found.deadline == 1060.0
 
 
+@pytest.mark.parametrize(("limit", "deadline"), [(30.0, 1030.0), (90.0, 1060.0)])
+def test_the_earlier_one_of_its_two_timeouts_counts(
+    limit: float, deadline: float
+) -> None:
+    task = AIRBYTE.sensor(812, airbyte_conn_id="my_conn")()
+    query = AirbyteJobQuery.of(task).to_json()
+
+    found = shown(SensorTrigger(query, 60.0, limit), since=1000.0)
+
+    assert found.deadline == deadline
+
+
+ENDS = {
+    "Airbyte": AirbyteSyncsTrigger,
+    "Fivetran": FivetranSyncsTrigger,
+    "dbt Cloud": DbtCloudRunsTrigger,
+}
+
+
+@pytest.mark.parametrize("vendor", ENDS)
+@pytest.mark.parametrize("targets", [["12"], ["12", "34"]])
+def test_what_the_next_end_of_is_waited_for_is_shown(
+    vendor: str, targets: list[str]
+) -> None:
+    found = shown(ENDS[vendor](targets, 5.0, "my_conn", 100.0, 30.0))
+
+    assert (found.vendor, found.job) == (vendor, ", ".join(targets))
+    assert (found.conn_id, found.deadline) == ("my_conn", 100.0)
+    assert bool(found.url) is (vendor == "Fivetran" and len(targets) == 1)
+
+
+@pytest.mark.parametrize("ids", [["12", "34"], "12, 34"])
+def test_a_sensor_of_several_is_named_by_all_of_them(ids: Any) -> None:
+    sensor = DbtCloudJobSensor(
+        task_id="s", job_ids=ids, dbt_cloud_conn_id="c", deferrable=True
+    )
+    query = DbtCloudRunsQuery.of(sensor).to_json()
+
+    assert shown(SensorTrigger(query, 60.0), since=1.0).job == "12, 34"
+
+
 def test_a_trigger_that_only_waits_for_a_time_has_no_vendor() -> None:
     assert shown(MomentTrigger(50.0)).vendor == ""
 
@@ -126,6 +171,8 @@ def test_only_web_addresses_become_links(url: object) -> None:
         {"end_time": "soon", "execution_deadline": float("nan"), "lasts": "x"},
         {"connector_id": "a/b"},
         {"job_id": "x" * 10_000},
+        {"targets": [{"a": 1}, None, "x" * 10_000]},
+        {"targets": ["x"] * 10_000},
     ],
 )
 @pytest.mark.parametrize("vendor", ["airbyte", "fivetran", "dbt_cloud", "acme"])

@@ -9,9 +9,11 @@ import pytest
 from airflow.sdk import BaseHook, Connection
 
 from async_triggers import cli
+from async_triggers.commands import lookup
 from async_triggers.deferral.compat import AirflowNotFoundException
 from async_triggers.simulator import Simulator, SimulatorThread
 from async_triggers.simulator.connections import connection_variables
+from tests.unit.secrets import planted
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,7 @@ class Airflow:
             name.removeprefix(prefix).lower(): json.loads(value)
             for name, value in connection_variables(simulator).items()
         }
+        self.has_database = True
 
     def get_connection(self, conn_id: str) -> Connection:
         try:
@@ -62,6 +65,13 @@ class Airflow:
 
         return Connection(conn_id=conn_id, extra=extra, **fields)
 
+    def stored_conn_ids(self) -> list[str]:
+        if not self.has_database:
+            msg = f"could not connect to postgresql://airflow:{planted.SECRET}@db.test"
+            raise OSError(msg)
+
+        return sorted(self.fields)
+
     def change(self, conn_id: str, **fields: Any) -> None:
         self.fields[conn_id] |= fields
 
@@ -70,6 +80,7 @@ class Airflow:
 def airflow(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Airflow:
     found = Airflow(simulator)
     monkeypatch.setattr(BaseHook, "get_connection", staticmethod(found.get_connection))
+    monkeypatch.setattr(lookup, "_stored_conn_ids", found.stored_conn_ids)
     return found
 
 

@@ -8,7 +8,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from async_triggers.commands import check, check_triggerer
+from async_triggers.commands import check, check_triggerer, lookup
 from async_triggers.commands.check_report import Section, as_json, as_text, worst
 from async_triggers.commands.check_triggerer import TriggererSettings
 from async_triggers.deferral.finding import Finding, Level
@@ -43,6 +43,19 @@ def test_sound_connections_pass(
     assert [each["name"] for each in printed.json()["sections"]] == CONN_IDS
     assert "Simulated workspace" in printed.out
     assert "Simulated account" in printed.out
+
+
+def test_an_airbyte_without_a_connection_need_not_lack_a_role(
+    airflow: Airflow, command: Command
+) -> None:
+    printed = command("check", "airbyte_default", "--json")
+
+    found = about(printed, "airbyte_default", "read connections")
+    assert printed.code == 1
+    assert found["level"] == "warning"
+    assert "it has none yet" in found["text"]
+    assert found["fix"].startswith("Check again once Airbyte has a connection")
+    assert "a simulator has one after its first sync" in found["fix"]
 
 
 def test_nothing_is_started_or_changed(
@@ -292,14 +305,42 @@ def test_what_is_odd_is_a_warning_with_what_to_change(
     assert found["fix"]
 
 
+@pytest.mark.parametrize("option", [(), ("--vendor", "fivetran")])
 def test_a_connection_that_is_not_there_is_an_error(
-    airflow: Airflow, command: Command
+    airflow: Airflow, command: Command, option: tuple[str, ...]
 ) -> None:
-    printed = command("check", "nowhere", "--json")
+    printed = command("check", "nowhere", *option, "--json")
 
     found = about(printed, "nowhere", "connection")
     assert printed.code == 2
     assert "AIRFLOW_CONN_NOWHERE" in found["fix"]
+
+
+def test_a_variable_that_holds_no_connection_is_named_and_not_shown(
+    airflow: Airflow, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_BROKEN", f"fivetran://k:{planted.SECRET}@[x/")
+
+    printed = command("check", "broken", "--json")
+
+    found = about(printed, "broken", "connection")
+    assert printed.code == 2
+    assert found["text"].startswith("AIRFLOW_CONN_BROKEN holds no connection")
+    assert planted.SECRET not in printed.out + printed.err
+
+
+def test_a_connection_that_is_sought_without_a_database_names_the_database(
+    airflow: Airflow, command: Command
+) -> None:
+    airflow.has_database = False
+
+    printed = command("check", "nowhere", "--json")
+
+    found = about(printed, "nowhere", "connection")
+    assert printed.code == 2
+    assert "database cannot be read (OSError)" in found["text"]
+    assert "AIRFLOW_CONN_NOWHERE" in found["fix"]
+    assert planted.SECRET not in printed.out + printed.err
 
 
 def test_a_type_that_names_no_vendor_needs_the_option(
@@ -312,7 +353,19 @@ def test_a_type_that_names_no_vendor_needs_the_option(
 
     assert without.code == 2
     assert "--vendor" in about(without, "fivetran_default", "connection")["fix"]
+    found = about(named, "fivetran_default", "type")
     assert named.code == 0
+    assert found["level"] == "note"
+    assert "has the type 'http', and Fivetran's have 'fivetran'" in found["text"]
+    assert found["fix"].endswith("set its type to 'fivetran'")
+
+
+def test_a_type_of_the_vendor_s_is_not_pointed_out(
+    airflow: Airflow, command: Command
+) -> None:
+    airflow.change("fivetran_default", conn_type="Fivetran")
+
+    assert "has the type" not in command("check", "fivetran_default").out
 
 
 @pytest.mark.parametrize(
@@ -419,6 +472,40 @@ def test_the_settings_of_this_machine_are_read(
 
     assert "7,000 tasks can wait" in printed.out
     assert "needs 8,000" in printed.out
+
+
+def test_all_connections_of_the_database_and_of_the_environment_are_checked(
+    airflow: Airflow, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow.fields["elsewhere"] = {"conn_type": "postgres", "password": "x"}
+    for name in ("ELSEWHERE", "BROKEN"):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", "x")
+
+    monkeypatch.setenv("AIRFLOW_CONN_UNSET", "")
+    monkeypatch.setattr(
+        lookup, "_stored_conn_ids", lambda: ["airbyte_default", "fivetran_default"]
+    )
+
+    printed = command("check", "--json")
+
+    names = [each["name"] for each in printed.json()["sections"]]
+    assert names == ["airbyte_default", "broken", "fivetran_default", "triggerer"]
+    assert printed.code == 2
+
+
+def test_without_a_database_the_environment_s_are_checked_all_the_same(
+    airflow: Airflow, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow.has_database = False
+    monkeypatch.setenv("AIRFLOW_CONN_FIVETRAN_DEFAULT", "x")
+
+    printed = command("check", "--json")
+
+    assert about(printed, "fivetran_default", "credentials")["level"] == "ok"
+    found = about(printed, "triggerer", "database")
+    assert (found["level"], printed.code) == ("warning", 1)
+    assert "OSError" in found["text"]
+    assert planted.SECRET not in printed.out + printed.err
 
 
 # The report -------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from async_triggers import __version__, cli
-from async_triggers.commands import completion
+from async_triggers.commands import check, completion
 
 NOT_LOADED = """
 import sys
@@ -65,6 +65,18 @@ sys.exit(cli.main(sys.argv[1:]))
     assert done.stderr.endswith(
         "which is not installed; run: pip install airflow-provider-async-triggers\n"
     )
+
+
+def test_ctrl_c_ends_a_command_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(check, "run", interrupted)
+
+    assert cli.main(["check"]) == 130
+    assert capsys.readouterr().err == "async-triggers: interrupted\n"
 
 
 # Completion -------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 
 from async_triggers.commands.jobs import waited
 from tests.unit.commands.conftest import Printed
+from tests.unit.secrets import planted
 
 Command = Callable[..., Printed]
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -139,6 +140,28 @@ def test_all_pages_are_read_and_other_triggers_left_out(
     assert len(printed.json()) == 124
 
 
+@pytest.mark.parametrize(
+    ("operator", "vendor"),
+    [
+        ("AirbyteTriggerSyncOperator", "airbyte"),
+        ("AirbyteSyncSensor", "airbyte"),
+        ("FivetranResyncOperator", "fivetran"),
+        ("DbtCloudRunJobOperator", "dbt_cloud"),
+        ("NightlySync", ""),
+        (None, ""),
+    ],
+)
+def test_the_vendor_of_a_job_to_be_started_is_the_operator_s(
+    server: FakeAirflow, command: Command, operator: str | None, vendor: str
+) -> None:
+    starting = {"classpath": "async_triggers.deferral.start_trigger.StartTrigger"}
+    server.rows = [row(1, trigger=starting, operator=operator)]
+
+    printed = command("jobs", "--url", server.url, "--json")
+
+    assert [each["vendor"] for each in printed.json()] == [vendor]
+
+
 def test_one_dag_may_be_named(server: FakeAirflow, command: Command) -> None:
     command("jobs", "--url", server.url, "--dag", "a/b")
 
@@ -182,10 +205,11 @@ def test_a_user_and_password_get_a_token(
     assert server.requests[0] == "POST /auth/token"
 
 
+@pytest.mark.parametrize("status", [401, 403])
 def test_without_a_user_the_next_step_is_named(
-    server: FakeAirflow, command: Command
+    server: FakeAirflow, command: Command, status: int
 ) -> None:
-    server.is_open = False
+    server.status = status
 
     printed = command("jobs", "--url", server.url)
 
@@ -211,6 +235,78 @@ def test_no_answer_names_the_option(command: Command) -> None:
 
     assert printed.code == 2
     assert "check --url: http://127.0.0.1:9" in printed.err
+
+
+def test_a_refusal_names_the_right_that_is_missing(
+    server: FakeAirflow, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_API_TOKEN", "token")
+    server.status = 403
+
+    printed = command("jobs", "--url", server.url)
+
+    assert printed.code == 2
+    assert "the right to read task instances is missing" in printed.err
+
+
+def test_a_dag_that_is_not_there_is_named(
+    server: FakeAirflow, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_API_TOKEN", "token")
+    server.status = 404
+
+    printed = command("jobs", "--url", server.url, "--dag", "slaes")
+
+    assert printed.code == 2
+    assert "/dags/slaes/" in printed.err
+    assert "(no): check --dag" in printed.err
+
+
+@pytest.mark.parametrize("answer", [{}, {"task_instances": None, "total_entries": 1}])
+def test_an_answer_of_something_else_is_refused(
+    server: FakeAirflow,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(server, "answer", lambda *_: (200, answer))
+
+    for token in ("", "token"):
+        monkeypatch.setenv("AIRFLOW_API_TOKEN", token)
+        printed = command("jobs", "--url", server.url)
+
+        assert printed.code == 2
+        assert "no answer of Airflow's REST API: check --url" in printed.err
+
+
+def test_a_token_may_end_with_a_line_break(
+    server: FakeAirflow, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_API_TOKEN", "token\n")
+
+    assert command("jobs", "--url", server.url).code == 0
+
+
+@pytest.mark.parametrize("token", [f"{planted.TOKEN}\nx", f"{planted.TOKEN}é"])
+def test_a_token_that_no_request_can_carry_is_not_shown(
+    command: Command, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_API_TOKEN", token)
+
+    printed = command("jobs", "--url", "http://127.0.0.1:9")
+
+    assert printed.code == 2
+    assert "AIRFLOW_API_TOKEN" in printed.err
+    assert planted.TOKEN not in printed.err
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:port"])
+def test_a_password_in_the_address_is_not_shown(command: Command, address: str) -> None:
+    printed = command("jobs", "--url", f"http://user:{planted.SECRET}@{address}")
+
+    assert printed.code == 2
+    assert "check --url" in printed.err
+    assert planted.SECRET not in printed.err
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,10 @@ def test_nothing_found_is_said_on_the_standard_error(
             "run: async-triggers list jobs dbt_cloud_default",
         ),
         (("jobs", "nowhere"), "Airflow has no connection 'nowhere'"),
+        (
+            ("connections", "nowhere", "--vendor", "airbyte"),
+            "Airflow has no connection 'nowhere'",
+        ),
     ],
 )
 def test_what_cannot_be_listed_is_refused_with_the_next_step(

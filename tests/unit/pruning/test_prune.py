@@ -132,6 +132,22 @@ def test_the_age_is_a_choice(session: Session) -> None:
     assert names(session) == set()
 
 
+@pytest.mark.parametrize("chosen", [[], ["--delete"]])
+def test_a_database_that_cannot_be_used_is_said_in_one_line(
+    session: Session, capsys: pytest.CaptureFixture[str], chosen: list[str]
+) -> None:
+    Variable.__table__.drop(session.connection())
+
+    assert main(["prune", *chosen]) == 2
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "async-triggers prune: Airflow's database cannot be used (OperationalError),"
+        " nothing was deleted. Run this where `airflow variables list` works\n"
+    )
+
+
 @pytest.mark.parametrize("days", ["-1", "nan", "inf", "week"])
 def test_no_other_age(days: str) -> None:
     with pytest.raises(SystemExit):
