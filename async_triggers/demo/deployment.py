@@ -39,6 +39,8 @@ _SESSIONS = Path("processes", "sessions")
 _PROCESSES = Path("/proc")
 _SIGN_OF_LIFE = 60.0
 """Seconds for which a scheduler may show no sign of life; its start takes up to thirty."""
+_GIVEN_UP = 180.0
+"""The same where nothing starts it again: a busy machine must not look like a dead one."""
 _PROBE_EVERY = 5.0
 _LOCKED = 30.0
 """Seconds for which SQLite's one writer may keep the others waiting: a scheduler that gives
@@ -126,8 +128,8 @@ class Deployment:
     ``respawn`` it is started again instead, as a process manager would: Airflow's
     components end when they lose their database. So is a scheduler that lives and has
     shown no sign of it for a minute, as by a liveness probe: one that ends waits for its
-    workers, at any length. ``python`` is the interpreter of another environment that
-    Airflow is to run in.
+    workers, at any length. Without, it is an error after three minutes. ``python`` is the
+    interpreter of another environment that Airflow is to run in.
     """
 
     def __init__(
@@ -161,6 +163,7 @@ class Deployment:
         self._replaced: list[Component] = []
         self._starting = threading.RLock()
         self._respawn = respawn
+        self._patience = _SIGN_OF_LIFE if respawn else _GIVEN_UP
         self._probed_at = 0.0
         self._silent_since: float | None = None
         # Not resolved: a virtualenv's interpreter is a link, by which it is known.
@@ -168,7 +171,7 @@ class Deployment:
         self._say = say
         self._logs: list[IO[bytes]] = []
         self.interrupted = threading.Event()
-        self._ports = _free_ports(3)
+        self._ports = free_ports(3)
         self.url = f"http://{_HOST}:{self._ports[0]}"
         self.api = AirflowApi(
             self.url, interrupted=self.interrupted, watch=self._look_after
@@ -202,7 +205,7 @@ class Deployment:
         return [*self._components.values(), *self.triggerers]
 
     def component(self, name: str) -> Component:
-        """Return ``api-server``, ``scheduler`` or ``dag-processor``."""
+        """Return ``api-server``, ``scheduler``, ``dag-processor`` or what was launched."""
         return self._components[name]
 
     def start(self, *, timeout: float = 120) -> None:
@@ -212,19 +215,32 @@ class Deployment:
         `DeadlinePassedError` if they are not healthy after ``timeout`` seconds.
         """
         try:
-            self._prepare_home()
-            self._migrate()
+            self.prepare()
             self._say("starting api-server, scheduler, dag-processor, triggerer")
             api_port = str(self._ports[0])
-            self._launch("api-server", "--host", _HOST, "--port", api_port)
-            self._launch("scheduler")
-            self._launch("dag-processor")
+            self.launch("api-server", "api-server", "--host", _HOST, "--port", api_port)
+            self.launch("scheduler", "scheduler")
+            self.launch("dag-processor", "dag-processor")
             for _ in range(self._triggerers_wanted):
                 self.start_triggerer()
             self.wait_healthy(timeout=timeout)
         except BaseException:
             self.stop(grace=0)
             raise
+
+    def prepare(self) -> None:
+        """Write the settings and migrate the database, which is enough for `airflow`."""
+        self._prepare_home()
+        self._migrate()
+
+    def launch(self, name: str, *arguments: str) -> Component:
+        """Start a process of Airflow under a name, such as a worker of Celery's.
+
+        ``arguments`` are what follows ``airflow`` on its command line.
+        """
+        with self._starting:
+            self._components[name] = self._spawn(name, *arguments)
+            return self._components[name]
 
     def wait_healthy(self, *, timeout: float = 120) -> None:
         """Wait until Airflow itself calls all of its components healthy."""
@@ -516,9 +532,6 @@ class Deployment:
             return None
         return self._template / f"migrated-{version('apache-airflow')}.db"
 
-    def _launch(self, command: str, *arguments: str) -> None:
-        self._components[command] = self._spawn(command, command, *arguments)
-
     def _start_again(self, part: Component) -> Component:
         """Start a component that has ended once more, in its place."""
         self._replaced.append(part)
@@ -566,8 +579,7 @@ class Deployment:
     def _look_after(self) -> None:
         """Raise what a component says that has ended by itself, or start it again."""
         with self._starting:
-            if self._respawn:
-                self._end_what_hangs()
+            self._end_what_hangs()
             for part in self.components:
                 if part.alive or part.stopped_by_us:
                     continue
@@ -581,12 +593,17 @@ class Deployment:
                 self._start_again(part)
 
     def _end_what_hangs(self) -> None:
-        """Kill a scheduler that lives and has shown no sign of it for long."""
+        """Kill a scheduler that lives and has shown no sign of it for long.
+
+        One whose loop has crashed waits for its tasks, at any length.
+        """
         now = time.monotonic()
         if now < self._probed_at + _PROBE_EVERY:
             return
         self._probed_at = now
-        scheduler = self._components["scheduler"]
+        scheduler = self._components.get("scheduler")
+        if scheduler is None:
+            return
         try:
             health = self.api.health()
         except (AirflowApiError, OSError, ValueError):
@@ -600,14 +617,15 @@ class Deployment:
             self._silent_since = None
         elif self._silent_since is None:
             self._silent_since = now
-        elif now >= self._silent_since + _SIGN_OF_LIFE:
+        elif now >= self._silent_since + self._patience:
             self._silent_since = None
             self._say("killing a scheduler that shows no sign of life")
             scheduler.signal(signal.SIGKILL)
             scheduler.process.wait()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports of loopback that nothing listens on."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

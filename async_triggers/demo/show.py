@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from async_triggers.demo.airflow_api import FINISHED
 from async_triggers.demo.measure import wrong_events
 
 if TYPE_CHECKING:
@@ -114,6 +115,22 @@ def progress_line(moment: Moment) -> str:
     ).removesuffix("; tasks: ") + (
         f"; {_started_by_events(moment)}" if moment.events else ""
     )
+
+
+def unfinished(moment: Moment) -> str:
+    """Return which DAGs are not over, and what their tasks do."""
+    found = [
+        f"{dag_id}: "
+        + (", ".join(f"{n} {state}" for state, n in now.states.items()) or "no tasks")
+        for dag_id, now in moment.samples.items()
+        if not now.over
+    ]
+    found += [
+        f"{dag_id}: runs that an event has started: {', '.join(states) or 'none'}"
+        for dag_id, states in moment.events.items()
+        if not FINISHED.intersection(states)
+    ]
+    return "; ".join(found)
 
 
 def _started_by_events(moment: Moment) -> str:

@@ -1,4 +1,4 @@
-"""The quickstart, word by word, in an Airflow of its own."""
+"""The quickstart, word by word, in a new Airflow and in an older one."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ PATIENCE = 300.0
 class Terminal:
     """Where a reader types what the page says, and what differs in a test."""
 
-    def __init__(self, folder: Path, ports: dict[str, str]) -> None:
+    def __init__(self, folder: Path, ports: dict[str, str], airflow: str) -> None:
         self._folder = folder
         self._ports = ports
+        self._airflow = airflow
         self._before: list[str] = []
 
     def command(self, line: str) -> str:
@@ -57,6 +58,7 @@ class Terminal:
             line = re.sub(rf":{port}\b", f":{free}", line)
 
         line = line.replace(DISTRIBUTION, shlex.quote(str(ROOT)))
+        line = line.replace("apache-airflow==3.3.2", f"apache-airflow=={self._airflow}")
         line = line.replace("python3 -m venv", f"{shlex.quote(sys.executable)} -m venv")
         if line == "async-triggers simulate":
             options = (f"{o} {self._ports[p]}" for p, o in PORTS.items() if o)
@@ -157,15 +159,39 @@ def state_of(terminal: Terminal, dag_id: str) -> str:
 
 
 def test_a_new_airflow_runs_three_dags(tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path, {port: free_port() for port in PORTS})
-    install, simulate, connect, start, run = map(typed, blocks("console"))
+    terminal = Terminal(tmp_path, {port: free_port() for port in PORTS}, "3.3.2")
+
+    run_three_dags(terminal, tmp_path)
+
+
+def test_an_older_airflow_that_is_there_stays_and_runs_three_dags(
+    tmp_path: Path,
+) -> None:
+    terminal = Terminal(tmp_path, {port: free_port() for port in PORTS}, "3.1.8")
+    constraints = ROOT / "constraints" / "3.1.8.txt"
+    terminal.run(["python3 -m venv first-try", ". first-try/bin/activate"])
+    terminal.run(
+        [f"pip install --constraint {shlex.quote(str(constraints))} apache-airflow"]
+    )
+    freeze = ["pip list --format freeze"]
+    before = set(terminal.run(freeze).splitlines())
+
+    run_three_dags(terminal, tmp_path)
+
+    assert "apache-airflow==3.1.8" in before
+    assert before <= set(terminal.run(freeze).splitlines())
+
+
+def run_three_dags(terminal: Terminal, tmp_path: Path) -> None:
+    """Do what the page says from its first try on, until each DAG has succeeded."""
+    install, simulate, connect, make_folder, start, run = map(typed, blocks("console"))
     [dags] = blocks("python")
 
     terminal.run(install)
     with terminal.keep_running(simulate):
         terminal.run(connect)
+        terminal.run(make_folder)
         folder = tmp_path / "first-try" / "airflow" / "dags"
-        folder.mkdir(exist_ok=True)
         (folder / "first_syncs.py").write_text(dags)
         with terminal.keep_running(start):
             terminal.wait_for("Airflow is ready")

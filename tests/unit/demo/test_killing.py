@@ -15,7 +15,11 @@ import pytest
 
 from async_triggers.demo import deployment as deployments
 from async_triggers.demo.airflow_api import DeadlinePassedError, Run, TaskInstance
-from async_triggers.demo.deployment import Component, Deployment
+from async_triggers.demo.deployment import (
+    Component,
+    Deployment,
+    DeploymentError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -246,12 +250,17 @@ class TestAProbeOfTheScheduler:
         assert said == []
         assert scheduler.alive
 
-    def test_without_respawn_nothing_is_started_again(
+    def test_without_respawn_it_is_an_error_after_three_minutes(
         self, tmp_path: Path, scheduler: Component, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        silent = [self.SILENT] * 6
+        scheduler.log.write_text("StaleDataError: 4 were matched.")
+        silent = [self.SILENT] * 8
 
-        said = self.look_after(tmp_path, scheduler, monkeypatch, *silent, respawn=False)
-
-        assert said == []
+        self.look_after(tmp_path, scheduler, monkeypatch, *silent, respawn=False)
         assert scheduler.alive
+        with pytest.raises(
+            DeploymentError, match=r"ended with -9(.|\n)*StaleDataError"
+        ):
+            self.look_after(
+                tmp_path, scheduler, monkeypatch, *silent, self.SILENT, respawn=False
+            )

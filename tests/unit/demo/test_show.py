@@ -6,7 +6,13 @@ from rich.console import Console
 
 from async_triggers.demo.measure import Moment, Outcome, Sample
 from async_triggers.demo.scenarios import EVENT_SCENARIOS, SCENARIOS
-from async_triggers.demo.show import Progress, progress_line, progress_table, summary
+from async_triggers.demo.show import (
+    Progress,
+    progress_line,
+    progress_table,
+    summary,
+    unfinished,
+)
 from tests.unit.demo.test_measure import SCENARIO, task
 
 SAMPLES = {"two_syncs": Sample({"running": 1, "deferred": 29}, 30)}
@@ -36,6 +42,21 @@ def test_a_line_without_tasks_says_nothing_of_them() -> None:
     empty = Moment(1, {"two_syncs": Sample({}, 0)}, requests=0, capacity=4)
 
     assert progress_line(empty).endswith("API requests made 0")
+
+
+def test_what_is_not_over_is_named_in_words() -> None:
+    samples = {
+        "two_syncs": Sample({"running": 1, "success": 29}, 1),
+        "begun": Sample({}, 0),
+        "over": Sample({"success": 2, "skipped": 1}, 0),
+    }
+    events = {"when_synced": ["success", "running"], "when_loaded": ["running"]}
+    moment = Moment(1, samples, requests=7, capacity=4, events=events)
+
+    assert unfinished(moment) == (
+        "two_syncs: 1 running, 29 success; begun: no tasks; "
+        "when_loaded: runs that an event has started: running"
+    )
 
 
 def test_how_many_dags_events_have_started_is_shown() -> None:
