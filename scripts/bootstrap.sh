@@ -4,9 +4,9 @@
 # Python >= 3.11 with `venv` and `pip`, nothing else; PYTHON names another interpreter
 # than the one found.
 #
-# --airflow takes a version of Airflow, one of constraints/*.txt, and --python one of
-# Python, for example 3.12. Each choice but the default has an environment of its own:
-# .venv-3.1.8, .venv-3.3.2-py3.12.
+# --airflow takes a version of Airflow, one of constraints/*.txt or a pre-release, which is
+# installed with what pip finds for it, and --python one of Python, for example 3.12. Each
+# choice but the default has an environment of its own: .venv-3.1.8, .venv-3.3.2-py3.12.
 
 DEFAULT_AIRFLOW=3.3.2
 
@@ -77,18 +77,21 @@ wanted_stamp() {
 cd "$(dirname "$0")/.." || exit 1
 
 constraints=constraints/$airflow.txt
-[ -f "$constraints" ] ||
+case $airflow in
+    *[abc][0-9]*) constraints=/dev/null ;;
+esac
+[ -r "$constraints" ] ||
     fail "There is no $constraints. Airflow is one of: $(ls constraints | sed 's/\.txt$//' | tr '\n' ' ')"
 
 # What checks and measures is installed for the default alone.
 groups="--group test --group benchmark"
 venv=.venv-$airflow${python_version:+-py$python_version}
 more=
-if [ "${1:-}" = lineage ]; then
+if [ "${1:-}" = lineage ] || [ "${1:-}" = celery ]; then
     # What these tests need changes what Airflow does in all others.
-    groups="--group test --group lineage"
-    venv=$venv-lineage
-    more=tests/lineage/constraints.txt
+    groups="--group test --group $1"
+    venv=$venv-$1
+    more=tests/$1-constraints.txt
 elif [ "$airflow" = "$DEFAULT_AIRFLOW" ] && [ -z "$python_version" ]; then
     groups="--group dev"
     venv=.venv
@@ -107,7 +110,8 @@ if [ "$(cat "$venv/async-triggers.stamp" 2>/dev/null)" != "$(wanted_stamp)" ]; t
         --upgrade 'pip>=25.1' || fail "Could not update pip."
     # shellcheck disable=SC2086 # two words or four
     "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
-        --constraint "$constraints" ${more:+--constraint "$more"} $groups --editable '.[demo]' ||
+        --constraint "$constraints" ${more:+--constraint "$more"} $groups \
+        "apache-airflow==$airflow" --editable '.[demo]' ||
         fail "Could not install the package."
     wanted_stamp > "$venv/async-triggers.stamp"
 fi
