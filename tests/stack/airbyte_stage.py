@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import re
 import threading
 import time
 from contextlib import ExitStack
@@ -18,13 +17,14 @@ from async_triggers.demo.airflow_api import (
     TaskInstance,
 )
 from async_triggers.simulator import SimulatorThread
+from tests.stack.noticed import Noticed
 from tests.stack.together import Scenarios
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from async_triggers.demo.airflow_api import AirflowApi
-    from async_triggers.demo.deployment import Component, Deployment
+    from async_triggers.demo.deployment import Deployment
     from async_triggers.simulator import Simulator
     from async_triggers.simulator.airbyte import AirbyteSimulator
 
@@ -81,38 +81,6 @@ class Glance:
                 return
 
 
-class Noticed:
-    """What the scheduler has taken note of: the attempts that have left their worker.
-
-    Airflow fails a task that is to be resumed before that, which takes a busy scheduler
-    seconds: https://github.com/apache/airflow/issues/71580.
-    """
-
-    _LINE = re.compile(
-        r"TaskInstance Finished: .* task_id=(\S+), run_id=(\S+), .* try_number=(\d+)"
-    )
-
-    def __init__(self, scheduler: Component) -> None:
-        self._log = scheduler.log.open()
-        self._lock = threading.Lock()
-        self._rest = ""
-        self._attempts: set[tuple[str, str, int]] = set()
-
-    def close(self) -> None:
-        """Read no more."""
-        self._log.close()
-
-    def has(self, ti: TaskInstance) -> bool:
-        """Tell whether the scheduler knows that this attempt has left its worker."""
-        with self._lock:
-            *lines, self._rest = (self._rest + self._log.read()).split("\n")
-            for line in lines:
-                found = self._LINE.search(line)
-                if found is not None:
-                    self._attempts.add((found[2], found[1], int(found[3])))
-            return (ti.run.run_id, ti.task_id, ti.try_number) in self._attempts
-
-
 class Account:
     """A simulated Airbyte with the Airflow connection that leads to it."""
 
@@ -122,20 +90,21 @@ class Account:
         self.airbyte: AirbyteSimulator = simulator.airbyte
         self._api = api
 
+    @property
+    def fields(self) -> dict[str, object]:
+        """The fields of the Airflow connection."""
+        settings = self.airbyte.settings
+        return {
+            "conn_type": "airbyte",
+            "host": self.simulator.airbyte_url,
+            "login": settings.client_id,
+            "password": settings.client_secret,
+            "schema": "v1/applications/token",
+        }
+
     def store(self, **fields: object) -> None:
         """Store the Airflow connection, with other fields where given."""
-        settings = self.airbyte.settings
-        self._api.add_connection(
-            self.conn_id,
-            **{
-                "conn_type": "airbyte",
-                "host": self.simulator.airbyte_url,
-                "login": settings.client_id,
-                "password": settings.client_secret,
-                "schema": "v1/applications/token",
-                **fields,
-            },
-        )
+        self._api.add_connection(self.conn_id, **{**self.fields, **fields})
 
 
 class Sync:
@@ -182,7 +151,9 @@ class Sync:
         ti = self._api.task_instance(self.run, task)
         if wanted <= {"deferred", "up_for_reschedule"}:
             self._stage.wait_until(
-                lambda: self._stage.noticed.has(ti),
+                lambda: self._stage.noticed.has(
+                    ti.run.run_id, ti.task_id, ti.try_number
+                ),
                 f"the scheduler to notice that {self.name}.{task} waits",
             )
         return ti
@@ -305,7 +276,7 @@ class AirbyteStage:
             "task_instances",
             *("dag_run_id", "task_id", "map_index"),
         )
-        self.noticed = Noticed(deployment.component("scheduler"))
+        self.noticed = Noticed(deployment.component("scheduler").log.open())
         closing.callback(self.noticed.close)
         self._runs: list[Run] = []
         self._beginning = threading.Lock()

@@ -12,6 +12,7 @@ ON_POSTGRES: Final = (
     "test_airbyte_restarts.py",
     "test_deployment.py",
     "test_events.py",
+    "test_versions.py",
     "test_without_workers.py",
 )
 ON_SQLITE: Final = (
@@ -19,7 +20,6 @@ ON_SQLITE: Final = (
     "test_outside_vendor.py",
     "test_three_vendors.py",
     "test_triggerer_ends.py",
-    "test_versions.py",
     "test_what_users_write.py",
     "test_what_waits.py",
 )

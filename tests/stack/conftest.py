@@ -53,7 +53,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     for item in items:
         if _HERE not in item.path.parents:
             continue
-        item.add_marker(pytest.mark.stack)
+        if item.get_closest_marker("celery") is None:
+            item.add_marker(pytest.mark.stack)
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(_TIMEOUT))
         if _POSTGRES_FIXTURES.intersection(getattr(item, "fixturenames", ())):

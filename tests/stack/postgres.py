@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -14,6 +13,8 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
+
+from async_triggers.demo.deployment import free_ports
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -40,9 +41,7 @@ class PostgresServer:
         self._programs: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.log = self._folder / "server.log"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        (self.port,) = free_ports(1)
 
     def __enter__(self) -> Self:
         try:

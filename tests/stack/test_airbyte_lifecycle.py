@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
+from async_triggers.demo.deployment import Deployment
 from async_triggers.simulator import Fault
 from tests.stack.airbyte_stage import PACE, RUNNING, AirbyteStage
 from tests.stack.together import together
@@ -16,7 +18,7 @@ from tests.stack.together import together
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from async_triggers.demo.deployment import Deployment
+    from tests.stack.airbyte_stage import Sync
 
 # The first test waits until Airflow runs; each waits until its own scenario is over.
 pytestmark = pytest.mark.timeout(1500)
@@ -143,6 +145,56 @@ def test_the_execution_timeout_cancels_on_a_worker(stage: AirbyteStage) -> None:
     assert "JobTimedOut" in log
     assert sync.states == ["cancelled"]
     assert (sync.starts, sync.cancels) == (1, 1)
+
+
+# What operators see
+
+
+@together()
+def test_the_page_shows_a_mapped_task_to_those_who_are_logged_in(
+    stage: AirbyteStage,
+) -> None:
+    """Its query is the page's alone: tried on each database and each Airflow."""
+    sync = stage.sync(RUNNING).begin("lifecycle_one_mapped")
+
+    row = stage.wait_until(
+        lambda: row_with_triggerer(stage, sync), "a row of the page", every=PACE
+    )
+
+    (job,) = sync.jobs
+    assert (row["vendor"], row["job"]) == ("Airbyte", str(job))
+    assert row["connection"] == sync.account.conn_id
+    assert row["url"].endswith(f"jobId={job}")
+    assert row["task"] == "sync [0]"
+    assert row["task_path"].endswith("/tasks/sync/mapped/0")
+    assert row["is_alive"]
+    assert 0 < row["deadline"] - row["since"] <= 3700
+    with httpx.Client(
+        base_url=stage.deployment.url, trust_env=False, timeout=60
+    ) as anonymous:
+        # Where all are admins, some releases of Airflow log everyone in.
+        expected = anonymous.get("/api/v2/dags").status_code
+        assert expected in {200, 401}
+        for path in ("jobs", "ui"):
+            assert anonymous.get(f"/async-triggers/{path}").status_code == expected
+
+
+def row_with_triggerer(stage: AirbyteStage, sync: Sync) -> dict[str, Any] | None:
+    """Return the page's row of a run, as an admin gets it."""
+    url = stage.deployment.url
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+        token = client.get("/auth/token").json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        answer = client.get("/async-triggers/jobs").json()
+
+    return next(
+        (
+            row
+            for row in answer["rows"]
+            if row["run"] == sync.run.run_id and row["triggerer"]
+        ),
+        None,
+    )
 
 
 # What users do
@@ -598,13 +650,21 @@ def test_thirty_mapped_syncs_share_their_requests(stage: AirbyteStage) -> None:
 def test_a_dag_is_tested_with_a_connection_from_the_database(
     stage: AirbyteStage,
 ) -> None:
+    """In a database of its own: a triggerer may run the triggers of a test run as well."""
     account = stage.open_account("lifecycle_tested")
     airbyte = account.airbyte
     airbyte.add_connection("tested", lives=["pending:1 running:6 succeeded"])
-    stage.api.wait_for_dag("lifecycle_tested")
     file = Path(__file__).parent / "dags" / "airbyte_lifecycle.py"
+    apart = Deployment(
+        stage.deployment.home / "apart",
+        dags=stage.deployment.dags,
+        env={"PYTHONPATH": stage.deployment.env["PYTHONPATH"]},
+    )
+    apart.prepare()
+    fields = json.dumps(account.fields)
+    apart.airflow("connections", "add", account.conn_id, "--conn-json", fields)
 
-    done = stage.deployment.python(
+    done = apart.python(
         "-c",
         "import runpy, sys\n"
         "run = runpy.run_path(sys.argv[1])['tested'].test()\n"

@@ -8,7 +8,7 @@ chosen; each test then waits for its own.
 from __future__ import annotations
 
 import functools
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -71,6 +71,10 @@ class Scenarios:
             pool.shutdown()
             interrupted.clear()
 
+    def wait(self) -> None:
+        """Wait until all have ended, well or badly."""
+        wait(self._running.values())
+
     def result(self, scenario: Callable[..., None], arguments: dict[str, Any]) -> None:
         """Wait for a scenario; raise what it raised."""
         self._running[_key(scenario, arguments)].result()
@@ -89,11 +93,11 @@ def together(*, lasts: float = 0) -> Callable[[Callable[..., None]], Any]:
 
     def decorate(scenario: Callable[..., None]) -> Any:
         @functools.wraps(scenario)
-        def wait(stage: Stage, **arguments: Any) -> None:
+        def test(stage: Stage, **arguments: Any) -> None:
             stage.scenarios.result(scenario, arguments)
 
-        wait.scenario = scenario  # type: ignore[attr-defined]
-        wait.lasts = lasts  # type: ignore[attr-defined]
-        return wait
+        test.scenario = scenario  # type: ignore[attr-defined]
+        test.lasts = lasts  # type: ignore[attr-defined]
+        return test
 
     return decorate

@@ -49,10 +49,11 @@ class ApiServer:
         self._tokens: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        self.deployment._prepare_home()
-        self.deployment._migrate()
+        self.deployment.prepare()
         port = self.url.rpartition(":")[2]
-        self.deployment._launch("api-server", "--host", "127.0.0.1", "--port", port)
+        self.deployment.launch(
+            *("api-server", "api-server", "--host", "127.0.0.1", "--port", port)
+        )
         self.deployment.api.wait_until(
             self._answers, what="the API server to answer", timeout=120
         )

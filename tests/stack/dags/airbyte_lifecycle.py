@@ -40,7 +40,10 @@ class HeldSync(AirbyteTriggerSyncOperator):
         super().defer(**arguments)
 
 
-def sync(**arguments: Any) -> AirbyteTriggerSyncOperator:
+def sync(
+    operator: type[AirbyteTriggerSyncOperator] = AirbyteTriggerSyncOperator,
+    **arguments: Any,
+) -> AirbyteTriggerSyncOperator:
     """Return a deferrable sync, with other arguments where given."""
     chosen: dict[str, Any] = {
         "task_id": "sync",
@@ -49,7 +52,7 @@ def sync(**arguments: Any) -> AirbyteTriggerSyncOperator:
         "deferrable": True,
         "wait_seconds": 5,
     }
-    return AirbyteTriggerSyncOperator(**(chosen | arguments))
+    return operator(**(chosen | arguments))
 
 
 with DAG("lifecycle_deferrable", schedule=None, max_active_runs=MANY):
@@ -62,9 +65,17 @@ with DAG("lifecycle_on_its_way", schedule=None, max_active_runs=MANY):
 with DAG("lifecycle_retried", schedule=None, max_active_runs=MANY):
     sync(**RETRIED)
 
+with DAG("lifecycle_retried_later", schedule=None, max_active_runs=MANY):
+    sync(retries=1, retry_delay=timedelta(seconds=20))
+
 with DAG("lifecycle_pair", schedule=None, max_active_runs=MANY):
     sync()
     sync(task_id="other", connection_id=OTHER)
+
+with DAG("lifecycle_one_mapped", schedule=None, max_active_runs=MANY):
+    AirbyteTriggerSyncOperator.partial(
+        task_id="sync", airbyte_conn_id=AIRFLOW, deferrable=True, wait_seconds=5
+    ).expand(connection_id=[AIRBYTE])
 
 with DAG("lifecycle_timeout", schedule=None, max_active_runs=MANY):
     sync(timeout=25)
@@ -73,18 +84,21 @@ with DAG("lifecycle_execution_timeout", schedule=None, max_active_runs=MANY):
     sync(execution_timeout=timedelta(seconds=25))
 
 with DAG("lifecycle_held", schedule=None, max_active_runs=MANY):
-    HeldSync(
-        task_id="sync",
-        connection_id=AIRBYTE,
-        airbyte_conn_id=AIRFLOW,
-        deferrable=True,
-        wait_seconds=5,
-        **RETRIED,
-    )
+    sync(HeldSync, **RETRIED)
     sync(task_id="other", connection_id=OTHER)
 
 with DAG("lifecycle_synchronous", schedule=None, max_active_runs=MANY):
     sync(deferrable=False, **RETRIED)
+
+# For the workers of the CeleryExecutor that are lost: no other task runs on them.
+with DAG("lifecycle_elsewhere", schedule=None, max_active_runs=MANY):
+    sync(queue="elsewhere", **RETRIED)
+
+with DAG("lifecycle_held_elsewhere", schedule=None, max_active_runs=MANY):
+    sync(HeldSync, queue="elsewhere", **RETRIED)
+
+with DAG("lifecycle_synchronous_elsewhere", schedule=None, max_active_runs=MANY):
+    sync(deferrable=False, queue="elsewhere", **RETRIED)
 
 with DAG("lifecycle_synchronous_limit", schedule=None, max_active_runs=MANY):
     sync(deferrable=False, execution_timeout=timedelta(seconds=20))
@@ -132,6 +146,6 @@ with DAG("lifecycle_mapped", schedule=None, max_active_runs=MANY):
         pool="lifecycle_mapped",
     ).expand(connection_id=[f"mapped-{number}" for number in range(30)])
 
-# Stays paused: the scheduler would run the tasks of a test run as well.
+# For `dag.test()` alone.
 with DAG("lifecycle_tested", schedule=None, max_active_runs=MANY) as tested:
     sync(connection_id="tested", airbyte_conn_id="lifecycle_tested")
