@@ -193,11 +193,11 @@ class Fleet:
                 if self.deployment.task_process(ti) is not None:
                     self.deployment.kill_task(ti)
                 killed.add(task_id)
-            # Another blow, such as one to the scheduler, may have come first.
-            killed.update(
-                task.task_id for task in self.tasks(run) if task.try_number > 1
-            )
-            return len(killed) == count
+            # Another blow, such as one to the scheduler, may have come first, and the job
+            # may have ended before the next try. One that came before the task was held
+            # does not count: the next try is held instead.
+            ended = {task.task_id for task in self.tasks(run) if task.state == "success"}
+            return len(killed | ended) == count
 
         self.wait_until(probe, "all of ha_held to be killed")
         return run
