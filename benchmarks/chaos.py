@@ -13,7 +13,6 @@ import json
 import logging
 import sys
 import tempfile
-import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +34,7 @@ from benchmarks.campaign.plan import VENDORS, Plan, make_plan
 from benchmarks.campaign.play import DAGS, TRIGGERERS, Campaign, clock_env, config
 from benchmarks.campaign.report import markdown
 from benchmarks.campaign.verdict import SINS, Finding, Told, delays, judge, table
+from benchmarks.elapsed import start_saying
 from benchmarks.machine import machine
 from tests.stack.postgres import PostgresServer
 
@@ -54,11 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     plan = make_plan(
         options.seed, minutes=options.minutes, jobs_per_minute=options.jobs_per_minute
     )
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True)
-
+    say = start_saying()
     home = options.home or Path(tempfile.mkdtemp(prefix="async-triggers-chaos-"))
     say(
         f"seed {plan.seed}: {len(plan.jobs)} jobs in {plan.seconds:.0f} s; logs: {home}"
@@ -99,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
         *(finding for each in watched for finding in judge_events(each)),
     ]
     missing = len(plan.jobs) - len(told)
-    events = event_table(watched)
+    events = event_table(watched) if watched else []
     _show(plan, told, events, findings, campaign, left, faults)
     seen = _raw(plan, told, findings, campaign, left, faults, requests)
     seen["events"] = [asdict(row) for row in events]

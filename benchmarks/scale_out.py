@@ -22,6 +22,7 @@ from async_triggers.deferral.compat import OWNER_KEY
 from async_triggers.demo.deployment import Deployment
 from async_triggers.simulator import SimulatorThread
 from async_triggers.simulator.connections import connection_variables
+from benchmarks.elapsed import start_saying
 from benchmarks.machine import cpu_seconds, machine, runner_cpu_seconds
 from benchmarks.side_by_side import side_by_side
 from tests.stack.postgres import PostgresServer
@@ -89,11 +90,7 @@ class Scale:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; return 0 if every task has succeeded."""
     options = _parse(arguments)
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True)
-
+    say = start_saying()
     home = Path(tempfile.mkdtemp(prefix="async-triggers-scale-out-"))
     say(f"logs: {home}")
     seen = []

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from async_triggers.demo.deployment import Deployment
 from async_triggers.simulator import SimulatorThread
 from async_triggers.simulator.connections import connection_variables
+from benchmarks.elapsed import start_saying
 from benchmarks.machine import machine
 from benchmarks.side_by_side import side_by_side
 from tests.stack.postgres import PostgresServer
@@ -114,11 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         before=options.before,
         lasts=options.lasts,
     )
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True)
-
+    say = start_saying()
     home = options.home or Path(tempfile.mkdtemp(prefix="async-triggers-storm-"))
     say(f"{storm}; at least {storm.least:.0f} s; logs: {home}")
     outcome = play(storm, home, say)

@@ -15,10 +15,18 @@ def markdown(campaigns: Iterable[Mapping[str, Any]]) -> str:
     known = sorted(campaigns, key=lambda each: int(each["seed"]))
     lines = [
         *_table(
-            ("seed", "minutes", "tasks", "jobs started", *(f"{sin}s" for sin in SINS)),
+            (
+                "seed",
+                "Airflow",
+                "minutes",
+                "tasks",
+                "jobs started",
+                *(f"{sin}s" for sin in SINS),
+            ),
             (
                 (
                     each["seed"],
+                    each["machine"]["airflow"],
                     f"{each['seconds'] / 60:g}",
                     _all(each)["jobs"],
                     _all(each)["starts"],

@@ -18,7 +18,7 @@ from benchmarks.trouble.real import Worker
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.runner, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.runner
 
 
 def test_our_triggers_survive_a_few_faults(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from tests.vendors import every_vendor
 if TYPE_CHECKING:
     from async_triggers.simulator import Simulator
 
-pytestmark = [pytest.mark.runner, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.runner
 
 KILLS = 10
 ENDS = 10.0

@@ -12,7 +12,7 @@ from benchmarks import soak
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.runner, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.runner
 
 SHORT = ["--hours=4", "--hour=300", "--jobs=840", "--standing=2"]
 

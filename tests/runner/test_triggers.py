@@ -302,19 +302,27 @@ async def test_arguments_of_nonsense_end_a_trigger_and_not_the_triggerer(
 async def test_nothing_blocks_the_triggerers_loop(
     triggerer: Triggerer, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
+    """Airflow warns of a loop that is late by 0.2 s, on a busy machine also without us.
 
-    async def tell(message: str, *args: object, **kwargs: object) -> None:
-        told.append(message)
+    So what counts here is the processor time that each callback takes.
+    """
+    steps: list[float] = []
+    step = asyncio.Handle._run
 
+    def measured(handle: asyncio.Handle) -> None:
+        began = time.thread_time()
+        step(handle)
+        steps.append(time.thread_time() - began)
+
+    monkeypatch.setattr(asyncio.Handle, "_run", measured)
     ids = [
         triggerer.add(a_trigger(simulator, "running:1 succeeded")) for _ in range(50)
     ]
-    monkeypatch.setattr(triggerer.runner.log, "ainfo", tell, raising=False)
 
     await triggerer.until(lambda: triggerer.supervisor.finished >= set(ids))
 
-    assert not [each for each in told if "was blocked" in each]
+    assert len(steps) > len(ids)
+    assert max(steps) < 0.2
 
 
 @pytest.mark.parametrize("order", ["triggers first", "all at once"])

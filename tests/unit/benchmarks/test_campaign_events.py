@@ -179,3 +179,18 @@ def test_a_watcher_that_moves_is_an_interruption() -> None:
     ((begin, end),) = watching.interruptions
     assert begin == START
     assert end > begin
+
+
+def test_an_airflow_that_keeps_no_marks_is_not_watched() -> None:
+    plan = make_plan(1, minutes=1, jobs_per_minute=1).watches
+    statements: list[str] = []
+
+    def query(statement: str) -> list[tuple[Any, ...]]:
+        statements.append(statement)
+        return [(None,)]
+
+    watching = Watching(plan, cast("Any", SimpleNamespace()), query)
+    watching.begin(cast("Any", SimpleNamespace()))
+
+    assert len(statements) == 1
+    assert watching.plan == ()

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.timeout(60)
 def test_a_trial_account_stays_inside_and_every_end_is_told(tmp_path: Path) -> None:
     found = limits.fivetran(
         count=20, hours=1.5, interval=15.0, trial=True, lasts=(600, 1200)
@@ -48,7 +47,6 @@ def test_a_quarter_of_an_hour_of_waiting_is_counted(vendor: str) -> None:
     assert vendor in limits.waiting_table([found])
 
 
-@pytest.mark.timeout(60)
 def test_the_other_two_accounts_work() -> None:
     dbt = limits.dbt_cloud(count=20, hours=0.25, interval=30.0)
     airbyte = limits.airbyte(count=10, hours=0.5, interval=15.0)

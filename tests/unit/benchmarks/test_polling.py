@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from benchmarks.goals import goal_table
 from benchmarks.rows import Run
 from benchmarks.runs import (
@@ -42,7 +40,6 @@ def measured(requests: int) -> dict[str, Any]:
     return {**numbers, "requests": requests, "told": 3}
 
 
-@pytest.mark.timeout(60)
 def test_a_sitting_is_added_to_those_before(tmp_path: Path) -> None:
     first = Sitting(WHERE, [(run("peer"), measured(900)), (run(), measured(9))])
     second = Sitting(
@@ -86,7 +83,6 @@ def test_cpu_that_cannot_be_told_from_nothing_is_told_as_that() -> None:
     assert "| 80 x | 8.0 x | n/a |" in ratio_table(rows)
 
 
-@pytest.mark.timeout(60)
 def test_cpu_is_that_of_runs_which_nothing_watched(tmp_path: Path) -> None:
     watched = {**measured(9), "wall_s": 80.0, "cpu_net_s": 3.0, "lag_p99_s": 0.002}
     quiet = {"wall_s": 81.0, "cpu_net_s": 0.1, "told": 3}

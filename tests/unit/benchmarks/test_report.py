@@ -19,6 +19,7 @@ def campaign(seed: int, **changes: Any) -> dict[str, Any]:
     return {
         "seed": seed,
         "seconds": 90,
+        "machine": {"airflow": "3.3.2"},
         "table": [{"name": "airbyte"}, row],
         "hits": {"kill -9 a triggerer": 2, "user: clear": 1, "airbyte: dead": 1},
         "faults": {"airbyte": {"reset": 3}, "fivetran": {}},
@@ -39,11 +40,12 @@ def campaign(seed: int, **changes: Any) -> dict[str, Any]:
 
 
 def test_every_seed_has_its_row_and_its_column() -> None:
-    text = markdown([campaign(10), campaign(9, hits={"user: mark failed": 4})])
+    older = campaign(9, hits={"user: mark failed": 4}, machine={"airflow": "3.1.8"})
+    text = markdown([campaign(10), older])
 
     rows = text.splitlines()
-    assert rows.index("| 9 | 1.5 | 30 | 34 | 0 | 0 | 0 | 0 | 0 |") < rows.index(
-        "| 10 | 1.5 | 30 | 34 | 0 | 0 | 0 | 0 | 0 |"
+    assert rows.index("| 9 | 3.1.8 | 1.5 | 30 | 34 | 0 | 0 | 0 | 0 | 0 |") < rows.index(
+        "| 10 | 3.3.2 | 1.5 | 30 | 34 | 0 | 0 | 0 | 0 | 0 |"
     )
     assert "| 10 | 0 | 300 | 3 | 9 s | 186 s |" in rows
     assert "| kill -9 a triggerer | 0 | 2 |" in rows
