@@ -12,6 +12,7 @@ import yaml
 
 from async_triggers.deferral.metrics import PREFIX
 from async_triggers.engine.observer import METRICS, Kind, Metric
+from async_triggers.engine.reporter import REPORT_EVERY
 
 DOCS = Path(__file__).parents[2] / "docs"
 BY_NAME = {metric.name: metric for metric in METRICS}
@@ -77,3 +78,16 @@ def test_there_are_two_alerts() -> None:
 
     names = [rule["alert"] for group in alerts["groups"] for rule in group["rules"]]
     assert names == ["PollingFails", "RateLimited"]
+
+
+def test_the_exporter_lets_gauges_go_and_keeps_counters() -> None:
+    """A counter that comes back shows no increase: it begins at its first number."""
+    text = (DOCS / "monitoring/statsd-exporter.yaml").read_text()
+    gauges, others = yaml.safe_load(text)["mappings"]
+
+    assert gauges["match_metric_type"] == "gauge"
+    assert int(gauges["ttl"].removesuffix("m")) * 60 >= 3 * REPORT_EVERY
+    assert "ttl" not in others
+    for mapping in (gauges, others):
+        assert mapping["match"] == f"airflow.{PREFIX}*"
+        assert mapping["name"] == f"{SHOWN}$1"
