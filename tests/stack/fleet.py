@@ -196,7 +196,9 @@ class Fleet:
             # Another blow, such as one to the scheduler, may have come first, and the job
             # may have ended before the next try. One that came before the task was held
             # does not count: the next try is held instead.
-            ended = {task.task_id for task in self.tasks(run) if task.state == "success"}
+            ended = {
+                task.task_id for task in self.tasks(run) if task.state == "success"
+            }
             return len(killed | ended) == count
 
         self.wait_until(probe, "all of ha_held to be killed")
