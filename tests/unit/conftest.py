@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import pkgutil
 import tomllib
 import zlib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
+
+from async_triggers import airbyte, dbt_cloud, deferral, fivetran
+
+# A module that is loaded on demand, in the midst of a test, would keep for all later ones
+# what that test has put in the place of a name.
+for _package in (deferral, airbyte, dbt_cloud, fivetran):
+    for _module in pkgutil.walk_packages(_package.__path__, f"{_package.__name__}."):
+        import_module(_module.name)
 
 _HERE = Path(__file__).parent
 _PROJECT = _HERE.parents[1] / "pyproject.toml"

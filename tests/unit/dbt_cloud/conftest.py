@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
@@ -51,10 +51,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
     monkeypatch.setattr(asyncio, "Runner", VirtualRunner)
     monkeypatch.setattr(asyncio.runners, "Runner", VirtualRunner)
-    for name in ("hook", "segment", "sensor", "trigger"):
-        module = f"async_triggers.deferral.{name}.wall_clock"
-        monkeypatch.setattr(module, clock)
-
+    # Below `wall_clock`, which modules that are first imported meanwhile would keep.
+    monkeypatch.setattr(hook, "time", SimpleNamespace(time=clock))
     return clock
 
 
