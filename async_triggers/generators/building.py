@@ -336,8 +336,7 @@ def _tasks(
             raise _of_task(error, entry, at, operator) from error
 
         if not isinstance(made[name], BaseOperator):
-            msg = f"{entry['operator']!r} is no operator: it makes no task"
-            raise GeneratorError(at.at("operator"), msg)
+            raise _made_no_task(entry, at)
 
     return made
 
@@ -482,6 +481,13 @@ def _without_operator(name: str, entry: Any, place: Place) -> GeneratorError:
     return GeneratorError(place, msg)
 
 
+def _made_no_task(
+    entry: Mapping[str, Any], place: Place, why: str = ""
+) -> GeneratorError:
+    msg = f"{entry['operator']!r} made no task{why}. Name the class of an operator"
+    return GeneratorError(place.at("operator"), msg)
+
+
 def _of_task(
     error: Exception, entry: Mapping[str, Any], place: Place, operator: Any
 ) -> GeneratorError:
@@ -490,8 +496,8 @@ def _of_task(
     An operator may take more than its constructors say; only one that fails is doubted.
     """
     found = _wrapped(error, entry, place)
-    if not isinstance(operator, type):
-        return found
+    if not isinstance(operator, type) or not issubclass(operator, BaseOperator):
+        return _made_no_task(entry, place, f": {found.message}")
 
     known = (arguments_of(operator) | _NOT_FOR_OPERATORS) - _NOT_FROM_YAML
     for key in entry:

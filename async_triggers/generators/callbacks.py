@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -37,10 +38,17 @@ def imported(path: str, place: Place) -> Any:
         return getattr(importlib.import_module(module), name)
     except Exception as error:
         msg = f"{path!r} cannot be imported: {type(error).__name__}: {error}"
-        if said := advice(path):
+        if said := advice(path) or _nearest(name, module):
             msg = f"{msg}. {said}"
 
         raise GeneratorError(place, msg) from error
+
+
+def _nearest(name: str, module: str) -> str:
+    """Return a question that names what the module has instead; empty without."""
+    offered = dir(sys.modules[module]) if module in sys.modules else ()
+    near = difflib.get_close_matches(name, offered, 1)
+    return f"Did you mean {near[0]!r}?" if near else ""
 
 
 def from_file(path: str, name: str, place: Place) -> Callable[..., Any]:

@@ -41,7 +41,7 @@ def generate(file: Path, *, dry_run: bool, refresh: bool) -> int:
 
     if dry_run:
         print("\n".join(tree(file, loaded).lines()))
-    elif not refresh:
+    elif not refresh and (loaded.expansions or not loaded.errors):
         config = {key: each.config for key, each in loaded.expansions.items()}
         print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), end="")
 

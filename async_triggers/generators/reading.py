@@ -47,6 +47,11 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Place]:
         mark = error.problem_mark
         at = nowhere if mark is None else Place(f"{path}:{mark.line + 1}")
         msg = f"this is not YAML: {error.problem}"
+        if "for the tag" in str(error.problem):
+            msg = (
+                f"{error.problem}. Only plain YAML is read here: write the value itself"
+            )
+
         raise GeneratorError(at, msg) from None
     except (yaml.YAMLError, RecursionError) as error:
         msg = f"this is not YAML: {error}"

@@ -16,6 +16,7 @@ from airflow.sdk import DAG
 from airflow.sdk.execution_time import task_runner
 
 from async_triggers import example_dags
+from async_triggers.cli import main
 from async_triggers.demo.scenarios import SCENARIOS
 from async_triggers.generators import load_yaml_dags, moved
 from async_triggers.generators.loading import BrokenFile, merge
@@ -345,7 +346,15 @@ def record(context: object, a: int, b: int = 0) -> None:
         ),
         (
             {"tasks": {"x": {"operator": "collections.OrderedDict"}}},
-            "d.tasks.x.operator: 'collections.OrderedDict' is no operator",
+            "d.tasks.x.operator: 'collections.OrderedDict' made no task. Name the class",
+        ),
+        (
+            {"tasks": {"x": {"operator": "json.dumps"}}},
+            "d.tasks.x.operator: 'json.dumps' made no task: TypeError: dumps",
+        ),
+        (
+            {"tasks": {"x": {"operator": EMPTY[:-2]}}},
+            "Did you mean 'EmptyOperator'?",
         ),
         ({"default_args": {"timezone": "Mars"}}, "there is no time zone 'Mars'"),
         ({"dagrun_timeout_sec": "long"}, "must be a number of seconds"),
@@ -792,3 +801,13 @@ def test_the_tree_tells_the_tasks_and_the_reasons(
     assert "transform: BashOperator, after extract_and_load" in done.stdout
     assert "Error: " in done.stderr
     assert "broken.tasks.x: 'x' has neither" in done.stderr
+
+
+def test_a_file_that_cannot_be_read_prints_its_error_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["generate", str(tmp_path / "absent.yml")])
+
+    said = capsys.readouterr()
+    assert (code, said.out) == (1, "")
+    assert "absent.yml: the file cannot be read" in said.err
