@@ -44,9 +44,9 @@ TASKS = [
 ]
 ON_A_TRIGGERER = [{**task, "triggerer": 2} for task in TASKS]
 SHOTS = {
-    "external-jobs": ("/plugin/external-jobs", "light", 1280, 560),
-    "external-jobs-dark": (PAGE, "dark", 1280, 560),
-    "external-jobs-narrow": (PAGE, "light", 360, 760),
+    "external-jobs": ("/plugin/external-jobs", "light", 1280, 604),
+    "external-jobs-dark": (PAGE, "dark", 1280, 600),
+    "external-jobs-narrow": (PAGE, "light", 360, 936),
 }
 FORMS = {
     "connection-airbyte": (
