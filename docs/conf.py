@@ -19,6 +19,8 @@ exclude_patterns = ["_build", "measured/*.md"]
 
 html_theme = "furo"
 html_title = f"async-triggers {__version__}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
