@@ -40,3 +40,5 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!async_triggers\.).*")]
 # Prompts are shown, not copied.
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
+# A command that goes on below is copied whole.
+copybutton_line_continuation_character = "\\"

@@ -146,7 +146,7 @@ def blocks(language: str) -> list[str]:
 
 def typed(block: str) -> list[str]:
     """Return the commands of a block."""
-    lines = block.splitlines()
+    lines = block.replace("\\\n", "").splitlines()
     assert all(line.startswith("$ ") for line in lines), block
     return [line.removeprefix("$ ") for line in lines]
 
