@@ -792,7 +792,7 @@ def waiting_table(found: Sequence[Waiting]) -> str:
     """Return the table of what waiting costs, in Markdown."""
     lines = [
         (
-            "| account | tasks | items in the account | asked by | requests in an hour |"
+            "| account | tasks | items in the account | polled by | requests in an hour |"
             " goal | MB a round | fewer than one a job |"
         ),
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
