@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 from ferry_provider import get_provider_info
+from ferry_provider.hooks import FerryHook
 from ferry_provider.simulator import FerrySimulator
 
 from async_triggers.provider_info import field_label
@@ -151,6 +152,8 @@ def test_its_metadata_names_what_there_is() -> None:
 
 
 def test_messages_name_the_fields_as_its_form_does() -> None:
+    # A hook's class makes its form known.
+    assert FerryHook.conn_type == "ferry"
     assert field_label("ferry", "password") == "Boarding pass (password)"
     assert field_label("ferry", "extra.timeout") == "Timeout (s) (extra.timeout)"
     assert field_label("unheard-of", "password") == "password"
