@@ -48,6 +48,7 @@ from async_triggers.engine.limiter import Limiter, is_urgent
 from async_triggers.engine.observer import Observer, Tally
 from async_triggers.engine.poller import Poller
 from async_triggers.engine.reporter import Reporter
+from async_triggers.engine.shared_budget import SharedBudget, Store
 from async_triggers.engine.transport import Transport
 from async_triggers.engine.wire import Account, Lane, Reply, Request, Vendor
 
@@ -74,6 +75,7 @@ REREAD_AGAIN = 4.0
 """Seconds for which connections that were read again are not read once more."""
 
 Reload = Callable[[], Awaitable[Account]]
+MakeStore = Callable[[], Store]
 
 _REFUSALS = (CredentialsRejected, AccountMisconfigured, Doubted, InBetween)
 """What a connection that has changed may be the reason for."""
@@ -87,11 +89,17 @@ class SharedAccount:
     """What all leases of an account share on one event loop."""
 
     def __init__(
-        self, vendor: Vendor, account: Account, observer: Observer | None = None
+        self,
+        vendor: Vendor,
+        account: Account,
+        observer: Observer | None = None,
+        make_store: MakeStore | None = None,
     ) -> None:
         self.vendor = vendor
         self.account = account
-        self.limiter = Limiter(account.budget)
+        self.make_store = make_store
+        self._budget = SharedBudget(account, make_store()) if make_store else None
+        self.limiter = Limiter(account.budget, self._budget)
         self.transport = Transport(
             vendor,
             account,
@@ -210,6 +218,8 @@ class SharedAccount:
             self._forget()
             try:
                 await self.transport.close()
+                if self._budget is not None:
+                    await self._budget.close()
             finally:
                 self._settled.set()
 
@@ -419,7 +429,9 @@ class LeasedAccount:
 
         log.info("The connection of %s has changed: continuing with it", self.account)
         before = self._shared
-        self._shared = _shared_account(self.vendor, account, self.tally.observer)
+        self._shared = _shared_account(
+            self.vendor, account, self.tally.observer, before.make_store
+        )
         self._shared.enter(self)
         before.leave(self, self._linger)
         before.poller.dismiss(self)
@@ -554,12 +566,16 @@ class LeasedAccount:
 
 
 def _shared_account(
-    vendor: Vendor, account: Account, observer: Observer | None
+    vendor: Vendor,
+    account: Account,
+    observer: Observer | None,
+    make_store: MakeStore | None,
 ) -> SharedAccount:
     known = _accounts.setdefault(asyncio.get_running_loop(), {})
     shared = known.get(account.identity)
     if shared is None:
-        shared = known[account.identity] = SharedAccount(vendor, account, observer)
+        shared = SharedAccount(vendor, account, observer, make_store)
+        known[account.identity] = shared
 
     return shared
 
@@ -572,6 +588,7 @@ def hold(
     reload: Reload | None = None,
     name: str = "",
     observer: Observer | None = None,
+    make_store: MakeStore | None = None,
 ) -> LeasedAccount:
     """Lease an account until :meth:`LeasedAccount.release` is called, once.
 
@@ -579,9 +596,10 @@ def hold(
     costs memory, and the garbage collector time. ``connection`` keeps Airflow connections
     apart that lead to the same account, and ``reload`` reads the account of this one again
     after it was refused. ``observer`` hears of the account's metrics, in which it has the
-    ``name`` of its oldest lease: no secret may be in it.
+    ``name`` of its oldest lease: no secret may be in it. ``make_store`` makes what other
+    processes share the account's budget in.
     """
-    shared = _shared_account(vendor, account, observer)
+    shared = _shared_account(vendor, account, observer, make_store)
     leased = shared.member(connection)
     if leased is None:
         leased = LeasedAccount(shared, connection, reload, name)
@@ -600,6 +618,7 @@ async def lease(
     linger: float = LINGER,
     name: str = "",
     observer: Observer | None = None,
+    make_store: MakeStore | None = None,
 ) -> AsyncIterator[LeasedAccount]:
     """Use an account for the length of the block; the arguments as for :func:`hold`.
 
@@ -613,6 +632,7 @@ async def lease(
         reload=reload,
         name=name,
         observer=observer,
+        make_store=make_store,
     )
     try:
         yield leased

@@ -5,7 +5,8 @@ way* in each lane, so that slow starts never keep polls waiting. The rate is a l
 bucket (grants in any window of ``w`` seconds <= burst + rate x w) whose burst and rate
 are chosen so that the vendor's own window is never exceeded. The vendor's feedback comes
 on top: a pause ("not before") and, where replies show what is left of the limit, a lower
-rate, since only the vendor sees other processes.
+rate, since only the vendor sees all other clients. Where several processes share a budget
+(:mod:`.shared_budget`), each request is taken from that as well.
 
 The shared request of the poller goes first, since it answers for many. The other lanes
 take turns: each of the four gets a quarter of what is left as long as it wants it, so that
@@ -31,6 +32,8 @@ from async_triggers.engine.wire import Budget, Lane
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+
+    from async_triggers.engine.shared_budget import SharedBudget
 
 BURST_SHARE = 0.1
 """The part of a window's budget that may be spent at once."""
@@ -77,11 +80,12 @@ class LimiterStatistics:
 class Limiter:
     """Admits the requests of one account, first come, first served in each lane."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, shared: SharedBudget | None = None) -> None:
         allowed = budget.requests * budget.share
         self.burst = max(1.0, allowed * BURST_SHARE)
         self.rate = max(allowed - self.burst, allowed * 0.5) / budget.per
         self._budget = budget
+        self._shared = shared
         self._slow = 1.0
         self._share_left = 1.0
         """What part of its limit was left when the vendor said so last."""
@@ -141,8 +145,11 @@ class Limiter:
         """What part of the budget is left, from 0 to 1.
 
         The smaller one of what the vendor has said of its limit and what may be requested
-        at once.
+        at once. Nothing while requests wait for a budget that is shared.
         """
+        if self._shared is not None and self._shared.is_spent:
+            return 0.0
+
         now = asyncio.get_running_loop().time()
         leaked = (now - self._level_at) * self.rate * self._slow
         level = max(0.0, self._level - leaked)
@@ -202,6 +209,9 @@ class Limiter:
         slow = 1.0 if left >= spare or spare <= 0 else max(SLOWEST, left / spare)
         # A limit below the one that we know of (a trial account) counts as well.
         known = min(1.0, allowed / budget.requests)
+        if self._shared is not None:
+            self._shared.resize(known)
+
         burst = max(1.0, known * budget.requests * budget.share * BURST_SHARE)
         if (slow * known, burst) != (self._slow, self.burst):
             loop = asyncio.get_running_loop()
@@ -224,6 +234,9 @@ class Limiter:
         sent = False
         try:
             await future
+            if self._shared is not None:
+                await self._take_shared(self._shared, lane)
+
             sent = True
             self._granted += 1
             if lane is Lane.START:
@@ -242,6 +255,13 @@ class Limiter:
                 future.cancel()
 
             self._serve(loop)
+
+    async def _take_shared(self, shared: SharedBudget, lane: Lane) -> None:
+        """Take a request that was granted here from the shared budget as well."""
+        await shared.take(lane, urgent=is_urgent())
+        # The vendor may have paused the account meanwhile, and does so again.
+        while self.paused_for and not is_urgent():  # noqa: ASYNC110
+            await asyncio.sleep(self.paused_for)
 
     def _leak(self, now: float) -> None:
         """Let the bucket leak for the time that has passed."""
