@@ -66,6 +66,7 @@ def get_provider_info() -> dict[str, Any]:
                     **_options("fivetran", "Fivetran", "333.33", "16", "4"),
                     **_options("dbt_cloud", "dbt Cloud", "5000", "8", "4"),
                     **_SPARE_OPTIONS,
+                    **_SHARED_BUDGET_OPTIONS,
                     **_BELIEF_OPTIONS,
                     **_MEMORY_OPTIONS,
                     **_GENERATOR_OPTIONS,
@@ -334,6 +335,21 @@ _SPARE_OPTIONS: dict[str, Any] = {
         "type": "float",
         "example": "0.1",
         "default": None,
+    },
+}
+
+_SHARED_BUDGET_OPTIONS: dict[str, Any] = {
+    "budget_url": {
+        "description": (
+            "URL of a Redis in which all processes share the budget of each account, so"
+            " that no share need be divided by their number. It needs this package's extra"
+            " redis. Empty: each process has a separate budget."
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "sensitive": True,
+        "example": "redis://redis.example.com:6379/5",
+        "default": "",
     },
 }
 

@@ -27,6 +27,7 @@ from weakref import WeakKeyDictionary
 from airflow.sdk import BaseHook
 
 from async_triggers.deferral.alarm import Alarm
+from async_triggers.deferral.budget_store import store_maker
 from async_triggers.deferral.compat import AirflowNotFoundException, conf
 from async_triggers.deferral.contact import Endpoint
 from async_triggers.deferral.errors import (
@@ -227,6 +228,7 @@ class VendorHook(BaseHook):
     def account_of(self, connection: AirflowConnection) -> Account:
         """Read a connection that was looked up; raise as :meth:`account` does."""
         try:
+            store_maker()
             return self._read_warily(connection)
         except EngineError as error:
             failure = translate(error, self.conn_id, self.conn_type)
@@ -316,6 +318,8 @@ class VendorHook(BaseHook):
             # In a thread: the look-up is a blocking exchange with Airflow's supervisor,
             # and only this way of it works in triggers, in tasks and in dag.test().
             connection = await in_thread(self._get_ready)
+        except EngineError:
+            raise
         except Exception as error:  # noqa: BLE001
             # Airflow turns every failure into "not found"; none of them is final here.
             # What it says is not repeated: it may hold the database's address.
@@ -332,6 +336,7 @@ class VendorHook(BaseHook):
         """Look the connection up, and load what talks to the vendor (blocking)."""
         import async_triggers.engine.accounts  # noqa: F401, PLC0415 - not on the loop
 
+        store_maker()
         return self.look_up()
 
     def _read_warily(self, connection: AirflowConnection) -> Account:
@@ -440,6 +445,7 @@ class VendorHook(BaseHook):
             reload=self.reread_account,
             name=self.alias,
             observer=observer_of(has_gauges=True),
+            make_store=store_maker(),
         )
 
     @asynccontextmanager
@@ -466,6 +472,7 @@ class VendorHook(BaseHook):
             name=self.alias,
             # What is closed with its last lease is a worker's, one of many.
             observer=observer_of(has_gauges=linger != 0),
+            make_store=store_maker(),
         ) as leased:
             yield leased
 

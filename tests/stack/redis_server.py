@@ -81,6 +81,11 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
+    @property
+    def pid(self) -> int | None:
+        """The process of the server, None while there is none."""
+        return None if self._process is None else self._process.pid
+
     def _wait_ready(self) -> None:
         deadline = monotonic() + _READY
         pause = Event()

@@ -1,0 +1,110 @@
+"""The store of the budget that several processes share: a Redis, through `limits`.
+
+It is off unless ``[async_triggers] budget_url`` is set, and nothing of it is loaded before.
+The URL may hold a password: it stands in no message, and no object here shows it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
+
+from async_triggers.deferral.compat import conf
+from async_triggers.engine.errors import AccountMisconfigured
+
+if TYPE_CHECKING:
+    from limits.aio.storage import MovingWindowSupport
+    from redis.asyncio import ConnectionPool
+
+    from async_triggers.engine.shared_budget import Store
+
+OPTION = "budget_url"
+SHORTEST = 0.05
+"""Seconds to wait at least where clocks of hosts differ, or others were quicker."""
+
+
+class LimitsStore:
+    """Counts in a storage of `limits`; see :class:`~.shared_budget.Store`.
+
+    A moving window: the other strategies of `limits` let through up to twice as much as
+    they are set to in a window that begins within one of theirs.
+    """
+
+    def __init__(
+        self, storage: MovingWindowSupport, pool: ConnectionPool | None = None
+    ) -> None:
+        self._storage = storage
+        self._pool = pool
+
+    async def take(self, key: str, most: int, seconds: int) -> float:
+        """Take one request of a window."""
+        if await self._storage.acquire_entry(key, most, seconds):
+            return 0.0
+
+        oldest, _ = await self._storage.get_moving_window(key, most, seconds)
+        return max(SHORTEST, oldest + seconds - time.time())
+
+    async def close(self) -> None:
+        """Close the connections to the store."""
+        if self._pool is not None:
+            await self._pool.disconnect()
+
+
+@cache
+def store_maker() -> Callable[[], Store] | None:
+    """Return what makes the store that is set, None where none is (blocking).
+
+    It loads what the store needs, and runs the command of ``budget_url_cmd``. Raise
+    :class:`~async_triggers.engine.errors.AccountMisconfigured` where the setting is wrong.
+    """
+    url = _setting()
+    if not url:
+        return None
+
+    try:
+        from limits.aio.storage import RedisStorage  # noqa: PLC0415 - only where it is set
+        from redis.asyncio import ConnectionPool  # noqa: PLC0415 - as above
+    except ImportError:
+        msg = (
+            f"[async_triggers] {OPTION} is set, and what it needs is not installed: pip"
+            " install 'airflow-provider-async-triggers[redis]'"
+        )
+        raise AccountMisconfigured(msg) from None
+
+    def make() -> Store:
+        pool = ConnectionPool.from_url(url)
+        storage = RedisStorage(
+            # Limits would otherwise repeat the URL in errors.
+            "async+redis://",
+            # What Airflow's Celery executor has; coredis does not go with its packages.
+            implementation="redispy",
+            # As it is documented, and typed too narrowly.
+            connection_pool=pool,  # type: ignore[arg-type]
+        )
+        return LimitsStore(storage, pool)
+
+    try:
+        make()
+    except Exception:  # noqa: BLE001 - it may repeat the URL
+        msg = (
+            f"[async_triggers] {OPTION} is not the URL of a Redis, such as"
+            " redis://host:6379/5"
+        )
+    else:
+        return make
+
+    raise AccountMisconfigured(msg)
+
+
+def _setting() -> str:
+    try:
+        return str(conf.get("async_triggers", OPTION, fallback="") or "").strip()
+    except Exception as error:  # noqa: BLE001 - it may repeat what a command has printed
+        msg = (
+            f"[async_triggers] {OPTION} could not be read ({type(error).__name__}):"
+            " correct its command or secret"
+        )
+
+    raise AccountMisconfigured(msg)
