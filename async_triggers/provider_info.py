@@ -312,8 +312,9 @@ def _options(
         f"{prefix}_share": option(
             "float",
             "0.6",
-            f"The part of it that one process takes. With several triggerers on one"
-            f" {vendor} account, divide it by their number.",
+            f"The part of it that one process takes, or all together with budget_url. With"
+            f" several triggerers on one {vendor} account and without budget_url, divide"
+            f" it by their number.",
         ),
         f"{prefix}_concurrent_polls": option(
             "integer", polls, f"Requests about jobs of {vendor} under way at once."

