@@ -52,12 +52,12 @@ from async_triggers.simulator.airbyte import AirbyteSettings
 from async_triggers.simulator.dbt_cloud import DbtCloudSettings
 from async_triggers.simulator.exchange import SimRequest
 from async_triggers.simulator.fivetran import FivetranSettings
-from tests.clock import VirtualClockLoop
+from tests.clock import ThreadlessClockLoop
 
 if TYPE_CHECKING:
     from async_triggers.deferral.hook import VendorHook
     from async_triggers.deferral.trigger import JobTrigger
-    from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.accounts import LeasedAccount, MakeStore
     from async_triggers.simulator.vendor import VendorSimulator
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -163,7 +163,7 @@ def virtual_world() -> Iterator[asyncio.Runner]:
     before, module.HttpSession = module.HttpSession, VirtualSession
     random.seed(SEED)
     try:
-        with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        with asyncio.Runner(loop_factory=ThreadlessClockLoop) as runner:
             yield runner
     finally:
         module.HttpSession = before
@@ -176,7 +176,11 @@ def now() -> float:
 
 
 async def lease(
-    stack: AsyncExitStack, vendor: str, process: str, **extra: Any
+    stack: AsyncExitStack,
+    vendor: str,
+    process: str,
+    make_store: MakeStore | None = None,
+    **extra: Any,
 ) -> LeasedAccount:
     """Lease the account as a process of its own does: with a limiter of its own."""
     kind, fields = _HOOKS[vendor]
@@ -186,7 +190,10 @@ async def lease(
     # What tells two processes apart that share one loop here.
     route = replace(account.route, ca_bundle=process)
     leasing = accounts.lease(
-        make("conn").vendor, replace(account, route=route), linger=0
+        make("conn").vendor,
+        replace(account, route=route),
+        linger=0,
+        make_store=make_store,
     )
     return await stack.enter_async_context(leasing)
 
@@ -385,10 +392,13 @@ def fivetran(
     trial: bool = False,
     lasts: tuple[int, int] = (3600, 8 * 3600),
     spread: float = HOUR,
+    triggerers: int = 1,
+    make_store: MakeStore | None = None,
 ) -> Report:
     """Syncs of one to eight hours, one after the other, in one account.
 
-    The first ones start within ``spread`` seconds.
+    The first ones start within ``spread`` seconds. With ``make_store`` the triggerers and
+    all workers share one budget.
     """
     limit = 500 if trial else 20_000
     settings = FivetranSettings(hourly_limit=limit, latency=LATENCY)
@@ -409,13 +419,18 @@ def fivetran(
         async def main() -> None:
             async with AsyncExitStack() as stack:
                 extra = {"trial": True} if trial else {}
-                leased = await lease(stack, "Fivetran", "triggerer", **extra)
+                pollers = [
+                    await lease(
+                        stack, "Fivetran", f"triggerer {number}", make_store, **extra
+                    )
+                    for number in range(1, triggerers + 1)
+                ]
 
                 async def start(name: str) -> JobTrigger:
                     hook = FivetranHook("conn")
                     async with AsyncExitStack() as worker:
                         ours = await lease(
-                            worker, "Fivetran", f"worker {name}", **extra
+                            worker, "Fivetran", f"worker {name}", make_store, **extra
                         )
                         shown, at = await hook.get_fivetran_connection(ours, name)
                         await hook.start_sync(ours, name)
@@ -433,13 +448,13 @@ def fivetran(
                     crowd,
                     [
                         crowd.live(
-                            leased,
+                            pollers[number % triggerers],
                             lambda name=name: start(name),  # type: ignore[misc]
                             dice.uniform(0, min(spread, crowd.until / 2)),
                         )
-                        for name in names
+                        for number, name in enumerate(names)
                     ],
-                    [leased],
+                    pollers,
                 )
 
         runner.run(main())

@@ -13,6 +13,7 @@ from limits.aio.storage import MemoryStorage
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.deferral import budget_store
 from async_triggers.deferral.budget_store import LimitsStore, store_maker
+from async_triggers.deferral.compat import conf
 from async_triggers.deferral.errors import ConnectionUnusable
 from async_triggers.engine.accounts import shared_accounts
 from async_triggers.engine.errors import AccountMisconfigured
@@ -42,6 +43,17 @@ def _forgotten() -> Iterator[None]:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return make_world(monkeypatch)
+
+
+def know_the_providers() -> None:
+    """Have Airflow read what providers say of settings, as its commands do first of all.
+
+    Airflow 3.2 and later do so when a setting is read.
+    """
+    if ("async_triggers", "budget_url") not in conf.sensitive_config_values:
+        from airflow.providers_manager import ProvidersManager
+
+        ProvidersManager().initialize_providers_configuration()
 
 
 # The setting --------------------------------------------------------------------------
@@ -79,6 +91,7 @@ def test_airflow_knows_that_it_is_a_secret() -> None:
 def test_it_may_be_the_output_of_a_command(
     form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    know_the_providers()
     monkeypatch.setenv(SETTING + form, f"echo {URL}" if form else URL)
 
     make = store_maker()
@@ -133,6 +146,7 @@ def test_a_wrong_url_is_named_and_not_repeated(
 def test_a_command_that_fails_is_named_and_not_repeated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    know_the_providers()
     monkeypatch.setenv(f"{SETTING}_CMD", f"ls /nowhere/{SECRET}")
 
     with pytest.raises(AccountMisconfigured, match="could not be read") as raised:
