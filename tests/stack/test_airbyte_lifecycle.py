@@ -158,7 +158,9 @@ def test_the_page_shows_a_mapped_task_to_those_who_are_logged_in(
     sync = stage.sync(RUNNING).begin("lifecycle_one_mapped")
 
     row = stage.wait_until(
-        lambda: row_with_triggerer(stage, sync), "a row of the page", every=PACE
+        lambda: row_with_living_triggerer(stage, sync),
+        "a row of the page whose triggerer lives",
+        every=PACE,
     )
 
     (job,) = sync.jobs
@@ -167,7 +169,6 @@ def test_the_page_shows_a_mapped_task_to_those_who_are_logged_in(
     assert row["url"].endswith(f"jobId={job}")
     assert row["task"] == "sync [0]"
     assert row["task_path"].endswith("/tasks/sync/mapped/0")
-    assert row["is_alive"]
     assert 0 < row["deadline"] - row["since"] <= 3700
     with httpx.Client(
         base_url=stage.deployment.url, trust_env=False, timeout=60
@@ -179,7 +180,7 @@ def test_the_page_shows_a_mapped_task_to_those_who_are_logged_in(
             assert anonymous.get(f"/async-triggers/{path}").status_code == expected
 
 
-def row_with_triggerer(stage: AirbyteStage, sync: Sync) -> dict[str, Any] | None:
+def row_with_living_triggerer(stage: AirbyteStage, sync: Sync) -> dict[str, Any] | None:
     """Return the page's row of a run, as an admin gets it."""
     url = stage.deployment.url
     with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
@@ -191,7 +192,8 @@ def row_with_triggerer(stage: AirbyteStage, sync: Sync) -> dict[str, Any] | None
         (
             row
             for row in answer["rows"]
-            if row["run"] == sync.run.run_id and row["triggerer"]
+            # On a busy machine the triggerer's heartbeat may be late.
+            if row["run"] == sync.run.run_id and row["is_alive"]
         ),
         None,
     )
