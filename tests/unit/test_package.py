@@ -46,6 +46,16 @@ def test_links_and_pictures_are_absolute_where_a_package_is_listed() -> None:
     targets = re.findall(r"\]\(([^)]+)\)", shown)
     assert targets
     assert all(each.startswith("https://") for each in targets)
+    pages = [each for each in targets if each.endswith(".html")]
+    assert len(pages) > 10
+    for page in pages:
+        site, name = page.split("/en/v$HFPR_VERSION/")
+        assert site == PROJECT["project"]["urls"]["Documentation"]
+        assert (ROOT / "docs" / name).with_suffix(".md").exists()
+
+    # Their source is no page: it has roles and includes.
+    sources = [each for each in targets if each.endswith(".md") and "/docs/" in each]
+    assert all("/docs/measured/" in each for each in sources)
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", shown)
     assert all("raw.githubusercontent.com" in each for each in pictures)
 
