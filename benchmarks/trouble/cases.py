@@ -31,6 +31,9 @@ RESCHEDULED = "rescheduled"
 PUT_OFF = 20.0
 """Seconds by which a sync is put off."""
 HURRY = 1.0
+"""Seconds between two polls where it is only tried whether the benchmark works."""
+LEISURE = 10.0
+"""Seconds after which a job ends then, so that a busy machine polls it before."""
 AT_ONCE = 12
 """Cells that run at the same time. They mostly wait."""
 
@@ -267,7 +270,7 @@ class Timing:
     @property
     def end(self) -> float:
         """When the job ends."""
-        return self.hit + min(2.0, self.interval / 2)
+        return self.hit + (LEISURE if self.floor else min(2.0, self.interval / 2))
 
 
 @dataclass(frozen=True, slots=True)
