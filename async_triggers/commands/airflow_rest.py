@@ -16,6 +16,7 @@ PAGE: Final = 100
 """Rows of one request; Airflow's own most is ``[api] maximum_page_limit``, 100."""
 PATIENCE: Final = 30.0
 """Seconds for one answer."""
+BAD_REQUEST: Final = 400
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404
@@ -48,6 +49,7 @@ class AirflowRest:
         self._client = httpx.Client(timeout=PATIENCE, follow_redirects=False)
         # One from a file or a secret often ends with a line break.
         self._token = token.strip()
+        self._has_own_token = bool(self._token)
         self._user = user
         self._password = password
 
@@ -127,12 +129,12 @@ class AirflowRest:
 
     def _refusal(self, path: str, status: int, detail: str) -> AirflowRefusedError:
         """Return what a refusal means; ``detail`` is what Airflow says of it."""
-        # The simple auth manager answers 403 where it has users, and no one is named.
-        if status == UNAUTHORIZED or (status == FORBIDDEN and path == _LOGIN):
-            return AirflowRefusedError(
-                "Airflow wants a user: set AIRFLOW_API_TOKEN, or AIRFLOW_API_USER and"
-                f" AIRFLOW_API_PASSWORD: {self._shown_url}"
-            )
+        # At its login, the simple auth manager answers 403 where it has users and no one is
+        # named, and 400 to an empty password.
+        if status == UNAUTHORIZED or (
+            path == _LOGIN and status in (BAD_REQUEST, FORBIDDEN)
+        ):
+            return AirflowRefusedError(f"{self._who_is_refused()}: {self._shown_url}")
 
         if status == FORBIDDEN:
             return AirflowRefusedError(
@@ -146,6 +148,24 @@ class AirflowRest:
             )
 
         return self._no_airflow(path, f"with {status}{detail}")
+
+    def _who_is_refused(self) -> str:
+        if self._has_own_token:
+            return (
+                "Airflow does not accept the token, which may have expired: set"
+                " AIRFLOW_API_TOKEN again"
+            )
+
+        if self._user:
+            return (
+                "Airflow does not accept this user and password: check AIRFLOW_API_USER"
+                " and AIRFLOW_API_PASSWORD"
+            )
+
+        return (
+            "Airflow wants a user: set AIRFLOW_API_TOKEN, or AIRFLOW_API_USER and"
+            " AIRFLOW_API_PASSWORD"
+        )
 
     def _no_airflow(self, path: str, how: str) -> AirflowRefusedError:
         return AirflowRefusedError(

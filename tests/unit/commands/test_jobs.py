@@ -217,6 +217,30 @@ def test_without_a_user_the_next_step_is_named(
     assert "set AIRFLOW_API_TOKEN" in printed.err
 
 
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_user_who_is_not_accepted_is_named_as_the_cause(
+    server: FakeAirflow, command: Command, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv("AIRFLOW_API_USER", "me")
+    server.status = status
+
+    printed = command("jobs", "--url", server.url)
+
+    assert printed.code == 2
+    assert "check AIRFLOW_API_USER and AIRFLOW_API_PASSWORD" in printed.err
+
+
+def test_a_token_that_is_not_accepted_is_named_as_the_cause(
+    server: FakeAirflow, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_API_TOKEN", "expired")
+
+    printed = command("jobs", "--url", server.url)
+
+    assert printed.code == 2
+    assert "set AIRFLOW_API_TOKEN again" in printed.err
+
+
 @pytest.mark.parametrize("status", [302, 404, 500])
 def test_what_is_no_airflow_is_refused(
     server: FakeAirflow, command: Command, status: int
