@@ -286,7 +286,7 @@ class DbtCloudRunRequest(JobRequest):
                 )
 
         cause = requests.make_cause(reason, intent.marker)
-        if not cause.startswith(reason):
+        if len(reason) + len(intent.marker) > requests.LONGEST_CAUSE:
             log.warning(
                 "trigger_reason is cut: dbt Cloud takes %d letters, the mark %d of them",
                 requests.LONGEST_CAUSE,

@@ -272,6 +272,16 @@ def test_a_long_reason_is_cut_and_the_mark_is_not(
     assert "trigger_reason is cut" in logged()
 
 
+def test_a_reason_that_takes_the_mark_as_a_member_is_not_cut(
+    run_of: Runs, dbt_cloud: DbtCloudSimulator, logged: Callable[[], str]
+) -> None:
+    run_of(lambda: dbt(trigger_reason='{"parent":{}}')).work()
+
+    (start,) = dbt_cloud.record.started
+    assert start.details["cause"].startswith('{"parent":{},"at":')
+    assert "is cut" not in logged()
+
+
 def test_a_cause_in_the_run_config_keeps_its_mark(
     run_of: Runs, dbt_cloud: DbtCloudSimulator
 ) -> None:
