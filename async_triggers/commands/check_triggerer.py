@@ -16,6 +16,7 @@ MOST_ROUNDS: Final = 60
 """Rounds, of about a second, that the adoption of all triggers may take."""
 HEARTBEATS: Final = 3
 """Heartbeats that may be late before another triggerer takes over."""
+ADOPTED: Final = "max_trigger_to_select_per_loop"
 LEAST_AIRFLOW: Final = (3, 1, 8)
 
 
@@ -24,7 +25,8 @@ class TriggererSettings:
     """What decides how many tasks can wait. Times are in seconds."""
 
     capacity: int
-    adopted_in_a_round: int
+    adopted_in_a_round: int | None
+    """None where Airflow has no such limit and a triggerer takes all at once."""
     open_files: float
     health_threshold: float
     heartbeat: float
@@ -33,7 +35,7 @@ class TriggererSettings:
 
 def read_settings() -> TriggererSettings:
     """Read the settings of the Airflow and of the user that run this command."""
-    from async_triggers.deferral.compat import conf
+    from async_triggers.deferral.compat import conf, has_setting
 
     def number(name: str, default: float) -> float:
         return float(conf.getfloat("triggerer", name, fallback=default))
@@ -41,7 +43,9 @@ def read_settings() -> TriggererSettings:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return TriggererSettings(
         capacity=int(number("capacity", 1000)),
-        adopted_in_a_round=int(number("max_trigger_to_select_per_loop", 50)),
+        adopted_in_a_round=(
+            int(number(ADOPTED, 50)) if has_setting("triggerer", ADOPTED) else None
+        ),
         open_files=math.inf if soft == resource.RLIM_INFINITY else soft,
         health_threshold=number("triggerer_health_check_threshold", 30),
         heartbeat=number("job_heartbeat_sec", 5),
@@ -51,10 +55,11 @@ def read_settings() -> TriggererSettings:
 
 def check_triggerer(settings: TriggererSettings) -> list[Finding]:
     """Return what the settings mean for a triggerer that runs with them."""
+    adopted = settings.adopted_in_a_round
     return [
         _versions(settings.versions),
         _capacity(settings),
-        _adoption(settings),
+        *([] if adopted is None else [_adoption(settings.capacity, adopted)]),
         _open_files(settings),
         _health(settings),
     ]
@@ -79,16 +84,16 @@ def _capacity(settings: TriggererSettings) -> Finding:
     return Finding(topic="[triggerer] capacity", level=Level.OK, text=text)
 
 
-def _adoption(settings: TriggererSettings) -> Finding:
-    rounds = math.ceil(settings.capacity / max(1, settings.adopted_in_a_round))
+def _adoption(capacity: int, adopted: int) -> Finding:
+    rounds = math.ceil(capacity / max(1, adopted))
     is_slow = rounds > MOST_ROUNDS
-    wanted = math.ceil(settings.capacity / MOST_ROUNDS)
+    wanted = math.ceil(capacity / MOST_ROUNDS)
     return Finding(
-        topic="[triggerer] max_trigger_to_select_per_loop",
+        topic=f"[triggerer] {ADOPTED}",
         level=Level.WARNING if is_slow else Level.OK,
         text=(
-            f"{settings.adopted_in_a_round:,}: after a restart a full triggerer is back"
-            f" after about {rounds:,} s"
+            f"{adopted:,}: after a restart a full triggerer is back after about"
+            f" {rounds:,} s"
         ),
         fix=f"Set it to {wanted:,} or more" if is_slow else "",
     )

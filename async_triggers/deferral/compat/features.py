@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.triggers.base import BaseTrigger
 
+from async_triggers.deferral.compat.names import conf
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -16,6 +18,12 @@ STARTS_FROM_TRIGGER = hasattr(BaseTrigger, "render_template_fields")
 on the triggerer then; other versions ignore the argument and run the task on a worker."""
 HAS_RETRY_POLICY = "retry_policy" in inspect.signature(BaseOperator.__init__).parameters
 """Whether operators take a ``retry_policy``."""
+
+
+def has_setting(section: str, name: str) -> bool:
+    """Return whether this Airflow has a setting, be it set or not."""
+    described = conf.configuration_description or {}
+    return name in described.get(section, {}).get("options", {})
 
 
 def has_retry_policy(task: Any) -> bool:

@@ -451,6 +451,21 @@ def test_what_limits_the_triggerer_is_a_line_with_what_to_set(
     assert fix in bad[0].fix
 
 
+def test_a_triggerer_without_a_limit_of_a_round_has_no_line_of_it() -> None:
+    found = check_triggerer.check_triggerer(settings(adopted_in_a_round=None))
+
+    assert not [each for each in found if check_triggerer.ADOPTED in each.topic]
+
+
+def test_a_setting_that_airflow_does_not_have_is_not_read(
+    airflow: Airflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check_triggerer, "ADOPTED", "triggers_of_another_version")
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__TRIGGERS_OF_ANOTHER_VERSION", "7")
+
+    assert check_triggerer.read_settings().adopted_in_a_round is None
+
+
 @pytest.mark.parametrize(
     "number", ["3.1.8", "3.3.2", "3.3.2rc1", "4.0.0", "not installed"]
 )
