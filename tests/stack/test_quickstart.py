@@ -105,6 +105,19 @@ class Terminal:
             assert time.monotonic() < ends, log.read_text()[-2000:]
             threading.Event().wait(1.0)
 
+    def wait_for_login(self) -> None:
+        """Wait until Airflow's API server answers."""
+        address = ("127.0.0.1", int(self._ports["8080"]))
+        ends = time.monotonic() + PATIENCE
+        while True:
+            try:
+                socket.create_connection(address, timeout=5).close()
+            except OSError:
+                assert time.monotonic() < ends, "no answer at Airflow's port"
+                threading.Event().wait(1.0)
+            else:
+                return
+
     @contextmanager
     def keep_running(self, lines: list[str]) -> Iterator[None]:
         """Type a block whose last command runs until Ctrl-C, in a terminal of its own."""
@@ -195,6 +208,7 @@ def run_three_dags(terminal: Terminal, tmp_path: Path) -> None:
         (folder / "first_syncs.py").write_text(dags)
         with terminal.keep_running(start):
             terminal.wait_for("Airflow is ready")
+            terminal.wait_for_login()
             terminal.run(run)
             ends = time.monotonic() + PATIENCE
             pending = set(DAGS)
