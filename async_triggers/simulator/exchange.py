@@ -176,5 +176,5 @@ def parse_instant(text: str) -> float:
 
 def micro_instant(epoch: float) -> str:
     """Format epoch seconds as an ISO-8601 instant with microseconds and ``Z``."""
-    moment = datetime.fromtimestamp(epoch, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    moment = datetime.fromtimestamp(epoch, UTC).replace(tzinfo=None)
+    return f"{moment.isoformat(timespec='microseconds')}Z"

@@ -268,7 +268,12 @@ class VendorSimulator(ABC, Generic[Settings]):
 
     def shown(self, at: float) -> float:
         """Return a time as the server's clock has it."""
-        off = sum(step.seconds for step in self._steps if step.begin <= at <= step.end)
+        off = 0.0
+        # For each time of each row of a list.
+        if self._steps:
+            off = sum(
+                step.seconds for step in self._steps if step.begin <= at <= step.end
+            )
         return at + self.settings.skew + off
 
     def noted(self) -> float:
