@@ -28,7 +28,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import structlog
 from airflow.sdk import Connection
@@ -106,7 +106,8 @@ class Wire:
     """The one way to a vendor, which counts what goes over it.
 
     ``asked`` holds the time of each request, ``by`` how many there were of each kind,
-    ``refused`` how many were answered with 429.
+    ``refused`` how many were answered with 429, ``served`` the processor time that the
+    simulated vendor took for all of them.
     """
 
     vendor: VendorSimulator[Any]
@@ -114,6 +115,7 @@ class Wire:
     by: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     received: int = 0
+    served: float = 0.0
     slowest: float = 0.0
     """The longest that a poll waited for its answer."""
 
@@ -122,7 +124,9 @@ class Wire:
         loop = asyncio.get_running_loop()
         self.asked.append(loop.time())
         self.by[who] += 1
+        began = time.process_time()
         answer = self.vendor.respond(request)
+        self.served += time.process_time() - began
         if answer.status == TOO_MANY:
             self.refused[who] += 1
 
@@ -137,6 +141,14 @@ class Wire:
 
 
 _wires: dict[str, Wire] = {}
+"""The wires by the address that they lead to."""
+
+
+def connect(vendor: str, simulator: VendorSimulator[Any], host: str = "") -> Wire:
+    """Have requests to ``host``, by default the vendor's only one, reach a simulator."""
+    address = urlsplit(host or _HOOKS[vendor][1]["host"]).netloc
+    wire = _wires[address] = Wire(simulator)
+    return wire
 
 
 class VirtualSession(HttpSession):
@@ -151,9 +163,8 @@ class VirtualSession(HttpSession):
             headers={**request.headers, **proof},
             json_body=request.json,
         )
-        return await _wires[self.account.vendor].carry(
-            self.account.route.ca_bundle, asked
-        )
+        address = urlsplit(self.account.base_url).netloc
+        return await _wires[address].carry(self.account.route.ca_bundle, asked)
 
 
 @contextmanager
@@ -180,10 +191,12 @@ async def lease(
     vendor: str,
     process: str,
     make_store: MakeStore | None = None,
+    host: str = "",
     **extra: Any,
 ) -> LeasedAccount:
     """Lease the account as a process of its own does: with a limiter of its own."""
     kind, fields = _HOOKS[vendor]
+    fields = {**fields, "host": host or fields["host"]}
     make = cast("Callable[[str], VendorHook]", kind)
     connection = Connection(conn_id="conn", extra=json.dumps(extra), **fields)  # type: ignore[arg-type]
     account = make("conn").read(connection)
@@ -240,6 +253,9 @@ class Report:
     slowest_poll: float
     megabytes: float
     interval: float
+    started: int = 0
+    served: float = 0.0
+    """Processor time of the simulated vendor, in seconds."""
     took: float = 0.0
 
     @property
@@ -284,6 +300,7 @@ class Crowd:
     late: list[float] = field(default_factory=list)
     waited: float = 0.0
     intervals: list[float] = field(default_factory=list)
+    started: int = 0
 
     async def live(
         self,
@@ -296,6 +313,7 @@ class Crowd:
         await asyncio.sleep(pause)
         while loop.time() < self.until:
             trigger = await _started(start)
+            self.started += 1
             began = loop.time()
             outcome = await trigger.wait_on(leased)
             job = outcome.job
@@ -378,6 +396,8 @@ def report(
         slowest_poll=wire.slowest,
         megabytes=wire.received / 1e6,
         interval=max(crowd.intervals, default=interval),
+        started=crowd.started,
+        served=wire.served,
     )
 
 
@@ -394,18 +414,19 @@ def fivetran(
     spread: float = HOUR,
     triggerers: int = 1,
     make_store: MakeStore | None = None,
+    share: float | None = None,
 ) -> Report:
     """Syncs of one to eight hours, one after the other, in one account.
 
     The first ones start within ``spread`` seconds. With ``make_store`` the triggerers and
-    all workers share one budget.
+    all workers share one budget; ``share`` is the part of the limit that is theirs.
     """
     limit = 500 if trial else 20_000
     settings = FivetranSettings(hourly_limit=limit, latency=LATENCY)
     with virtual_world() as runner:
         loop = runner.get_loop()
         vendor = FivetranSimulator(settings, clock=lambda: EPOCH + loop.time())
-        wire = _wires["Fivetran"] = Wire(vendor)
+        wire = connect("Fivetran", vendor)
         crowd = Crowd(until=hours * HOUR)
         dice = random.Random(SEED)
         names = [f"connection_{number}" for number in range(count)]
@@ -418,7 +439,7 @@ def fivetran(
 
         async def main() -> None:
             async with AsyncExitStack() as stack:
-                extra = {"trial": True} if trial else {}
+                extra = _share(share) | ({"trial": True} if trial else {})
                 pollers = [
                     await lease(
                         stack, "Fivetran", f"triggerer {number}", make_store, **extra
@@ -463,21 +484,41 @@ def fivetran(
         return report(title, wire, crowd, count, limit, HOUR, interval)
 
 
-def dbt_cloud(*, count: int, hours: float, interval: float) -> Report:
-    """Runs of five to fifty minutes, while others take half of the account's limit."""
+def _share(share: float | None) -> dict[str, Any]:
+    return {} if share is None else {"share": share}
+
+
+def dbt_cloud(
+    *,
+    count: int,
+    hours: float,
+    interval: float,
+    lasts: tuple[int, int] = (300, 3000),
+    spread: float = 600.0,
+    others: bool = True,
+    triggerers: int = 1,
+    make_store: MakeStore | None = None,
+    share: float | None = None,
+) -> Report:
+    """Runs of five to fifty minutes, while others take half of the account's limit.
+
+    The options are those of :func:`fivetran`; without ``others`` the account is ours.
+    """
     limit = 5000
     settings = DbtCloudSettings(account_id=ACCOUNT, minute_limit=limit, latency=LATENCY)
     with virtual_world() as runner:
         loop = runner.get_loop()
         vendor = DbtCloudSimulator(settings, clock=lambda: EPOCH + loop.time())
-        wire = _wires["dbt Cloud"] = Wire(vendor)
+        wire = connect("dbt Cloud", vendor)
         crowd = Crowd(until=hours * HOUR)
         dice = random.Random(SEED)
-        lives = [f"running:{dice.randint(300, 3000)} success" for _ in range(997)]
-        vendor.add_job(JOB, lives=lives * 20, job_type="ci")
+        lives = [f"running:{dice.randint(*lasts)} success" for _ in range(997)]
+        # The last one would be that of all runs that start later.
+        times = max(20, 5 * math.ceil(hours))
+        vendor.add_job(JOB, lives=lives * times, job_type="ci")
         numbers = counting()
 
-        async def others() -> None:
+        async def disturb() -> None:
             asked = SimRequest.to(
                 "GET",
                 f"/api/v2/accounts/{ACCOUNT}/",
@@ -492,13 +533,21 @@ def dbt_cloud(*, count: int, hours: float, interval: float) -> Report:
 
         async def main() -> None:
             async with AsyncExitStack() as stack:
-                leased = await lease(stack, "dbt Cloud", "triggerer")
+                extra = _share(share)
+                pollers = [
+                    await lease(
+                        stack, "dbt Cloud", f"triggerer {number}", make_store, **extra
+                    )
+                    for number in range(1, triggerers + 1)
+                ]
 
                 async def start() -> JobTrigger:
                     hook = DbtCloudHook("conn")
                     async with AsyncExitStack() as worker:
                         process = f"worker {next(numbers)}"
-                        ours = await lease(worker, "dbt Cloud", process)
+                        ours = await lease(
+                            worker, "dbt Cloud", process, make_store, **extra
+                        )
                         await hook.get_job_definition(ours, JOB)
                         seen = await hook.start_run(ours, JOB, "a test")
 
@@ -511,55 +560,76 @@ def dbt_cloud(*, count: int, hours: float, interval: float) -> Report:
                         seen_at=seen.at,
                     )
 
-                disturbing = asyncio.ensure_future(others())
+                disturbing = asyncio.ensure_future(disturb()) if others else None
                 await play(
                     crowd,
                     [
                         crowd.live(
-                            leased, start, dice.uniform(0, min(600, crowd.until / 2))
+                            pollers[number % triggerers],
+                            start,
+                            dice.uniform(0, min(spread, crowd.until / 2)),
                         )
-                        for _ in range(count)
+                        for number in range(count)
                     ],
-                    [leased],
+                    pollers,
                 )
-                disturbing.cancel()
+                if disturbing is not None:
+                    disturbing.cancel()
 
         runner.run(main())
         _merge_workers(wire)
         return report("dbt Cloud", wire, crowd, count, limit, 60.0, interval)
 
 
-def airbyte(*, count: int, hours: float, interval: float) -> Report:
-    """Syncs of ten to fifty minutes on a server with five threads, two triggerers."""
+def airbyte(
+    *,
+    count: int,
+    hours: float,
+    interval: float,
+    lasts: tuple[int, int] = (600, 3000),
+    spread: float = 1800.0,
+    triggerers: int = 2,
+    make_store: MakeStore | None = None,
+    share: float | None = None,
+) -> Report:
+    """Syncs of ten to fifty minutes on a server with five threads, two triggerers.
+
+    The options are those of :func:`fivetran`.
+    """
     settings = AirbyteSettings(
         threads=5, service_time=LATENCY, start_blocks=3.0, auth=("bearer",)
     )
     with virtual_world() as runner:
         loop = runner.get_loop()
         vendor = AirbyteSimulator(settings, clock=lambda: EPOCH + loop.time())
-        wire = _wires["Airbyte"] = Wire(vendor)
+        wire = connect("Airbyte", vendor)
         crowd = Crowd(until=hours * HOUR)
         dice = random.Random(SEED)
         names = [f"connection-{number}" for number in range(count)]
         for name in names:
             lives = [
-                f"pending:2 running:{dice.randint(600, 3000)} succeeded"
-                for _ in range(math.ceil(hours * 6) + 1)
+                f"pending:2 running:{dice.randint(*lasts)} succeeded"
+                for _ in range(math.ceil(hours * HOUR / lasts[0]) + 1)
             ]
             vendor.add_connection(name, lives=lives)
 
         async def main() -> None:
             async with AsyncExitStack() as stack:
-                triggerers = [
-                    await lease(stack, "Airbyte", f"triggerer {number}")
-                    for number in (1, 2)
+                extra = _share(share)
+                pollers = [
+                    await lease(
+                        stack, "Airbyte", f"triggerer {number}", make_store, **extra
+                    )
+                    for number in range(1, triggerers + 1)
                 ]
                 workers = asyncio.Semaphore(4)
 
                 async def start(name: str) -> JobTrigger:
                     hook = AirbyteHook("conn")
                     async with workers, AsyncExitStack() as worker:
-                        ours = await lease(worker, "Airbyte", f"worker {name}")
+                        ours = await lease(
+                            worker, "Airbyte", f"worker {name}", make_store, **extra
+                        )
                         await hook.get_airbyte_connection(ours, name)
                         seen = await hook.start_job(ours, name)
 
@@ -571,13 +641,13 @@ def airbyte(*, count: int, hours: float, interval: float) -> Report:
                     crowd,
                     [
                         crowd.live(
-                            triggerers[number % 2],
+                            pollers[number % triggerers],
                             lambda name=name: start(name),  # type: ignore[misc]
-                            dice.uniform(0, min(1800, crowd.until / 2)),
+                            dice.uniform(0, min(spread, crowd.until / 2)),
                         )
                         for number, name in enumerate(names)
                     ],
-                    triggerers,
+                    pollers,
                 )
 
         runner.run(main())
@@ -634,7 +704,7 @@ def waiting(
     with virtual_world() as runner:
         loop = runner.get_loop()
         dice = random.Random(SEED)
-        simulator, makers = _arranged(
+        simulator, makers = arranged(
             vendor,
             lambda: EPOCH + loop.time(),
             [
@@ -650,7 +720,7 @@ def waiting(
         if scattered:
             makers = makers[:: items // tasks]
 
-        wire = _wires[vendor] = Wire(simulator)
+        wire = connect(vendor, simulator)
 
         async def main() -> Waiting:
             async with AsyncExitStack() as stack:
@@ -701,7 +771,7 @@ def _age(end: int | None) -> float:
     return 2 * 24 * HOUR if end == OVER else 0.0
 
 
-def _arranged(
+def arranged(
     vendor: str,
     clock: Callable[[], float],
     ends: Sequence[int | None],
