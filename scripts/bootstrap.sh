@@ -97,7 +97,8 @@ elif [ "$airflow" = "$DEFAULT_AIRFLOW" ] && [ -z "$python_version" ]; then
     venv=.venv
 fi
 
-if [ ! -x "$venv/bin/python" ] || ! usable_python "$venv/bin/python"; then
+# Not so where its Python has gone, or where making it was interrupted.
+if ! "$venv/bin/python" -c 'import pip' >/dev/null 2>&1; then
     python=$(find_python) || exit 1
     say "making $venv with $("$python" --version) ($python)"
     "$python" -m venv --clear "$venv" || fail "Could not make $venv."
