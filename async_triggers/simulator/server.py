@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from async_triggers.simulator.record import Record
     from async_triggers.simulator.vendor import VendorSimulator
 
 _DRIPS: Final = 10
@@ -55,24 +54,27 @@ class _CountingServer(web.Server):
     """An HTTP server that counts its TCP connections in a vendor's record.
 
     A connection counts from its first request that is not for the control API.
+    It counts under the vendor's lock, since another thread may reset the record.
     """
 
-    def __init__(self, record: Record, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, vendor: VendorSimulator[Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._record = record
+        self._vendor = vendor
         self._counted: set[object] = set()
 
     def count(self, handler: object) -> None:
         """Count a connection, once."""
         if handler not in self._counted:
             self._counted.add(handler)
-            self._record.connection_opened()
+            with self._vendor.lock:
+                self._vendor.record.connection_opened()
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
         """Count the end of a connection."""
         if handler in self._counted:
             self._counted.remove(handler)
-            self._record.connection_closed()
+            with self._vendor.lock:
+                self._vendor.record.connection_closed()
         super().connection_lost(handler, exc)
 
 
@@ -93,7 +95,7 @@ class _Listener:
         self._ssl_context = ssl_context
         self._stopping = asyncio.Event()
         self._server = _CountingServer(
-            vendor.record, self._handle, handler_cancellation=True, access_log=None
+            vendor, self._handle, handler_cancellation=True, access_log=None
         )
         self._runner = web.ServerRunner(self._server, shutdown_timeout=0.5)
 

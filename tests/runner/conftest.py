@@ -8,7 +8,7 @@ import pytest_asyncio
 from async_triggers.deferral import compat
 from async_triggers.simulator import Simulator, SimulatorThread
 from async_triggers.simulator.connections import connection_variables
-from tests.runner.harness import Triggerer, a_triggerer
+from tests.runner.harness import Triggerer, a_triggerer, are_closed
 from tests.vendors import OTHERS, VENDORS
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def simulator(
     simulator_process: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> Simulator:
     """The vendor, and an Airflow connection to it."""
+    # One that the test before has just closed would count in this one.
+    are_closed(simulator_process)
     simulator_process.reset()
     simulator_process.airbyte.add_connection("c")
     for name, value in connection_variables(simulator_process).items():

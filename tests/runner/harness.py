@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from airflow.triggers.base import BaseTrigger
+
+    from async_triggers.simulator import Simulator
 
 BEAT = 0.1
 """Seconds between two cycles of the runner, which in earnest are one second apart."""
@@ -221,3 +225,21 @@ async def a_triggerer(monkeypatch: Any) -> AsyncIterator[Triggerer]:
         await triggerer.stop()
         triggerer.runner.stop = True
         await watchdog
+
+
+def are_closed(simulator: Simulator, *, within: float = 15.0) -> None:
+    """Wait until no vendor has an open connection.
+
+    The simulator serves in another thread, which sees that a client has closed its
+    connection when it next runs.
+
+    :raises AssertionError: A connection stayed open.
+    """
+    ends, pause = time.monotonic() + within, threading.Event()
+    while still := {
+        vendor.name: vendor.record.open_connections
+        for vendor in simulator.vendors
+        if vendor.record.open_connections
+    }:
+        assert time.monotonic() < ends, f"connections stay open: {still}"
+        pause.wait(0.01)

@@ -15,7 +15,7 @@ from async_triggers.airbyte.triggers import AirbyteSyncTrigger
 from async_triggers.deferral import compat
 from async_triggers.engine.accounts import shared_accounts
 from async_triggers.simulator import Fault
-from tests.runner.harness import BEAT, a_triggerer
+from tests.runner.harness import BEAT, a_triggerer, are_closed
 
 if TYPE_CHECKING:
     from async_triggers.simulator import Simulator
@@ -351,4 +351,4 @@ def test_a_loop_may_end_in_any_order(
 
     # A session or a socket that was left open warns when it is collected.
     gc.collect()
-    assert simulator.airbyte.record.open_connections == 0
+    are_closed(simulator)

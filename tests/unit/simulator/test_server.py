@@ -28,6 +28,7 @@ from async_triggers.simulator import (
     SimulatorControl,
     SimulatorThread,
 )
+from async_triggers.simulator.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -63,6 +64,51 @@ async def test_a_job_over_a_socket() -> None:
         record = simulator.airbyte.record
         assert (record.total, record.starts, record.cancels) == (3, {"c": 1}, {"1": 1})
         assert (record.tcp_connections, record.max_connections) == (1, 1)
+
+
+class CountedLock:
+    """A lock that knows how often it is held."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+        self.held = 0
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self.held += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.held -= 1
+        self._lock.release()
+
+
+@pytest.mark.asyncio
+async def test_connections_are_counted_under_the_lock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread may reset the record just then."""
+    held: list[tuple[str, int]] = []
+    closed = asyncio.Event()
+    async with served() as (simulator, session):
+        lock = CountedLock(simulator.airbyte.lock)
+        monkeypatch.setattr(simulator.airbyte, "lock", lock)
+
+        def opened(_record: Record) -> None:
+            held.append(("opened", lock.held))
+
+        def ended(_record: Record) -> None:
+            held.append(("closed", lock.held))
+            closed.set()
+
+        monkeypatch.setattr(Record, "connection_opened", opened)
+        monkeypatch.setattr(Record, "connection_closed", ended)
+        async with session.get("/v1/jobs"):
+            pass
+
+        await session.close()
+        await closed.wait()
+
+    assert held == [("opened", 1), ("closed", 1)]
 
 
 @pytest.mark.asyncio
