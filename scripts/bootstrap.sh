@@ -35,6 +35,11 @@ while [ "${1:-}" = --airflow ] || [ "${1:-}" = --python ]; do
     shift 2
 done
 
+# Of the script that sources this: the comment at its head.
+case "${1:-}" in
+    -h | --help) sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "$0" && exit 0 ;;
+esac
+
 usable_python() {
     "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
         >/dev/null 2>&1
