@@ -21,7 +21,10 @@ CONNECTION: Mapping[str, Read] = {
     "workspace_name": text,
     "workspace_id": identifier,
 }
-"""The arguments that give a connection, with how each is read."""
+"""The arguments that give a connection, with how each is read.
+
+:meta hide-value:
+"""
 
 
 _VERSION = re.compile(r"v[0-9]+")

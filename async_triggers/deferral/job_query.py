@@ -44,7 +44,10 @@ class JobQuery(StoredValue, ABC):
 
     kind = "query"
     ids: ClassVar[Ids]
-    """The ids among the fields."""
+    """The ids among the fields.
+
+    :meta hide-value:
+    """
     template_fields: ClassVar[Sequence[str]]
     """The fields that may hold templates."""
     returns: ClassVar[bool] = False

@@ -29,4 +29,7 @@ IDS = Ids(
     either=(("connector_id",), ("connector_name", "destination_name")),
     hint="Give connector_id, or both connector_name and destination_name",
 )
-"""The ids of Fivetran's tasks."""
+"""The ids of Fivetran's tasks.
+
+:meta hide-value:
+"""
