@@ -899,10 +899,11 @@ def waiting_table(found: Sequence[Waiting]) -> str:
 def draw(reports: Sequence[Report], path: Path) -> None:
     """Draw the requests by the hour under the limit of each account."""
     # Only the whole run draws, and the tests need no plots.
-    import matplotlib as mpl  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    mpl.rcParams.update({"svg.hashsalt": "async-triggers", "svg.fonttype": "none"})
+    from benchmarks.plots import in_full, style  # noqa: PLC0415
+
+    style()
     figure = Figure(figsize=(10, 2.6 * len(reports)), layout="constrained")
     for place, each in enumerate(reports, start=1):
         axes = figure.add_subplot(len(reports), 1, place)
@@ -916,16 +917,29 @@ def draw(reports: Sequence[Report], path: Path) -> None:
         axes.axhline(separate, color="#ff694b", linestyle="--", label="one poll a job")
         if each.limit is not None:
             limit = each.limit * HOUR / each.window
-            axes.axhline(limit, color="black", label="the vendor's limit")
+            axes.axhline(limit, color="black")
+            axes.annotate(
+                "the vendor's limit",
+                (1.0, limit),
+                xycoords=("axes fraction", "data"),
+                xytext=(4, -3),
+                textcoords="offset points",
+            )
 
         axes.set_yscale("log")
         axes.set_ylim(bottom=100)
+        in_full(axes.yaxis)
         axes.set_xticks(range(0, len(ours), max(1, len(ours) // 12)))
-        axes.set_title(f"{each.name}, {each.jobs:,} jobs in flight", fontsize=10)
+        axes.set_title(f"{each.name}, {each.jobs:,} jobs in flight")
         axes.set_ylabel("requests")
         axes.set_xlabel("hour")
-        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
+    shown = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(shown.values(), shown, loc="outside upper center", ncols=len(shown))
     figure.savefig(path, metadata={"Date": None})
 
 

@@ -1,4 +1,4 @@
-"""The plots of the polling benchmark."""
+"""The plot of the polling benchmark, and how all plots are drawn."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_COLOURS = {"airbyte": "#615eff", "fivetran": "#0073ff", "dbt_cloud": "#ff694b"}
-_LINES = {"floor": ":", "ours": "-", "peer": "--"}
+    from matplotlib.axis import Axis
+
+_LINES = {
+    "ours": ("-", "#0073ff"),
+    "peer": ("--", "#ff694b"),
+    "floor": (":", "#666666"),
+}
 _NAMES = {"floor": "floor", "ours": "ours", "peer": "official"}
 _PANELS = (
-    ("requests", "requests a minute", 60.0),
-    ("tcp_connections", "TCP connections a minute", 60.0),
-    ("cpu_net_s", "CPU, seconds a minute", 60.0),
-    ("rss_growth_mb", "memory growth, MB", 1.0),
-    ("lag_p99_s", "loop lag p99, ms", 1000.0),
-    ("detect_p99_s", "end of the job to event p99, s", 1.0),
+    ("requests", "requests\na minute", 60.0),
+    ("tcp_connections", "TCP connections\na minute", 60.0),
+    ("cpu_net_s", "CPU,\nseconds a minute", 60.0),
+    ("rss_growth_mb", "memory growth,\nMB", 1.0),
+    ("lag_p99_s", "loop lag p99,\nms", 1000.0),
+    ("detect_p99_s", "end of the job\nto event p99, s", 1.0),
 )
 _RATES = frozenset({"requests", "tcp_connections", "cpu_net_s"})
 """What grows with the time for which it is measured."""
@@ -56,40 +61,63 @@ def comparable(numbers: Mapping[str, float | None], name: str) -> float | None:
 def draw(
     rows: Sequence[tuple[str, str, int, Mapping[str, float | None]]], path: Path
 ) -> None:
-    """Draw each measure over the number of triggers, from (vendor, side, N, numbers)."""
-    # The same picture for the same numbers, and text that can be searched.
-    mpl.rcParams.update({"svg.hashsalt": "async-triggers", "svg.fonttype": "none"})
-    figure = Figure(figsize=(11, 6.5), layout="constrained")
-    for place, (name, title, factor) in enumerate(_PANELS, start=1):
-        axes = figure.add_subplot(2, 3, place)
-        scale = "linear"
-        for vendor in VENDORS:
-            for side, line in _LINES.items():
+    """Draw each measure over the number of triggers, from (vendor, side, N, numbers).
+
+    A measure is a row and a vendor a column, so that no panel has more than three lines.
+    """
+    style()
+    figure = Figure(figsize=(10, 2.1 * len(_PANELS)), layout="constrained")
+    panels = figure.subplots(len(_PANELS), len(VENDORS), sharex=True, sharey="row")
+    for (name, title, factor), row in zip(_PANELS, panels, strict=True):
+        for vendor, axes in zip(VENDORS, row, strict=True):
+            for side, (line, colour) in _LINES.items():
                 points = sorted(
                     (n, max(_LEAST, value * factor))
                     for its_vendor, its_side, n, numbers in rows
                     if (its_vendor, its_side) == (vendor, side)
                     and (value := comparable(numbers, name)) is not None
                 )
-                if points:
-                    scale = "log"
-
                 axes.plot(
                     [n for n, _ in points],
                     [value for _, value in points],
                     linestyle=line,
                     marker="o",
                     markersize=3,
-                    color=_COLOURS[vendor],
-                    label=f"{TITLES[vendor]}, {_NAMES[side]}",
+                    color=colour,
+                    label=_NAMES[side],
                 )
+                if points:
+                    axes.set_xscale("log")
+                    axes.set_yscale("log")
+                    in_full(axes.xaxis, axes.yaxis)
 
-        axes.set_xscale(scale)
-        axes.set_yscale(scale)
-        axes.set_xlabel("waiting triggers")
-        axes.set_title(title, fontsize=10)
-        axes.grid(visible=True, alpha=0.3)
+            axes.grid(visible=True, alpha=0.3)
+
+        row[0].set_ylabel(title)
+
+    for vendor, top, bottom in zip(VENDORS, panels[0], panels[-1], strict=True):
+        top.set_title(TITLES[vendor])
+        bottom.set_xlabel("waiting triggers")
 
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(_LINES))
     figure.savefig(path, metadata={"Date": None})
+
+
+def in_full(*axes: Axis) -> None:
+    """Write the numbers of logarithmic axes in full: exponents are too small to read."""
+    for axis in axes:
+        axis.set_major_formatter("{x:,g}")
+
+
+def style() -> None:
+    """Draw the same picture for the same numbers, with text that can be searched."""
+    mpl.rcParams.update(
+        {
+            "svg.hashsalt": "async-triggers",
+            "svg.fonttype": "none",
+            "font.size": 9,
+            "axes.titlesize": 11,
+            "legend.fontsize": 9,
+        }
+    )

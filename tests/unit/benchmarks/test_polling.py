@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.goals import goal_table
@@ -55,7 +56,11 @@ def test_a_sitting_is_added_to_those_before(tmp_path: Path) -> None:
     # The median of the two of one kind.
     assert "| Airbyte, 1,000 together, 100 ms | 112 x |" in said
     assert "| Airbyte, 50 together, 100 ms | ours | 5 |" in said
-    assert (tmp_path / "polling.svg").stat().st_size > 0
+    sizes = re.findall(
+        r"font-size: ([0-9.]+)px", (tmp_path / "polling.svg").read_text()
+    )
+    assert sizes
+    assert min(map(float, sizes)) >= 9
 
 
 def test_of_one_kind_the_longest_is_plotted() -> None:
