@@ -178,9 +178,12 @@ def make_plan(seed: int, *, minutes: float, jobs_per_minute: float) -> Plan:
         troubles=tuple(
             sorted(
                 (
-                    trouble
-                    for vendor in VENDORS
-                    for trouble in _troubles(random, seconds, vendor)
+                    *(
+                        trouble
+                        for vendor in VENDORS
+                        for trouble in _troubles(random, seconds, vendor)
+                    ),
+                    *_met_for_certain(seed, seconds),
                 ),
                 key=lambda trouble: trouble.at,
             )
@@ -278,6 +281,26 @@ def _troubles(random: Random, seconds: float, vendor: Vendor) -> Iterator[Troubl
                     },
                 )
             ),
+        )
+
+
+def _met_for_certain(seed: int, seconds: float) -> Iterator[Trouble]:
+    """A proxy for each vendor that stays until it has answered one request.
+
+    Whether a request comes while one of the others answers is up to the machine.
+    """
+    # Drawn separately: what else a seed stands for stays as it is.
+    random = Random(f"{seed}, met for certain")
+    # A 429 that names no time would be a pause of minutes.
+    answers = [each for each in _REFUSALS if not each.endswith("-429")]
+    for vendor in VENDORS:
+        answer = random.choice(answers)
+        yield Trouble(
+            at=seconds / 4,
+            lasts=seconds,
+            vendor=vendor,
+            what=f"proxy all, once at 100% {answer}",
+            fault={"kind": "proxy", "answer": answer, "times": 1},
         )
 
 

@@ -416,6 +416,8 @@ class Campaign:
     def _note_absence(self, trouble: Trouble) -> None:
         """Note until when the vendor cannot be asked to stop a job."""
         fault = trouble.fault or {}
+        if fault.get("times") is not None:
+            return
         after = trouble.lasts
         if fault.get("status") == 429 or str(fault.get("answer")).endswith("-429"):
             after += fault.get("retry_after") or _PAUSES[trouble.vendor]

@@ -182,6 +182,17 @@ def test_a_plan_can_be_carried_out(seed: int) -> None:
             ListQuirks.from_dict(trouble.quirks)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_each_vendor_has_a_proxy_that_stays_until_it_is_met(seed: int) -> None:
+    plan = make_plan(seed, minutes=10, jobs_per_minute=15)
+
+    once = [each for each in plan.troubles if (each.fault or {}).get("times") == 1]
+    assert {each.vendor for each in once} == set(VENDORS)
+    for each in once:
+        assert each.at + each.lasts > plan.seconds
+        assert not str((each.fault or {})["answer"]).endswith("-429")
+
+
 def test_what_stands_in_between_and_clocks_go_wrong_everywhere() -> None:
     plans = [make_plan(seed, minutes=10, jobs_per_minute=15) for seed in range(8)]
     faults = {vendor: list[dict[str, Any]]() for vendor in VENDORS}
