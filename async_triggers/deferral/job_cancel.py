@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CONFIRM_CANCEL = 60.0
+"""Seconds in which a job that is cancelled at a deadline should have stopped."""
 KILL_LOOK = 6.0
 """Seconds in which the facts for a kill must be known."""
 CHECK_TIMEOUT = 60.0
@@ -186,6 +188,48 @@ class JobCancel:
             raise
 
     # The cancel ---------------------------------------------------------------------
+
+    async def confirm_at_deadline(
+        self,
+        leased: LeasedAccount,
+        shown: Job | None,
+        has_fired: Callable[[], bool],
+        look: Callable[[LeasedAccount], Awaitable[Job | None]],
+    ) -> Job | None:
+        """Cancel, and return the job once it has ended; None when it would not end.
+
+        ``shown`` is the job as it was checked right before, and ``look`` checks it again.
+        """
+        work = leased.run_errand(
+            self.at_deadline(leased, shown, has_fired), f"cancel {self.job.job_id}"
+        )
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + CONFIRM_CANCEL
+        is_confirmed = False
+        while loop.time() < ends:
+            await asyncio.wait({work}, timeout=2.0)
+            if work.done() and work.exception() is not None:
+                work.result()
+
+            # What was cancelled in a pause of the account is seen to stop in it, once.
+            with nullcontext() if is_confirmed or not work.done() else urgent():
+                job = await look(leased)
+
+            is_confirmed = work.done()
+            if job is not None and job.state.is_terminal:
+                # On a worker nothing goes on without us: let the cancel clean up.
+                await asyncio.wait({work}, timeout=max(0.0, ends - loop.time()))
+                return job
+
+            if work.done():
+                await asyncio.sleep(1.0)
+
+        if self._ti is None:
+            # A worker does not stay for it.
+            work.cancel()
+            await asyncio.wait({work}, timeout=LAST_ATTEMPT + 1.0)
+
+        return None
 
     async def _as_judged(
         self,

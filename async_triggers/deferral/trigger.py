@@ -11,7 +11,6 @@ import asyncio
 import math
 from abc import abstractmethod
 from collections.abc import Awaitable
-from contextlib import nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
@@ -21,7 +20,7 @@ from async_triggers.deferral.deadlines import earliest, seconds_left
 from async_triggers.deferral.errors import explain, translate
 from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.deferral.hook import wall_clock
-from async_triggers.deferral.job_cancel import LAST_ATTEMPT, JobCancel
+from async_triggers.deferral.job_cancel import JobCancel
 from async_triggers.deferral.one_event import (
     OneEventTrigger,
     insist,
@@ -50,8 +49,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONFIRM_CANCEL = 60.0
-"""Seconds in which a cancelled job should have stopped."""
 LAST_LOOK = 15.0
 """Seconds for the last check of a job when its deadline has come."""
 UNDER_WAY = 60.0
@@ -400,8 +397,11 @@ class JobTrigger(OneEventTrigger):
         self.log.warning(
             "%s: the %s has passed, cancelling it", self.title, self._which_deadline
         )
+        self._cancel = self._make_cancel()
         try:
-            ending = await self._cancel_and_confirm(leased, job)
+            ending = await self._cancel.confirm_at_deadline(
+                leased, job, lambda: self._fired, self._last_look
+            )
         except (EngineError, TimeoutError) as error:
             self.log.warning("%s could not be cancelled: %s", self.title, error)
             return self._late(Cancel.UNCONFIRMED, job)
@@ -422,46 +422,6 @@ class JobTrigger(OneEventTrigger):
                 return job
         except (EngineError, TimeoutError):
             return None
-
-    async def _cancel_and_confirm(
-        self, leased: LeasedAccount, shown: Job | None
-    ) -> Job | None:
-        """Cancel, and return the job once it has ended; None when it would not end.
-
-        ``shown`` is the job as it was checked right before.
-        """
-        cancel = self._cancel = self._make_cancel()
-        work = leased.run_errand(
-            cancel.at_deadline(leased, shown, lambda: self._fired),
-            f"cancel {cancel.job.job_id}",
-        )
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + CONFIRM_CANCEL
-        is_confirmed = False
-        while loop.time() < ends:
-            await asyncio.wait({work}, timeout=2.0)
-            if work.done() and work.exception() is not None:
-                work.result()
-
-            # What was cancelled in a pause of the account is seen to stop in it, once.
-            with nullcontext() if is_confirmed or not work.done() else urgent():
-                job = await self._last_look(leased)
-
-            is_confirmed = work.done()
-            if job is not None and job.state.is_terminal:
-                # On a worker nothing goes on without us: let the cancel clean up.
-                await asyncio.wait({work}, timeout=max(0.0, ends - loop.time()))
-                return job
-
-            if work.done():
-                await asyncio.sleep(1.0)
-
-        if self.task_instance is None:
-            # A worker does not stay for it.
-            work.cancel()
-            await asyncio.wait({work}, timeout=LAST_ATTEMPT + 1.0)
-
-        return None
 
     @property
     def _url(self) -> str:
