@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from async_triggers.airbyte.api.models import JobResponse, describe_job
 from async_triggers.deferral import events
 from async_triggers.deferral.arguments import whole_number
+from async_triggers.deferral.connection import read_extra
 from async_triggers.deferral.errors import JobCancelled, JobFailed, JobTimedOut
-from async_triggers.deferral.hook import VendorHook, read_extra
+from async_triggers.deferral.hook import VendorHook
 from async_triggers.engine.errors import ConnectionChanged
 from async_triggers.engine.jobs import JobState
 

@@ -15,16 +15,16 @@ from async_triggers.airbyte.api.models import JobResponse, JobStatusEnum
 from async_triggers.airbyte.api.vendor import AIRBYTE
 from async_triggers.airbyte.by_hand import CallsByHand
 from async_triggers.airbyte.naming import read_version
-from async_triggers.deferral.contact import address_of
-from async_triggers.deferral.fields import plain_field, secret_field
-from async_triggers.deferral.finding import Finding, Identity, Startable
-from async_triggers.deferral.hook import (
+from async_triggers.deferral.connection import (
     EXTRA_KEYS,
     read_belief,
     read_budget,
     read_extra,
     read_route,
 )
+from async_triggers.deferral.contact import address_of
+from async_triggers.deferral.fields import plain_field, secret_field
+from async_triggers.deferral.finding import Finding, Identity, Startable
 from async_triggers.deferral.names import one_named
 from async_triggers.deferral.paging import list_rows
 from async_triggers.engine.errors import (

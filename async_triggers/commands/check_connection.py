@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 from async_triggers.commands.check_certificate import check_certificates
 from async_triggers.commands.lookup import UnknownConnectionError, find_hook
+from async_triggers.deferral.connection import read_extra
 from async_triggers.deferral.errors import AsyncTriggersException, ConnectionUnusable
 from async_triggers.deferral.finding import Finding, Level
-from async_triggers.deferral.hook import read_extra, words_of_failure
+from async_triggers.deferral.hook import words_of_failure
 from async_triggers.deferral.unknown import unknown_keys
 from async_triggers.engine.address import is_loopback
 from async_triggers.engine.amounts import lasted

@@ -21,16 +21,16 @@ from async_triggers.dbt_cloud.naming import (
     optional_id,
 )
 from async_triggers.deferral.arguments import ArgumentUnusable, text
-from async_triggers.deferral.errors import EventUnusable, JobEnded, VendorRefused
-from async_triggers.deferral.fields import plain_field, read_flag, secret_field
-from async_triggers.deferral.finding import Finding, Identity, Startable
-from async_triggers.deferral.hook import (
+from async_triggers.deferral.connection import (
     EXTRA_KEYS,
     read_belief,
     read_budget,
     read_extra,
     read_route,
 )
+from async_triggers.deferral.errors import EventUnusable, JobEnded, VendorRefused
+from async_triggers.deferral.fields import plain_field, read_flag, secret_field
+from async_triggers.deferral.finding import Finding, Identity, Startable
 from async_triggers.deferral.names import one_named
 from async_triggers.deferral.paging import list_pages
 from async_triggers.engine.errors import (

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from async_triggers.deferral.fields import plain_field, read_flag, secret_field
-from async_triggers.deferral.finding import Identity
-from async_triggers.deferral.hook import (
+from async_triggers.deferral.connection import (
     EXTRA_KEYS,
-    VendorHook,
     read_belief,
     read_budget,
     read_extra,
     read_route,
 )
+from async_triggers.deferral.fields import plain_field, read_flag, secret_field
+from async_triggers.deferral.finding import Identity
+from async_triggers.deferral.hook import VendorHook
 from async_triggers.engine.address import read_https_address
 from async_triggers.engine.errors import AccountMisconfigured
 from async_triggers.engine.wire import Account, CredentialKind, Credentials
@@ -64,7 +64,7 @@ class PlainHook(VendorHook):
     def read(self, connection: Connection) -> Account:
         """Turn a connection into an account.
 
-        ``extra`` may hold what :data:`.hook.EXTRA_KEYS` names, and ``insecure_http``:
+        ``extra`` may hold what :data:`.connection.EXTRA_KEYS` names, and ``insecure_http``:
         true sends the key unencrypted where ``host`` or ``schema`` says http.
         """
         extra = read_extra(connection)

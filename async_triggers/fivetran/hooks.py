@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from async_triggers.deferral.fields import plain_field, read_flag, secret_field
-from async_triggers.deferral.finding import Finding, Identity, Startable
-from async_triggers.deferral.hook import (
+from async_triggers.deferral.connection import (
     EXTRA_KEYS,
     read_belief,
     read_budget,
     read_extra,
     read_route,
 )
+from async_triggers.deferral.fields import plain_field, read_flag, secret_field
+from async_triggers.deferral.finding import Finding, Identity, Startable
 from async_triggers.deferral.names import one_named
 from async_triggers.deferral.paging import list_rows
 from async_triggers.engine.address import read_https_address

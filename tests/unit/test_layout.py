@@ -252,7 +252,7 @@ def test_the_example_dags_can_be_read_without_any_connection(
     assert all(dag.task_dict for dag in read)
 
 
-FOLDERS = ["engine", "airbyte", "fivetran", "dbt_cloud"]
+FOLDERS = ["engine", "deferral", "airbyte", "fivetran", "dbt_cloud"]
 """The folders whose files, classes and functions are short enough to be read at once."""
 MOST_OF_A_FILE = 700
 MOST_OF_A_CLASS = 450

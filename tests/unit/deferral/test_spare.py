@@ -10,8 +10,8 @@ import pytest
 from async_triggers.airbyte.hooks import BUDGET as AIRBYTE
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.dbt_cloud.hooks import BUDGET as DBT_CLOUD
+from async_triggers.deferral.connection import EXTRA_KEYS
 from async_triggers.deferral.errors import ConnectionUnusable
-from async_triggers.deferral.hook import EXTRA_KEYS
 from async_triggers.fivetran.hooks import BUDGET as FIVETRAN
 from async_triggers.provider_info import get_provider_info
 from tests.unit.deferral.stage import World, make_world

@@ -13,6 +13,7 @@ from airflow.sdk.bases import sensor as base
 
 from async_triggers.deferral import hook as shared
 from async_triggers.deferral.compat import AirflowRescheduleException
+from async_triggers.deferral.connection import EXTRA_KEYS
 from async_triggers.deferral.unknown import unknown_keys
 from async_triggers.simulator import Fault
 from tests.unit.deferral.stage import Deferral, Task, deferred
@@ -46,7 +47,7 @@ def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_nearest_key_is_named(key: str, nearest: str) -> None:
-    told = unknown_keys([key, "timeout"], shared.EXTRA_KEYS)
+    told = unknown_keys([key, "timeout"], EXTRA_KEYS)
 
     assert list(told) == [key]
     assert f"the key {key!r} is unknown and has no effect" in told[key]
@@ -55,7 +56,7 @@ def test_the_nearest_key_is_named(key: str, nearest: str) -> None:
 
 @pytest.mark.parametrize("key", ["insecure_http", "token", "retries", "pool"])
 def test_a_key_that_is_not_near_is_not_proposed(key: str) -> None:
-    told = unknown_keys([key], shared.EXTRA_KEYS)[key]
+    told = unknown_keys([key], EXTRA_KEYS)[key]
 
     assert "Did you mean" not in told
     assert "Known are: " in told
