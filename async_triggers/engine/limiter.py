@@ -93,6 +93,8 @@ class Limiter:
         self._level_at = 0.0
         self._not_before = -math.inf
         self._under_way = dict.fromkeys(Lane, 0)
+        self._unsent = dict.fromkeys(Lane, 0)
+        """Those under way that the shared budget has not let through yet."""
         self._queues: dict[Lane, deque[asyncio.Future[None]]] = {
             lane: deque() for lane in Lane
         }
@@ -258,7 +260,14 @@ class Limiter:
 
     async def _take_shared(self, shared: SharedBudget, lane: Lane) -> None:
         """Take a request that was granted here from the shared budget as well."""
-        await shared.take(lane, urgent=is_urgent())
+        self._unsent[lane] += 1
+        # What shares the lane's room has a part of that budget to itself.
+        self._serve(asyncio.get_running_loop())
+        try:
+            await shared.take(lane, urgent=is_urgent())
+        finally:
+            self._unsent[lane] -= 1
+
         # The vendor may have paused the account meanwhile, and does so again.
         while self.paused_for and not is_urgent():  # noqa: ASYNC110
             await asyncio.sleep(self.paused_for)
@@ -320,14 +329,17 @@ class Limiter:
         """Return True while fewer requests are under way than the lane may have.
 
         Single questions of the poller and looks share their room; the shared request has
-        its own, so that slow looks never keep it waiting.
+        its own, so that slow looks never keep it waiting. What waits for the shared budget
+        takes no room from the other.
         """
         budget, under_way = self._budget, self._under_way
         match lane:
             case Lane.SHARED:
                 return under_way[lane] < budget.polls
             case Lane.POLL | Lane.LOOK:
-                return under_way[Lane.POLL] + under_way[Lane.LOOK] < budget.polls
+                other = Lane.LOOK if lane is Lane.POLL else Lane.POLL
+                sent = under_way[other] - self._unsent[other]
+                return under_way[lane] + sent < budget.polls
             case Lane.START:
                 return under_way[lane] < budget.starts
             case Lane.CANCEL:

@@ -6,7 +6,7 @@ import math
 import random
 from bisect import bisect_left
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import cast
 
@@ -163,6 +163,45 @@ async def test_starts_leave_room_for_polls_of_other_processes() -> None:
     for _ in range(3):
         await send(a_process(store), Lane.SHARED)
     assert now() - began < 1.0
+
+
+@pytest.mark.parametrize("is_urgent", [True, False])
+@virtual
+async def test_polls_that_wait_for_the_budget_hold_no_look_up(is_urgent: bool) -> None:
+    store = FakeStore()
+    await spend(store, Lane.LOOK, 24)
+    await spend(store, Lane.POLL, 3)
+    limiter = a_process(store)
+    polls = [
+        asyncio.ensure_future(send(limiter, Lane.POLL)) for _ in range(TRIAL.polls)
+    ]
+    await asyncio.sleep(60.0)
+    assert limiter.statistics().under_way[Lane.POLL] == TRIAL.polls
+
+    began = now()
+    with urgent() if is_urgent else nullcontext():
+        await send(limiter, Lane.LOOK)
+    assert now() - began < 1.0
+    await asyncio.gather(*polls)
+    assert limiter.statistics().under_way[Lane.POLL] == 0
+
+
+@virtual
+async def test_looks_that_wait_for_the_budget_hold_no_poll_up() -> None:
+    store = FakeStore()
+    await spend(store, Lane.LOOK, 27)
+    # The first of them comes back before the patience of a look ends.
+    await asyncio.sleep(WINDOW - PATIENCE / 2)
+    limiter = a_process(store)
+    looks = [
+        asyncio.ensure_future(send(limiter, Lane.LOOK)) for _ in range(TRIAL.polls)
+    ]
+    await asyncio.sleep(1.0)
+
+    began = now()
+    await send(limiter, Lane.POLL)
+    assert now() - began < 1.0
+    await asyncio.gather(*looks, return_exceptions=True)
 
 
 @virtual
