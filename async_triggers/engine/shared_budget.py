@@ -39,6 +39,8 @@ PATIENCE = 20.0
 """Seconds for which all but polls wait for the budget; their tasks try again later."""
 LONGEST = 15.0
 """Seconds after which a spent budget is looked up again: keys of a store can be lost."""
+NOTICE_AFTER = 60.0
+"""Seconds for which polls must have waited for the budget before the log says so."""
 
 _POLLS = frozenset({Lane.SHARED, Lane.POLL})
 
@@ -70,6 +72,9 @@ class SharedBudget:
         self._is_away = False
         self._away_until = -math.inf
         self._spent_until = -math.inf
+        self._polls_wait_since: float | None = None
+        self._polls_wait_until = -math.inf
+        self._is_wait_noted = False
         self._most, self._seconds = 1, 1
         self.resize(1.0)
 
@@ -104,12 +109,18 @@ class SharedBudget:
         async with self._turns[is_poll]:
             while (wait := await self._try(self._pots(is_poll=is_poll))) > 0.0:
                 self._spent_until = loop.time() + self._seconds
+                if is_poll:
+                    self._note_wait(loop.time())
+
                 # Others wait for the same request.
                 wait += random.uniform(0.0, self._seconds / self._most)
                 if not is_poll and loop.time() + wait > ends:
                     raise self._spent(wait)
 
                 await asyncio.sleep(min(wait, LONGEST))
+
+            if is_poll:
+                self._note_poll(loop.time())
 
     async def close(self) -> None:
         """Close the store."""
@@ -171,6 +182,36 @@ class SharedBudget:
         if self._is_away:
             self._is_away = False
             log.info("%s: the store of the shared budget can be used again", self._name)
+
+    def _note_wait(self, now: float) -> None:
+        """Take note that a poll waits. Its round is late, and nothing fails by it."""
+        if self._polls_wait_since is None or now >= self._polls_wait_until:
+            self._polls_wait_since = now
+
+        # Between two that wait some pass, which have the rest of what came back.
+        self._polls_wait_until = now + max(self._seconds, NOTICE_AFTER)
+        if not self._is_wait_noted and now >= self._polls_wait_since + NOTICE_AFTER:
+            self._is_wait_noted = True
+            log.warning(
+                "%s: polls wait for the budget that all processes share (%d requests in %d"
+                " s), so that ends are noticed later than the interval says",
+                self._name,
+                self._most,
+                self._seconds,
+            )
+
+    def _note_poll(self, now: float) -> None:
+        """Take note that a poll was let through."""
+        if self._polls_wait_since is None or now < self._polls_wait_until:
+            return
+
+        self._polls_wait_since = None
+        if self._is_wait_noted:
+            self._is_wait_noted = False
+            log.info(
+                "%s: polls wait no longer for the budget that all processes share",
+                self._name,
+            )
 
     def _spent(self, wait: float) -> RateLimited:
         # Who comes back is spread over a window.

@@ -17,6 +17,8 @@ from async_triggers.engine.accounts import hold, lease, shared_accounts
 from async_triggers.engine.errors import RateLimited
 from async_triggers.engine.limiter import Limiter, urgent
 from async_triggers.engine.shared_budget import (
+    LONGEST,
+    NOTICE_AFTER,
     PATIENCE,
     REST,
     TIMEOUT,
@@ -318,6 +320,52 @@ async def test_one_request_finds_out_whether_the_store_is_back() -> None:
 
     assert store.tries == tries + 1
     assert [when - began < 0.01 for when in sorted(sent)] == [True, False]
+
+
+@virtual
+async def test_the_log_says_that_polls_wait_for_the_budget(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, shared_budget.__name__)
+    store = FakeStore()
+    limiter = a_process(store)
+    await spend(store, Lane.LOOK, 27)
+    await spend(store, Lane.POLL, 3)
+    poll = asyncio.ensure_future(send(limiter, Lane.SHARED))
+    await asyncio.sleep(NOTICE_AFTER)
+    assert caplog.messages == []
+    await asyncio.sleep(2 * LONGEST)
+    (line,) = caplog.messages
+    assert (
+        "polls wait for the budget that all processes share (30 requests in 36" in line
+    )
+
+    # Those that pass meanwhile have what came back with the first.
+    await poll
+    await asyncio.gather(*(send(limiter, Lane.POLL) for _ in range(60)))
+    assert len(caplog.messages) == 1
+
+    await asyncio.sleep(WINDOW)
+    await send(limiter, Lane.POLL)
+    assert "polls wait no longer" in caplog.messages[1]
+    for _ in range(3):
+        await send(limiter, Lane.POLL)
+        await asyncio.sleep(WINDOW)
+    assert len(caplog.messages) == 2
+
+
+@virtual
+async def test_the_log_says_nothing_of_short_waits(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = FakeStore()
+    limiter = a_process(store, Budget(requests=100, per=60.0, share=1.0))
+    for _ in range(5):
+        await asyncio.gather(*(send(limiter, Lane.POLL) for _ in range(30)))
+        await asyncio.sleep(600.0)
+
+    assert limiter.statistics().granted == 150
+    assert caplog.messages == []
 
 
 @virtual
