@@ -26,6 +26,15 @@ SHORTEST = 0.05
 """Seconds to wait at least where clocks of hosts differ, or others were quicker."""
 
 
+SKEW = 2.0
+"""Seconds that the clocks of hosts may differ by, at most."""
+
+
+class ClocksDiffer(Exception):
+    """By this host's clock, all requests of a window were taken in the future.
+
+    Hosts whose clocks are ahead would go on to take each one before this host may.
+    """
 class LimitsStore:
     """Counts in a storage of `limits`; see :class:`~.shared_budget.Store`.
 
@@ -40,12 +49,19 @@ class LimitsStore:
         self._pool = pool
 
     async def take(self, key: str, most: int, seconds: int) -> float:
-        """Take one request of a window."""
+        """Take one request of a window.
+
+        Raise :class:`ClocksDiffer` where others could take all of them before this host.
+        """
         if await self._storage.acquire_entry(key, most, seconds):
             return 0.0
 
         oldest, _ = await self._storage.get_moving_window(key, most, seconds)
-        return max(SHORTEST, oldest + seconds - time.time())
+        wait = oldest + seconds - time.time()
+        if wait > seconds + SKEW:
+            raise ClocksDiffer
+
+        return max(SHORTEST, wait)
 
     async def close(self) -> None:
         """Close the connections to the store."""

@@ -12,7 +12,7 @@ from limits.aio.storage import MemoryStorage
 
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.deferral import budget_store
-from async_triggers.deferral.budget_store import LimitsStore, store_maker
+from async_triggers.deferral.budget_store import ClocksDiffer, LimitsStore, store_maker
 from async_triggers.deferral.compat import conf
 from async_triggers.deferral.errors import ConnectionUnusable
 from async_triggers.engine.accounts import shared_accounts
@@ -189,9 +189,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[asyncio.Runner]:
     """Let `limits` go by a virtual clock."""
     with asyncio.Runner(loop_factory=ThreadlessClockLoop) as runner:
         loop = runner.get_loop()
-        virtual: Any = SimpleNamespace(time=lambda: 1_795_000_000.0 + loop.time())
-        monkeypatch.setattr("limits.aio.storage.memory.time", virtual)
-        monkeypatch.setattr(budget_store, "time", virtual)
+        monkeypatch.setattr("limits.aio.storage.memory.time", a_clock(loop))
+        monkeypatch.setattr(budget_store, "time", a_clock(loop))
         yield runner
 
 
@@ -226,5 +225,41 @@ def test_a_smaller_part_of_the_same_window_is_full_sooner(
         starts = [await store.take("key", 27, 360) for _ in range(6)]
         assert [wait == 0.0 for wait in starts].index(False) == 3
         assert max(*polls, *starts) == pytest.approx(360.0)
+
+    clock.run(main())
+def a_clock(loop: asyncio.AbstractEventLoop, ahead: float = 0.0) -> Any:
+    """Return what a host has in the place of `time`."""
+    return SimpleNamespace(time=lambda: 1_795_000_000.0 + loop.time() + ahead)
+
+
+
+
+@pytest.mark.parametrize("ahead", [30.0, 86_400.0])
+def test_a_host_whose_clock_is_behind_does_not_wait_for_that_of_another(
+    ahead: float, clock: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        loop, store = asyncio.get_running_loop(), LimitsStore(MemoryStorage())
+        with monkeypatch.context() as there:
+            there.setattr("limits.aio.storage.memory.time", a_clock(loop, ahead))
+            assert [await store.take("key", 3, 360) for _ in range(3)] == [0.0] * 3
+        with pytest.raises(ClocksDiffer):
+            await store.take("key", 3, 360)
+
+    clock.run(main())
+
+
+def test_clocks_may_differ_by_a_second(
+    clock: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        loop, store = asyncio.get_running_loop(), LimitsStore(MemoryStorage())
+        for ahead in (1.0, 0.0):
+            with monkeypatch.context() as there:
+                there.setattr("limits.aio.storage.memory.time", a_clock(loop, ahead))
+                there.setattr(budget_store, "time", a_clock(loop, ahead))
+                for _ in range(4):
+                    wait = await store.take("key", 3, 360)
+        assert wait == pytest.approx(361.0)
 
     clock.run(main())
