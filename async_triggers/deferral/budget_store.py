@@ -9,11 +9,12 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable
+from configparser import InterpolationError
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.deferral.compat import conf
-from async_triggers.engine.errors import AccountMisconfigured
+from async_triggers.engine.errors import AccountMisconfigured, Unreachable
 
 if TYPE_CHECKING:
     from limits.aio.storage import MovingWindowSupport
@@ -74,7 +75,8 @@ def store_maker() -> Callable[[], Store] | None:
     """Return what makes the store that is set, None where none is (blocking).
 
     It loads what the store needs, and runs the command of ``budget_url_cmd``. Raise
-    :class:`~async_triggers.engine.errors.AccountMisconfigured` where the setting is wrong.
+    :class:`~async_triggers.engine.errors.AccountMisconfigured` where the setting is wrong,
+    :class:`~async_triggers.engine.errors.Unreachable` where it cannot be read now.
     """
     url = _setting()
     if not url:
@@ -121,12 +123,19 @@ def store_maker() -> Callable[[], Store] | None:
 
 
 def _setting() -> str:
+    error: AccountMisconfigured | Unreachable
     try:
         return str(conf.get("async_triggers", OPTION, fallback="") or "").strip()
-    except Exception as error:  # noqa: BLE001 - it may repeat what a command has printed
+    except InterpolationError:
+        # It repeats the value.
+        msg = f'[async_triggers] {OPTION}: in airflow.cfg, write "%%" for each "%"'
+        error = AccountMisconfigured(msg)
+    except Exception as reason:  # noqa: BLE001 - it may repeat what a command has printed
         msg = (
-            f"[async_triggers] {OPTION} could not be read ({type(error).__name__}):"
-            " correct its command or secret"
+            f"[async_triggers] {OPTION} could not be read ({type(reason).__name__}):"
+            " check its command or secret"
         )
+        # A secrets backend may be away for a moment, and no task that waits fails by that.
+        error = Unreachable(msg)
 
-    raise AccountMisconfigured(msg)
+    raise error

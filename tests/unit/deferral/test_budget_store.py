@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from configparser import ConfigParser
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from async_triggers.deferral.budget_store import ClocksDiffer, LimitsStore, stor
 from async_triggers.deferral.compat import conf
 from async_triggers.deferral.errors import ConnectionUnusable
 from async_triggers.engine.accounts import shared_accounts
-from async_triggers.engine.errors import AccountMisconfigured
+from async_triggers.engine.errors import AccountMisconfigured, Unreachable
 from async_triggers.provider_info import get_provider_info
 from tests.clock import ThreadlessClockLoop
 from tests.unit.deferral.stage import World, make_world
@@ -127,7 +128,12 @@ def test_a_trigger_fails_as_clearly_as_a_worker(
 
 
 @pytest.mark.parametrize(
-    "url", [f"amqp://u:{SECRET}@host", f"{SECRET}", f"redis://:{SECRET}@host:port/x"]
+    "url",
+    [
+        f"amqp://u:{SECRET}@host",
+        f"{SECRET}",
+        f"redis://:{SECRET}@host:port/x",
+    ],
 )
 def test_a_wrong_url_is_named_and_not_repeated(
     url: str, monkeypatch: pytest.MonkeyPatch
@@ -149,7 +155,42 @@ def test_a_command_that_fails_is_named_and_not_repeated(
     know_the_providers()
     monkeypatch.setenv(f"{SETTING}_CMD", f"ls /nowhere/{SECRET}")
 
-    with pytest.raises(AccountMisconfigured, match="could not be read") as raised:
+    with pytest.raises(Unreachable, match="could not be read") as raised:
+        store_maker()
+
+    assert SECRET not in str(raised.value)
+    assert raised.value.__context__ is None
+
+
+def test_a_trigger_outlasts_a_secrets_backend_that_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Exception | str] = [OSError("away"), OSError("away"), ""]
+
+    def get(*_: object, **__: object) -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+
+        return answer
+
+    monkeypatch.setattr(budget_store, "conf", SimpleNamespace(get=get))
+
+    with asyncio.Runner(loop_factory=world.new_loop) as runner:
+        account = runner.run(AirbyteHook().known_account(patience=60.0))
+
+    assert account.vendor == "Airbyte"
+    assert answers == []
+
+
+def test_a_lone_percent_sign_of_the_configuration_is_named_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = ConfigParser()
+    read.read_string(f"[async_triggers]\nbudget_url = redis://:{SECRET}%40@host/5\n")
+    monkeypatch.setattr(budget_store, "conf", read)
+
+    with pytest.raises(AccountMisconfigured, match='write "%%" for each "%"') as raised:
         store_maker()
 
     assert SECRET not in str(raised.value)
@@ -194,6 +235,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[asyncio.Runner]:
         yield runner
 
 
+def a_clock(loop: asyncio.AbstractEventLoop, ahead: float = 0.0) -> Any:
+    """Return what a host has in the place of `time`."""
+    return SimpleNamespace(time=lambda: 1_795_000_000.0 + loop.time() + ahead)
+
+
 def test_no_window_holds_more_and_the_wait_is_known(clock: asyncio.Runner) -> None:
     async def main() -> None:
         loop, store = asyncio.get_running_loop(), LimitsStore(MemoryStorage())
@@ -227,11 +273,6 @@ def test_a_smaller_part_of_the_same_window_is_full_sooner(
         assert max(*polls, *starts) == pytest.approx(360.0)
 
     clock.run(main())
-def a_clock(loop: asyncio.AbstractEventLoop, ahead: float = 0.0) -> Any:
-    """Return what a host has in the place of `time`."""
-    return SimpleNamespace(time=lambda: 1_795_000_000.0 + loop.time() + ahead)
-
-
 
 
 @pytest.mark.parametrize("ahead", [30.0, 86_400.0])
