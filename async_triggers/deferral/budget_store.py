@@ -10,6 +10,7 @@ import inspect
 import time
 from collections.abc import Callable
 from configparser import InterpolationError
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 OPTION = "budget_url"
 SHORTEST = 0.05
 """Seconds to wait at least where clocks of hosts differ, or others were quicker."""
-
-
 SKEW = 2.0
 """Seconds that the clocks of hosts may differ by, at most."""
 
@@ -36,6 +35,8 @@ class ClocksDiffer(Exception):
 
     Hosts whose clocks are ahead would go on to take each one before this host may.
     """
+
+
 class LimitsStore:
     """Counts in a storage of `limits`; see :class:`~.shared_budget.Store`.
 
@@ -84,8 +85,7 @@ def store_maker() -> Callable[[], Store] | None:
 
     try:
         from limits.aio.storage import RedisStorage  # noqa: PLC0415 - only where it is set
-        from redis.asyncio import ConnectionPool  # noqa: PLC0415 - as above
-        from redis.asyncio.connection import AbstractConnection  # noqa: PLC0415
+        from redis.asyncio import ConnectionPool  # noqa: F401, PLC0415 - as above
     except ImportError:
         msg = (
             f"[async_triggers] {OPTION} is set, and what it needs is not installed: pip"
@@ -93,12 +93,8 @@ def store_maker() -> Callable[[], Store] | None:
         )
         raise AccountMisconfigured(msg) from None
 
-    # Redis-py would read its version from the disk for each connection, on the loop.
-    is_read = "driver_info" in inspect.signature(AbstractConnection).parameters
-    options: dict[str, Any] = {"driver_info": None} if is_read else {}
-
     def make() -> Store:
-        pool = ConnectionPool.from_url(url, **options)
+        pool = make_pool()
         storage = RedisStorage(
             # Limits would otherwise repeat the URL in errors.
             "async+redis://",
@@ -110,6 +106,7 @@ def store_maker() -> Callable[[], Store] | None:
         return LimitsStore(storage, pool)
 
     try:
+        make_pool = _pool_maker(url)
         make()
     except Exception:  # noqa: BLE001 - it may repeat the URL
         msg = (
@@ -120,6 +117,39 @@ def store_maker() -> Callable[[], Store] | None:
         return make
 
     raise AccountMisconfigured(msg)
+
+
+def _pool_maker(url: str) -> Callable[[], ConnectionPool]:
+    """Return what makes pools of connections; raise where the URL is wrong (blocking)."""
+    from redis.asyncio import ConnectionPool  # noqa: PLC0415 - only where it is set
+    from redis.asyncio.connection import AbstractConnection  # noqa: PLC0415 - as above
+
+    # Redis-py would read its version from the disk for each connection, on the loop.
+    is_read = "driver_info" in inspect.signature(AbstractConnection).parameters
+    options: dict[str, Any] = {"driver_info": None} if is_read else {}
+
+    class Pool(ConnectionPool):
+        """Connections that share what they know of certificates."""
+
+        tls: Any = None
+
+        def make_connection(self) -> Any:
+            connection = super().make_connection()  # type: ignore[no-untyped-call]
+            if self.tls is not None:
+                connection.ssl_context = self.tls
+
+            return connection
+
+    # Only a connection knows what may follow the "?" of a URL.
+    first = Pool.from_url(url, **options).make_connection()
+    Pool.tls = getattr(first, "ssl_context", None)
+    if Pool.tls is not None:
+        # To read all certificates takes tens of milliseconds, which would be the loop's.
+        # Where a file is missing now, each connection tries again.
+        with suppress(OSError):
+            Pool.tls.get()
+
+    return lambda: Pool.from_url(url, **options)
 
 
 def _setting() -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 from configparser import ConfigParser
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from limits.aio.storage import MemoryStorage
@@ -133,6 +134,8 @@ def test_a_trigger_fails_as_clearly_as_a_worker(
         f"amqp://u:{SECRET}@host",
         f"{SECRET}",
         f"redis://:{SECRET}@host:port/x",
+        f"{URL}?no_such_option=1",
+        f"rediss://:{SECRET}@host/5?ssl_cert_reqs=no_such_word",
     ],
 )
 def test_a_wrong_url_is_named_and_not_repeated(
@@ -195,6 +198,36 @@ def test_a_lone_percent_sign_of_the_configuration_is_named_and_not_repeated(
 
     assert SECRET not in str(raised.value)
     assert raised.value.__context__ is None
+
+
+def test_certificates_are_read_once_and_before_the_loop_needs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = list[ssl.SSLContext]()
+
+    def create() -> ssl.SSLContext:
+        read.append(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        return read[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", create)
+    monkeypatch.setenv(SETTING, "rediss://127.0.0.1:9/5")
+
+    make = store_maker()
+    assert make is not None
+    assert len(read) == 1
+    for _ in range(2):
+        pool: Any = cast("LimitsStore", make())._pool
+        assert pool.make_connection().ssl_context.get() is read[0]
+    assert read[0].verify_mode is ssl.CERT_REQUIRED
+    assert read[0].check_hostname
+
+
+def test_a_file_of_certificates_that_is_missing_fails_no_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(SETTING, "rediss://127.0.0.1:9/5?ssl_ca_certs=/nowhere.pem")
+
+    assert store_maker() is not None
 
 
 def test_workers_and_triggers_share_the_budget(
