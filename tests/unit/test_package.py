@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from async_triggers.deferral.connection import EXTRA_KEYS
 from async_triggers.provider_info import get_provider_info
 
 ROOT = Path(__file__).parents[2]
@@ -110,3 +111,28 @@ def test_the_columns_of_the_situations_are_the_versions_of_the_constraints() -> 
     [head] = re.findall(r"\| situation \|(.*)\| test \|", VERSIONS)
 
     assert {each.strip() for each in head.split("|")} == versions
+
+
+CONFIGURATION = (ROOT / "docs" / "reference" / "configuration.md").read_text()
+OPTIONS: dict[str, Any] = get_provider_info()["config"]["async_triggers"]["options"]
+
+
+def key_in_extra(option: str) -> str:
+    keys = {option, re.sub("^(airbyte|fivetran|dbt_cloud)_", "", option)} & EXTRA_KEYS
+    return keys.pop() if keys else ""
+
+
+def test_the_reference_has_each_option_with_its_default_and_its_key_in_extra() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([^|]+) \|[^|]+\| ?`?(\w*)`? ?\|$", CONFIGURATION, re.MULTILINE
+    )
+
+    assert [name for name, _, _ in rows] == list(OPTIONS)
+    for name, default, key in rows:
+        declared = OPTIONS[name]["default"]
+        if declared is None:
+            # What holds then stands at the end of the description.
+            assert f" {default} if not set" in OPTIONS[name]["description"]
+        else:
+            assert default == (declared or "empty")
+        assert key == key_in_extra(name)
