@@ -483,4 +483,4 @@ def _moment(given: str | None) -> pendulum.DateTime:
 
 
 def _deprecated(old: str, new: str) -> None:
-    warnings.warn(f"{old} is deprecated: use {new}", DeprecationWarning, stacklevel=3)
+    warnings.warn(f"{old} is deprecated: use {new}", FutureWarning, stacklevel=3)

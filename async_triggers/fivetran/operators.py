@@ -247,5 +247,8 @@ def _read_scope(value: object) -> Mapping[str, Sequence[str]] | None:
 
 
 def deprecated(old: str, new: str) -> None:
-    """Warn of an argument that has a new name."""
-    warnings.warn(f"{old} is deprecated: use {new}", DeprecationWarning, stacklevel=3)
+    """Warn of an argument that has a new name.
+
+    Python does not show a DeprecationWarning that a DAG file causes.
+    """
+    warnings.warn(f"{old} is deprecated: use {new}", FutureWarning, stacklevel=3)

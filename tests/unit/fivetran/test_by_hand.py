@@ -122,7 +122,7 @@ def test_a_sync(world: FivetranWorld) -> None:
     world.pass_time(60)
     assert hook.is_synced_after_target_time(C, when(before))
     assert hook.get_last_sync(C) > when(before)
-    with pytest.warns(DeprecationWarning, match="is_synced_after_target_time"):
+    with pytest.warns(FutureWarning, match="is_synced_after_target_time"):
         assert hook.get_sync_status(C, when(before))
 
 
@@ -232,7 +232,7 @@ def test_a_restart_waits_until_the_time_that_fivetran_names(
 
     hook.pause_and_restart(C, until)
     assert world.elapsed() == pytest.approx(180, abs=1)
-    with pytest.warns(DeprecationWarning, match="reschedule_wait_time"):
+    with pytest.warns(FutureWarning, match="reschedule_wait_time"):
         hook.pause_and_restart(C, "", reschedule_time=300)
 
     assert world.starts == 2
@@ -241,7 +241,7 @@ def test_a_restart_waits_until_the_time_that_fivetran_names(
 
 
 def test_a_time_that_is_given(world: FivetranWorld) -> None:
-    with pytest.warns(DeprecationWarning, match="xcom"):
+    with pytest.warns(FutureWarning, match="xcom"):
         assert FivetranHook().get_last_sync(C, "2026-01-01") == when("2026-01-01")
 
     assert not world.requests
@@ -314,7 +314,7 @@ def test_calls_from_a_loop(world: FivetranWorld) -> None:
 
     assert asyncio.run(calls()) == (C, when(before), when("2026-01-01"), "pending")
     world.pass_time(90)
-    with pytest.warns(DeprecationWarning, match="is_synced_after_target_time_async"):
+    with pytest.warns(FutureWarning, match="is_synced_after_target_time_async"):
         assert asyncio.run(hook.get_sync_status_async(C, when(before))) == "success"
 
     with pytest.raises(VendorRefused, match="unknown"):
@@ -365,10 +365,10 @@ def test_the_older_name_of_a_sensors_baseline(world: FivetranWorld) -> None:
     sensor = FivetranSensor(task_id="s", connector_id=C)
     assert sensor.previous_completed_at is None
 
-    with pytest.warns(DeprecationWarning, match="completed_after_time"):
+    with pytest.warns(FutureWarning, match="completed_after_time"):
         sensor.xcom = "2026-01-01T00:00:00Z"
 
-    with pytest.warns(DeprecationWarning, match="completed_after_time"):
+    with pytest.warns(FutureWarning, match="completed_after_time"):
         assert sensor.xcom == sensor.completed_after_time == "2026-01-01T00:00:00Z"
 
     assert sensor.poke({"ti": None}).is_done  # type: ignore[typeddict-item]

@@ -1263,14 +1263,12 @@ def test_a_connection_must_be_named_one_way(
 
 
 def test_old_names_of_arguments_are_accepted_with_a_warning() -> None:
-    with pytest.warns(
-        DeprecationWarning, match="timeout_seconds is deprecated"
-    ) as told:
+    with pytest.warns(FutureWarning, match="timeout_seconds is deprecated") as told:
         operator = FivetranOperator(task_id="sync", connector_id=C, timeout_seconds=60)
 
     assert operator.timeout == 60
     assert told[0].filename == __file__, "where the DAG is to be changed"
-    with pytest.warns(DeprecationWarning, match="reschedule_time is deprecated"):
+    with pytest.warns(FutureWarning, match="reschedule_time is deprecated"):
         operator = FivetranOperator(task_id="sync", connector_id=C, reschedule_time=60)
 
     assert operator.reschedule_wait_time == 60

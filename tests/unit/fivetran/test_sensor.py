@@ -577,12 +577,12 @@ def test_old_names_of_arguments_are_accepted_with_a_warning(
     world: FivetranWorld,
 ) -> None:
     time = _at(world, 2 * HOUR)
-    with pytest.warns(DeprecationWarning, match="xcom is deprecated") as told:
+    with pytest.warns(FutureWarning, match="xcom is deprecated") as told:
         old = FivetranSensor(task_id="sync", connector_id=C, xcom=time)
 
     assert told[0].filename == __file__
     assert old.completed_after_time == time
-    with pytest.warns(DeprecationWarning, match="reschedule_time is deprecated"):
+    with pytest.warns(FutureWarning, match="reschedule_time is deprecated"):
         old = FivetranSensor(task_id="sync", connector_id=C, reschedule_time=60)
 
     assert old.reschedule_wait_time == 60
