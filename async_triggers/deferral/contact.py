@@ -262,14 +262,12 @@ class Endpoint:
             failure = ConnectionUnusable(with_request(msg, error))
         elif isinstance(error, InBetween) and contact.is_cut_off(self.account):
             excerpt = f", {error.excerpt}" if error.excerpt else ""
-            failure = translate(
-                RefusedInBetween(
-                    f"Something between Airflow and {self.vendor} refuses every request:"
-                    f" {error.status}{excerpt}"
-                ),
-                self.conn_id,
-                self.conn_type,
+            final = RefusedInBetween(
+                f"Something between Airflow and {self.vendor} refuses every request:"
+                f" {error.status}{excerpt}"
             )
+            final.url = error.url
+            failure = translate(final, self.conn_id, self.conn_type)
         else:
             return None
 

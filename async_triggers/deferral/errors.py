@@ -31,6 +31,7 @@ from async_triggers.engine.errors import (
     AlreadyRunning,
     CredentialsRejected,
     EngineError,
+    RefusedInBetween,
     TransientError,
 )
 from async_triggers.engine.wording import sentence, with_url
@@ -124,6 +125,12 @@ def explain(error: EngineError, conn_id: str, conn_type: str = "") -> str:
     words = f"{message} (connection {conn_id!r})"
     suspect = error.suspect
     if suspect is None:
+        if isinstance(error, RefusedInBetween):
+            words = (
+                f"{sentence(words)} Search for this answer at the proxies, gateways and"
+                " firewalls on the way"
+            )
+
         return words
 
     words = f"{sentence(words)} {field_label(conn_type, suspect.field)}: {suspect.fix}"
@@ -151,7 +158,8 @@ def translate(
         check = f"Check the connection's {' and '.join(fields)}"
         message = f"{sentence(message)} {check}"
 
-    if error.suspect is not None or isinstance(error, AccountMisconfigured):
+    of_address = AccountMisconfigured | RefusedInBetween
+    if error.suspect is not None or isinstance(error, of_address):
         message = with_request(message, error)
 
     failure = _class_for(error)(with_url(message, error.link))

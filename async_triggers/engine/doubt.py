@@ -273,7 +273,9 @@ class Trust:
             f" {error.status}{excerpt}",
             status=error.status,
         )
-        final.url, final.suspect = error.url, error.suspect
+        final.url = error.url
+        # An address that has answered before is not what to change.
+        final.suspect = None if self.has_worked else error.suspect
         return final
 
     def rate_limited(self) -> None:

@@ -151,7 +151,8 @@ def test_the_end_of_foreign_answers_is_told_in_their_words() -> None:
     assert type(failure) is VendorRefused
     assert str(failure) == (
         "Something between Airflow and Airbyte refuses every request: 418,"
-        " I am a teapot (connection 'conn')"
+        " I am a teapot (connection 'conn'). Search for this answer at the proxies,"
+        " gateways and firewalls on the way"
     )
 
 

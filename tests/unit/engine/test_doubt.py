@@ -235,6 +235,19 @@ class TestTrust:
             "Something between Airflow and Airbyte refuses every request: 403, denied"
         )
 
+    @pytest.mark.parametrize("has_worked", [True, False])
+    def test_an_address_that_has_worked_is_not_what_to_change(
+        self, *, has_worked: bool
+    ) -> None:
+        trust, page = Trust(Belief(in_between=60.0)), Suspect("host", "a web page")
+        if has_worked:
+            trust.answered()
+        for now in (0.0, 30.0, 60.0):
+            error = trust.refused_in_between(between(suspect=page), now, "Airbyte")
+
+        assert type(error) is RefusedInBetween
+        assert error.suspect == (None if has_worked else page)
+
     @pytest.mark.parametrize("limit", [0.0, 3600.0])
     def test_a_good_answer_or_an_outage_takes_its_time_off(self, limit: float) -> None:
         trust = Trust(Belief(in_between=limit))
