@@ -197,7 +197,20 @@ def _suspect_redirect(reply: Reply, *, is_always_https: bool) -> Suspect | None:
         # A host without a scheme is requested by https.
         address = address.removeprefix("http://")
 
+    if there.hostname != here.hostname and not _is_same_place(here.path, there.path):
+        # What moves an API keeps the path. This is a login page, or the like.
+        fix = (
+            f"requests are redirected to another page, at {address} : enter the API's"
+            " address, or let requests to the API pass without a login"
+        )
+        return Suspect("host", fix)
+
     return Suspect("host", f"write the address {address} that the server redirects to")
+
+
+def _is_same_place(here: str, there: str) -> bool:
+    """Return whether a path that a redirect leads to may be the API's."""
+    return there in {"", "/"} or there.endswith(here)
 
 
 def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:

@@ -183,5 +183,5 @@ def test_the_look_for_a_baseline_ends_where_the_address_is_wrong(
     event = asyncio.run(the_event(task.trigger(deferral)))
 
     assert event["status"] == "error"
-    assert "write the address https://login.example.com" in event["message"]
+    assert "another page, at https://login.example.com" in event["message"]
     assert 300 <= world.now() - began < 400

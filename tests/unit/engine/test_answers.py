@@ -369,9 +369,9 @@ def test_a_page_that_wants_credentials_is_the_proxys() -> None:
             "http://host.test/api/jobs/5",
             "the server redirects to http: write http, and",
         ),
-        ("http://gw.test/login", "write the address gw.test that"),
+        ("http://gw.test/new/api/jobs/5", "write the address gw.test that"),
         ("http://user:secret@gw.test:81/", "write the address gw.test:81 that"),
-        ("https://gw.test/login", "write the address https://gw.test that"),
+        ("https://gw.test/api/jobs/5", "write the address https://gw.test that"),
     ],
 )
 def test_a_redirect_to_http_is_no_advice_to_write_what_is_read_as_https(
@@ -384,6 +384,18 @@ def test_a_redirect_to_http_is_no_advice_to_write_what_is_read_as_https(
     assert suspect is not None
     assert suspect.fix.startswith(fix)
     assert ("extra.insecure_http" in suspect.fix) == ("http://host.test" in location)
+
+
+def test_a_redirect_to_a_login_page_is_no_advice_to_write_its_address() -> None:
+    reply = answer(302, "", {"location": "https://sso.test/login?client_id=gateway"})
+
+    suspect = classify(AIRBYTE, POLL, reply).suspect
+
+    assert suspect is not None
+    assert suspect.fix == (
+        "requests are redirected to another page, at https://sso.test : enter the API's"
+        " address, or let requests to the API pass without a login"
+    )
 
 
 def test_a_redirect_to_http_is_followed_by_hand_where_http_is_obeyed() -> None:
