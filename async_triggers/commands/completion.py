@@ -20,8 +20,9 @@ def register(
         "completion",
         help="print a script that completes this command in a shell",
         description=(
-            "Print a script that completes this command. For bash and zsh, add to your"
-            ' ~/.bashrc or ~/.zshrc: eval "$(async-triggers completion bash)". For fish:'
+            "Print a script that completes this command. For bash, add to your ~/.bashrc:"
+            ' eval "$(async-triggers completion bash)". For zsh, add to your ~/.zshrc:'
+            ' eval "$(async-triggers completion zsh)". For fish, add to your config.fish:'
             " async-triggers completion fish | source"
         ),
     )

@@ -91,6 +91,18 @@ def test_every_subcommand_and_option_is_completed() -> None:
     assert {"connections", "jobs", "--contains"} <= {*words["list"]}
 
 
+@pytest.mark.parametrize("shell", completion._SCRIPTS)
+def test_the_help_says_how_each_shell_reads_its_script(
+    shell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["completion", "--help"])
+
+    shown = " ".join(capsys.readouterr().out.split())
+    # What is wrapped may break at the hyphen.
+    assert f"triggers completion {shell}" in shown
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
