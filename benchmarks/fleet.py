@@ -239,10 +239,10 @@ def day_table(days: Sequence[Day]) -> str:
     for each in days:
         found = each.report
         later = found.by_hour[1:] or found.by_hour
-        window = "hour" if found.window == HOUR else "minute"
-        busiest = f"{found.busiest:,} a {window}"
+        window = "an hour" if found.window == HOUR else "a minute"
+        busiest = f"{found.busiest:,} {window}"
         if found.limit is not None:
-            busiest = f"{found.busiest / found.limit:.0%} of {found.limit:,} a {window}"
+            busiest = f"{found.busiest / found.limit:.0%} of {found.limit:,} {window}"
 
         lines.append(
             f"| {each.account} | {found.jobs:,} | {each.triggerers} |"
