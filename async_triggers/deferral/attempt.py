@@ -176,7 +176,7 @@ class Attempt:
         fate = (
             "it is cancelled and the task fails"
             if self.owned and self._task.cancel_on_timeout
-            else "the task fails and it is left running"
+            else "it is left running and the task fails"
         )
         self._task.log.info(
             "Deferring until %s ends; if it has not ended by %s %s",

@@ -231,7 +231,7 @@ class JobTrigger(OneEventTrigger):
         vendor = self.remote_job.vendor
         if self.poll_interval < vendor.grid_floor:
             self.log.info(
-                "%s is polled every %g s at most, for all tasks together; an interval of"
+                "%s is polled at most every %g s, for all tasks together; an interval of"
                 " %g s makes no difference",
                 vendor.name,
                 vendor.grid_floor,
@@ -438,7 +438,9 @@ class JobTrigger(OneEventTrigger):
         said = {
             Cancel.NONE: "it is left running",
             Cancel.CONFIRMED: "it was cancelled",
-            Cancel.UNCONFIRMED: "cancelling it could not be confirmed",
+            Cancel.UNCONFIRMED: (
+                "cancelling it could not be confirmed: check whether it still runs"
+            ),
         }
         progress = "" if job is None else self._progress(job)
         words = (

@@ -286,7 +286,7 @@ _ALL = (
         method="wait_for_job",
         says=(
             "a refusal that lasts ends it, which was tried again until the timeout; a job"
-            " is checked every five seconds at most"
+            " is checked at most every five seconds"
         ),
     ),
     # Fivetran
@@ -422,7 +422,7 @@ _ALL = (
     _about(
         "DbtCloudRunJobOperator",
         says=(
-            "the cause of each run ends with a marker, by which a start is found whose"
+            "the cause of each run ends with a mark, by which a start is found whose"
             " answer was lost; mark_cause=False leaves it out"
         ),
     ),

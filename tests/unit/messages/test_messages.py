@@ -188,7 +188,7 @@ def test_an_interval_that_is_too_short_is_explained(
     scene.task(AIRBYTE.life("success"), **mode).run()
 
     shown = caplog.text + capsys.readouterr().out
-    assert "Airbyte is polled every 5 s at most" in shown
+    assert "Airbyte is polled at most every 5 s" in shown
     assert "an interval of 3 s makes no difference" in shown
 
 
