@@ -2,7 +2,7 @@
 
 What is more than a machine holds is put together from two parts, both on the clock that
 jumps. ``day``: one account, whose jobs are spread over twenty triggerers and started by a
-separate worker each, with the scenarios of :mod:`benchmarks.limits`. ``hold``: one
+separate worker each, with the scenarios of :mod:`benchmarks.scenarios`. ``hold``: one
 triggerer, which holds a hundred tasks in each of fifty accounts, in a process by itself.
 Accounts share nothing, so fifty of them are fifty times the one.
 """
@@ -29,23 +29,21 @@ from typing import TYPE_CHECKING, Any
 from limits.aio.storage import MemoryStorage
 
 from async_triggers.deferral import budget_store
-from benchmarks.limits import (
+from benchmarks.machine import machine
+from benchmarks.scenarios import airbyte, dbt_cloud, fivetran
+from benchmarks.shared_budget import virtual_time
+from benchmarks.virtual_accounts import (
     EPOCH,
     HOUR,
     MEASURED,
     SEED,
     Report,
-    airbyte,
-    arranged,
     be_quiet,
     connect,
-    dbt_cloud,
-    fivetran,
     lease,
     virtual_world,
 )
-from benchmarks.machine import machine
-from benchmarks.shared_budget import virtual_time
+from benchmarks.waiting_hour import arranged
 
 if TYPE_CHECKING:
     from async_triggers.deferral.trigger import JobTrigger

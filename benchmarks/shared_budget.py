@@ -1,9 +1,9 @@
 """A crowd of starts in a small account, with and without a budget that processes share.
 
-The Fivetran scenario of :mod:`benchmarks.limits` in a trial account: two hundred syncs that
-all start within an hour, each from a separate worker, and again when they have ended. The
-store is that of `limits` in memory, on the clock that jumps; what a request to a real Redis
-takes is measured with ``--redis``.
+Fivetran's scenario of :mod:`benchmarks.scenarios` in a trial account: two hundred syncs
+that all start within an hour, each from a separate worker, and again when they have ended.
+The store is that of `limits` in memory, on the clock that jumps; what a request to a real
+Redis takes is measured with ``--redis``.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from typing import Any
 from limits.aio.storage import MemoryStorage, memory
 
 from async_triggers.deferral import budget_store
-from benchmarks.limits import (
+from benchmarks.machine import machine
+from benchmarks.scenarios import fivetran
+from benchmarks.virtual_accounts import (
     EPOCH,
     HOUR,
     MEASURED,
     SEED,
     Report,
     be_quiet,
-    fivetran,
     quantile,
 )
-from benchmarks.machine import machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

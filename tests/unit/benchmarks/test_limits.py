@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import limits
-from benchmarks.limits import busiest, by_hour, quantile
+from benchmarks.scenarios import airbyte, dbt_cloud, fivetran
+from benchmarks.virtual_accounts import busiest, by_hour, quantile
+from benchmarks.waiting_hour import waiting
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def test_a_trial_account_stays_inside_and_every_end_is_told(tmp_path: Path) -> None:
-    found = limits.fivetran(
-        count=20, hours=1.5, interval=15.0, trial=True, lasts=(600, 1200)
-    )
+    found = fivetran(count=20, hours=1.5, interval=15.0, trial=True, lasts=(600, 1200))
 
     assert found.refused == {}
     assert found.busiest <= 500
@@ -41,7 +41,7 @@ def test_a_trial_account_stays_inside_and_every_end_is_told(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("vendor", ["Airbyte", "Fivetran", "dbt Cloud"])
 def test_a_quarter_of_an_hour_of_waiting_is_counted(vendor: str) -> None:
-    found = limits.waiting(vendor, tasks=30, items=60, hours=0.25)
+    found = waiting(vendor, tasks=30, items=60, hours=0.25)
 
     assert found.rounds == 15
     assert found.ended <= 30
@@ -51,12 +51,12 @@ def test_a_quarter_of_an_hour_of_waiting_is_counted(vendor: str) -> None:
 
 
 def test_the_other_two_accounts_work() -> None:
-    dbt = limits.dbt_cloud(count=20, hours=0.25, interval=30.0)
-    airbyte = limits.airbyte(count=10, hours=0.5, interval=15.0)
+    dbt = dbt_cloud(count=20, hours=0.25, interval=30.0)
+    other = airbyte(count=10, hours=0.5, interval=15.0)
 
     assert dbt.by["others"] > 30_000
-    assert dbt.refused == airbyte.refused == {}
-    assert set(airbyte.by) == {"triggerer 1", "triggerer 2", "workers"}
+    assert dbt.refused == other.refused == {}
+    assert set(other.by) == {"triggerer 1", "triggerer 2", "workers"}
 
 
 def test_requests_are_counted_by_hours_and_windows() -> None:
