@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from importlib import import_module
 from pathlib import Path
+from shutil import copy
 from typing import Any
 
 import pytest
@@ -136,3 +138,27 @@ def test_the_reference_has_each_option_with_its_default_and_its_key_in_extra() -
         else:
             assert default == (declared or "empty")
         assert key == key_in_extra(name)
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+@pytest.mark.parametrize(
+    "script", ["alone", "benchmark", "check", "demo", "screenshots", "test"]
+)
+def test_a_script_says_what_it_does_before_it_installs_anything(
+    script: str, option: str, tmp_path: Path
+) -> None:
+    (tmp_path / "scripts").mkdir()
+    for name in (script, "bootstrap.sh"):
+        copy(ROOT / "scripts" / name, tmp_path / "scripts" / name)
+
+    done = subprocess.run(
+        [tmp_path / "scripts" / script, option],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    head = (ROOT / "scripts" / script).read_text().splitlines()[1]
+    assert done.stdout.splitlines()[0] == head.removeprefix("# ")
+    assert "set -" not in done.stdout
+    assert [each.name for each in tmp_path.iterdir()] == ["scripts"]
