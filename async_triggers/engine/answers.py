@@ -10,6 +10,7 @@ a proxy is only a late answer.
 from __future__ import annotations
 
 import re
+from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -44,7 +45,10 @@ _LOCKED = re.compile(
 
 LONGEST_EXCERPT = 100
 """Characters of a foreign answer that a message repeats."""
+_LONGEST_PAGE = 4096
+"""Bytes of a web page in which the words that a person would read are looked for."""
 
+_HIDDEN = frozenset({"script", "style", "template"})
 _PORTS = {"http": 80, "https": 443}
 HTTP_MISDIRECTED = 421
 HTTP_LOCKED = 423
@@ -120,8 +124,44 @@ def _excerpt(reply: Reply) -> str:
         text = _shown(without_secrets(reply.headers.get("location", "")))
         return f"to {text[:LONGEST_EXCERPT]}" if text else ""
 
-    text = reply.body[: 8 * LONGEST_EXCERPT].decode("utf-8", "replace")
-    return _shown(text)[:LONGEST_EXCERPT]
+    text = reply.body[:_LONGEST_PAGE].decode("utf-8", "replace")
+    if not is_web_page(reply):
+        return _shown(text)[:LONGEST_EXCERPT]
+
+    words = _shown(_words_of_page(text))[:LONGEST_EXCERPT]
+    return f"a page that says: {words}" if words else "a page"
+
+
+class _PageWords(HTMLParser):
+    """Collects the words of a page that a person would read, each piece once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: dict[str, None] = {}
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        """Leave out what follows, where a browser shows none of it."""
+        self._hidden += tag in _HIDDEN
+
+    def handle_endtag(self, tag: str) -> None:
+        """Go on after what a browser does not show."""
+        self._hidden -= tag in _HIDDEN and self._hidden > 0
+
+    def handle_data(self, data: str) -> None:
+        """Keep a piece of text."""
+        if not self._hidden and data.strip():
+            self.pieces[data.strip()] = None
+
+
+def _words_of_page(text: str) -> str:
+    """Return what a person would read of the beginning of a page.
+
+    The title often stands in the page once more. A tag that was cut is left out.
+    """
+    parser = _PageWords()
+    parser.feed(text)
+    return " ".join(parser.pieces)
 
 
 def _shown(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from base64 import b64encode
+from html.entities import codepoint2name
 from urllib.parse import quote
 
 LONGEST_WORD = 12
@@ -40,6 +41,9 @@ def _spellings(char: str) -> bytes:
     }
     if char == " ":
         fixed.add(b"+")
+
+    if ord(char) in codepoint2name:
+        fixed.add(f"&{codepoint2name[ord(char)]};".encode())
 
     # The longest first: a backslash may begin any other.
     ways = [re.escape(way) for way in sorted(fixed, key=len, reverse=True)]

@@ -200,7 +200,7 @@ def test_foreign_answers_are_in_between(
     assert str(status) in error.message or status == 407
     # A start behind it may have worked.
     assert error.ambiguous
-    assert len(error.excerpt) <= 110
+    assert len(error.excerpt) <= 125
 
 
 @pytest.mark.parametrize("vendor", BY_NAME.values(), ids=BY_NAME)
@@ -353,6 +353,35 @@ def test_an_excerpt_commands_no_terminal(body: str, said: str) -> None:
     assert isinstance(error, InBetween)
     assert error.excerpt == said
     assert error.message.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            "<title>403 Gone</title>\r\n<hr><h1>403 Gone</h1><hr>nginx",
+            "a page that says: 403 Gone nginx",
+        ),
+        ("<p>You don&#39;t have <b>access</b>", "You don't have access"),
+        (
+            "<style>p { top: 0 }</style><p>No<script>go()</script> entry",
+            "says: No entry",
+        ),
+        ("<title>Denied</title><div class='a", "a page that says: Denied"),
+        ("<title>Denied</title><!-- why", "a page that says: Denied"),
+        ("</style></p><p>Denied</p>", "a page that says: Denied"),
+        ("<html><body></body></html>", ", a page"),
+        (f"<p>{'long ' * 2000}", "a page that says: long long"),
+    ],
+    ids=range(8),
+)
+def test_of_a_page_a_message_repeats_what_a_person_reads(body: str, said: str) -> None:
+    error = classify(AIRBYTE, POLL, answer(403, body, HTML))
+
+    assert isinstance(error, InBetween)
+    assert said in error.message
+    assert "<" not in error.message
+    assert len(error.excerpt) <= 125
 
 
 def test_a_page_that_wants_credentials_is_the_proxys() -> None:

@@ -464,6 +464,30 @@ async def test_a_secret_is_masked_however_a_page_repeats_it(
     assert "You sent ***" in error.message
 
 
+@pytest.mark.asyncio
+async def test_a_secret_is_masked_before_a_page_is_read(search: Search) -> None:
+    secret = "s3cr3t/<marked>&'so' it is"
+    page = f"<html><p>You sent <b>{html.escape(secret)}</b>.</p></html>"
+    async with a_stranger(http("403 No", page.encode())) as host:
+        account = replace(
+            an_account(host.url, CredentialKind.BEARER),
+            credentials=Credentials(kind=CredentialKind.BEARER, secret=secret),
+        )
+        async with a_transport(account) as transport:
+            error = await fails(transport, search)
+
+    assert "a page that says: You sent *** ." in error.message
+
+
+def test_a_secret_is_found_with_its_letters_named_as_a_page_may() -> None:
+    found = repetition_of("gr\xfc\xdfe an alle").search(
+        b"You sent gr&uuml;&szlig;e an alle."
+    )
+
+    assert found is not None
+    assert found.group() == b"gr&uuml;&szlig;e an alle"
+
+
 def spelt(text: str, way: str, chars: str) -> str:
     """Write some characters of a text by their numbers."""
     return "".join(way.format(ord(each)) if each in chars else each for each in text)
