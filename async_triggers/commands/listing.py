@@ -75,6 +75,12 @@ def run(chosen: argparse.Namespace) -> int:
         print(table.as_json(rows))
     elif rows:
         print(table.as_columns(rows))
+    elif found:
+        print(
+            f"None of {len(found)} {chosen.what} contains {chosen.contains!r} in its id,"
+            " name or place.",
+            file=sys.stderr,
+        )
     else:
         print(f"No {chosen.what} found.", file=sys.stderr)
 

@@ -54,6 +54,18 @@ def test_jobs_of_dbt_cloud_are_listed_as_columns(
     assert row.split()[:2] == [str(job), "nightly"]
 
 
+def test_a_text_that_nothing_contains_is_said_on_the_standard_error(
+    airflow: Airflow, simulator: Simulator, command: Command
+) -> None:
+    simulator.fivetran.add_connection("abc_def", schema="salesforce")
+
+    printed = command("list", "connections", "fivetran_default", "--contains", "stripe")
+
+    assert printed.code == 0
+    assert printed.out == ""
+    assert "None of 1 connections contains 'stripe'" in printed.err
+
+
 def test_nothing_found_is_said_on_the_standard_error(
     airflow: Airflow, command: Command
 ) -> None:
