@@ -153,7 +153,7 @@ class VirtualSession(HttpSession):
 
 @contextmanager
 def virtual_world() -> Iterator[asyncio.Runner]:
-    """Run on a clock of its own, with a network that is none."""
+    """Run on a separate clock, with a network that is none."""
     module: Any = transport
     before, module.HttpSession = module.HttpSession, VirtualSession
     random.seed(SEED)
@@ -178,7 +178,7 @@ async def lease(
     host: str = "",
     **extra: Any,
 ) -> LeasedAccount:
-    """Lease the account as a process of its own does: with a limiter of its own."""
+    """Lease the account as a separate process does, with a separate limiter."""
     kind, fields = HOOKS[vendor]
     fields = {**fields, "host": host or fields["host"]}
     make = cast("Callable[[str], VendorHook]", kind)
@@ -278,7 +278,7 @@ def quantile(values: Sequence[float], part: float) -> float:
 
 @dataclass(slots=True)
 class Crowd:
-    """Jobs in flight, each started anew when it has ended, and what became of them."""
+    """Jobs in flight, each started again when it has ended, and what became of them."""
 
     until: float
     late: list[float] = field(default_factory=list)
@@ -302,7 +302,7 @@ class Crowd:
             outcome = await trigger.wait_on(leased)
             job = outcome.job
             if job is None or job.ended_at is None:
-                raise RuntimeError(f"a job was not told of: {outcome.message}")
+                raise RuntimeError(f"no end of a job was reported: {outcome.message}")
 
             self.late.append(now() - job.ended_at)
             self.waited += loop.time() - began
