@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 import pytest
@@ -163,6 +164,31 @@ def test_doubt_leaves_the_job_alone(state: Any, token: Any, verdict: Verdict) ->
 
 
 @pytest.mark.parametrize(
+    ("state", "verdict"),
+    [
+        ("deferred", Verdict.TAKEN_OVER),
+        ("up_for_retry", Verdict.RETRY),
+        ("removed", Verdict.REMOVED),
+    ],
+)
+def test_what_airflow_sends_is_compared_by_its_value(
+    state: str, verdict: Verdict
+) -> None:
+    """What is decoded is never the very object that the code names."""
+    sent = json.loads(json.dumps({"state": state, "attempt": 1000}))
+
+    found = judge_kill(
+        state=sent["state"],
+        token=(sent["attempt"], "1"),
+        job=RUNNING,
+        job_id="1",
+        attempt=1000,
+    )
+
+    assert found is verdict
+
+
+@pytest.mark.parametrize(
     ("state", "token"),
     list(itertools.product(OTHER_STATES, [None, UNKNOWN, (1, "1"), MINE])),
 )
@@ -212,6 +238,16 @@ class TestPatience:
             assert longest / 2 <= wait <= longest
 
         assert patience.tries == 8
+
+    @pytest.mark.parametrize(("now", "gives_up"), [(1839.9, False), (1900.0, True)])
+    def test_tries_count_for_nothing_only_the_time_that_has_passed(
+        self, now: float, *, gives_up: bool
+    ) -> None:
+        patience = Patience(1000.0, doubt=300.0)
+        for _ in range(100):
+            assert patience.wait_after(VendorBroken("503"), 1000.0) is not None
+
+        assert (patience.wait_after(VendorBroken("503"), now) is None) is gives_up
 
     @pytest.mark.parametrize(("now", "wait"), [(1839.0, 60.0), (1840.0, None)])
     def test_the_last_try_is_within_the_quarter_of_an_hour(
