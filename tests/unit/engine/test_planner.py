@@ -309,6 +309,20 @@ class TestFeedWindow:
         assert old <= len(plan.singles) <= 2 * old
         assert steps.count < 20 * len(behind)
 
+    @pytest.mark.parametrize(("looks", "singles"), [(128, 3), (129, 4)])
+    def test_of_128_looks_each_may_be_the_beginning(
+        self, looks: int, singles: int
+    ) -> None:
+        ages = [86_400.0 - at if at < 3 else 700.0 - at / 100 for at in range(looks)]
+        behind = {job: NOW - age for job, age in zip(jobs(looks), ages, strict=True)}
+
+        plan = a_planner(rows={(CHANGES, ""): 200})._feed(
+            CHANGES, a_situation(looks, CHANGES, behind=behind)
+        )
+
+        assert plan is not None
+        assert len(plan.singles) == singles
+
     def test_of_many_looks_the_earliest_opens_it_where_that_is_cheap(self) -> None:
         behind = {job: NOW - 200.0 - at / 10 for at, job in enumerate(jobs(200))}
 
@@ -461,6 +475,23 @@ class TestLearning:
 
         assert planner.plan(a_situation(5, CHANGES)).requests > 5 / CHEAPER
         assert planner.plan(a_situation(2, CHANGES)).name == "singles"
+
+    @pytest.mark.parametrize(("whole", "name"), [(True, "account"), (False, "singles")])
+    def test_only_a_walk_cut_short_must_win_again(
+        self, name: str, *, whole: bool
+    ) -> None:
+        planner = a_planner(rows={(ACCOUNT, ""): 1000}, row_bytes=3000)
+        planner.plan(a_situation(20, ACCOUNT))
+
+        planner.learn(ACCOUNT, rows=1000, size=3_000_000, whole=whole)
+
+        assert planner.plan(a_situation(10, ACCOUNT)).name == name
+
+    def test_a_walk_that_spans_no_time_shows_no_rate(self) -> None:
+        planner = Planner()
+        planner.learn(CHANGES, rows=1200, size=1_200_000, span=0.0)
+
+        assert planner.reach_back(CHANGES) == LOOKBACK
 
     def test_rows_of_many_bytes_weigh_more(self) -> None:
         light, heavy = Planner(), Planner()
