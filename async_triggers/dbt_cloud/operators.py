@@ -111,7 +111,7 @@ class DbtCloudRunJobOperator(JobOperator):
     :param cancel_on_kill: cancel the run when a user stops the task
     :param cancel_on_timeout: cancel the run when ``timeout`` or ``execution_timeout``
         passes
-    :param mark_cause: append `` [at:…]`` to the cause, by which a run is found whose start
+    :param mark_cause: append ``[at:…]`` to the cause, by which a run is found whose start
         was not answered
     :param end_from_trigger: let the trigger end the task, without a worker, where nothing
         of the task needs one

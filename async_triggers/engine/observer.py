@@ -79,7 +79,10 @@ METRICS = (
     ROUND_LATE,
     DETECTION,
 )
-"""All that the engine, and what is built on it, report of an account."""
+"""All that the engine, and what is built on it, report of an account.
+
+:meta hide-value:
+"""
 
 
 class Tally:
