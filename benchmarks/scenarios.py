@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 from contextlib import AsyncExitStack
+from functools import partial
 from itertools import count as counting
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,10 @@ from benchmarks.virtual_accounts import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from async_triggers.deferral.trigger import JobTrigger
-    from async_triggers.engine.accounts import MakeStore
+    from async_triggers.engine.accounts import LeasedAccount, MakeStore
 
 
 def fivetran(
@@ -108,23 +111,37 @@ def fivetran(
                         seen_at=at,
                     )
 
-                await play(
+                await _play(
                     crowd,
-                    [
-                        crowd.live(
-                            pollers[number % triggerers],
-                            lambda name=name: start(name),  # type: ignore[misc]
-                            dice.uniform(0, min(spread, crowd.until / 2)),
-                        )
-                        for number, name in enumerate(names)
-                    ],
+                    [partial(start, name) for name in names],
                     pollers,
+                    dice,
+                    spread,
                 )
 
         runner.run(main())
         _merge_workers(wire)
         title = "Fivetran, trial" if trial else "Fivetran"
         return report(title, wire, crowd, count, limit, HOUR, interval)
+
+
+async def _play(
+    crowd: Crowd,
+    starts: Sequence[Callable[[], Awaitable[JobTrigger]]],
+    pollers: Sequence[LeasedAccount],
+    dice: random.Random,
+    spread: float,
+) -> None:
+    """Let jobs live, in turn on each poller; the first starts are spread over a time."""
+    lives = [
+        crowd.live(
+            pollers[number % len(pollers)],
+            start,
+            dice.uniform(0, min(spread, crowd.until / 2)),
+        )
+        for number, start in enumerate(starts)
+    ]
+    await play(crowd, lives, pollers)
 
 
 def _share(share: float | None) -> dict[str, Any]:
@@ -204,18 +221,7 @@ def dbt_cloud(
                     )
 
                 disturbing = asyncio.ensure_future(disturb()) if others else None
-                await play(
-                    crowd,
-                    [
-                        crowd.live(
-                            pollers[number % triggerers],
-                            start,
-                            dice.uniform(0, min(spread, crowd.until / 2)),
-                        )
-                        for number in range(count)
-                    ],
-                    pollers,
-                )
+                await _play(crowd, [start] * count, pollers, dice, spread)
                 if disturbing is not None:
                     disturbing.cancel()
 
@@ -280,17 +286,12 @@ def airbyte(
                         int(seen.job.id), "conn", None, interval, seen_at=seen.at
                     )
 
-                await play(
+                await _play(
                     crowd,
-                    [
-                        crowd.live(
-                            pollers[number % triggerers],
-                            lambda name=name: start(name),  # type: ignore[misc]
-                            dice.uniform(0, min(spread, crowd.until / 2)),
-                        )
-                        for number, name in enumerate(names)
-                    ],
+                    [partial(start, name) for name in names],
                     pollers,
+                    dice,
+                    spread,
                 )
 
         runner.run(main())
