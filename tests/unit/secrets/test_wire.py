@@ -154,6 +154,17 @@ async def fails(transport: Transport, search: Search, request: Request = ASK) ->
     return caught.value
 
 
+async def refused(answer: bytes, secret: str, search: Search) -> Any:
+    """Return the error of a request with a secret that a stranger answers so."""
+    async with a_stranger(answer) as host:
+        account = replace(
+            an_account(host.url, CredentialKind.BEARER),
+            credentials=Credentials(kind=CredentialKind.BEARER, secret=secret),
+        )
+        async with a_transport(account) as transport:
+            return await fails(transport, search)
+
+
 @pytest.fixture
 def search(caplog: pytest.LogCaptureFixture) -> Search:
     caplog.set_level(logging.DEBUG)
@@ -396,13 +407,7 @@ async def test_a_word_that_is_too_short_to_be_a_secret_masks_nothing(
     secret: str, search: Search
 ) -> None:
     body = json.dumps({"detail": "a clear explanation"}).encode()
-    async with a_stranger(http("418 No", body)) as host:
-        account = replace(
-            an_account(host.url, CredentialKind.BEARER),
-            credentials=Credentials(kind=CredentialKind.BEARER, secret=secret),
-        )
-        async with a_transport(account) as transport:
-            error = await fails(transport, search)
+    error = await refused(http("418 No", body), secret, search)
 
     assert "a clear explanation" in error.message
 
@@ -452,13 +457,7 @@ async def test_a_secret_is_masked_however_a_page_repeats_it(
 ) -> None:
     secret = "s3cr3t/<marked>&'so' \"it\" is"
     told = repeat(secret)
-    async with a_stranger(http("403 No", f"You sent {told}.".encode())) as host:
-        account = replace(
-            an_account(host.url, CredentialKind.BEARER),
-            credentials=Credentials(kind=CredentialKind.BEARER, secret=secret),
-        )
-        async with a_transport(account) as transport:
-            error = await fails(transport, search)
+    error = await refused(http("403 No", f"You sent {told}.".encode()), secret, search)
 
     assert told not in error.message
     assert "You sent ***" in error.message
@@ -468,13 +467,7 @@ async def test_a_secret_is_masked_however_a_page_repeats_it(
 async def test_a_secret_is_masked_before_a_page_is_read(search: Search) -> None:
     secret = "s3cr3t/<marked>&'so' it is"
     page = f"<html><p>You sent <b>{html.escape(secret)}</b>.</p></html>"
-    async with a_stranger(http("403 No", page.encode())) as host:
-        account = replace(
-            an_account(host.url, CredentialKind.BEARER),
-            credentials=Credentials(kind=CredentialKind.BEARER, secret=secret),
-        )
-        async with a_transport(account) as transport:
-            error = await fails(transport, search)
+    error = await refused(http("403 No", page.encode()), secret, search)
 
     assert "a page that says: You sent *** ." in error.message
 
@@ -513,13 +506,7 @@ async def test_a_secret_that_is_cut_short_is_masked_all_the_same(
 ) -> None:
     secret = "s3cr3t-that-is-rather-long-and-marked"
     body = f"{'x' * before}{secret} and more".encode()
-    async with a_stranger(http("403 No", body)) as host:
-        account = replace(
-            an_account(host.url, CredentialKind.BEARER),
-            credentials=Credentials(kind=CredentialKind.BEARER, secret=secret),
-        )
-        async with a_transport(account) as transport:
-            error = await fails(transport, search)
+    error = await refused(http("403 No", body), secret, search)
 
     assert isinstance(error, InBetween)
     assert "s3c" not in error.message
