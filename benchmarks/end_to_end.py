@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from benchmarks.machine import machine
 from benchmarks.peers import python_of_peers
 from benchmarks.sides import VENDORS
 from benchmarks.stage import ROOT, open_stage
-from benchmarks.whole.play import Setting, compile_package, measure
+from benchmarks.whole.play import Setting, compile_package, cost_from, measure
 from benchmarks.whole.tables import cost_table, medians_of, ratio_table
 from benchmarks.whole.ways import WAYS, lengths_of, plans_of
 from tests.stack.postgres import PostgresServer
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from benchmarks.whole.play import Cost
 
 MEASURED = ROOT / "docs" / "measured"
+RAW = "end_to_end.json"
 SETTLE = 60.0
 """Seconds for which Airflow is left to itself before it is measured."""
 
@@ -41,6 +42,12 @@ SETTLE = 60.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; return 0 if all tasks of all ways have succeeded."""
     options = _parse(arguments)
+    try:
+        rounds = _measured(options) if options.add else []
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+
     peers = any(way.is_peer and way.name in options.ways for way in WAYS)
     python = python_of_peers() if peers else None
     compile_package()
@@ -53,11 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=options.seed,
     )
     plans = plans_of(options.vendors, options.ways, lengths)
-    rounds: list[list[Cost]] = []
     with ExitStack() as stack:
         postgres = stack.enter_context(PostgresServer())
         stage = stack.enter_context(open_stage())
-        for number in range(options.rounds):
+        for number in range(len(rounds), len(rounds) + options.rounds):
             rounds.append([])
             setting = Setting(
                 home=home / str(number),
@@ -84,13 +90,40 @@ def _write(options: argparse.Namespace, rounds: Sequence[Sequence[Cost]]) -> Non
     options.out.mkdir(parents=True, exist_ok=True)
     raw = {
         **machine(),
-        "shortest": options.shortest,
-        "longest": options.longest,
-        "seed": options.seed,
+        **_jobs(options),
         "rounds": [[*map(asdict, costs)] for costs in rounds],
     }
-    (options.out / "end_to_end.json").write_text(json.dumps(raw, indent=1) + "\n")
+    (options.out / RAW).write_text(json.dumps(raw, indent=1) + "\n")
     (options.out / "end_to_end.md").write_text(page(rounds))
+
+
+def _jobs(options: argparse.Namespace) -> dict[str, float]:
+    """Return what rounds must have in common to be in one table."""
+    names = ("shortest", "longest", "seed", "parallelism")
+    return {name: getattr(options, name) for name in names}
+
+
+def _measured(options: argparse.Namespace) -> list[list[Cost]]:
+    """Return the rounds that ``--out`` holds.
+
+    Raise :class:`ValueError` where their jobs were not those of these options.
+    """
+    path = options.out / RAW
+    if not path.exists():
+        return []
+
+    raw = json.loads(path.read_text())
+    with suppress(KeyError, TypeError):
+        rounds = [[cost_from(each) for each in costs] for costs in raw["rounds"]]
+        tasks = {each.tasks for costs in rounds for each in costs}
+        same = {name: raw[name] for name in _jobs(options)} == _jobs(options)
+        if same and tasks == {options.tasks}:
+            return rounds
+
+    raise ValueError(
+        f"--add: {path} holds rounds of other jobs. Give the --tasks, --shortest,"
+        " --longest, --seed and --parallelism with which it was measured, or another --out."
+    )
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -124,6 +157,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=float,
         default=SETTLE,
         help="seconds for which Airflow is idle before (60)",
+    )
+    parser.add_argument(
+        "--add", action="store_true", help="keep the rounds that --out holds"
     )
     parser.add_argument("--out", type=Path, default=MEASURED, help="where to write")
     return parser.parse_args(arguments)

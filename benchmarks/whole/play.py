@@ -74,6 +74,15 @@ class Cost:
     lines: int
 
 
+def cost_from(stored: Mapping[str, Any]) -> Cost:
+    """Return a cost that was stored as :func:`dataclasses.asdict` shows it."""
+    segments = {
+        name: None if each is None else Segment(**each)
+        for name, each in stored["segments"].items()
+    }
+    return Cost(**{**stored, "segments": segments})
+
+
 def compile_package() -> None:
     """Compile this package, as pip does with what it installs.
 

@@ -20,7 +20,34 @@ CALL = 0.025
 """Seconds of CPU, of worker and server together, that one call to Airflow may take."""
 NONE = "-"
 """Where there is nothing to show."""
+_SPACE = "\N{NO-BREAK SPACE}"
 _WAYS = {way.name: way for way in WAYS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """What a way's ratios to the official provider should be at most; None: no target.
+
+    ``calls`` is a number of calls and no ratio. The target of the CPU above the floor is
+    what :func:`allowed` returns.
+    """
+
+    cpu: float
+    wall: float | None = None
+    late: float | None = None
+    start: float | None = 0.8
+    resume: float | None = 0.8
+    memory: float | None = 0.9
+    calls: float | None = 11.0
+
+
+_DEFERRABLE = Targets(cpu=0.9, wall=0.95, late=1.0)
+_TARGETS: Mapping[str, Targets] = {
+    "ours": _DEFERRABLE,
+    "ours_ended": Targets(cpu=0.6, resume=None),
+    "ours_sensors": Targets(cpu=0.22, start=None, resume=None, memory=None, calls=None),
+    "ours_common": _DEFERRABLE,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,16 +144,24 @@ def allowed(ours: Medians, theirs: Medians) -> float | None:
     return theirs.above + CALL * more * ours.tasks
 
 
-def ratio(ours: float | None, theirs: float | None) -> str:
-    """Return a ratio as text, a dash where there is none."""
+def ratio(ours: float | None, theirs: float | None, most: float | None = None) -> str:
+    """Return a ratio as text, a dash where there is none; in bold above ``most``."""
     if ours is None or theirs is None or theirs <= 0:
         return NONE
 
-    return f"{ours / theirs:.2f}"
+    return _judged(f"{ours / theirs:.2f}", most)
+
+
+def _judged(shown: str, most: float | None) -> str:
+    """Return a number in bold where it misses its target, as precisely as it is shown."""
+    return f"**{shown}**" if most is not None and float(shown) > most else shown
 
 
 def ratio_table(found: Sequence[Medians]) -> str:
-    """Return each way's ratios to the official provider as a table in Markdown."""
+    """Return each way's ratios to the official provider as a table in Markdown.
+
+    What misses its target is bold. The last rows hold the targets.
+    """
     rows = _head(
         "",
         "CPU",
@@ -140,29 +175,51 @@ def ratio_table(found: Sequence[Medians]) -> str:
         "calls to Airflow",
     )
     known = {(each.vendor, each.way): each for each in found}
+    compared: list[str] = []
     for ours in found:
         theirs = known.get((ours.vendor, _WAYS[ours.way].against))
         if theirs is not None:
             rows.append(_ratio_row(ours, theirs))
+            compared.append(ours.way)
 
+    rows += [_target_row(way) for way in _TARGETS if way in compared]
     return "\n".join(rows) + "\n"
 
 
 def _ratio_row(ours: Medians, theirs: Medians) -> str:
-    peaks = [_peak(side) for side in (ours, theirs)]
+    targets = _TARGETS[ours.way]
+    most = ratio(allowed(ours, theirs), theirs.above)
     cells = [
         _title(ours),
-        ratio(ours.cpu, theirs.cpu),
-        ratio(ours.above, theirs.above),
-        ratio(allowed(ours, theirs), theirs.above),
-        ratio(ours.wall, theirs.wall),
-        ratio(ours.median, theirs.median),
-        ratio(_cpu(ours.start), _cpu(theirs.start)),
-        ratio(_cpu(ours.resume), _cpu(theirs.resume)),
-        ratio(*peaks),
-        f"{ours.calls:.0f} to {theirs.calls:.0f}",
+        ratio(ours.cpu, theirs.cpu, targets.cpu),
+        ratio(ours.above, theirs.above, None if most == NONE else float(most)),
+        most,
+        ratio(ours.wall, theirs.wall, targets.wall),
+        ratio(ours.median, theirs.median, targets.late),
+        ratio(_cpu(ours.start), _cpu(theirs.start), targets.start),
+        ratio(_cpu(ours.resume), _cpu(theirs.resume), targets.resume),
+        ratio(_peak(ours), _peak(theirs), targets.memory),
+        f"{_judged(f'{ours.calls:.0f}', targets.calls)} to {theirs.calls:.0f}",
     ]
     return _row(cells)
+
+
+def _target_row(way: str) -> str:
+    each = _TARGETS[way]
+    shares = [each.wall, each.late, each.start, each.resume, each.memory]
+    cells = [
+        f"*target*: {_WAYS[way].title}",
+        _limit(each.cpu),
+        "what is allowed",
+        NONE,
+        *map(_limit, shares),
+        NONE if each.calls is None else f"≤{_SPACE}{each.calls:.0f}",
+    ]
+    return _row(cells)
+
+
+def _limit(most: float | None) -> str:
+    return NONE if most is None else f"≤{_SPACE}{most:.2f}"
 
 
 def _title(found: Medians) -> str:
@@ -183,6 +240,7 @@ def cost_table(found: Sequence[Medians]) -> str:
     """Return what each way has cost as a table in Markdown."""
     rows = _head(
         "way",
+        "rounds",
         "wall time",
         "worker processes",
         "CPU",
@@ -207,9 +265,10 @@ def cost_table(found: Sequence[Medians]) -> str:
         memory = NONE if peak is None else f"{peak:.0f} MB"
         cells = [
             _title(each),
+            f"{each.rounds}",
             f"{each.wall:.0f} s",
             f"{each.workers:.0f}",
-            f"{each.cpu:.0f} s",
+            f"{each.cpu:.0f}{_SPACE}s",
             above,
             late,
             used,

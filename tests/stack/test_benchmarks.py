@@ -19,10 +19,14 @@ def test_tasks_are_counted_from_their_start_to_their_end(tmp_path: Path) -> None
     small = ("--tasks", "3", "--shortest", "10", "--longest", "12", "--settle", "0")
     part = ("--vendors", "airbyte", "--ways", "ours_ended", "--rounds", "1")
 
-    code = end_to_end.main([*part, *small, "--out", str(tmp_path)])
+    codes = [
+        end_to_end.main([*part, *small, "--add", "--out", str(tmp_path)])
+        for _ in range(2)
+    ]
 
-    ((cost,),) = json.loads((tmp_path / "end_to_end.json").read_text())["rounds"]
-    assert code == 0
+    (cost,), later = json.loads((tmp_path / "end_to_end.json").read_text())["rounds"]
+    assert codes == [0, 0]
+    assert len(later) == 1, "a round that was measured is kept"
     assert cost["workers"] == cost["tasks"] == 3
     assert cost["cpu"] > 0
     assert cost["calls"]["start"]["run"] == 3

@@ -20,7 +20,7 @@ from benchmarks.end_to_end import main, page, tell
 from benchmarks.sides import VENDORS, Vendor
 from benchmarks.task_cost import import_table
 from benchmarks.whole.calls import calls_in, count_calls
-from benchmarks.whole.play import Cost, delays
+from benchmarks.whole.play import Cost, cost_from, delays
 from benchmarks.whole.segments import Segment, read_segments, summarize
 from benchmarks.whole.tables import (
     allowed,
@@ -287,9 +287,63 @@ def test_ratios_compare_with_the_side_of_the_same_interval() -> None:
 
     _, _, *rows = ratio_table(medians_of([costs])).splitlines()
 
-    assert len(rows) == 2
+    assert len(rows) == 2 + 2
     assert rows[0].startswith("| dbt Cloud: this package | 0.90 | 0.80 |")
     assert rows[1].startswith("| dbt Cloud: this package, every 5 s | 0.50 | 0.33 |")
+
+
+def test_a_ratio_above_its_target_is_bold() -> None:
+    costs = [
+        cost("floor", cpu=50.0),
+        cost("peer"),
+        cost("ours", cpu=91.0, wall=95.0, delays=[2.5]),
+        cost("ours_ended", cpu=60.0, wall=300.0),
+        cost("ours_sensors", cpu=23.0),
+    ]
+
+    _, _, *rows = ratio_table(medians_of([costs])).splitlines()
+
+    plain, ended, sensors = (row.split(" | ")[1:] for row in rows[:3])
+    assert plain[:5] == ["**0.91**", "0.82", "1.00", "0.95", "**1.25**"]
+    assert ended[:2] == ["0.60", "0.20"]
+    assert ended[3] == "3.00", "there is no target for the wall time of this way"
+    assert sensors[0] == "**0.23**"
+    targets = [row.split(" | ")[0] for row in rows[3:]]
+    assert targets == [
+        "| *target*: this package",
+        "| *target*: … with `end_from_trigger`",
+        "| *target*: … a sensor with `start_from_trigger` and `end_from_trigger`",
+    ]
+    shown = rows[3].replace("\N{NO-BREAK SPACE}", " ")
+    assert "≤ 0.90 | what is allowed | - | ≤ 0.95 | ≤ 1.00 |" in shown
+
+
+def test_a_number_is_judged_as_it_is_shown() -> None:
+    above = [cost("floor", cpu=50.0), cost("peer"), cost("ours", cpu=100.4)]
+    more = [cost("floor", cpu=50.0), cost("peer"), cost("ours", cpu=101.0)]
+
+    cells = [
+        ratio_table(medians_of([costs])).splitlines()[2].split(" | ")
+        for costs in (above, more)
+    ]
+
+    assert [row[2] for row in cells] == ["**1.01**", "**1.02**"]
+    assert ratio(0.904, 1.0, 0.9) == "0.90"
+    assert ratio(0.906, 1.0, 0.9) == "**0.91**"
+
+
+def test_calls_above_their_target_are_bold() -> None:
+    many = {"start": {"run": 200 * 12}, "resume": {}}
+    eleven = {"start": {"run": 200 * 11}, "resume": {}}
+
+    cells = [
+        ratio_table(medians_of([[cost("peer"), cost("ours", calls=calls)]]))
+        .splitlines()[2]
+        .split(" | ")[-1]
+        for calls in (many, eleven)
+    ]
+
+    assert cells == ["**12** to 2 |", "11 to 2 |"]
 
 
 def test_ratios_come_first_on_the_page() -> None:
@@ -297,9 +351,9 @@ def test_ratios_come_first_on_the_page() -> None:
 
     first, second = page(rounds).split("\n\n")
 
-    assert len(first.splitlines()) == 2 + 2
+    assert len(first.splitlines()) == 2 + 2 + 2
     assert len(second.splitlines()) == 2 + 4
-    assert "| floor: defers until a time, and returns | 100 s | 400 |" in second
+    assert "| floor: defers until a time, and returns | 1 | 100 s | 400 |" in second
 
 
 def test_a_way_without_workers_has_dashes() -> None:
@@ -307,7 +361,7 @@ def test_a_way_without_workers_has_dashes() -> None:
 
     row = ratio_table(medians_of([[cost("peer"), sensors]])).splitlines()[2]
 
-    assert row.count(" - |") == 5
+    assert row.count(" - |") == 5, row
     assert "9.0 s after" in tell(0, sensors)
     assert "after the job's end" not in tell(0, cost("floor"))
 
@@ -349,6 +403,47 @@ def test_what_nobody_knows_is_refused(
         main([option, "theirs"])
 
     assert "theirs" in capsys.readouterr().err
+
+
+def test_a_stored_cost_is_read_as_it_was() -> None:
+    costs = [cost("ours"), cost("ours_ended", segments={"start": None, "resume": None})]
+
+    stored = json.loads(json.dumps([*map(asdict, costs)]))
+
+    assert [*map(cost_from, stored)] == costs
+
+
+@pytest.mark.parametrize(
+    "option", ["--tasks", "--shortest", "--longest", "--seed", "--parallelism"]
+)
+def test_rounds_of_other_jobs_are_not_added_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    held = {
+        "shortest": 45.0,
+        "longest": 105.0,
+        "seed": 1,
+        "parallelism": 4,
+        "rounds": [[asdict(cost("ours"))]],
+    }
+    (tmp_path / "end_to_end.json").write_text(json.dumps(held))
+
+    code = main(["--add", "--out", str(tmp_path), option, "7"])
+
+    assert code == 2
+    assert option in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "held", [{}, {"rounds": [[{"way": "ours"}]]}, {"costs": [], "lasts": 60}]
+)
+def test_what_an_older_release_has_written_is_not_added_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], held: Mapping[str, Any]
+) -> None:
+    (tmp_path / "end_to_end.json").write_text(json.dumps(held))
+
+    assert main(["--add", "--out", str(tmp_path)]) == 2
+    assert "another --out" in capsys.readouterr().err
 
 
 def test_the_floor_has_no_vendor_of_its_own() -> None:
