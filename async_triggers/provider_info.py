@@ -68,6 +68,7 @@ def get_provider_info() -> dict[str, Any]:
                     **_SPARE_OPTIONS,
                     **_SHARED_BUDGET_OPTIONS,
                     **_BELIEF_OPTIONS,
+                    **_WORKER_OPTIONS,
                     **_MEMORY_OPTIONS,
                     **_GENERATOR_OPTIONS,
                 },
@@ -388,6 +389,21 @@ _BELIEF_OPTIONS: dict[str, Any] = {
             ),
         ),
     )
+}
+
+_WORKER_OPTIONS: dict[str, Any] = {
+    "preload": {
+        "description": (
+            "Whether a process of Airflow loads what the tasks of this package need before"
+            " its first fork: True, False, or auto. auto is for those that fork a process"
+            " for each task: a scheduler with the LocalExecutor, airflow celery worker and"
+            " airflow edge worker."
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "False",
+        "default": "auto",
+    },
 }
 
 _MEMORY_OPTIONS: dict[str, Any] = {

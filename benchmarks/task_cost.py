@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from benchmarks.whole.play import Cost
 
 MEASURED = ROOT / "docs" / "measured"
-WAYS = ("peer", "ours", "ours_ended")
+WAYS = ("peer", "ours", "ours_fresh", "ours_ended")
 MODULES: Mapping[tuple[str, str], str] = {
     ("airbyte", "peer"): "airflow.providers.airbyte.operators.airbyte",
     ("fivetran", "peer"): "fivetran_provider_async.operators",

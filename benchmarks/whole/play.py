@@ -178,6 +178,7 @@ def _deployment(
             "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE / "hooks")]),
             "ASYNC_TRIGGERS_BENCHMARK_SEGMENTS": str(written),
             "ASYNC_TRIGGERS_BENCHMARK_FIVETRAN": urlsplit(urls["fivetran"]).netloc,
+            "AIRFLOW__ASYNC_TRIGGERS__PRELOAD": "False" if way.fresh else "auto",
             "END_TO_END_DAG": plan.name,
             "END_TO_END_VENDOR": plan.vendor,
             "END_TO_END_WAY": way.name.replace("_common", ""),

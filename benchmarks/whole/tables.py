@@ -44,6 +44,7 @@ class Targets:
 _DEFERRABLE = Targets(cpu=0.9, wall=0.95, late=1.0)
 _TARGETS: Mapping[str, Targets] = {
     "ours": _DEFERRABLE,
+    "ours_fresh": _DEFERRABLE,
     "ours_ended": Targets(cpu=0.6, resume=None),
     "ours_sensors": Targets(cpu=0.22, start=None, resume=None, memory=None, calls=None),
     "ours_common": _DEFERRABLE,
@@ -337,8 +338,8 @@ def _name(cost: Cost) -> str:
         return "floor"
 
     side = "official" if _WAYS[cost.way].is_peer else "this package"
-    ended = ", `end_from_trigger`" if cost.way == "ours_ended" else ""
-    return f"{TITLES[cost.vendor]}: {side}{ended}"
+    more = {"ours_ended": ", `end_from_trigger`", "ours_fresh": ", `preload = False`"}
+    return f"{TITLES[cost.vendor]}: {side}{more.get(cost.way, '')}"
 
 
 def _count(value: float) -> str:

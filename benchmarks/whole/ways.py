@@ -41,8 +41,9 @@ class Way:
     """A way of waiting.
 
     ``is_peer`` is for the official operators, ``waits_only`` for jobs that run before
-    their tasks begin, ``against`` for the way that it is compared with, and ``is_common``
-    for one that polls at the common interval.
+    their tasks begin, ``against`` for the way that it is compared with, ``is_common`` for
+    one that polls at the common interval, and ``fresh`` for workers that have not loaded
+    this package before they fork a task.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Way:
     is_peer: bool = False
     waits_only: bool = False
     is_common: bool = False
+    fresh: bool = False
     against: str = ""
 
     def interval(self, vendor: str) -> float:
@@ -73,6 +75,7 @@ WAYS = (
     FLOOR,
     Way("peer", "official provider", is_peer=True),
     Way("ours", "this package", against="peer"),
+    Way("ours_fresh", "… with `preload = False`", fresh=True, against="peer"),
     Way("ours_ended", "… with `end_from_trigger`", against="peer"),
     Way(
         "ours_sensors",

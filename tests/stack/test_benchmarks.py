@@ -3,36 +3,51 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from benchmarks import end_to_end, scale_out, storm
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(1500)]
 
 
-def test_tasks_are_counted_from_their_start_to_their_end(tmp_path: Path) -> None:
+def test_tasks_are_counted_from_their_start_to_their_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = ("--tasks", "3", "--shortest", "10", "--longest", "12", "--settle", "0")
-    part = ("--vendors", "airbyte", "--ways", "ours_ended", "--rounds", "1")
+    common = ("--vendors", "airbyte", *small, "--rounds", "1", "--out", str(tmp_path))
 
     codes = [
-        end_to_end.main([*part, *small, "--add", "--out", str(tmp_path)])
-        for _ in range(2)
+        end_to_end.main(["--ways", way, *common, "--add"])
+        for way in ("ours_ended", "ours")
     ]
 
-    (cost,), later = json.loads((tmp_path / "end_to_end.json").read_text())["rounds"]
     assert codes == [0, 0]
-    assert len(later) == 1, "a round that was measured is kept"
-    assert cost["workers"] == cost["tasks"] == 3
-    assert cost["cpu"] > 0
-    assert cost["calls"]["start"]["run"] == 3
-    assert cost["segments"]["start"]["count"] == 3
-    assert not cost["calls"]["resume"]
+    raw = json.loads((tmp_path / "end_to_end.json").read_text())
+    (ended,), (plain,) = raw["rounds"]
+    assert ended["workers"] == ended["tasks"] == 3
+    assert ended["cpu"] > 0
+    assert ended["calls"]["start"]["run"] == 3
+    assert ended["segments"]["start"]["count"] == 3
+    assert not ended["calls"]["resume"]
     assert "with `end_from_trigger` | " in (tmp_path / "end_to_end.md").read_text()
+
+    assert plain["segments"]["resume"]["count"] == 3
+    (logs,) = [
+        line.removeprefix("logs: ")
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("logs: ")
+    ][1:]
+    written = [
+        json.loads(each.read_text())["modules"]
+        for each in Path(logs).rglob("segments/*.json")
+    ]
+    assert len(written) == 6
+    loaded = {name for names in written for name in names}
+    assert {
+        name for name in loaded if name.startswith(("aiohttp", "async_triggers"))
+    } == set()
 
 
 def test_a_storm_starts_each_connection_once(tmp_path: Path) -> None:

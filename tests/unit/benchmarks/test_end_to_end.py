@@ -89,7 +89,7 @@ def test_the_floor_is_run_once_and_a_common_interval_where_it_is_one() -> None:
         "dbt_cloud_peer_common",
         "dbt_cloud_ours_common",
     ]
-    assert len(plans) == 1 + 3 * 4 + 2
+    assert len(plans) == 1 + 3 * 5 + 2
 
 
 def test_both_sides_poll_alike_where_the_interval_is_common() -> None:
