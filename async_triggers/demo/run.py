@@ -133,6 +133,7 @@ def _run(
             say(f"Airflow answers at {deployment.url}")
             demo = Demo(deployment, simulator, scenarios, events, began=began)
             demo.connect()
+            say("waiting until Airflow has parsed the DAGs")
             demo.start()
             say(f"running {', '.join(scenario.dag_id for scenario in scenarios)}")
             if events:
