@@ -13,6 +13,7 @@ from configparser import InterpolationError
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from async_triggers.deferral.compat import conf
 from async_triggers.engine.errors import AccountMisconfigured, Unreachable
@@ -139,6 +140,14 @@ def _pool_maker(url: str) -> Callable[[], ConnectionPool]:
                 connection.ssl_context = self.tls
 
             return connection
+
+    parts = urlsplit(url)
+    database = unquote(parts.path).strip("/")
+    is_path = parts.scheme != "unix" and "db" not in parse_qs(parts.query)
+    if is_path and database and not database.isdecimal():
+        # Redis-py would take the first database.
+        msg = "the path of the URL is no number of a database"
+        raise ValueError(msg)
 
     # Only a connection knows what may follow the "?" of a URL.
     first = Pool.from_url(url, **options).make_connection()

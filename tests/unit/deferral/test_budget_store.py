@@ -134,6 +134,8 @@ def test_a_trigger_fails_as_clearly_as_a_worker(
         f"amqp://u:{SECRET}@host",
         f"{SECRET}",
         f"redis://:{SECRET}@host:port/x",
+        f"redis://:{SECRET}@host/five",
+        f"redis://:{SECRET}@host/5/6",
         f"{URL}?no_such_option=1",
         f"rediss://:{SECRET}@host/5?ssl_cert_reqs=no_such_word",
     ],
