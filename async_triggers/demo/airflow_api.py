@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -286,6 +287,14 @@ class AirflowApi:
         """Return the state of a run: queued, running, success or failed."""
         return str(self.request("GET", run.path)["state"])
 
+    def run_seconds(self, run: Run) -> float:
+        """Return how long a run that has ended took, by Airflow's own clock."""
+        shown = self.request("GET", run.path)
+        began, ended = (
+            datetime.fromisoformat(shown[name]) for name in ("start_date", "end_date")
+        )
+        return (ended - began).total_seconds()
+
     def set_run_state(self, run: Run, state: str) -> None:
         """Do what "mark run as …" does in the UI; ``state`` is failed or success."""
         self.request("PATCH", run.path, {"state": state})
@@ -299,6 +308,7 @@ class AirflowApi:
         run: Run,
         *states: str,
         timeout: float = 120,
+        every: float = 0.25,
     ) -> str:
         """Return the run's state once it is in ``states`` (success or failed)."""
         wanted = states or ("success", "failed")
@@ -311,6 +321,7 @@ class AirflowApi:
             probe,
             what=f"run {run.run_id!r} of {run.dag_id!r} to be {' or '.join(wanted)}",
             timeout=timeout,
+            every=every,
             instead=lambda: self._describe(run),
         )
 
