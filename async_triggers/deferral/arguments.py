@@ -154,7 +154,7 @@ def switch(name: str, value: object) -> object:
 def needs_deferrable(name: str, value: object, *, deferrable: bool) -> bool:
     """Return a switch that means something only where the task is deferrable."""
     if switch(name, value) and not switch("deferrable", deferrable):
-        msg = f"{name} needs deferrable=True: the trigger is what it speaks of"
+        msg = f"{name} needs deferrable=True: without it the task has no trigger"
         raise ArgumentUnusable(msg)
 
     return bool(value)
