@@ -209,7 +209,7 @@ def _port(text: str) -> int:
         value = -1
     if not 0 <= value <= _HIGHEST_PORT:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no port; use a number from 1 to {_HIGHEST_PORT}, or 0 for any"
+            f"{text!r} is not a port; use a number from 1 to {_HIGHEST_PORT}, or 0 for any"
             " free one"
         )
     return value
@@ -228,7 +228,7 @@ def _skew(text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return value
 
 

@@ -163,13 +163,13 @@ class AirflowRest:
             )
 
         return (
-            "Airflow wants a user: set AIRFLOW_API_TOKEN, or AIRFLOW_API_USER and"
+            "Airflow requires a user: set AIRFLOW_API_TOKEN, or AIRFLOW_API_USER and"
             " AIRFLOW_API_PASSWORD"
         )
 
     def _no_airflow(self, path: str, how: str) -> AirflowRefusedError:
         return AirflowRefusedError(
-            f"{path} was answered {how}, which is no answer of Airflow's REST API:"
+            f"{path} was answered {how}, which is not an answer of Airflow's REST API:"
             f" check --url: {self._shown_url}"
         )
 

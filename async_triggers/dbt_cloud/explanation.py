@@ -74,9 +74,13 @@ class Explanation:
                     await self._learn(account)
 
         except EngineError as error:
-            self._log.warning("%s could not be learnt: %s", self._what, error.message)
+            self._log.warning(
+                "%s could not be determined: %s", self._what, error.message
+            )
         except TimeoutError:
-            self._log.warning("%s could not be learnt within %d s", self._what, EXPLAIN)
+            self._log.warning(
+                "%s could not be determined within %d s", self._what, EXPLAIN
+            )
 
         if self._steps:
             self._hear_steps(self._steps)

@@ -146,7 +146,7 @@ def _pool_maker(url: str) -> Callable[[], ConnectionPool]:
     is_path = parts.scheme != "unix" and "db" not in parse_qs(parts.query)
     if is_path and database and not database.isdecimal():
         # Redis-py would take the first database.
-        msg = "the path of the URL is no number of a database"
+        msg = "the path of the URL is not the number of a database"
         raise ValueError(msg)
 
     # Only a connection knows what may follow the "?" of a URL.

@@ -134,7 +134,7 @@ def judge_stop(state: str | Exception | None) -> Verdict:
     ``restarting`` until its process has ended.
 
     ``state`` is the task's state now, None if there is no such task any more, an
-    exception if it could not be learnt.
+    exception if it could not be determined.
     """
     if isinstance(state, Exception):
         return Verdict.UNKNOWN

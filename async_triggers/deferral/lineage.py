@@ -52,7 +52,7 @@ class ShowsLineage:
                     self._lineage = _gather(find(), ended)
             except Exception as error:  # noqa: BLE001 - the job matters more than its lineage
                 self.log.warning(
-                    "The lineage of %s could not be learnt: %s",
+                    "The lineage of %s could not be determined: %s",
                     ended.title,
                     str(error) or type(error).__name__,
                 )

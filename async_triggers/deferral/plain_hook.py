@@ -95,7 +95,7 @@ class PlainHook(VendorHook):
             scheme="http" if is_http else "https",
             insecure=read_flag(extra, "insecure_http", default=False),
             credentials="put them into login and password",
-            form="host is no URL: write it as https://host",
+            form="host is not a URL: write it as https://host",
         )
         return address.origin + address.path
 

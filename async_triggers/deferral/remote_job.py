@@ -116,7 +116,7 @@ class RemoteJob(ABC):
         polled: object = self.polled_id
         if not isinstance(polled, str) or polled.strip() in {"", "None"}:
             noun = self.vendor.noun
-            return f"{polled!r} is no id of a {noun}: give the vendor's id"
+            return f"{polled!r} is not the id of a {noun}: give the vendor's id"
 
         return None
 

@@ -114,7 +114,7 @@ class StartLaterTrigger(MomentTrigger):
                 if not await compat.is_waited_for(ti, self.moment):
                     return "The task is on a worker"
             except Exception as error:  # noqa: BLE001 - Airflow's, of any kind
-                self.log.debug("The task's state could not be learnt: %s", error)
+                self.log.debug("The task's state could not be determined: %s", error)
                 continue
 
             # A retry finds the job by itself, and is not waited for.

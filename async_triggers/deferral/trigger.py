@@ -192,7 +192,7 @@ class JobTrigger(OneEventTrigger):
         """
         interval = self.poll_interval
         if not _is_seconds(interval) or interval < 0:
-            return f"{interval!r} is no polling interval: give a number of seconds"
+            return f"{interval!r} is not a polling interval: give a number of seconds"
 
         for name in ("end_time", "execution_deadline", "seen_at"):
             moment = getattr(self, name)

@@ -100,7 +100,7 @@ def _in_between(vendor: Vendor, request: Request, reply: Reply) -> InBetween:
     status, excerpt = reply.status, _excerpt(reply)
     if status == HTTP_PROXY_AUTHENTICATION:
         said = (
-            f"The proxy on the way to {vendor.name} wants credentials: put them into the"
+            f"The proxy on the way to {vendor.name} requires credentials: put them into the"
             " URL in Proxy (extra.proxies)"
         )
     elif reply.is_of_proxy:

@@ -255,7 +255,7 @@ class HttpSession:
 
         if not bare:
             msg = (
-                f"{self.account} is no usable address: give the connection's host as"
+                f"{self.account} is not a usable address: give the connection's host as"
                 " scheme, name and port, and credentials in their own fields"
             )
             raise AccountMisconfigured(msg)

@@ -470,7 +470,7 @@ def _check_wait(subject: object, interval: object, seen_at: object) -> None:
     if not isinstance(subject, str) or not subject.strip():
         msg = f"{subject!r} is no id to wait for"
     elif not _is_number(interval) or interval < 0:  # type: ignore[operator]
-        msg = f"{interval!r} is no interval in seconds to poll {subject} at"
+        msg = f"{interval!r} is not an interval in seconds to poll {subject} at"
     elif seen_at is not None and not _is_number(seen_at):
         msg = (
             f"{seen_at!r} is not a time in epoch seconds at which {subject} was polled"

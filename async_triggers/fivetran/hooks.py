@@ -497,7 +497,7 @@ def _base_url(host: str, *, port: int | None, scheme: str, insecure: bool) -> st
         scheme=scheme,
         insecure=insecure,
         credentials="put them into login and password",
-        form="host is no URL: leave it empty, or write it as https://host",
+        form="host is not a URL: leave it empty, or write it as https://host",
     )
     return address.origin + address.path.removesuffix("/v1").rstrip("/")
 
@@ -520,8 +520,8 @@ def _credentials(login: str, password: str) -> Credentials:
     if ":" not in decoded:
         empty, given = ("password", "login") if login else ("login", "password")
         msg = (
-            f"{empty} is empty and {given} is no Base64-encoded API key: set login to the"
-            " API key and password to its secret"
+            f"{empty} is empty and {given} is not a Base64-encoded API key: set login to"
+            " the API key and password to its secret"
         )
         raise AccountMisconfigured(msg)
 

@@ -172,7 +172,7 @@ def _if_default(config: Mapping[str, Any], place: Place) -> str:
     if "tasks" in config or not did_you_mean(place.keys[-1], [DEFAULT]):
         return ""
 
-    return f". If it is no DAG and lies under all of them, call it {DEFAULT!r}"
+    return f". If it is not a DAG and lies under all of them, call it {DEFAULT!r}"
 
 
 def _known_keys() -> list[str]:
@@ -393,7 +393,7 @@ def _seconds(value: Any, place: Place) -> timedelta | None:
     try:
         return timedelta(seconds=value)
     except (OverflowError, ValueError):
-        msg = f"{value} is no number of seconds that can pass"
+        msg = f"{value} is not a number of seconds that can pass"
         raise GeneratorError(place, msg) from None
 
 

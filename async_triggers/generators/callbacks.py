@@ -28,7 +28,7 @@ def imported(path: str, place: Place) -> Any:
     """Import what a dotted path names."""
     module, _, name = path.rpartition(".")
     if not module:
-        msg = f"{path!r} is no path of a class: write it with its module"
+        msg = f"{path!r} is not the path of a class: write it with its module"
         if said := advice_on_name(path):
             msg = f"{msg}, {said}"
 

@@ -210,9 +210,7 @@ def names(value: Any, place: Place) -> tuple[str, ...]:
         msg = f"must be a list of names, such as [first, second], not {brief(value)}"
         if isinstance(value, list):
             other = next(each for each in value if not isinstance(each, str))
-            msg += (
-                f". {brief(other)} is no name: write it in quotes if it is meant as one"
-            )
+            msg += f". {brief(other)} is not a name: write it in quotes if it is one"
         raise GeneratorError(place, msg)
 
     return tuple(dict.fromkeys(value))

@@ -68,7 +68,7 @@ def read_manifest(path: Path) -> Mapping[str, Any]:
 
     if not isinstance(manifest, dict) or not isinstance(manifest.get("sources"), dict):
         msg = (
-            f"{path} is no manifest of dbt: it has no sources. Make one with dbt parse"
+            f"{path} is not a dbt manifest: it has no sources. Make one with dbt parse"
         )
         raise Unanswered(msg)
 

@@ -52,7 +52,7 @@ class ValueReader(Reader):
         return found if bound is None else self.value_of(bound, depth + 1)
 
     def _written(self, node: cst.CSTNode, depth: int) -> object:
-        """Return the value of an expression that is no name."""
+        """Return the value of an expression that is not a name."""
         found: object = UNKNOWN
         match node:
             case cst.SimpleString() | cst.ConcatenatedString():

@@ -128,7 +128,7 @@ def _delete(session: Any, name: str) -> None:
 def _days(text: str) -> float:
     days = float(text)
     if not math.isfinite(days) or days < 0:
-        msg = f"{text} is no number of days: give 0 or more"
+        msg = f"{text} is not a number of days: give 0 or more"
         raise argparse.ArgumentTypeError(msg)
 
     return days

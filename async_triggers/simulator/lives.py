@@ -21,7 +21,7 @@ class Life:
     def __post_init__(self) -> None:
         """Check the script.
 
-        :raises ValueError: There is no state, or a duration is no number of seconds.
+        :raises ValueError: There is no state, or a duration is not a number of seconds.
         """
         if not self.steps:
             message = "a life needs at least one state, for example 'running:5 failed'"
@@ -50,7 +50,7 @@ class Life:
             try:
                 steps.append((word, float(seconds) if colon else math.inf))
             except ValueError:
-                message = f"{seconds!r} in the life {text!r} is no number of seconds"
+                message = f"{seconds!r} in the life {text!r} is not a number of seconds"
                 raise ValueError(message) from None
         return cls(tuple(steps))
 

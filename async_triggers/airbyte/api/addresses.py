@@ -46,7 +46,7 @@ def base_urls(
         port=port,
         scheme=scheme or "http",
         credentials="put them into login and password",
-        form="host is no http or https URL: write it as https://host:port/path",
+        form="host is not an http or https URL: write it as https://host:port/path",
     )
     origin, path = address.origin, address.path
     if api_path:
@@ -100,7 +100,9 @@ def token_url(value: str, base: str) -> str:
             usable = False
 
         if not usable:
-            msg = "schema is no URL of a token endpoint: write v1/applications/token"
+            msg = (
+                "schema is not the URL of a token endpoint: write v1/applications/token"
+            )
             raise AccountMisconfigured(msg)
 
         return quoted(text)

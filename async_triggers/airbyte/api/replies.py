@@ -51,7 +51,7 @@ def read_connection(request: Request, reply: Reply) -> Connection:
     """Read a connection."""
     body = reply.object(request.about)
     if not text_of(body.get("connectionId")):
-        msg = f"The response for {request.about} is no connection of Airbyte"
+        msg = f"The response for {request.about} is not an Airbyte connection"
         raise UnreadableReply(msg, status=reply.status)
 
     schedule = body.get("schedule")

@@ -27,7 +27,7 @@ def base_url(
         scheme=scheme or "https",
         insecure=insecure,
         credentials="put the API token into password",
-        form="host is no address of dbt Cloud: write it as PREFIX.us1.dbt.com",
+        form="host is not an address of dbt Cloud: write it as PREFIX.us1.dbt.com",
     )
     path = address.path
     for known in ("/api/v2", "/api/v3", "/api"):
@@ -60,7 +60,7 @@ def account_id(value: object, field_name: str) -> str:
     text = str(value).strip()
     if isinstance(value, bool) or not (text.isascii() and text.isdigit()):
         # What it holds is not repeated: a token in the wrong field is a common mistake.
-        msg = f"{field_name} is no account id: give the number in dbt's URLs"
+        msg = f"{field_name} is not an account id: give the number in dbt's URLs"
         raise AccountMisconfigured(msg)
 
     return text

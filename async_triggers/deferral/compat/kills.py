@@ -128,7 +128,7 @@ async def _is_kill(trigger: Any, shared: _Loop) -> bool:
             _leave(trigger)
             return False
         except Exception as error:  # noqa: BLE001 - Airflow may raise anything
-            trigger.log.debug("The task's state could not be learnt: %s", error)
+            trigger.log.debug("The task's state could not be determined: %s", error)
             return True
 
         if token is not None and token[0] == ti.try_number:

@@ -141,7 +141,7 @@ def _time(row: Row, name: str) -> str | None:
         return None
 
     if parse_time(value) is None:
-        msg = f"Connection {row_id(row)} has a {name} that is no time"
+        msg = f"Connection {row_id(row)} has a {name} that is not a time"
         raise UnreadableRow(msg)
 
     return short_text(value)

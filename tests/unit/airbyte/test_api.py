@@ -140,9 +140,12 @@ def test_the_version_is_filled_in_where_the_host_has_none() -> None:
     [
         ("", "host is empty: set it to the server's URL"),
         ("   ", "host is empty"),
-        ("ftp://data.example", "no http or https URL: write it as https://host"),
-        ("https://", "no http or https URL"),
-        ("http://localhost:port", "is no http or https URL: write it as https://host"),
+        ("ftp://data.example", "not an http or https URL: write it as https://host"),
+        ("https://", "not an http or https URL"),
+        (
+            "http://localhost:port",
+            "is not an http or https URL: write it as https://host",
+        ),
         ("http://me:psst@localhost", "put them into login and password"),
     ],
 )

@@ -212,7 +212,7 @@ def test_the_budget_may_come_from_airflows_configuration(
     ("fields", "words"),
     [
         ({"host": ""}, "host is empty: set it"),
-        ({"host": "ftp://x"}, "host is no http or https URL: write it as"),
+        ({"host": "ftp://x"}, "host is not an http or https URL: write it as"),
         ({"login": "id"}, "password is empty: set it to the client secret"),
         ({"extra": "{"}, "extra is not JSON: correct"),
         ({"extra": "[1]"}, "extra is not a JSON object: correct"),

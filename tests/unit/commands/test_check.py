@@ -100,7 +100,7 @@ def test_wrong_credentials_are_an_error_that_names_the_fields(
         ("airbyte_default", {"password": ""}, "Client Secret (password)"),
         ("airbyte_default", {"extra": "{"}, "extra is not JSON"),
         ("fivetran_default", {"login": "", "password": ""}, "API Key (login)"),
-        ("fivetran_default", {"host": "ftp://x"}, "host is no URL"),
+        ("fivetran_default", {"host": "ftp://x"}, "host is not a URL"),
         ("dbt_cloud_default", {"login": ""}, "Account ID (login)"),
         ("dbt_cloud_default", {"login": "ten"}, "Account ID (login)"),
     ],

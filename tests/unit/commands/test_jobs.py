@@ -300,7 +300,7 @@ def test_an_answer_of_something_else_is_refused(
         printed = command("jobs", "--url", server.url)
 
         assert printed.code == 2
-        assert "no answer of Airflow's REST API: check --url" in printed.err
+        assert "not an answer of Airflow's REST API: check --url" in printed.err
 
 
 def test_a_token_may_end_with_a_line_break(

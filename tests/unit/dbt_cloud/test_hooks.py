@@ -86,8 +86,8 @@ def test_the_account_of_a_task_wins_over_the_connection() -> None:
     [
         ({"password": None}, "password is empty"),
         ({"login": None}, "login is empty"),
-        ({"login": "me@example.test"}, "login is no account id"),
-        ({"host": "ftp://x"}, "host is no address"),
+        ({"login": "me@example.test"}, "login is not an account id"),
+        ({"host": "ftp://x"}, "host is not an address"),
         ({"extra": "{"}, "extra is not JSON"),
     ],
 )

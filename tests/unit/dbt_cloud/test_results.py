@@ -261,4 +261,4 @@ async def test_steps_that_cannot_be_learnt_cost_only_their_lines(
     )
 
     assert found == ended
-    assert "The steps of run 5 could not be learnt: The host is away" in caplog.text
+    assert "The steps of run 5 could not be determined: The host is away" in caplog.text

@@ -555,7 +555,7 @@ class TestOneBadThing:
     async def test_a_bad_interval_fails_alone(self, interval: Any) -> None:
         async with a_world(FEED) as world:
             world.start_and_join(jobs(60), lasts=100.0)
-            with pytest.raises(RequestRejected, match="is no interval"):
+            with pytest.raises(RequestRejected, match="is not an interval"):
                 await world.join("bad", interval=interval)
 
             del world.waits["bad"]

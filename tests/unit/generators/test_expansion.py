@@ -602,7 +602,7 @@ def test_the_given_configuration_is_left_as_it_is(dbt: FakeDbt) -> None:
         ({"on_unmatched": "panic"}, "on_unmatched: must be one of error, warn, ignore"),
         ({"task_id_from": "slug"}, "task_id_from: must be one of name, id, not 'slug'"),
         ({"dependencies": "x"}, "dependencies: must be a list of names"),
-        ({"dependencies": ["a", 7]}, "7 is no name: write it in quotes"),
+        ({"dependencies": ["a", 7]}, "7 is not a name: write it in quotes"),
         ({"run_dbt_deps": 1}, "run_dbt_deps: must be true or false"),
         ({"manifest_path": "transform"}, "cannot be read"),
     ],

@@ -342,7 +342,7 @@ def record(context: object, a: int, b: int = 0) -> None:
         ({"default_args": {"start_date": "² days"}}, "start_date: must be a date"),
         (
             {"tasks": {"x": {"operator": EMPTY, "retry_delay_sec": float("inf")}}},
-            "d.tasks.x.retry_delay_sec: inf is no number of seconds",
+            "d.tasks.x.retry_delay_sec: inf is not a number of seconds",
         ),
         (
             {"tasks": {"x": {"operator": "collections.OrderedDict"}}},
@@ -482,7 +482,7 @@ def test_defaults_that_look_like_a_dag_are_recognized(
 
     assert isinstance(broken, BrokenFile)
     assert (
-        "If it is no DAG and lies under all of them, call it 'default'"
+        "If it is not a DAG and lies under all of them, call it 'default'"
         in (broken._messages[0])
     )
 
@@ -560,7 +560,7 @@ def test_the_present_path_of_a_class_is_told(
         ("file_sensor", "standard.sensors.filesystem.FileSensor"),
         ("dummy", "standard.operators.empty.EmptyOperator"),
         ("something", "write it with its module"),
-        ("", "'' is no path of a class"),
+        ("", "'' is not the path of a class"),
     ],
 )
 def test_a_class_without_its_module_is_named_with_it(

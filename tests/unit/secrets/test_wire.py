@@ -312,7 +312,7 @@ async def test_a_certificate_that_nobody_vouches_for_gets_no_credential(
 
 
 PROXY_ANSWERS: dict[str, Answer] = {
-    "wants credentials": lambda heard: http("407 No", heard),
+    "requires credentials": lambda heard: http("407 No", heard),
     "is broken": lambda heard: http("502 No", heard),
     "talks nonsense": b"BANANA\r\n\r\n",
     "hangs up": None,

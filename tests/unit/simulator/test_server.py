@@ -329,7 +329,7 @@ def test_the_control_api_arranges_and_tells(simulator: Simulator) -> None:
         ({"jobs": [{}]}, "bad entry in 'jobs'"),
         ({"connections": [{"lives": ["running succeeded"]}]}, "needs seconds"),
         ({"connections": [{"lives": [""]}]}, "at least one state"),
-        ({"connections": [{"lives": ["running:x failed"]}]}, "no number"),
+        ({"connections": [{"lives": ["running:x failed"]}]}, "not a number"),
         ({"connections": [{"lives": ["running:-1 failed"]}]}, "must be >= 0"),
     ],
 )

@@ -126,15 +126,18 @@ def test_the_help_needs_no_airflow(arguments: list[str]) -> None:
     [
         (["--airbyte-life", "running succeeded"], "needs seconds"),
         (["--latency", "-1"], "negative"),
-        (["--latency", "x"], "no number of seconds"),
-        (["--latency", "nan"], "no number of seconds"),
-        (["--skew", "inf"], "no number of seconds"),
-        (["--dbt-port", "70000"], "no port"),
-        (["--dbt-port", "-1"], "no port"),
-        (["--airbyte-port", "80a"], "'80a' is no port; use a number from 1 to 65535"),
-        (["--airbyte-port", ""], "'' is no port"),
-        (["--latency", "5x"], "'5x' is no number of seconds"),
-        (["--skew", "soon"], "'soon' is no number of seconds"),
+        (["--latency", "x"], "not a number of seconds"),
+        (["--latency", "nan"], "not a number of seconds"),
+        (["--skew", "inf"], "not a number of seconds"),
+        (["--dbt-port", "70000"], "not a port"),
+        (["--dbt-port", "-1"], "not a port"),
+        (
+            ["--airbyte-port", "80a"],
+            "'80a' is not a port; use a number from 1 to 65535",
+        ),
+        (["--airbyte-port", ""], "'' is not a port"),
+        (["--latency", "5x"], "'5x' is not a number of seconds"),
+        (["--skew", "soon"], "'soon' is not a number of seconds"),
     ],
 )
 def test_bad_arguments_are_told(
