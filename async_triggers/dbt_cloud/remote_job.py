@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 from async_triggers.dbt_cloud.api import replies, requests
 from async_triggers.dbt_cloud.gathering import Gathering
 from async_triggers.dbt_cloud.hooks import DbtCloudHook
-from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.record import Intent, Unsettled
 from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
 from async_triggers.engine.errors import JobNotFound, PermanentError, RequestRejected
@@ -44,11 +43,6 @@ class DbtCloudRun(RemoteJob):
         run_id = self.job_id.strip()
         if not (run_id.isascii() and run_id.isdecimal()):
             return f"run_id is {self.job_id!r}: give the number of the run"
-
-        try:
-            self.make_hook()
-        except ArgumentUnusable as error:
-            return str(error)
 
         return None
 

@@ -14,7 +14,8 @@ BACKSTOP = timedelta(seconds=120)
 
 def earliest(*deadlines: float | None) -> float | None:
     """Return the deadline that comes first."""
-    return min((each for each in deadlines if each is not None), default=None)
+    known = [each for each in deadlines if each is not None]
+    return min(known) if known else None
 
 
 def seconds_left(deadline: float | None, now: float) -> float | None:

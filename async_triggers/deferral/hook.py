@@ -270,7 +270,12 @@ class VendorHook(BaseHook):
 
     def _what_is_known(self) -> _Known:
         of_loop = _connections.setdefault(asyncio.get_running_loop(), {})
-        return of_loop.setdefault(self.key, _Known())
+        key = self.key
+        known = of_loop.get(key)
+        if known is None:
+            known = of_loop[key] = _Known()
+
+        return known
 
     async def _read_again(self, known: _Known) -> Account:
         try:

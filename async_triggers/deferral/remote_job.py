@@ -15,6 +15,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import orjson
@@ -109,7 +110,12 @@ class RemoteJob(ABC):
     @property
     def vendor(self) -> Vendor:
         """The vendor, for its words."""
-        return self.make_hook().vendor
+        return self.hook.vendor
+
+    @cached_property
+    def hook(self) -> VendorHook:
+        """The hook of the job's connection, made when it is first used."""
+        return self.make_hook()
 
     def problem(self) -> str | None:
         """Say why this can be no job, None where it may be one."""
@@ -122,7 +128,11 @@ class RemoteJob(ABC):
 
     @abstractmethod
     def make_hook(self) -> VendorHook:
-        """Return the hook of the job's connection. No I/O."""
+        """Return the hook of the job's connection. No I/O.
+
+        Raise :class:`~async_triggers.deferral.arguments.ArgumentUnusable` where there can
+        be none.
+        """
 
     async def look(self, leased: LeasedAccount) -> Seen:
         """Request the job once; by default as the poller does."""

@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
 from async_triggers.deferral import compat, events
+from async_triggers.deferral.arguments import ArgumentUnusable
 from async_triggers.deferral.contact import address_of
 from async_triggers.deferral.deadlines import earliest, seconds_left
 from async_triggers.deferral.errors import explain, translate
@@ -159,33 +160,35 @@ class JobTrigger(OneEventTrigger):
 
     async def _outcome(self) -> Outcome:
         self._take_note_of_age()
-        problem = self._problem()
+        job = self.remote_job
+        try:
+            problem, hook = self._problem(job), job.hook
+        except ArgumentUnusable as error:
+            return self._failed(str(error), RequestRejected.__name__)
+
+        # Thousands wait: what they need no more must not be there meanwhile.
+        del job
         if problem is not None:
-            # Such arguments may not even lead to a hook.
             return self._failed(problem, RequestRejected.__name__)
 
-        hook = self.remote_job.make_hook()
         try:
             account = await hook.known_account(patience=self._seconds_left())
         except EngineError as error:
             if self._seconds_left() == 0.0:
-                return self._late(
-                    Cancel.UNCONFIRMED if self._may_cancel else Cancel.NONE
-                )
+                fate = Cancel.UNCONFIRMED if self._may_cancel else Cancel.NONE
+                return self._late(fate)
 
             return self._refused(error)
 
-        # Kept past the wait: on_kill comes after it and must not look the connection up
-        # again. The account itself lingers.
+        # on_kill may come after the wait, and must not look the connection up again.
         self._leased = leased = hook.hold(account)
-        # Thousands wait: what they need no more must not be there meanwhile.
         del hook, account
         try:
             return await self.wait_on(leased)
         finally:
             leased.release()
 
-    def _problem(self) -> str | None:
+    def _problem(self, job: RemoteJob) -> str | None:
         """Say which argument cannot be used, None where all can.
 
         A constructor may not raise: that takes the whole triggerer down.
@@ -199,7 +202,7 @@ class JobTrigger(OneEventTrigger):
             if moment is not None and not _is_seconds(moment):
                 return f"{name} is {moment!r}: give a time in epoch seconds, or None"
 
-        return self.remote_job.problem()
+        return job.problem()
 
     # The vendor ---------------------------------------------------------------------
 

@@ -154,7 +154,7 @@ class FivetranTrigger(JobTrigger):
         except RequestRejected:
             return ""
 
-    def _problem(self) -> str | None:
+    def _problem(self, job: RemoteJob) -> str | None:
         try:
             segment(self.connector_id, "connector_id")
         except RequestRejected as error:
@@ -166,7 +166,7 @@ class FivetranTrigger(JobTrigger):
             if before and not is_time:
                 return f"{name} is {before!r}: give a time in ISO 8601, or none"
 
-        return super()._problem()
+        return super()._problem(job)
 
     def make_job(self) -> FivetranSync:
         """Return the sync that the arguments name."""

@@ -49,7 +49,9 @@ def test_a_time_that_is_none_is_named(name: str, before: Any) -> None:
     "before", [None, "", "2026-01-01T00:00:00Z", datetime(2026, 1, 1, tzinfo=UTC)]
 )
 def test_a_time_is_taken_as_text_and_as_what_it_is(before: Any) -> None:
-    assert FivetranTrigger("t", "c1", "f", before)._problem() is None
+    trigger = FivetranTrigger("t", "c1", "f", before)
+
+    assert trigger._problem(trigger.remote_job) is None
 
 
 @pytest.mark.parametrize("account_id", ["x/y", "one", -1.5, [7]])
