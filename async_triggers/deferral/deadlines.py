@@ -14,8 +14,7 @@ BACKSTOP = timedelta(seconds=120)
 
 def earliest(*deadlines: float | None) -> float | None:
     """Return the deadline that comes first."""
-    known = [each for each in deadlines if each is not None]
-    return min(known) if known else None
+    return min((each for each in deadlines if each is not None), default=None)
 
 
 def seconds_left(deadline: float | None, now: float) -> float | None:
