@@ -177,7 +177,6 @@ def _deployment(
             "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE / "hooks")]),
             "ASYNC_TRIGGERS_BENCHMARK_SEGMENTS": str(written),
             "ASYNC_TRIGGERS_BENCHMARK_FIVETRAN": urlsplit(urls["fivetran"]).netloc,
-            "AIRFLOW__ASYNC_TRIGGERS__PRELOAD": "False" if way.fresh else "auto",
             "END_TO_END_DAG": plan.name,
             "END_TO_END_VENDOR": plan.vendor,
             "END_TO_END_WAY": way.name.replace("_common", ""),
@@ -187,7 +186,10 @@ def _deployment(
             "END_TO_END_FIRST_JOB": str(FIRST_JOB),
         },
         # As the documentation advises for many tasks; the same for all ways.
-        config={"workers": {"min_heartbeat_interval": "1"}},
+        config={
+            "workers": {"min_heartbeat_interval": "1"},
+            "async_triggers": way.options,
+        },
         parallelism=setting.parallelism,
         python=setting.python if way.is_peer else None,
     )

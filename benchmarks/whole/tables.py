@@ -45,6 +45,7 @@ _DEFERRABLE = Targets(cpu=0.9, wall=0.95, late=1.0)
 _TARGETS: Mapping[str, Targets] = {
     "ours": _DEFERRABLE,
     "ours_fresh": _DEFERRABLE,
+    "ours_spare": _DEFERRABLE,
     "ours_ended": Targets(cpu=0.6, resume=None),
     "ours_sensors": Targets(cpu=0.22, start=None, resume=None, memory=None, calls=None),
     "ours_common": _DEFERRABLE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +41,9 @@ class Way:
     """A way of waiting.
 
     ``is_peer`` is for the official operators, ``waits_only`` for jobs that run before
-    their tasks begin, ``against`` for the way that it is compared with, ``is_common`` for
-    one that polls at the common interval, and ``fresh`` for workers that have not loaded
-    this package before they fork a task.
+    their tasks begin, ``against`` for the way that it is compared with, and ``is_common``
+    for one that polls at the common interval. ``options`` are those of this package in
+    Airflow's configuration.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Way:
     is_peer: bool = False
     waits_only: bool = False
     is_common: bool = False
-    fresh: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
     against: str = ""
 
     def interval(self, vendor: str) -> float:
@@ -65,8 +65,11 @@ class Way:
         """Return whether the way differs from all others at a vendor.
 
         The official Airbyte operator cannot be set; at Fivetran both sides have the same
-        interval in any case.
+        interval in any case. Airbyte documents no limit that could be spared.
         """
+        if "spare_share" in self.options:
+            return vendor != "airbyte"
+
         return not self.is_common or vendor == "dbt_cloud"
 
 
@@ -75,7 +78,18 @@ WAYS = (
     FLOOR,
     Way("peer", "official provider", is_peer=True),
     Way("ours", "this package", against="peer"),
-    Way("ours_fresh", "… with `preload = False`", fresh=True, against="peer"),
+    Way(
+        "ours_fresh",
+        "… with `preload = False`",
+        options={"preload": "False"},
+        against="peer",
+    ),
+    Way(
+        "ours_spare",
+        "… with `spare_share = 0.1`",
+        options={"spare_share": "0.1"},
+        against="peer",
+    ),
     Way("ours_ended", "… with `end_from_trigger`", against="peer"),
     Way(
         "ours_sensors",
