@@ -17,7 +17,7 @@ import tempfile
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import machine
 from benchmarks.peers import python_of_peers
@@ -90,23 +90,28 @@ def _write(options: argparse.Namespace, rounds: Sequence[Sequence[Cost]]) -> Non
     options.out.mkdir(parents=True, exist_ok=True)
     raw = {
         **machine(),
-        **_jobs(options),
+        **_conditions(options),
         "rounds": [[*map(asdict, costs)] for costs in rounds],
     }
     (options.out / RAW).write_text(json.dumps(raw, indent=1) + "\n")
     (options.out / "end_to_end.md").write_text(page(rounds))
 
 
-def _jobs(options: argparse.Namespace) -> dict[str, float]:
-    """Return what rounds must have in common to be in one table."""
+def _conditions(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what rounds must have in common to be in one table, besides the tasks."""
     names = ("shortest", "longest", "seed", "parallelism")
-    return {name: getattr(options, name) for name in names}
+    here = machine()
+    return {
+        **{name: here[name] for name in ("airflow", "cores", "python")},
+        **{name: getattr(options, name) for name in names},
+    }
 
 
 def _measured(options: argparse.Namespace) -> list[list[Cost]]:
     """Return the rounds that ``--out`` holds.
 
-    Raise :class:`ValueError` where their jobs were not those of these options.
+    Raise :class:`ValueError` where their jobs were not those of these options, or their
+    Airflow, Python or number of cores not those of this machine.
     """
     path = options.out / RAW
     if not path.exists():
@@ -116,13 +121,14 @@ def _measured(options: argparse.Namespace) -> list[list[Cost]]:
     with suppress(KeyError, TypeError):
         rounds = [[cost_from(each) for each in costs] for costs in raw["rounds"]]
         tasks = {each.tasks for costs in rounds for each in costs}
-        same = {name: raw[name] for name in _jobs(options)} == _jobs(options)
-        if same and tasks == {options.tasks}:
+        here = _conditions(options)
+        if tasks == {options.tasks} and here == {name: raw[name] for name in here}:
             return rounds
 
     raise ValueError(
-        f"--add: {path} holds rounds of other jobs. Give the --tasks, --shortest,"
-        " --longest, --seed and --parallelism with which it was measured, or another --out."
+        f"--add: {path} holds rounds of other jobs, or of another Airflow, Python or number"
+        " of cores. Give the --tasks, --shortest, --longest, --seed and --parallelism with"
+        " which it was measured, or another --out."
     )
 
 

@@ -16,7 +16,8 @@ from async_triggers.simulator import (
     DbtCloudSimulator,
     FivetranSimulator,
 )
-from benchmarks.end_to_end import main, page, tell
+from benchmarks.end_to_end import _measured, _parse, main, page, tell
+from benchmarks.machine import machine
 from benchmarks.sides import VENDORS, Vendor
 from benchmarks.task_cost import import_table
 from benchmarks.whole.calls import calls_in, count_calls
@@ -418,25 +419,49 @@ def test_a_stored_cost_is_read_as_it_was() -> None:
     assert [*map(cost_from, stored)] == costs
 
 
+def hold_a_round(folder: Path, **changed: Any) -> None:
+    held = {
+        **machine(),
+        "shortest": 45.0,
+        "longest": 105.0,
+        "seed": 1,
+        "parallelism": 4,
+        "rounds": [[asdict(cost("ours"))]],
+        **changed,
+    }
+    (folder / "end_to_end.json").write_text(json.dumps(held))
+
+
 @pytest.mark.parametrize(
     "option", ["--tasks", "--shortest", "--longest", "--seed", "--parallelism"]
 )
 def test_rounds_of_other_jobs_are_not_added_to(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
-    held = {
-        "shortest": 45.0,
-        "longest": 105.0,
-        "seed": 1,
-        "parallelism": 4,
-        "rounds": [[asdict(cost("ours"))]],
-    }
-    (tmp_path / "end_to_end.json").write_text(json.dumps(held))
+    hold_a_round(tmp_path)
 
     code = main(["--add", "--out", str(tmp_path), option, "7"])
 
     assert code == 2
     assert option in capsys.readouterr().err
+
+
+def test_rounds_of_the_same_jobs_are_added_to(tmp_path: Path) -> None:
+    hold_a_round(tmp_path)
+
+    assert _measured(_parse(["--add", "--out", str(tmp_path)])) == [[cost("ours")]]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"airflow": "3.1.8"}, {"python": "3.9.1"}, {"cores": 999}]
+)
+def test_rounds_of_another_machine_are_not_added_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: Mapping[str, Any]
+) -> None:
+    hold_a_round(tmp_path, **changed)
+
+    assert main(["--add", "--out", str(tmp_path)]) == 2
+    assert "another Airflow, Python or number of cores" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
