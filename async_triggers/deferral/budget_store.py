@@ -164,7 +164,10 @@ def _pool_maker(url: str) -> Callable[[], ConnectionPool]:
 def _setting() -> str:
     error: AccountMisconfigured | Unreachable
     try:
-        return str(conf.get("async_triggers", OPTION, fallback="") or "").strip()
+        url = str(conf.get("async_triggers", OPTION, fallback="") or "").strip()
+        name = (
+            "" if url else conf.get("async_triggers", f"{OPTION}_secret", fallback="")
+        )
     except InterpolationError:
         # It repeats the value.
         msg = f'[async_triggers] {OPTION}: in airflow.cfg, write "%%" for each "%"'
@@ -175,6 +178,16 @@ def _setting() -> str:
             " check its command or secret"
         )
         # A secrets backend may be away for a moment, and no task that waits fails by that.
+        error = Unreachable(msg)
+    else:
+        if not name:
+            return url
+
+        # Airflow makes no difference between this and an option that is not set.
+        msg = (
+            f"[async_triggers] {OPTION}_secret is set, and Airflow's secrets backend has"
+            " nothing by its name"
+        )
         error = Unreachable(msg)
 
     raise error

@@ -172,8 +172,8 @@ def test_a_trigger_outlasts_a_secrets_backend_that_is_away(
 ) -> None:
     answers: list[Exception | str] = [OSError("away"), OSError("away"), ""]
 
-    def get(*_: object, **__: object) -> str:
-        answer = answers.pop(0)
+    def get(_: str, option: str, **__: object) -> str:
+        answer = answers.pop(0) if option == "budget_url" else ""
         if isinstance(answer, Exception):
             raise answer
 
@@ -200,6 +200,24 @@ def test_a_lone_percent_sign_of_the_configuration_is_named_and_not_repeated(
 
     assert SECRET not in str(raised.value)
     assert raised.value.__context__ is None
+
+
+def test_a_secret_that_no_backend_has_does_not_switch_the_budget_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(f"{SETTING}_SECRET", "budget/redis")
+
+    with pytest.raises(Unreachable, match="budget_url_secret is set, and Airflow's"):
+        store_maker()
+
+
+def test_a_url_counts_before_a_secret_that_no_backend_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(SETTING, URL)
+    monkeypatch.setenv(f"{SETTING}_SECRET", "budget/redis")
+
+    assert store_maker() is not None
 
 
 def test_certificates_are_read_once_and_before_the_loop_needs_them(
