@@ -79,7 +79,7 @@ class Medians:
 
 
 def medians_of(rounds: Sequence[Sequence[Cost]]) -> list[Medians]:
-    """Return the medians of each way over the rounds, in the order of the first round."""
+    """Return the medians of each way over the rounds: the floor, then by vendor."""
     floors = [_floor(costs) for costs in rounds]
     kinds: dict[tuple[str, str], list[tuple[Cost, float | None]]] = {}
     for costs, floor in zip(rounds, floors, strict=True):
@@ -87,7 +87,11 @@ def medians_of(rounds: Sequence[Sequence[Cost]]) -> list[Medians]:
             above = None if floor is None else cost.cpu - floor.cpu
             kinds.setdefault((cost.vendor, cost.way), []).append((cost, above))
 
-    return [_medians(found) for found in kinds.values()]
+    def place(kind: tuple[str, str]) -> tuple[bool, int, int]:
+        vendor, way = kind
+        return way != FLOOR.name, [*TITLES].index(vendor), [*_WAYS].index(way)
+
+    return [_medians(kinds[kind]) for kind in sorted(kinds, key=place)]
 
 
 def _floor(costs: Iterable[Cost]) -> Cost | None:
