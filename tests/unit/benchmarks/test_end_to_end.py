@@ -362,6 +362,20 @@ def test_ratios_come_first_on_the_page() -> None:
     assert "| floor: defers until a time, and returns | 1 | 100 s | 400 |" in second
 
 
+def test_a_way_that_a_later_round_adds_stands_with_its_vendors() -> None:
+    first = [cost("peer"), cost("peer", vendor="fivetran"), cost("floor")]
+
+    found = medians_of([first, [cost("ours"), cost("ours", vendor="fivetran")]])
+
+    assert [(each.vendor, each.way) for each in found] == [
+        ("airbyte", "floor"),
+        ("airbyte", "peer"),
+        ("airbyte", "ours"),
+        ("fivetran", "peer"),
+        ("fivetran", "ours"),
+    ]
+
+
 def test_a_way_without_workers_has_dashes() -> None:
     sensors = cost("ours_sensors", segments={"start": None, "resume": None})
 
