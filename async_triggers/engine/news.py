@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import random
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from async_triggers.engine.listener import UNCHANGED, Notice
@@ -133,15 +135,21 @@ class Reminders:
     def _ring(self) -> None:
         now = asyncio.get_running_loop().time()
         following = now + NEWS_INTERVAL
-        for waiter in self._waiters:
-            # Those who hear of trouble now and then need no reminder.
-            if waiter.listener is None or waiter.noticed_at is not None:
-                continue
-
+        # Those who hear of trouble now and then need no reminder.
+        silent = (
+            each
+            for each in self._waiters
+            if each.listener is not None and each.noticed_at is None
+        )
+        # Those who have waited longest go first: of very many, the first would be due again
+        # before the last have had their turn.
+        for waiter in sorted(silent, key=attrgetter("heard_at")):
             due = waiter.heard_at + NEWS_INTERVAL
             if due > now:
-                following = min(following, due)
-            elif self._news.has_room(now):
+                following = due
+                break
+
+            if self._news.has_room(now):
                 self._news.remind(waiter, now)
             else:
                 self._ring_in(1.0)
@@ -179,19 +187,23 @@ class Notices:
         Return False where some are left, since the account gives no more in this second.
         """
         now = asyncio.get_running_loop().time()
+        due: list[tuple[Waiter, Notice | None]] = []
         for subject, watched in self._waiters.watched.items():
             notice = of_job(subject) or general
-            for waiter in watched:
-                if waiter.listener is None or waiter.future.done():
-                    continue
+            due += [
+                (waiter, notice)
+                for waiter in watched
+                if waiter.listener is not None
+                and not waiter.future.done()
+                and _is_due(waiter, notice, now)
+            ]
 
-                if not _is_due(waiter, notice, now):
-                    continue
+        # Those who have heard nothing for longest go first, as with reminders.
+        for waiter, notice in sorted(due, key=_noticed_at):
+            if not self._news.has_room(now):
+                return False
 
-                if not self._news.has_room(now):
-                    return False
-
-                self._give_one(waiter, notice, now)
+            self._give_one(waiter, notice, now)
 
         return True
 
@@ -263,6 +275,10 @@ class Chronicle:
             self._listener.hear(job)
 
         return TICK
+
+
+def _noticed_at(due: tuple[Waiter, Notice | None]) -> float:
+    return -math.inf if due[0].noticed_at is None else due[0].noticed_at
 
 
 def _is_due(waiter: Waiter, notice: Notice | None, now: float) -> bool:

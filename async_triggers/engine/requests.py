@@ -364,7 +364,7 @@ class Singles:
     async def weigh_refusals(self) -> None:
         """Decide which refusals are believed."""
         doubts, waiters = self._state.doubts, self._state.waiters
-        refusals, self._refusals = self._refusals, {}
+        refusals = self._take_refusals()
         if not refusals and not doubts:
             return
 
@@ -385,11 +385,16 @@ class Singles:
 
         if most:
             await self.poll_all(most)
-            refusals, self._refusals = self._refusals, {}
-            believed = doubts.believe_most(refusals)
+            believed = doubts.believe_most(self._take_refusals())
 
         for subject, error in believed.items():
             self._believe(subject, error)
+
+    def _take_refusals(self) -> dict[str, PermanentError]:
+        """Return what is to be weighed; those who waited for it may have left meanwhile."""
+        refusals, self._refusals = self._refusals, {}
+        watched = self._state.waiters.watched
+        return {each: error for each, error in refusals.items() if each in watched}
 
     def _believe(self, subject: str, refusal: PermanentError) -> None:
         """End the waits for a job that the vendor refuses to show by itself for good.

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from async_triggers.engine import news
 from async_triggers.engine.errors import (
     CredentialsRejected,
     EngineError,
@@ -29,6 +30,7 @@ from tests.unit.engine.fake import (
     ENDS,
     EPOCH,
     FEED,
+    GENEROUS,
     GROUPS,
     IDS,
     LIST,
@@ -797,6 +799,26 @@ class TestGone:
             assert world.poller.statistics().jobs == 7
 
     @virtual
+    async def test_none_doubts_a_job_once_all_have_left_who_wait_for_it(self) -> None:
+        # One request at a time: the refusal of "a" comes before the request about "b".
+        budget = replace(GENEROUS, polls=1)
+
+        def fault(request: Request) -> None:
+            if request.note.get("id") == "b" and world.server.refusals:
+                world.waits["a"].cancel()
+
+        async with a_world(budget=budget) as world:
+            world.start_and_join("ab", lasts=math.inf)
+            await asyncio.sleep(100.0)
+            world.server.fault = fault
+            world.server.refusals["a"] = 404
+            await asyncio.sleep(100.0)
+
+            assert world.waits["a"].cancelled()
+            assert world.poller.statistics().jobs == 1
+            assert world.poller.statistics().doubtful == 0
+
+    @virtual
     async def test_a_moment_of_not_found_is_forgotten(self) -> None:
         async with a_world() as world:
             world.server.start("a", lasts=400.0)
@@ -1301,6 +1323,42 @@ class TestNews:
             seconds = Counter(int(at) for at, _ in heard)
             assert max(seconds.values()) == 10
             assert sorted(job for _, job in heard) == sorted(jobs(35))
+
+    @virtual
+    async def test_the_last_of_very_many_are_reminded_as_well(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(news, "NEWS_PER_SECOND", 1)
+        async with a_world(LONG) as world:
+            # More than can be reminded before the first are due again.
+            count = int(1.5 * news.NEWS_INTERVAL)
+            heard: Counter[str] = Counter()
+            for job in jobs(count):
+                world.server.start(job, lasts=4000.0)
+                world.join(job, again=lambda job=job: heard.update([job]))  # type: ignore[misc]
+
+            await asyncio.sleep(3000.0)
+
+            assert len(heard) == count
+            assert max(heard.values()) <= min(heard.values()) + 1
+
+    @virtual
+    async def test_the_last_of_very_many_hear_of_an_outage_as_well(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(news, "NEWS_PER_SECOND", 1)
+        async with a_world(LONG) as world:
+            count = int(1.5 * news.NEWS_INTERVAL)
+            heard: Counter[str] = Counter()
+            for job in jobs(count):
+                world.server.start(job, lasts=4000.0)
+                world.join(job, notices=lambda _, job=job: heard.update([job]))  # type: ignore[misc]
+
+            world.server.fault = lambda _: VendorBroken("no", status=500)
+            await asyncio.sleep(3000.0)
+
+            assert len(heard) == count
+            assert max(heard.values()) <= min(heard.values()) + 1
 
     @virtual
     async def test_nobody_is_reminded_once_all_have_left(self) -> None:
