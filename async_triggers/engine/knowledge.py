@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from async_triggers.engine.clock import ServerClock
@@ -273,20 +274,20 @@ class Sweep:
 
     def oldest(self, default: float, without: Container[str]) -> float:
         """Return when the job was last seen for which that is longest ago."""
-        return min(self._rows(without), default=default)
-
-    def _rows(self, without: Container[str]) -> Iterator[float]:
-        for subject, seen in self._last_row.items():
-            if subject not in without:
-                yield seen
+        # The first of thousands, in most rounds.
+        return next(
+            (
+                seen
+                for subject, seen in self._last_row.items()
+                if subject not in without
+            ),
+            default,
+        )
 
     def overdue(self, since: float, without: Container[str]) -> list[str]:
         """Return those not seen in their own rows since then, longest ago first."""
-        return [
-            subject
-            for subject, seen in self._last_row.items()
-            if seen <= since and subject not in without
-        ]
+        long_ago = takewhile(lambda each: each[1] <= since, self._last_row.items())
+        return [subject for subject, _ in long_ago if subject not in without]
 
     def share(self, now: float, pace: float, without: Container[str]) -> list[str]:
         """Return those to be seen in this round."""

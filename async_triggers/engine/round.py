@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from async_triggers.engine.ends import Ends
-from async_triggers.engine.errors import TransientError
+from async_triggers.engine.errors import PermanentError, Scope, TransientError
 from async_triggers.engine.knowledge import SWEEP
 from async_triggers.engine.planner import Plan, Situation, serves
 from async_triggers.engine.requests import (
@@ -71,12 +71,13 @@ class Round:
 
         self._sender.answers = 0
         due = self._due(number, planned)
+        # They have had their turn by then, also where the round is given up.
+        state.owed.update(due)
         state.coverage.begin_round()
-        need = await self._watching.begin(number, planned)
+        need = await self._watching.begin(number, planned, alone=not due)
         if not due and need is None:
             return
 
-        state.owed.update(due)
         watched = frozenset() if need is None else need.subjects
         walk = self._sweeping.walk([*due, *(watched - {*due})])
         plan = await self._walk(walk, need)
@@ -117,21 +118,20 @@ class Round:
         Where n changes, since others come and go, its turn may be skipped, so it takes one
         as soon as it is overdue.
         """
-        state, pace = self._state, self._state.pace
-        due = []
+        state, due = self._state, []
+        # There may be ten thousand: what is the same for all is computed once.
+        pace, owed, is_quick = state.pace, state.owed, state.is_quick
+        doubts = state.doubts or ()
         for subject, watched in state.waiters.watched.items():
-            if subject in state.doubts:
+            if subject in doubts:
                 continue
 
-            every = max(1, int(watched.interval / pace + EPSILON))
-            if state.is_quick:
-                # One request shows them all.
-                every = 1
-
+            # One quick request shows them all.
             if (
-                subject in state.owed
-                or number % every == 0
+                is_quick
+                or number % max(1, int(watched.interval / pace + EPSILON)) == 0
                 or planned >= watched.asked_at + watched.interval - EPSILON
+                or subject in owed
             ):
                 watched.asked_at = planned
                 due.append(subject)
@@ -234,13 +234,19 @@ class Watching:
         self._read_once_since: float | None = None
         """The server's time since which ends may have been read in one round alone."""
 
-    async def begin(self, number: int, planned: float) -> Need | None:
-        """Return what a round must show to those whose turn it is, if there are any."""
+    async def begin(self, number: int, planned: float, *, alone: bool) -> Need | None:
+        """Return what a round must show to those whose turn it is, if there are any.
+
+        ``alone`` says that the round polls for no waiter.
+        """
         state = self._state
         state.watchers.begin(number, planned, state.pace)
         need = self._need()
         if need is not None and need.whole and need.since is None:
-            await self._learn_time()
+            if not await self._learn_time(alone=alone):
+                # Those who wait for single jobs need no list that fails.
+                return None
+
             need = self._need()
 
         if need is None or need.since is None:
@@ -254,22 +260,35 @@ class Watching:
             overlap=self._state.vendor.overlap, now=coverage.server_now
         )
 
-    async def _learn_time(self) -> None:
+    async def _learn_time(self, *, alone: bool) -> bool:
         """Learn the server's time: a feed cannot be read without it.
 
-        From the list of what has not ended, or else from any page of a feed.
+        From the list of what has not ended, or else from any page of a feed. Return False
+        where that fails.
         """
         state, kinds = self._state, (SourceKind.LIVE, SourceKind.FEED)
         ways = [each for each in state.sources.trusted if each.kind in kinds]
         if not ways:
-            return
+            return True
 
         way = min(ways, key=lambda each: kinds.index(each.kind))
+        since = 0.0 if way.kind is SourceKind.FEED else None
         try:
-            await self._sender.send(state.vendor.many(state.account, way))
+            await self._sender.send(state.vendor.many(state.account, way, since=since))
         except TransientError as error:
             state.trouble.note(error)
-            raise RoundGivenUp from None
+            if alone:
+                raise RoundGivenUp from None
+
+            return False
+        except PermanentError as error:
+            if error.scope is Scope.ACCOUNT:
+                raise
+
+            state.sources.distrust(way, error.message)
+            return False
+
+        return True
 
     def _reach_back(self, since: float) -> float:
         """Return how many seconds further back a feed is to be read, now and then.

@@ -773,6 +773,46 @@ class TestTrouble:
 
             assert watcher.ids == jobs
 
+    @pytest.mark.parametrize("kinds", [["live"], ["feed"], ["live", "feed"]])
+    @virtual
+    async def test_a_list_that_is_refused_first_of_all_fails_none_who_waits(
+        self, kinds: list[str]
+    ) -> None:
+        async with a_world(FEED, LIVE) as world:
+            world.server.dated = False
+            world.server.refusals = dict.fromkeys(kinds, 403)
+            world.server.start("a", lasts=100.0)
+            watcher = Watcher().begin(world, ALL)
+            wait = world.join("a", sees=False)
+
+            assert (await wait).state is JobState.SUCCEEDED
+            assert world.told_at["a"] < 100.0 + 2 * 30.0 + 5.0
+            await watcher.end()
+
+    @pytest.mark.parametrize("takes", [0.1, 60.0], ids=["breaks", "hangs"])
+    @virtual
+    async def test_a_list_that_fails_first_of_all_keeps_none_waiting(
+        self, takes: float
+    ) -> None:
+        def fault(request: Request) -> EngineError | None:
+            world.server.latency = 0.1
+            if request.note["kind"] == "single":
+                return None
+
+            world.server.latency = takes
+            return VendorBroken("no", status=504)
+
+        async with a_world(FEED, LIVE) as world:
+            world.server.dated = False
+            world.server.fault = fault
+            world.server.start("a", lasts=100.0)
+            watcher = Watcher().begin(world, ALL)
+            wait = world.join("a", sees=False)
+            async with asyncio.timeout(1000.0):
+                assert (await wait).state is JobState.SUCCEEDED
+
+            await watcher.end()
+
     @virtual
     async def test_what_the_vendor_does_not_know_ends_its_own_watch_alone(self) -> None:
         async with watching(watch=of_job("gone")) as (world, watcher):
