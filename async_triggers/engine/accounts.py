@@ -505,11 +505,7 @@ class LeasedAccount:
         """Do some work once, and once more where the connection has just changed."""
         left = self.limiter.paused_for
         if left > policy.patience and not is_urgent():
-            raise RateLimited(
-                f"{self.account} answered 429, too many requests: no request is sent for"
-                f" {left:.0f} s more",
-                retry_after=left,
-            )
+            raise RateLimited.in_pause(self.account, left)
 
         shared = self._shared
         try:

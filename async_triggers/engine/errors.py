@@ -117,6 +117,15 @@ class Unreachable(TransientError):
 class RateLimited(TransientError):
     """The vendor refused the request because there were too many."""
 
+    @classmethod
+    def in_pause(cls, account: object, seconds: float) -> RateLimited:
+        """Return what becomes of a request that cannot wait so long for a pause to end."""
+        return cls(
+            f"{account} answered 429, too many requests: no request is sent for"
+            f" {seconds:.0f} s more",
+            retry_after=seconds,
+        )
+
 
 class VendorBroken(TransientError):
     """The vendor answered with a server error."""

@@ -300,7 +300,8 @@ class HttpSession:
                 trace.on_connection_create_end.append(self._count_connection)
                 self._session = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(
-                        limit=budget.polls + budget.starts + budget.cancels,
+                        # As many as the limiter has rooms for; polls have two.
+                        limit=2 * budget.polls + budget.starts + budget.cancels,
                         keepalive_timeout=90.0,
                     ),
                     headers={

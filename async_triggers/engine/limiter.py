@@ -12,7 +12,8 @@ The shared request of the poller goes first, since it answers for many. The othe
 take turns: each of the four gets a quarter of what is left as long as it wants it, so that
 neither the poller's single questions nor the looks of triggers nor starts starve another.
 
-A request made within :func:`urgent` passes a pause. Everything is synchronous but
+A request made within :func:`urgent` passes a pause. A start waits for no long one: what was
+read before it would be old by then, and its task may be over. Everything is synchronous but
 :meth:`Limiter.admit`: a grant is taken in the same step in which the wait for it ends, so
 a cancelled caller can never keep one.
 """
@@ -43,6 +44,9 @@ RESERVE = 0.02
 """The part of the vendor's limit that we leave: replies show it after the fact."""
 
 
+START_PATIENCE = 20.0
+"""Seconds for which a start waits at most for the end of a pause."""
+
 _is_urgent: ContextVar[bool] = ContextVar("is_urgent", default=False)
 
 
@@ -63,6 +67,14 @@ def urgent() -> Iterator[None]:
 def is_urgent() -> bool:
     """Return True within :func:`urgent`."""
     return _is_urgent.get()
+
+
+class TurnedAway(Exception):
+    """A start is not admitted: nothing is, for so many ``seconds`` more."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +107,11 @@ class Limiter:
         self._under_way = dict.fromkeys(Lane, 0)
         self._unsent = dict.fromkeys(Lane, 0)
         """Those under way that the shared budget has not let through yet."""
-        self._queues: dict[Lane, deque[asyncio.Future[None]]] = {
+        # Each is True once it is admitted, and False where it is turned away.
+        self._queues: dict[Lane, deque[asyncio.Future[bool]]] = {
             lane: deque() for lane in Lane
         }
-        self._urgent: dict[Lane, deque[asyncio.Future[None]]] = {
+        self._urgent: dict[Lane, deque[asyncio.Future[bool]]] = {
             lane: deque() for lane in Lane
         }
         # Behind the shared request, the lane that was served longest ago stands first.
@@ -194,6 +207,7 @@ class Limiter:
         """Admit nothing for ``seconds`` from now on: the vendor requested it."""
         loop = asyncio.get_running_loop()
         self._not_before = max(self._not_before, loop.time() + seconds)
+        self._turn_starts_away()
         self._serve(loop)
 
     def observe(self, left: float, allowed: float) -> None:
@@ -227,15 +241,21 @@ class Limiter:
 
     @asynccontextmanager
     async def admit(self, lane: Lane) -> AsyncIterator[None]:
-        """Wait until a request may be sent in ``lane``, and hold its room meanwhile."""
+        """Wait until a request may be sent in ``lane``, and hold its room meanwhile.
+
+        Raise :class:`TurnedAway` where a start would have to wait for a long pause.
+        """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
+        future: asyncio.Future[bool] = loop.create_future()
         queues = self._urgent if is_urgent() else self._queues
         queues[lane].append(future)
+        self._turn_starts_away()
         self._serve(loop)
         sent = False
         try:
-            await future
+            if not await future:
+                raise TurnedAway(self.paused_for)
+
             if self._shared is not None:
                 await self._take_shared(self._shared, lane)
 
@@ -249,7 +269,7 @@ class Limiter:
             # A future that was granted holds room even if its caller was cancelled
             # before it could run, and then its token has not been spent; one that was
             # not granted is only skipped later.
-            if future.done() and not future.cancelled():
+            if future.done() and not future.cancelled() and future.result():
                 self._under_way[lane] -= 1
                 if not sent:
                     self._level = max(0.0, self._level - 1.0)
@@ -265,12 +285,21 @@ class Limiter:
         self._serve(asyncio.get_running_loop())
         try:
             await shared.take(lane, urgent=is_urgent())
+            # The vendor may have paused the account meanwhile, and does so again.
+            while self.paused_for and not is_urgent():
+                if lane is Lane.START and self.paused_for > START_PATIENCE:
+                    raise TurnedAway(self.paused_for)
+
+                await asyncio.sleep(self.paused_for)
         finally:
             self._unsent[lane] -= 1
 
-        # The vendor may have paused the account meanwhile, and does so again.
-        while self.paused_for and not is_urgent():  # noqa: ASYNC110
-            await asyncio.sleep(self.paused_for)
+    def _turn_starts_away(self) -> None:
+        """Let no start wait for a long pause."""
+        if self.paused_for > START_PATIENCE:
+            for future in self._queues[Lane.START]:
+                if not future.done():
+                    future.set_result(False)
 
     def _leak(self, now: float) -> None:
         """Let the bucket leak for the time that has passed."""
@@ -301,7 +330,7 @@ class Limiter:
                 self._turns.remove(lane)
                 self._turns.append(lane)
 
-            future.set_result(None)
+            future.set_result(True)
         else:
             # Nothing may go now: what waits for the pause alone goes then.
             found = self._next(is_paused=False)
@@ -312,7 +341,7 @@ class Limiter:
 
     def _next(
         self, *, is_paused: bool
-    ) -> tuple[Lane, deque[asyncio.Future[None]]] | None:
+    ) -> tuple[Lane, deque[asyncio.Future[bool]]] | None:
         """Return the lane with room whose turn it is, and the queue to serve."""
         for queues in (self._urgent,) if is_paused else (self._urgent, self._queues):
             for lane in (Lane.SHARED, *self._turns):
@@ -320,27 +349,28 @@ class Limiter:
                 while queue and queue[0].done():
                     queue.popleft()
 
-                if queue and self._has_room(lane):
+                if queue and self._has_room(lane, urgently=queues is self._urgent):
                     return lane, queue
 
         return None
 
-    def _has_room(self, lane: Lane) -> bool:
+    def _has_room(self, lane: Lane, *, urgently: bool) -> bool:
         """Return True while fewer requests are under way than the lane may have.
 
         Single questions of the poller and looks share their room; the shared request has
-        its own, so that slow looks never keep it waiting. What waits for the shared budget
-        takes no room from the other.
+        its own, so that slow looks never keep it waiting. What waits for the shared budget,
+        or for a pause after that, takes no room from the other, nor from what is urgent.
         """
-        budget, under_way = self._budget, self._under_way
+        budget = self._budget
+        taken = self._under_way[lane] - (self._unsent[lane] if urgently else 0)
         match lane:
             case Lane.SHARED:
-                return under_way[lane] < budget.polls
+                return taken < budget.polls
             case Lane.POLL | Lane.LOOK:
                 other = Lane.LOOK if lane is Lane.POLL else Lane.POLL
-                sent = under_way[other] - self._unsent[other]
-                return under_way[lane] + sent < budget.polls
+                sent = self._under_way[other] - self._unsent[other]
+                return taken + sent < budget.polls
             case Lane.START:
-                return under_way[lane] < budget.starts
+                return taken < budget.starts
             case Lane.CANCEL:
-                return under_way[lane] < budget.cancels
+                return taken < budget.cancels

@@ -28,8 +28,10 @@ from async_triggers.engine.errors import (
     Scope,
     Suspect,
     TransientError,
+    Unreachable,
 )
 from async_triggers.engine.http import HttpSession
+from async_triggers.engine.limiter import START_PATIENCE, TurnedAway, is_urgent
 from async_triggers.engine.masking import repetition_of
 from async_triggers.engine.observer import RATE_LIMITED, REQUESTS, Tally
 from async_triggers.engine.wire import (
@@ -104,6 +106,7 @@ class Transport:
         self.tally = Tally() if tally is None else tally
         self._on_refusal = on_refusal
         self._proving = asyncio.Lock()
+        self._proving_urgently = asyncio.Lock()
         self._token: Token | None = None
         self._token_ends = 0.0
         self._proof = 0
@@ -234,9 +237,19 @@ class Transport:
         # At most: as it is, with a new token, and once for a bystander whose proof
         # others have renewed meanwhile.
         attempts = 3
+        loop = asyncio.get_running_loop()
         while True:
             attempts -= 1
+            began = loop.time()
             proof, headers = await self._prove()
+            took = loop.time() - began
+            if lane is Lane.START and took > START_PATIENCE:
+                # What was read before it is old.
+                raise Unreachable(
+                    f"{self.account} gave no token within {START_PATIENCE:.0f} s: the"
+                    f" start was not sent"
+                )
+
             try:
                 reply = await self._exchange(request, headers, lane)
             except (CredentialsRejected, InBetween) as error:
@@ -266,12 +279,22 @@ class Transport:
     async def _prove(self) -> tuple[int, Mapping[str, str]]:
         """Return the headers that prove who we are, and the number of that proof."""
         loop = asyncio.get_running_loop()
-        async with self._proving:
+        async with self._turn_to_prove():
             wanted = self.vendor.token_request(self.account)
             if wanted is not None and loop.time() >= self._token_ends:
                 await self._fetch_token(wanted)
 
             return self._proof, self.vendor.authorize(self.account, self._token)
+
+    def _turn_to_prove(self) -> asyncio.Lock:
+        """Return what keeps others from fetching a token at the same time.
+
+        Who fetches one may wait for an hour for a pause to end. What is urgent may not.
+        """
+        if is_urgent() and self.limiter.paused_for:
+            return self._proving_urgently
+
+        return self._proving
 
     async def _fetch_token(self, request: Request) -> None:
         try:
@@ -319,7 +342,7 @@ class Transport:
         A token that was fetched after the last rejection is given a minute: each try
         costs a request to an endpoint that locks clients out.
         """
-        async with self._proving:
+        async with self._turn_to_prove():
             if proof != self._proof:
                 return True
 
@@ -341,14 +364,17 @@ class Transport:
     async def _exchange(
         self, request: Request, proof: Mapping[str, str], lane: Lane
     ) -> Reply:
-        async with self.limiter.admit(lane):
-            self._requests += 1
-            try:
-                reply = await self.http.exchange(request, proof)
-            except EngineError:
-                self._failures += 1
-                self.tally.count(REQUESTS, lane, "no_answer")
-                raise
+        try:
+            async with self.limiter.admit(lane):
+                self._requests += 1
+                try:
+                    reply = await self.http.exchange(request, proof)
+                except EngineError:
+                    self._failures += 1
+                    self.tally.count(REQUESTS, lane, "no_answer")
+                    raise
+        except TurnedAway as turned:
+            raise RateLimited.in_pause(self.account, turned.seconds) from None
 
         self.tally.count(REQUESTS, lane, str(reply.status))
         left = self.vendor.remaining(reply)
@@ -370,7 +396,8 @@ class Transport:
         error.url = reply.url
         if isinstance(error, RateLimited):
             self.tally.count(RATE_LIMITED)
-            if error.retry_after is None:
+            # A wait of no seconds, or until a time that has passed, is none.
+            if not error.retry_after:
                 error.retry_after = self.account.budget.cooldown
                 error.is_guess = True
 

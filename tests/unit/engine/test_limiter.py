@@ -8,7 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from async_triggers.engine.limiter import SLOWEST, Limiter, is_urgent, urgent
+from async_triggers.engine.limiter import (
+    SLOWEST,
+    START_PATIENCE,
+    Limiter,
+    TurnedAway,
+    is_urgent,
+    urgent,
+)
 from async_triggers.engine.wire import Budget, Lane
 from tests.clock import run_virtually
 from tests.examples import examples
@@ -215,18 +222,18 @@ async def test_slow_starts_keep_no_poll_waiting() -> None:
 async def test_pause_holds_all_lanes() -> None:
     limiter = a_limiter()
     callers = Callers(limiter)
-    limiter.pause(30.0)
+    limiter.pause(START_PATIENCE)
     limiter.pause(10.0)
     for lane in Lane:
         callers.call(lane)
 
     await asyncio.sleep(0)
-    assert limiter.paused_for == 30.0
-    assert "paused 30 s" in repr(limiter)
+    assert limiter.paused_for == START_PATIENCE == 20.0
+    assert "paused 20 s" in repr(limiter)
     await callers.done()
 
     assert [when for when, _, _ in callers.admitted] == [
-        pytest.approx(30, abs=0.1)
+        pytest.approx(START_PATIENCE, abs=0.1)
     ] * len(Lane)
     assert limiter.paused_for == 0.0
 
@@ -378,3 +385,46 @@ def test_some_room_is_always_left(requests: int, share: float) -> None:
     assert limiter.rate > 0.0
     assert limiter.hourly_share >= 1.0
     assert limiter.paused_for == 0.0
+
+
+@virtual
+async def test_a_start_waits_for_the_end_of_a_short_pause() -> None:
+    limiter = a_limiter()
+    limiter.pause(START_PATIENCE)
+    async with limiter.admit(Lane.START):
+        assert now() == pytest.approx(START_PATIENCE, abs=0.1)
+
+
+@virtual
+async def test_a_start_that_waits_is_turned_away_once_a_pause_is_long() -> None:
+    limiter = a_limiter(starts=1)
+    callers = Callers(limiter)
+    under_way = callers.call(Lane.START, takes=60.0)
+    waiting, cancelled = callers.call(Lane.START), callers.call(Lane.START)
+    await asyncio.sleep(1.0)
+    cancelled.cancel()
+    limiter.pause(3600.0)
+    look = callers.call(Lane.LOOK)
+
+    with pytest.raises(TurnedAway) as caught:
+        await waiting
+    assert now() == pytest.approx(1.0)
+    assert caught.value.seconds == pytest.approx(3600.0)
+    with pytest.raises(TurnedAway):
+        await callers.call(Lane.START)
+    await under_way
+    await look
+    assert [lane for _, lane, _ in callers.admitted] == [Lane.START, Lane.LOOK]
+    async with limiter.admit(Lane.START):
+        pass
+    assert set(limiter.statistics().under_way.values()) == {0}
+    assert limiter.statistics().waiting == 0
+
+
+@virtual
+async def test_an_urgent_start_passes_a_pause() -> None:
+    limiter = a_limiter()
+    limiter.pause(3600.0)
+    with urgent():
+        async with limiter.admit(Lane.START):
+            assert now() == 0.0

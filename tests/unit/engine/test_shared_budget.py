@@ -15,7 +15,7 @@ import pytest
 from async_triggers.engine import shared_budget
 from async_triggers.engine.accounts import hold, lease, shared_accounts
 from async_triggers.engine.errors import RateLimited
-from async_triggers.engine.limiter import Limiter, urgent
+from async_triggers.engine.limiter import Limiter, TurnedAway, urgent
 from async_triggers.engine.shared_budget import (
     LONGEST,
     NOTICE_AFTER,
@@ -401,6 +401,41 @@ async def test_a_pause_holds_what_waited_for_the_budget() -> None:
     await poll
 
     assert sent[0] >= 1801.0 + 3600.0
+
+
+@pytest.mark.parametrize("lane", [Lane.POLL, Lane.LOOK])
+@virtual
+async def test_what_a_pause_holds_up_then_is_in_no_urgent_looks_way(lane: Lane) -> None:
+    store = FakeStore()
+    store.hangs = True
+    limiter = a_process(store)
+    waiting = [asyncio.ensure_future(send(limiter, lane)) for _ in range(TRIAL.polls)]
+    await asyncio.sleep(TIMEOUT / 2)
+    limiter.pause(3600.0)
+    await asyncio.sleep(60.0)
+    assert limiter.statistics().under_way[lane] == TRIAL.polls
+
+    began = now()
+    with urgent():
+        await send(limiter, Lane.LOOK)
+    assert now() - began < 1.0
+    await asyncio.gather(*waiting)
+    assert limiter.statistics().under_way[lane] == 0
+
+
+@virtual
+async def test_a_start_that_waited_for_the_budget_waits_for_no_long_pause() -> None:
+    store = FakeStore()
+    store.hangs = True
+    limiter = a_process(store)
+    start = asyncio.ensure_future(send(limiter, Lane.START))
+    await asyncio.sleep(TIMEOUT / 2)
+    limiter.pause(3600.0)
+
+    with pytest.raises(TurnedAway):
+        await start
+    assert now() < 2 * TIMEOUT
+    assert limiter.statistics().under_way[Lane.START] == 0
 
 
 @virtual

@@ -34,7 +34,7 @@ from async_triggers.engine.errors import (
     VendorBroken,
 )
 from async_triggers.engine.http import HttpSession
-from async_triggers.engine.limiter import Limiter
+from async_triggers.engine.limiter import Limiter, urgent
 from async_triggers.engine.transport import Transport
 from async_triggers.engine.wire import (
     Account,
@@ -186,6 +186,8 @@ class TestMapping:
         [
             (429, {}, 60.0),
             (429, {"Retry-After": "7"}, 7.0),
+            (429, {"Retry-After": "0"}, 60.0),
+            (429, {"Retry-After": "Mon, 01 Jan 2024 00:00:00 GMT"}, 60.0),
             (503, {"Retry-After": "90"}, 90.0),
             (429, {"Retry-After": "31536000"}, 86_400.0),
             (503, {"Retry-After": "86400"}, 600.0),
@@ -241,6 +243,34 @@ class TestMapping:
                 await transport.send(ASK)
 
             assert SECRET not in f"{caught.value!r} {transport!r} {transport.account!r}"
+
+    @real
+    async def test_all_that_the_limiter_admits_has_a_connection(self) -> None:
+        rooms = {
+            Lane.SHARED: 2,
+            Lane.POLL: 1,
+            Lane.LOOK: 1,
+            Lane.START: 3,
+            Lane.CANCEL: 1,
+        }
+        met = asyncio.Barrier(sum(rooms.values()))
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            await met.wait()
+            return web.json_response({})
+
+        budget = replace(an_account().budget, polls=2, starts=3, cancels=1)
+        async with (
+            asyncio.timeout(30.0),
+            a_server(answer) as server,
+            a_transport(base_url=server.url, budget=budget) as transport,
+        ):
+            sent = [
+                transport.send(ASK, lane=lane)
+                for lane, count in rooms.items()
+                for _ in range(count)
+            ]
+            assert {reply.status for reply in await asyncio.gather(*sent)} == {200}
 
     @virtual
     async def test_proof_of_who_we_are_stays_with_our_host(
@@ -351,6 +381,58 @@ class TestProof:
         async with a_transport(credentials=a_key()) as transport:
             with pytest.raises(AccountMisconfigured):
                 await transport.send(ASK)
+
+    @virtual
+    async def test_what_is_urgent_waits_for_no_token_that_waits_for_a_pause(
+        self, canned: CannedResponses
+    ) -> None:
+        canned.post(f"{URL}/token", payload={"token": "t"}, repeat=True)
+        canned.get(f"{URL}/jobs/1", body=b"{}", repeat=True)
+        loop = asyncio.get_running_loop()
+
+        async def send_urgently() -> None:
+            with urgent():
+                await transport.send(ASK)
+
+        async with a_transport(credentials=a_key()) as transport:
+            transport.limiter.pause(3600.0)
+            poll = loop.create_task(transport.send(ASK))
+            await asyncio.sleep(1.0)
+            await asyncio.gather(*[send_urgently() for _ in range(5)])
+
+            assert loop.time() < 2.0
+            # One token for all that is urgent.
+            assert transport.statistics().tokens == 1
+            await poll
+            assert loop.time() > 3600.0
+
+    @virtual
+    async def test_a_start_that_waited_long_for_a_token_is_not_sent(
+        self, canned: CannedResponses
+    ) -> None:
+        canned.post(f"{URL}/token", payload={"token": "t"}, repeat=True)
+        canned.post(f"{URL}/jobs/1", body=b"{}", repeat=True)
+        async with a_transport(credentials=a_key()) as transport:
+            transport.limiter.pause(3600.0)
+            with pytest.raises(Unreachable, match="the start was not sent") as caught:
+                await transport.send(START)
+
+            assert not caught.value.ambiguous
+            assert transport.statistics().requests == 1
+            await transport.send(START)
+
+    @virtual
+    async def test_a_start_that_a_pause_turns_away_says_how_long_it_lasts(
+        self, canned: CannedResponses
+    ) -> None:
+        async with a_transport() as transport:
+            transport.limiter.pause(3600.0)
+            with pytest.raises(RateLimited, match="for 3600 s more") as caught:
+                await transport.send(START)
+
+            assert caught.value.retry_after == pytest.approx(3600.0)
+            assert not caught.value.ambiguous
+            assert not canned.requests
 
     @real
     async def test_cancel_during_the_token_leaves_the_others_going(self) -> None:
