@@ -21,7 +21,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from weakref import WeakKeyDictionary
 
 from async_triggers.deferral import compat, events
 from async_triggers.deferral.deadlines import earliest, seconds_left
@@ -92,8 +91,6 @@ LAST_ANSWER = 90.0
 """Seconds for the answer of a start that is under way when the deadline comes."""
 BREATH = 5.0
 """Seconds between the end of another job and the next look."""
-
-_turns: WeakKeyDictionary[LeasedAccount, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 class StartTrigger(OneEventTrigger):
@@ -632,10 +629,5 @@ class _TriggerDesk:
         What is read before a start must not be old when it is made, and a claim must
         not be old either, as it would be after a wait in the limiter.
         """
-        turns = _turns.get(self.leased)
-        if turns is None:
-            starts = self.leased.account.budget.starts
-            turns = _turns[self.leased] = asyncio.Semaphore(starts)
-
-        async with turns:
+        async with self.leased.shared.starts:
             yield

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -519,10 +520,8 @@ def test_a_triggerer_that_was_frozen_leaves_the_start_to_the_one_that_took_over(
         await expect(desk, name)
 
     monkeypatch.setattr(start_trigger._TriggerDesk, "_expect", frozen)
-    # Each is a triggerer of its own, and has turns of its own.
-    monkeypatch.setattr(
-        start_trigger, "_turns", type("NoTurns", (dict,), {"get": lambda *_: None})()
-    )
+    # They stand for two triggerers, which share no places for starts.
+    monkeypatch.setattr(start_trigger._TriggerDesk, "turn", lambda _: nullcontext())
     old, new = here.task.trigger(deferral), here.task.trigger(deferral)
 
     async def both() -> None:
