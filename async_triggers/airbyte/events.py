@@ -76,13 +76,16 @@ class AirbyteSyncFinished(EndWatcher):
         """Return whether it is a sync that has ended as wanted."""
         return job.statistics.get("job_type") == SYNC and super().is_wanted(job)
 
-    async def belongs(self, leased: LeasedAccount, job: Job) -> bool:
-        """Return whether a job is of the workspace: one request for each connection."""
+    def target_of(self, job: Job) -> str:
+        """Return the id of the connection that a job has synced."""
+        return str(job.statistics.get("connection_id"))
+
+    async def belongs(self, leased: LeasedAccount, target: str) -> bool:
+        """Return whether a connection is in the workspace: one request for each."""
         if self.workspace_id is None:
             return True
 
-        connection_id = str(job.statistics.get("connection_id"))
-        workspace = await self.make_hook().workspace_of(leased, connection_id)
+        workspace = await self.make_hook().workspace_of(leased, target)
         return workspace == self.workspace_id.strip()
 
     async def check(self, leased: LeasedAccount) -> None:

@@ -25,11 +25,14 @@ from async_triggers.deferral.errors import explain, with_request
 from async_triggers.deferral.events import STATUS_OF, Status, describe_end
 from async_triggers.deferral.stored import StoredTrigger
 from async_triggers.deferral.watermarks import Watermarks
+from async_triggers.engine.doubt import Doubt
 from async_triggers.engine.errors import (
     ConnectionChanged,
+    Doubted,
     EngineError,
     JobNotFound,
     PermanentError,
+    Scope,
     TransientError,
 )
 from async_triggers.engine.times import parse_time
@@ -107,8 +110,15 @@ class EndWatcher(StoredTrigger, BaseEventTrigger):
         """Return whether this package has started a job."""
         raise NotImplementedError
 
-    async def belongs(self, leased: LeasedAccount, job: Job) -> bool:
-        """Return whether a job that the poller has shown is one of those watched."""
+    def target_of(self, job: Job) -> str:
+        """Return the id of what a job was started of, for :meth:`belongs`."""
+        return job.id
+
+    async def belongs(self, leased: LeasedAccount, target: str) -> bool:
+        """Return whether a target, of which the poller has shown a job, is watched.
+
+        Raise :class:`~.engine.errors.PermanentError` where the vendor does not show it.
+        """
         return True
 
     # Arguments ----------------------------------------------------------------------
@@ -228,6 +238,8 @@ class _Watching:
         # Marks with the loop's time from which each may be written.
         self._unwritten: deque[tuple[float, Mark]] = deque()
         self._heard: Heard | None = None
+        # The targets that the vendor does not show, although it has shown jobs of them.
+        self._doubts: dict[str, Doubt] = {}
         self._check_at = 0.0
         # When each kind of trouble was last logged, in the loop's time.
         self._reported: dict[str, float] = {}
@@ -265,7 +277,10 @@ class _Watching:
                 continue
             except Exception as error:  # noqa: BLE001 - Airflow would begin again at once
                 self._report_failure(error)
-                self._leave()
+                # What was heard waits until it is known which of it is wanted.
+                if self._heard is None:
+                    self._leave()
+
                 is_final = isinstance(error, PermanentError)
                 # What was refused for good is believed at once when it comes again.
                 self._is_vouched = self._is_vouched and not is_final
@@ -301,9 +316,7 @@ class _Watching:
             return ()
 
         self._is_vouched = True
-        jobs = [
-            end.job for end in self._heard.ends if await self._is_wanted(leased, end)
-        ]
+        jobs = await self._wanted(leased, self._heard.ends)
         if not jobs:
             now = asyncio.get_running_loop().time()
             self._unwritten.append((now, self._heard.mark))
@@ -349,15 +362,75 @@ class _Watching:
 
         return heard
 
-    async def _is_wanted(self, leased: LeasedAccount, end: End) -> bool:
-        if not self._trigger.is_wanted(end.job):
+    async def _wanted(self, leased: LeasedAccount, ends: Sequence[End]) -> list[Job]:
+        """Return the jobs that are wanted; raise Doubted where that is not sure yet."""
+        trigger = self._trigger
+        jobs = [end.job for end in ends if trigger.is_wanted(end.job)]
+        belongs: dict[str, bool] = {}
+        doubted: Doubted | None = None
+        # All of them: the doubts about several last no longer than that about one.
+        for target in dict.fromkeys(trigger.target_of(job) for job in jobs):
+            try:
+                belongs[target] = await self._belongs(leased, target)
+            except Doubted as error:
+                doubted = error
+
+        if doubted is not None:
+            raise doubted
+
+        return [job for job in jobs if belongs[trigger.target_of(job)]]
+
+    async def _belongs(self, leased: LeasedAccount, target: str) -> bool:
+        """Return whether a target is watched; not if the vendor refuses it for good."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await self._trigger.belongs(leased, target)
+        except TransientError:
+            for each in self._doubts.values():
+                each.missed(loop.time())
+
+            raise
+        except PermanentError as refusal:
+            if refusal.scope is Scope.ACCOUNT:
+                raise
+
+            self._doubt(leased, target, refusal)
+            hook = self._trigger.make_hook()
+            what = explain(refusal, hook.conn_id, hook.conn_type)
+            subject = self._trigger.subject
+            msg = f"The watcher of {subject} ignores what {target} runs: {what}"
+            self._report(with_request(msg, refusal), "ignored")
             return False
 
-        try:
-            return await self._trigger.belongs(leased, end.job)
-        except PermanentError:
-            # What the vendor does not show is none of those watched.
-            return False
+        self._doubts.pop(target, None)
+        return found
+
+    def _doubt(
+        self, leased: LeasedAccount, target: str, refusal: PermanentError
+    ) -> None:
+        """Raise Doubted until the refusal of a target has lasted.
+
+        The doubt is kept after that, so that the next end of the target delays no others.
+        """
+        if refusal.status is None:
+            # Nothing was sent.
+            return
+
+        now, doubt = asyncio.get_running_loop().time(), self._doubts.get(target)
+        lasts = leased.account.belief.doubt
+        if doubt is None:
+            self._doubts[target] = Doubt(refusal, now, lasts=lasts)
+        elif doubt.refused(refusal, now):
+            return
+
+        doubted = Doubted(
+            f"{refusal.message} (a job of it was shown, so this may be temporary: it is"
+            f" checked again for {lasts:g} s)",
+            refusal=refusal,
+            retry_after=RETRY_SOON,
+        )
+        doubted.url = refusal.url
+        raise doubted from None
 
     def _leave(self) -> None:
         """End the subscription; what was heard and not handed over is heard again."""

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.dbt_cloud.api import requests
 from async_triggers.deferral import watching
 from async_triggers.deferral.watching import EndWatcher, WatcherUnusable
+from async_triggers.engine.errors import CredentialsRejected
 from async_triggers.engine.watch import Mark
 from async_triggers.simulator import Fault
 from async_triggers.simulator.faults import ListQuirks
@@ -727,6 +729,120 @@ def test_a_store_that_is_down_is_waited_for(
 
     assert len(watched.events) == 2
     assert again.events == []
+
+
+# Where a job belongs ------------------------------------------------------------------
+
+
+def not_found(target: str = "*", **how: Any) -> Fault:
+    """Airbyte's own answer that it does not know a connection."""
+    return fault("status", status=404, path=f"*/connections/{target}", **how)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [not_found()],
+        [not_found(times=None, lasts=240)],
+        [fault("status", status=503, path="*/connections/*", times=None, lasts=400)],
+        # Nothing is known of the time in which it did not answer.
+        [
+            not_found(times=None, lasts=30),
+            fault("status", status=503, times=None, start_in=30, lasts=900),
+            not_found(times=None, start_in=930, lasts=120),
+        ],
+    ],
+    ids=["once", "four minutes", "outage", "outage between"],
+)
+def test_a_connection_that_is_not_shown_for_a_while_loses_no_end(
+    make: Make, faults: list[Fault]
+) -> None:
+    world = make(AIRBYTE)
+    watched = Watched(watcher(world, AIRBYTE, wide=True), Store())
+
+    async def scene() -> None:
+        for each in faults:
+            world.vendor.faults.add(each)
+
+        add(world, AIRBYTE, lasts=5)
+        await asyncio.sleep(HOUR)
+
+    play(world, run_while([watched], scene()))
+
+    assert len(watched.events) == 1
+
+
+def test_an_end_that_is_in_doubt_outlives_the_triggerer(make: Make) -> None:
+    world, store = make(AIRBYTE), Store()
+    first = Watched(watcher(world, AIRBYTE, wide=True), store)
+
+    async def scene() -> None:
+        world.vendor.faults.add(not_found(times=None))
+        add(world, AIRBYTE)
+        await asyncio.sleep(120.0)
+
+    play(world, run_while([first], scene()))
+    world.vendor.faults.clear()
+    second = Watched(watcher(world, AIRBYTE, wide=True), store)
+    play(world, run_while([second], asyncio.sleep(120.0)))
+
+    assert first.events == []
+    assert len(second.events) == 1
+
+
+def test_a_connection_that_is_never_shown_delays_the_others_once(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make(AIRBYTE)
+    other = AIRBYTE.other_target(1)
+    AIRBYTE.add_target(world.vendor, other)
+    watched = Watched(watcher(world, AIRBYTE, wide=True), Store())
+
+    async def both_end() -> None:
+        add(world, AIRBYTE)
+        AIRBYTE.add_job(world.vendor, other, AIRBYTE.life("success", lasts=20))
+        await asyncio.sleep(120.0)
+
+    async def scene() -> None:
+        world.vendor.faults.add(not_found(AIRBYTE.target, times=None))
+        await both_end()
+        assert watched.events == []
+        await asyncio.sleep(300.0)
+        assert len(watched.events) == 1
+        await both_end()
+
+    play(world, run_while([watched], scene()))
+
+    assert len(watched.events) == 2
+    assert {each["statistics"]["connection_id"] for each in watched.events} == {other}
+    assert caplog.text.count("cannot be watched now") == 1
+    assert caplog.text.count(f"ignores what {AIRBYTE.target} runs") == 1
+
+
+def test_what_concerns_the_account_says_nothing_of_a_connection(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make(AIRBYTE)
+    watched = Watched(watcher(world, AIRBYTE, wide=True), Store())
+    workspace_of = AirbyteHook.workspace_of
+    refusals = [CredentialsRejected("Airbyte rejected the credentials", status=401)] * 3
+
+    async def refused(hook: AirbyteHook, *which: Any) -> str:
+        if refusals:
+            raise refusals.pop().again()
+
+        return await workspace_of(hook, *which)
+
+    monkeypatch.setattr(AirbyteHook, "workspace_of", refused)
+
+    async def scene() -> None:
+        await ending(world, AIRBYTE, 1)
+        await asyncio.sleep(HOUR)
+
+    play(world, run_while([watched], scene()))
+
+    assert refusals == []
+    assert len(watched.events) == 1
 
 
 # What it costs ------------------------------------------------------------------------
