@@ -378,10 +378,15 @@ class Attempt:
 
         worker, own = self._worker, self._own_job()
         if worker is not None and own is not None and may_cancel:
-            self._killing = threading.Thread(
-                target=self._stop_from_thread, args=(worker.account, own), daemon=True
-            )
-            self._killing.start()
+            # One at a time: some vendors' cancel would act on the next job that runs.
+            if self._killing is None or not self._killing.is_alive():
+                self._killing = threading.Thread(
+                    target=self._stop_from_thread,
+                    args=(worker.account, own),
+                    daemon=True,
+                )
+                self._killing.start()
+
             self._killing.join(KILL_JOIN)
 
         if worker is not None:
@@ -400,6 +405,17 @@ class Attempt:
 
         msg = "The task was stopped"
         raise TaskKilled(msg)
+
+    def stop_unwritten(self) -> None:
+        """Cancel a job whose id could not be written down if a user stopped the task.
+
+        Airflow writes nothing more for a task that was cleared, and its signal comes
+        seconds later. Raise TaskKilled then. If Airflow goes on with the task, the next
+        attempt finds the job by the intent.
+        """
+        self.kill()
+        if self._learn_verdict() is Verdict.CANCEL:
+            self.stop_if_killed()
 
     def _stop_from_thread(self, account: Account, own: OwnJob) -> None:
         began = time.monotonic()

@@ -101,10 +101,21 @@ class Notes:
             self._store.delete(UNSETTLED_KEY)
 
     def mark_killed(self) -> None:
-        """Write down that a user stopped the task: the next attempt is no retry."""
-        record = self.read_again()
-        if record is not None:
-            self.write(replace(record, killed=True))
+        """Write down that a user stopped the task: the next attempt is no retry.
+
+        Airflow's own store shows nothing to a worker whose task was cleared, and takes
+        nothing from it. There ``max_tries`` says so, see :func:`.record.decide`.
+        """
+        try:
+            record = self.read_again()
+            if record is not None:
+                self.write(replace(record, killed=True))
+        except Exception:
+            self.log.warning(
+                "The stop of the task could not be noted: the next attempt may take it for"
+                " a retry",
+                exc_info=True,
+            )
 
     def mark_ended(self, job_id: str | None, job: Job) -> None:
         """Write down how a job has ended: the next attempt need not check it."""

@@ -240,8 +240,9 @@ class Next(Enum):
 def decide(record: Record | None, *, fingerprint: str, max_tries: int) -> Next:
     """Return what an attempt does, given what the last one wrote down.
 
-    A clear raises ``max_tries``, a retry never does; a task that was cleared while it ran
-    keeps it, but its record says that it was killed.
+    A clear raises ``max_tries``, a retry never does. For a task that was cleared while it
+    ran, Airflow does so once its executor has reported the end of the worker. A record
+    that outlives the clear says that the task was killed.
     """
     if record is None:
         return Next.START

@@ -172,7 +172,8 @@ class Segment:
         with attempt.at_work(is_quiet=bool(self._waiting)) as worker:
             # What sleeps for long does not do so in a slot.
             wait = HASTE if task.deferrable else None
-            desk = WorkerDesk(worker, attempt.exchange, attempt.notes, wait)
+            notes, stop = attempt.notes, attempt.stop_unwritten
+            desk = WorkerDesk(worker, attempt.exchange, notes, wait, stop)
             starting = Starting(
                 request=attempt.request,
                 inquiry=Inquiry(desk=desk, log=task.log, contact=contact),

@@ -211,17 +211,24 @@ class WorkerDesk:
     """The worker's :class:`~.inquiry.Desk`: it answers at once, outside of any event loop.
 
     ``wait`` is for how many seconds a request is repeated: what sleeps for long does not
-    do so in a slot that can be left.
+    do so in a slot that can be left. ``stop_unwritten`` sees to a job that could not be
+    written down.
     """
 
     def __init__(
-        self, worker: Worker, exchange: Exchange, notes: Notes, wait: float | None
+        self,
+        worker: Worker,
+        exchange: Exchange,
+        notes: Notes,
+        wait: float | None,
+        stop_unwritten: Callable[[], None],
     ) -> None:
         self.account = worker.account
         self.tally = worker.leased.tally
         self._exchange = exchange
         self._notes = notes
         self._wait = wait
+        self._stop_unwritten = stop_unwritten
         self._has_read = False
 
     async def request(
@@ -248,7 +255,13 @@ class WorkerDesk:
 
     async def write(self, record: Record) -> None:
         """Replace the record."""
-        self._notes.write(record)
+        try:
+            self._notes.write(record)
+        except Exception:
+            if record.job_id is not None:
+                self._stop_unwritten()
+
+            raise
 
     async def announce(self) -> None:
         """Say in the owner token that the job of an earlier attempt is being ended."""

@@ -21,6 +21,8 @@ import airflow.sdk
 import pytest
 from airflow.sdk import BaseHook, BaseOperator, Connection
 from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
 
 from async_triggers.airbyte.operators import AirbyteTriggerSyncOperator
 from async_triggers.deferral import compat, hook, sensor_trigger
@@ -277,7 +279,7 @@ def _crossed(value: T) -> T:
 
 
 class StateStore:
-    """Airflow's task state store."""
+    """Airflow's task state store, for the attempts of one task."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -290,6 +292,40 @@ class StateStore:
 
     def delete(self, key: str) -> None:
         self.values.pop(key, None)
+
+
+@dataclass(slots=True)
+class StoreOfInstance:
+    """The state store as a worker reaches it: by the id of its task instance.
+
+    A retry and a clear give the task instance another id. By the one before, Airflow
+    finds no task instance.
+    """
+
+    task: Task
+    instance_id: int
+
+    def get(self, key: str) -> Any:
+        return self.task.store.get(key) if self._is_found else None
+
+    def set(self, key: str, value: Any) -> None:
+        self._check()
+        self.task.store.set(key, value)
+
+    def delete(self, key: str) -> None:
+        self._check()
+        self.task.store.delete(key)
+
+    @property
+    def _is_found(self) -> bool:
+        return self.instance_id == self.task.instance_id
+
+    def _check(self) -> None:
+        if not self._is_found:
+            detail = {"status_code": 404, "message": "Task instance not found"}
+            raise AirflowRuntimeError(
+                ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail)
+            )
 
 
 @dataclass(slots=True)
@@ -337,6 +373,7 @@ class Task:
     try_number: int = 1
     max_tries: int = 2
     store: StateStore = field(default_factory=StateStore)
+    instance_id: int = 1
     outlet_events: Any = field(default_factory=dict)
     first_reschedule: datetime | None = None
     operator: Any = None
@@ -363,7 +400,7 @@ class Task:
             "outlet_events": self.outlet_events,
         }
         if self.has_store:
-            given["task_state_store"] = self.store
+            given["task_state_store"] = StoreOfInstance(self, self.instance_id)
 
         return given
 
@@ -457,6 +494,7 @@ class Task:
     def retry(self) -> None:
         """Begin the next attempt after a failure or a crash."""
         self.try_number += 1
+        self.instance_id += 1
         self.started = self.world.now()
         self.first_reschedule = None
         self.xcoms.clear()
@@ -474,6 +512,15 @@ class Task:
         """Begin the next attempt because a user cleared the task."""
         self.retry()
         self.max_tries = self.try_number - 1 + self.retries
+
+    def clear_on_worker(self) -> None:
+        """Let a user clear the task while its worker runs it.
+
+        The worker's signal comes seconds later. Once the worker has ended, the next
+        attempt begins as after any :meth:`clear`.
+        """
+        self.instance_id += 1
+        self.world.states["sync", -1] = "restarting"
 
 
 def scheduled(task: Task, context: dict[str, Any] | None = None) -> SensorTrigger:

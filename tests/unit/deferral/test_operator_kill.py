@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +33,27 @@ def _no_blocking_calls() -> None:
     """Let on_kill wait for its thread: it is a signal handler, and ends the task."""
 
 
-def kill_at(task: Task, method: str, path: str) -> None:
-    """Stop the task while a request is under way."""
+def when_requested(
+    task: Task, method: str, path: str, act: Callable[[], object]
+) -> None:
+    """Do something once while a request is under way."""
     world = task.world
 
-    def kill(request: SimRequest) -> None:
+    def listen(request: SimRequest) -> None:
         if request.method == method and request.path.endswith(path):
-            world.on_request.remove(kill)
-            task.operator.on_kill()
+            world.on_request.remove(listen)
+            act()
 
-    world.on_request.append(kill)
+    world.on_request.append(listen)
+
+
+def kill_at(task: Task, method: str, path: str) -> None:
+    """Stop the task while a request is under way."""
+
+    def kill() -> None:
+        task.operator.on_kill()
+
+    when_requested(task, method, path, kill)
 
 
 def kill_after(task: Task, seconds: float) -> None:
@@ -56,6 +69,13 @@ def start_anew(task: Task) -> Any:
     """Run the task again as a user does after he stopped it: max_tries may stay."""
     task.world.airbyte.connections[TARGET].lives = [as_life("running:3 succeeded")]
     task.retry()
+    return task.run()
+
+
+def clear_and_run(task: Task) -> Any:
+    """Run the task again as a user's clear does, which raises ``max_tries``."""
+    task.world.airbyte.connections[TARGET].lives = [as_life("running:3 succeeded")]
+    task.clear()
     return task.run()
 
 
@@ -96,6 +116,100 @@ def test_while_the_start_is_under_way_the_job_is_cancelled_when_it_is_there(
     assert task.world.starts == 1
     assert task.world.state_of(1) == "cancelled"
     assert start_anew(task) == 2
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.parametrize("signalled", [True, False], ids=["signalled", "not yet"])
+def test_cleared_while_the_start_is_under_way_the_job_is_cancelled_when_it_is_there(
+    task: Task, *, deferrable: bool, signalled: bool
+) -> None:
+    """Airflow does not take its id any more; the signal may come after the answer."""
+    task.make = sync(deferrable=deferrable)
+    when_requested(task, "POST", "/jobs", task.clear_on_worker)
+    if signalled:
+        kill_at(task, "POST", "/jobs")
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.world.starts == 1
+    assert task.world.state_of(1) == "cancelled"
+    assert clear_and_run(task) == 2
+    assert task.world.starts == 2
+
+
+def test_a_signal_that_comes_while_the_job_is_cancelled_makes_no_second_cancel(
+    task: Task,
+) -> None:
+    has_come = threading.Event()
+
+    def handler(number: int, frame: object) -> None:
+        has_come.set()
+        task.operator.on_kill()
+
+    def send() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert has_come.wait(3.0)
+
+    when_requested(task, "POST", "/jobs", task.clear_on_worker)
+    when_requested(task, "GET", "/jobs/1", send)
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(TaskKilled):
+            task.execute()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    # Two checks, as before any cancel.
+    requests = methods(task.world.requests)
+    assert requests[-3:] == ["GET /jobs/1", "GET /jobs/1", "DELETE /jobs/1"]
+    assert requests.count("GET /jobs/1") == 2
+    assert task.world.state_of(1) == "cancelled"
+
+
+def test_a_job_whose_id_could_not_be_written_down_is_found_by_the_retry(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow was away, and no user wanted the job stopped."""
+    task.world.states["sync", -1] = "running"
+    write = task.store.set
+
+    def away(key: str, value: Any) -> None:
+        if value["job_id"] is not None:
+            msg = "Airflow is away"
+            raise RuntimeError(msg)
+
+        write(key, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(task.store, "set", away)
+        with pytest.raises(RuntimeError, match="Airflow is away"):
+            task.execute()
+
+    task.world.airbyte.finish("1", "succeeded")
+    task.retry()
+    assert task.run() == 1
+    assert (task.world.starts, task.world.cancels) == (1, 0)
+
+
+def test_a_stop_that_cannot_be_written_down_ends_the_task_as_any_other(
+    task: Task, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def kill() -> None:
+        monkeypatch.setattr(task.store, "set", away)
+        task.operator.on_kill()
+
+    def away(key: str, value: Any) -> None:
+        msg = "Airflow is away"
+        raise RuntimeError(msg)
+
+    task.world.signals.append((100.0, kill))
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.world.state_of(1) == "cancelled"
+    assert "could not be noted" in caplog.text
 
 
 def test_while_a_start_is_lost_the_next_attempt_finds_and_replaces_the_job(
@@ -323,7 +437,7 @@ def test_when_airflow_lost_sight_of_the_task_the_next_attempt_attaches(
 def test_when_a_user_stopped_the_task_the_job_is_cancelled(
     task: Task, state: str | None
 ) -> None:
-    """None: the run was deleted."""
+    """None: the run was deleted. ``restarting``: cleared, where a Variable is the store."""
     task.world.states["sync", -1] = state
     kill_after(task, 100.0)
 
@@ -332,6 +446,25 @@ def test_when_a_user_stopped_the_task_the_job_is_cancelled(
 
     assert task.world.state_of(1) == "cancelled"
     assert task.store.values["async_triggers"]["killed"] is True
+
+
+def test_cleared_while_it_waits_the_job_is_cancelled_and_another_started(
+    task: Task,
+) -> None:
+    """The record says nothing of the clear: Airflow takes no more from the worker."""
+
+    def clear() -> None:
+        task.clear_on_worker()
+        task.operator.on_kill()
+
+    task.world.signals.append((100.0, clear))
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.world.state_of(1) == "cancelled"
+    assert task.store.values["async_triggers"]["killed"] is False
+    assert clear_and_run(task) == 2
 
 
 def test_when_a_parse_removed_the_task_its_job_runs_on(task: Task) -> None:

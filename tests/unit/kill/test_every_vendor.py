@@ -878,8 +878,9 @@ class TestOnAWorker:
 
     @every_vendor
     @pytest.mark.parametrize("deferrable", [True, False])
+    @pytest.mark.parametrize("stopped", ["marked", "cleared", "cleared, no signal yet"])
     def test_a_task_that_starts_stops_its_job_when_it_is_there(
-        self, case: Case, world: KillWorld, *, deferrable: bool
+        self, case: Case, world: KillWorld, stopped: str, *, deferrable: bool
     ) -> None:
         task = a_task(world, deferrable=deferrable)
         start = case.start_path
@@ -887,7 +888,11 @@ class TestOnAWorker:
         def listen(asked: SimRequest) -> None:
             if asked.method == "POST" and asked.path.endswith(start):
                 world.on_request.remove(listen)
-                task.operator.on_kill()
+                if stopped != "marked":
+                    task.clear_on_worker()
+
+                if stopped != "cleared, no signal yet":
+                    task.operator.on_kill()
 
         world.on_request.append(listen)
 
