@@ -560,6 +560,8 @@ class _TriggerDesk:
         claim = await self._claim()
         if (None if claim is None else claim[0]) != name:
             self._is_known = False
+            # What it has led to is the other's to find.
+            self.start = None
             raise Later(LOST_CLAIM, "another triggerer makes this start")
 
     async def read(self) -> Record | None:
@@ -573,7 +575,9 @@ class _TriggerDesk:
         return self.record
 
     async def write(self, record: Record) -> None:
-        if record.job_id is None:
+        start = self.start
+        # What a start of ours has led to is written down in any case.
+        if start is None or record.intent != start.record.intent:
             await self._expect(self._seen)
 
         self.record = record
@@ -586,11 +590,13 @@ class _TriggerDesk:
         if ti is None or record is None:
             return
 
+        await self._expect(self._seen)
         self.address = record.address or self.address
         stored = record.to_json()
         await insist(lambda: self._put(ti, SUPERSEDING, stored), self._trigger.log)
 
     async def forget(self) -> None:
+        await self._expect(self._seen)
         self.record = None
         await self._keep(None)
         self.start = None

@@ -29,6 +29,7 @@ from async_triggers.deferral.errors import (
     VendorRefused,
 )
 from async_triggers.deferral.record import KEY, UNSETTLED_KEY
+from async_triggers.deferral.starting import Starting
 from async_triggers.simulator import Fault
 from tests.airflow_versions import call_on_kill, end_with_the_loop
 from tests.unit.deferral.stage import Deferral, Task, XCom, deferred, log, the_event
@@ -538,6 +539,85 @@ def test_a_triggerer_that_was_frozen_leaves_the_start_to_the_one_that_took_over(
     asyncio.run(both())
 
     assert here.world.starts == 1
+
+
+def _take_over(
+    monkeypatch: pytest.MonkeyPatch, here: Scene, deferral: Deferral, frozen: Frozen
+) -> None:
+    """Let a second triggerer take over from one that is frozen, which then wakes up."""
+    # Each is a triggerer of its own, and has turns of its own.
+    monkeypatch.setattr(start_trigger._TriggerDesk, "turn", lambda _: nullcontext())
+    old, new = here.task.trigger(deferral), here.task.trigger(deferral)
+    frozen.trigger = old
+
+    async def both() -> None:
+        one = asyncio.create_task(the_event(old))
+        await asyncio.sleep(20)
+        assert frozen.is_there
+        other = asyncio.create_task(the_event(new))
+        await asyncio.sleep(200)
+        frozen.thawed.set()
+        await asyncio.sleep(5)
+        # Both are drained, before either has claimed anything more.
+        await end_with_the_loop([one, other])
+
+    asyncio.run(both())
+
+
+class Frozen:
+    """Stops what one trigger does at some step, until it is let go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self.trigger: Any = None
+        self.is_there = False
+        self.thawed = asyncio.Event()
+        go_on = getattr(Starting, name)
+
+        async def step(starting: Any, *given: Any) -> Any:
+            if starting.desk._trigger is self.trigger and not self.is_there:
+                self.is_there = True
+                await self.thawed.wait()
+
+            return await go_on(starting, *given)
+
+        monkeypatch.setattr(Starting, name, step)
+
+
+@every_vendor
+def test_a_start_that_was_refused_while_another_took_over_erases_no_claim(
+    monkeypatch: pytest.MonkeyPatch, scene: Set, case: Case
+) -> None:
+    """Frozen with its request under way, which the vendor did not take."""
+    here = scene(case, case.life("success", lasts=900), case.life("success"))
+    frozen = Frozen(monkeypatch, "_take_back")
+    here.fault("status", status=429, retry_after=60, times=1)
+    deferral = here.begin()
+
+    _take_over(monkeypatch, here, deferral, frozen)
+    here.task.go_on(deferral)
+
+    assert here.world.starts == 1
+
+
+@every_vendor
+def test_a_cleared_job_that_another_has_ended_meanwhile_erases_no_claim(
+    monkeypatch: pytest.MonkeyPatch, scene: Set, case: Case
+) -> None:
+    """Frozen right before it says that it ends the job of the cleared attempt."""
+    here = scene(
+        case, case.life(), case.life("success", lasts=900), case.life("success")
+    )
+    here.task.make = case.sync()
+    deferred(here.task.execute())
+    here.task.clear()
+    here.task.make = case.sync(start_in_trigger=True)
+    frozen = Frozen(monkeypatch, "_take_up")
+    deferral = here.begin()
+
+    _take_over(monkeypatch, here, deferral, frozen)
+    here.task.go_on(deferral)
+
+    assert here.world.starts == 2
 
 
 @every_vendor
