@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from async_triggers.deferral import compat
@@ -313,7 +314,9 @@ class Attempt:
             request=self.request,
             job_id=self.job_id or "",
             owned=self.owned,
-            own=self._own(outcome.job_id) if is_cancelled else None,
+            cancel_late=(
+                partial(self._cancel_late, outcome.job_id) if is_cancelled else None
+            ),
             statistics_key=task.statistics_key if task.do_xcom_push else "",
             outlets=task.outlets,
         ).end(outcome)
@@ -333,7 +336,15 @@ class Attempt:
         # Callbacks want to know it as well.
         self.job_id, self.owned = record.job_id, self._is_ours(record)
         if self.owned and self._task.cancel_on_timeout:
-            self._own(record.job_id).cancel_late()
+            self._cancel_late(record.job_id)
+
+    def _cancel_late(self, job_id: str) -> None:
+        """Cancel a job that was not seen to stop at a deadline.
+
+        If it has not stopped even so, the next attempt ends it, and takes nothing of it.
+        """
+        if not self._own(job_id).cancel_late():
+            self.notes.mark_killed()
 
     def _time_out(self, *, is_sent: bool) -> NoReturn:
         """Fail at the end of ``execution_timeout``; stop a job that is ours, or may be."""
@@ -358,7 +369,7 @@ class Attempt:
             raise JobTimedOut(msg, job=outcome.job) from None
 
         if outcome.cancel is Cancel.UNCONFIRMED and self._task.cancel_on_timeout:
-            self._own(outcome.job_id).cancel_late()
+            self._cancel_late(outcome.job_id)
 
         raise JobTimedOut(outcome.message, job=outcome.job) from None
 

@@ -18,10 +18,11 @@ from async_triggers.deferral.events import Cancel, Kind, Outcome, Status
 from async_triggers.engine.jobs import JobState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow.sdk.types import Logger
 
     from async_triggers.deferral.notes import Notes
-    from async_triggers.deferral.own_job import OwnJob
     from async_triggers.deferral.remote_job import JobRequest
     from async_triggers.engine.jobs import Job
 
@@ -32,9 +33,10 @@ _ENDED_BADLY = {JobState.FAILED, JobState.CANCELLED}
 class Conclusion:
     """The end of a task that had a job, or was to have one: then ``job_id`` is empty.
 
-    ``owned`` says that the task has started it. ``own`` is what a deadline cancels, None
-    where nothing is to be cancelled. ``statistics_key`` is the XCom of the job's
-    statistics, empty for none; ``outlets`` are the task's.
+    ``owned`` says that the task has started it. ``cancel_late`` cancels the job where it
+    was not seen to stop at a deadline, None where nothing is to be cancelled.
+    ``statistics_key`` is the XCom of the job's statistics, empty for none; ``outlets`` are
+    the task's.
     """
 
     notes: Notes
@@ -42,7 +44,7 @@ class Conclusion:
     request: JobRequest
     job_id: str
     owned: bool
-    own: OwnJob | None
+    cancel_late: Callable[[], None] | None
     statistics_key: str
     outlets: list[Any]
 
@@ -63,8 +65,8 @@ class Conclusion:
                 self.log.info("%s", outcome.message)
                 return self._succeed(job)
             case Status.TIMEOUT:
-                if self.own is not None and outcome.cancel is Cancel.UNCONFIRMED:
-                    self.own.cancel_late()
+                if outcome.cancel is Cancel.UNCONFIRMED and self.cancel_late:
+                    self.cancel_late()
 
                 raise JobTimedOut(outcome.message, job=job)
             case Status.CANCELLED:

@@ -168,8 +168,11 @@ class OwnJob:
             self._log.warning("%s could not be looked for: %s", self.name, error)
             return None
 
-    def cancel_late(self) -> None:
-        """Cancel, outside of any event loop, what was not seen to stop before."""
+    def cancel_late(self) -> bool:
+        """Cancel, outside of any event loop, what was not seen to stop before.
+
+        Return whether it has stopped now.
+        """
         assert isinstance(self.wanted, str)  # noqa: S101 - a lost one was never seen
         late = self._job(self.wanted)
 
@@ -189,14 +192,15 @@ class OwnJob:
                 aside(reason),
                 with_url("It is still running", self._url),
             )
-            return
+            return False
 
         if job.state.is_terminal:
             self._log.info("%s has stopped: it is %s", late.title, job.word)
-            return
+            return True
 
         self._log.warning(
             "%s was cancelled and has not stopped yet. %s",
             late.title,
             with_url("It is still running", job.url or self._url),
         )
+        return False

@@ -11,9 +11,9 @@ from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.deferral.compat import AirflowException
 from async_triggers.deferral.errors import JobTimedOut
 from async_triggers.simulator import Fault
-from tests.unit.deferral.stage import Task
+from tests.unit.deferral.stage import Task, deferred
 from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
-from tests.vendors import AIRBYTE, FIVETRAN, every_vendor
+from tests.vendors import AIRBYTE, DBT_CLOUD, FERRY, FIVETRAN, every_vendor
 from tests.vendors import Entry as Case
 
 HOUR = 3600.0
@@ -31,6 +31,9 @@ LATEST = 180.0
 """Seconds past the deadline of a vendor that answers nothing."""
 
 every_deadline = pytest.mark.parametrize("deadline", DEADLINES)
+slow_to_stop = pytest.mark.parametrize(
+    "case", [AIRBYTE, DBT_CLOUD, FERRY], ids=["airbyte", "dbt_cloud", "ferry"]
+)
 
 
 @pytest.fixture
@@ -101,3 +104,67 @@ def test_a_vendor_that_answers_nothing_keeps_it_for_three_minutes(
     assert world.elapsed() <= DEADLINE + LATEST
     assert world.elapsed() > DEADLINE + 60.0
     assert "did not answer within 60 s). It is still running" in caplog.text
+
+
+@slow_to_stop
+@every_deadline
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on a worker"])
+def test_a_retry_ends_a_job_that_is_slow_to_stop_and_starts_its_own(
+    world: VendorWorld, case: Case, deadline: str, *, deferrable: bool
+) -> None:
+    world.add_target(case.life(), case.life("success"))
+    given = {"timeout": 90_000, **DEADLINES[deadline]}
+    task = Task(world, case.sync(**given, deferrable=deferrable))
+    world.vendor.configure(**dict.fromkeys(case.slow_cancel, 400.0))
+    with pytest.raises(JobTimedOut, match="could not be confirmed"):
+        task.run()
+
+    assert world.vendor.jobs()
+    task.make = case.sync(timeout=90_000, deferrable=deferrable)
+    task.retry()
+    world.pass_time(60)
+
+    task.run()
+
+    assert world.starts == 2
+    assert not world.vendor.jobs()
+
+
+@slow_to_stop
+def test_so_it_does_where_airflows_own_timeout_comes_first(
+    world: VendorWorld, case: Case
+) -> None:
+    world.add_target(case.life(), case.life("success"))
+    task = Task(world, case.sync(timeout=90_000))
+    deferred(task.execute())
+    world.pass_time(60)
+    world.vendor.configure(**dict.fromkeys(case.slow_cancel, 400.0))
+    task.expire()
+
+    assert world.vendor.jobs()
+    task.retry()
+    world.pass_time(60)
+
+    task.run()
+
+    assert world.starts == 2
+    assert not world.vendor.jobs()
+
+
+@every_vendor
+def test_what_was_seen_to_stop_late_is_the_job_of_a_retry(
+    world: VendorWorld, case: Case
+) -> None:
+    """It has ended: nothing is cancelled for the retry."""
+    world.add_target(case.life(), case.life("success"))
+    task = Task(world, case.sync(timeout=90_000))
+    deferred(task.execute())
+    world.pass_time(60)
+    task.expire()
+    cancels = world.cancels
+
+    task.retry()
+    task.run()
+
+    assert (world.starts, world.cancels) == (2, cancels)
+    assert task.store.values["async_triggers"]["killed"] is False
