@@ -19,7 +19,7 @@ from async_triggers.deferral.errors import JobTimedOut, TaskKilled
 from async_triggers.deferral.events import Cancel, Kind, Outcome
 from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.importable import why_not_importable
-from async_triggers.deferral.kill import Verdict, judge_stop
+from async_triggers.deferral.kill import IDLE, Verdict, judge_stop
 from async_triggers.deferral.moment import MomentTrigger
 from async_triggers.deferral.notes import Notes
 from async_triggers.deferral.own_job import KILL_JOIN, OwnJob
@@ -146,10 +146,13 @@ class Attempt:
         That is our job, or one that was perhaps started; None for neither.
         """
         record, request = self.notes.read(), self.request
+        if record is None or not self._is_ours(record):
+            # The attempt before may have a job all the same: its kill checks who waits.
+            self.notes.claim(IDLE)
+            return MomentTrigger(moment), None
+
         if (
-            record is None
-            or not self._is_ours(record)
-            or not self._task.cancel_on_kill
+            not self._task.cancel_on_kill
             or why_not_importable(type(request)) is not None
         ):
             return MomentTrigger(moment), None
@@ -292,8 +295,9 @@ class Attempt:
         if inquiry.contact.known is None:
             known = self.notes.earlier_address()
             inquiry.contact = replace(inquiry.contact, known=known)
-            self.notes.address = known or ""
 
+        # A token that is pushed before the vendor has answered carries it on.
+        self.notes.address = inquiry.contact.known or ""
         if inquiry.contact.is_known(self.worker.account):
             self.worker.leased.transport.trust.vouch()
 

@@ -32,8 +32,8 @@ from tests.unit.deferral.stage import (
     waits_for,
 )
 from tests.unit.deferral.vendors import VendorWorld
+from tests.vendors import AIRBYTE, every_vendor
 from tests.vendors import Entry as Case
-from tests.vendors import every_vendor
 
 if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimRequest
@@ -373,6 +373,38 @@ def test_a_new_attempt_says_that_the_old_job_is_its_own_to_end(
 
     assert tokens
     assert all(token["try"] == 2 for token in tokens)
+
+
+def _clear_in_an_outage(world: KillWorld, task: Task) -> None:
+    """Let the new attempt wait for the vendor: it knows of no job."""
+    old = deferred(task.execute())
+    before = task.instance
+    world.vendor.faults.add(Fault(kind="status", times=None, lasts=30))
+    task.clear()
+    assert deferred(task.execute()).method == "execute_start"
+    world.pass_time(30)
+
+    kill(task, old, state="deferred", instance=before)
+
+
+@every_vendor
+def test_a_task_without_a_memory_that_is_cleared_in_an_outage_stops_its_job(
+    case: Case, world: KillWorld, task: Task
+) -> None:
+    task.has_store = False
+
+    _clear_in_an_outage(world, task)
+
+    assert (world.starts, world.cancels) == (1, 1)
+    assert world.running == []
+
+
+@pytest.mark.parametrize("case", [AIRBYTE], ids=["airbyte"])
+def test_so_does_one_that_is_not_durable(case: Case, world: KillWorld) -> None:
+    _clear_in_an_outage(world, a_task(world, durable=False))
+
+    assert (world.starts, world.cancels) == (1, 1)
+    assert world.running == []
 
 
 # A pause of the account ------------------------------------------------------------------
