@@ -12,7 +12,7 @@ from async_triggers.airbyte.gathering import gather
 from async_triggers.airbyte.hooks import AirbyteHook
 from async_triggers.airbyte.naming import NAMES
 from async_triggers.deferral.hook import wall_clock
-from async_triggers.deferral.record import Intent
+from async_triggers.deferral.record import Intent, Unsettled
 from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
 from async_triggers.engine.errors import EngineError, RequestRejected
 from async_triggers.engine.jobs import JobState
@@ -233,6 +233,19 @@ class AirbyteJobRequest(JobRequest):
             within=requests.START_WINDOW,
             server_now=now,
             now=wall_clock(),
+        )
+
+    async def is_settled(self, leased: LeasedAccount, unsettled: Unsettled) -> bool:
+        """Decide by when the latest jobs began and ended."""
+        latest = await self._latest(leased)
+        now = next((seen.at for seen in latest), None)
+        if now is None:
+            return False
+
+        return unsettled.has_ended(
+            [(parse_time(seen.job.started_at), seen.job.ended_at) for seen in latest],
+            ahead=now - wall_clock(),
+            within=requests.START_WINDOW + self.poll_interval,
         )
 
     async def find_running(self, leased: LeasedAccount) -> Seen | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from async_triggers.deferral.remote_job import Attempt
     from async_triggers.engine.accounts import LeasedAccount
     from async_triggers.engine.jobs import Job, Seen
+    from async_triggers.engine.wire import Row
     from async_triggers.lineage.facets import Lineage
 
 log = logging.getLogger(__name__)
@@ -220,20 +221,34 @@ class DbtCloudRunRequest(JobRequest):
         self, leased: LeasedAccount, unsettled: Unsettled
     ) -> Seen | None:
         """Look for a run that bears the mark of a cleared attempt and has not ended."""
+        runs = await self._marked(leased, unsettled)
+        return next((seen for seen in runs if not seen.job.state.is_terminal), None)
+
+    async def find_retried(
+        self, leased: LeasedAccount, unsettled: Unsettled
+    ) -> Seen | None:
+        """Look for the newest run that bears the mark of a retried attempt."""
+        return next(iter(await self._marked(leased, unsettled)), None)
+
+    async def _marked(self, leased: LeasedAccount, unsettled: Unsettled) -> list[Seen]:
+        """Return the runs that attempts have started, the newest first.
+
+        The retry of a failed run bears no mark, but names that run.
+        """
         attempt = self.attempt
         if not self.mark_cause or attempt is None:
-            return None
+            return []
 
         marks = tuple(
             _marker(leased, attempt, max_tries, try_number)
             for try_number, max_tries in unsettled.attempts
         )
-        for seen, row in await self.make_hook().newest_runs(leased, self._target):
-            is_ours = requests.bears_marker(replies.read_cause(row), marks)
-            if is_ours and not seen.job.state.is_terminal:
-                return seen
-
-        return None
+        return [
+            seen
+            for seen, row in await self.make_hook().newest_runs(leased, self._target)
+            if requests.bears_marker(replies.read_cause(row), marks)
+            or _retries(row, self.retry_of)
+        ]
 
     async def start(self, leased: LeasedAccount, before: Before) -> Seen:
         """Start a run; after our own run has failed, of what failed in it."""
@@ -295,7 +310,7 @@ class DbtCloudRunRequest(JobRequest):
         hook = self.make_hook()
         # Without a mark the first one is ours: others may have come after it.
         for seen, row in reversed(await hook.newest_runs(leased, self._target)):
-            if intent.retry_of and str(row.get("retrying_run_id")) == intent.retry_of:
+            if _retries(row, intent.retry_of):
                 return seen
 
             cause = replies.read_cause(row)
@@ -336,6 +351,11 @@ class DbtCloudRunRequest(JobRequest):
     def start_xcoms(self, job: Job, intent: Intent) -> Mapping[str, Any]:
         """Return the run's id and address."""
         return {"job_run_url": job.url, "job_run_id": int(job.id)}
+
+
+def _retries(row: Row, run_id: str) -> bool:
+    """Return whether a run retries what failed in another; False without an id."""
+    return bool(run_id) and str(row.get("retrying_run_id")) == run_id
 
 
 def _marker(

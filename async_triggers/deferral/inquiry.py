@@ -209,6 +209,22 @@ class Inquiry:
         hook = request.make_hook()
         raise with_fate(translate(refusal, hook.conn_id, hook.conn_type), fate)
 
+    async def find(
+        self,
+        question: Callable[[LeasedAccount], Awaitable[T | None]],
+        request: JobRequest,
+        fate: str,
+    ) -> T | None:
+        """Look for a job as :meth:`check` does; None also where all of its kind is gone."""
+        try:
+            answer = await self.check(question, request, fate)
+        except JobNotFound:
+            # Nothing can run of what is gone.
+            return None
+
+        self.settle()
+        return answer
+
     def settle(self) -> None:
         """End the doubt about an earlier job: what had to be known is known."""
         self.contact = self.contact.settled()

@@ -145,8 +145,11 @@ class Notes:
 
     # A start that is left to a trigger ------------------------------------------------
 
-    def mark_unsettled(self) -> Unsettled | None:
-        """Write down that a trigger starts from here on; return what there was before."""
+    def mark_unsettled(self, fingerprint: str) -> Unsettled | None:
+        """Write down that a trigger starts from here on; return what there was before.
+
+        ``fingerprint`` is that of the request.
+        """
         if self._store is None:
             return None
 
@@ -155,10 +158,12 @@ class Notes:
         if not self._is_all_known:
             before = read_unsettled(self._store.get(UNSETTLED_KEY))
 
-        known = before or Unsettled(at=wall_clock(), attempts=())
-        self._store.set(
-            UNSETTLED_KEY, known.and_then(ti.try_number, ti.max_tries).to_json()
+        now = wall_clock()
+        known = before or Unsettled(at=now, attempts=())
+        marked = known.and_then(
+            ti.try_number, ti.max_tries, at=now, fingerprint=fingerprint
         )
+        self._store.set(UNSETTLED_KEY, marked.to_json())
         return before
 
     def settle(self, record: Record | None) -> None:

@@ -8,9 +8,10 @@ so that a start whose answer was lost is looked for and never repeated.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from async_triggers.engine.times import parse_time
@@ -185,31 +186,85 @@ MOST_ATTEMPTS = 10
 class Unsettled:
     """Starts that were left to triggers, whose outcome was not written down.
 
-    A trigger cannot write to the state store, and what it keeps in XComs is lost when the
-    task is cleared. ``at`` is the worker's time of the first such attempt, ``attempts``
-    holds the try number and the ``max_tries`` of each, the newest last.
+    A trigger cannot write to the state store, and what it keeps in XComs is lost with its
+    attempt. ``at`` is the worker's time of the first such attempt, ``latest`` that of the
+    newest, None where it is not known. ``attempts`` holds the try number and the
+    ``max_tries`` of each, the newest last. ``fingerprint`` is that of their request, empty
+    where it is not the same for all.
     """
 
     at: float
     attempts: tuple[tuple[int, int], ...]
+    latest: float | None = None
+    fingerprint: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Write it as plain JSON."""
-        return {"v": VERSION, "at": self.at, "attempts": [*map(list, self.attempts)]}
+        return {
+            "v": VERSION,
+            "at": self.at,
+            "attempts": [*map(list, self.attempts)],
+            "latest": self.latest,
+            "fingerprint": self.fingerprint,
+        }
 
-    def and_then(self, attempt: int, max_tries: int) -> Unsettled:
+    def and_then(
+        self, attempt: int, max_tries: int, *, at: float, fingerprint: str
+    ) -> Unsettled:
         """Add an attempt."""
         known = (*self.attempts, (attempt, max_tries))
-        return replace(self, attempts=known[-MOST_ATTEMPTS:])
+        is_same = not self.attempts or self.fingerprint == fingerprint
+        return replace(
+            self,
+            attempts=known[-MOST_ATTEMPTS:],
+            latest=at,
+            fingerprint=fingerprint if is_same else "",
+        )
 
-    def was_cleared(self, max_tries: int) -> bool:
-        """Return whether one of them was cleared: the task fails before it is retried."""
-        return any(known != max_tries for _, known in self.attempts)
+    def split(self, max_tries: int) -> tuple[Unsettled | None, Unsettled | None]:
+        """Return those that an attempt is a retry of, and those that were cleared.
+
+        None for no attempt. A task fails before it is retried, so a clear comes between
+        two attempts of another ``max_tries``.
+        """
+        retried = tuple(each for each in self.attempts if each[1] == max_tries)
+        cleared = tuple(each for each in self.attempts if each[1] != max_tries)
+        return (
+            replace(self, attempts=retried) if retried else None,
+            replace(self, attempts=cleared) if cleared else None,
+        )
 
     def may_have_started(self, job: Job) -> bool:
         """Return whether a job is none that was there before."""
         since = parse_time(job.started_at)
         return since is None or since >= self.at - CLOCKS_DIFFER
+
+    def has_ended(
+        self,
+        spans: Iterable[tuple[float | None, float | None]],
+        *,
+        ahead: float,
+        within: float,
+    ) -> bool:
+        """Return whether the job of the newest attempt must have ended.
+
+        ``spans`` holds when the latest jobs began and ended, by a clock that is ``ahead``
+        of ours; None stands for what is not known. The jobs do not show whose they are,
+        and one runs at a time. So the attempt has started the first job since then, unless
+        it had to wait for that one: then it has started its own ``within`` so many seconds
+        of an end.
+        """
+        if self.latest is None:
+            return False
+
+        # They are shown in whole seconds.
+        earliest = self.latest + max(0.0, ahead) - 1.0
+        since = sorted(
+            (began, math.inf if ended is None else ended)
+            for began, ended in spans
+            if began is not None and began > earliest
+        )
+        return any(after > ended + within for (_, ended), (after, _) in pairwise(since))
 
 
 def read_unsettled(value: object) -> Unsettled | None:
@@ -217,10 +272,13 @@ def read_unsettled(value: object) -> Unsettled | None:
     if not isinstance(value, Mapping) or value.get("v") != VERSION:
         return None
 
+    latest = value.get("latest")
     try:
         return Unsettled(
             at=float(value["at"]),
             attempts=tuple((int(one), int(two)) for one, two in value["attempts"]),
+            latest=None if latest is None else float(latest),
+            fingerprint=str(value.get("fingerprint", "")),
         )
     except (KeyError, TypeError, ValueError):
         return None

@@ -289,6 +289,23 @@ class JobRequest(StoredValue, ABC):
         """
         return None
 
+    async def is_settled(self, leased: LeasedAccount, unsettled: Unsettled) -> bool:
+        """Return True if what the trigger of a cleared attempt started must have ended.
+
+        For vendors whose jobs do not show whose they are, see
+        :meth:`.record.Unsettled.has_ended`.
+        """
+        return False
+
+    async def find_retried(
+        self, leased: LeasedAccount, unsettled: Unsettled
+    ) -> Seen | None:
+        """Look for the newest job that a trigger of a retried attempt has started.
+
+        None also where the vendor's jobs do not show whose they are.
+        """
+        return None
+
     def may_attach(self, job: Job) -> bool:
         """Return True if a job that is not ours would do as well."""
         return True

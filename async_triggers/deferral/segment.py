@@ -115,7 +115,10 @@ class Segment:
         # A connection that cannot be used fails the task here and now.
         request.make_hook().account()
         record = notes.read()
-        unsettled = notes.mark_unsettled() if task.durable else None
+        unsettled = None
+        if task.durable:
+            unsettled = notes.mark_unsettled(request.fingerprint())
+
         step = decide(record, fingerprint=request.fingerprint(), max_tries=ti.max_tries)
         claimed = IDLE
         if record is not None and step is Next.FIND:

@@ -35,6 +35,7 @@ from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.inquiry import Inquiry, Later
 from async_triggers.deferral.job_cancel import KILL_LOOK, JobCancel
 from async_triggers.deferral.kill import IDLE
+from async_triggers.deferral.left_starts import LeftStarts
 from async_triggers.deferral.one_event import (
     OneEventTrigger,
     insist,
@@ -185,7 +186,11 @@ class StartTrigger(OneEventTrigger):
             request=request,
             inquiry=Inquiry(desk=desk, log=self.log),
             max_tries=self.max_tries,
-            unsettled=read_unsettled(self.unsettled),
+            left=LeftStarts.of(
+                read_unsettled(self.unsettled),
+                max_tries=self.max_tries,
+                fingerprint=request.fingerprint(),
+            ),
         )
         while True:
             try:

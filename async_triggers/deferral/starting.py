@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from async_triggers.deferral import compat
@@ -25,7 +25,8 @@ from async_triggers.deferral.errors import (
 )
 from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.inquiry import Later
-from async_triggers.deferral.record import Next, Record, Unsettled, decide
+from async_triggers.deferral.left_starts import Find, LeftStarts, fate_of_left
+from async_triggers.deferral.record import Next, Record, decide
 from async_triggers.deferral.resuming import Resumption
 from async_triggers.engine.errors import (
     AlreadyRunning,
@@ -76,7 +77,7 @@ class Starting:
     """One attempt's way to its job.
 
     ``superseded`` is the job that must end first, because it is that of a cleared
-    attempt; ``unsettled`` holds starts by earlier attempts that were not written down.
+    attempt; ``left`` holds starts by earlier attempts that were not written down.
     ``inquiry`` is how the vendor is reached. ``resumption`` is what has become of the
     job of an earlier attempt.
     """
@@ -85,7 +86,7 @@ class Starting:
     inquiry: Inquiry
     max_tries: int
     superseded: str | None = None
-    unsettled: Unsettled | None = None
+    left: LeftStarts = field(default_factory=LeftStarts)
     resumption: Resumption = Resumption.FRESH
     _result: str = "started"
     """How the job was come by, for the metrics."""
@@ -153,6 +154,10 @@ class Starting:
                 await self.desk.write(new.with_job(found.job, owned=False))
                 self._result = "attached"
                 return found, False
+
+        resumed = await self._resume(new)
+        if resumed is not None:
+            return resumed, True
 
         return await self._start_new(new)
 
@@ -335,38 +340,40 @@ class Starting:
     @property
     def _was_cleared(self) -> bool:
         """Return whether a job may be under way that a cleared attempt had started."""
-        unsettled = self.unsettled
-        return unsettled is not None and unsettled.was_cleared(self.max_tries)
+        return self.left.cleared is not None
 
     async def _settle(self) -> Seen | None:
         """End the job that a cleared attempt may have started, where it can be known.
 
         Return it where the vendor cannot cancel, so that it is attached to.
         """
-        unsettled = self.unsettled
-        assert unsettled is not None  # noqa: S101 - see _was_cleared
-
-        async def find(leased: LeasedAccount) -> Seen | None:
-            request = await self._resolved(leased)
-            return await request.find_unsettled(leased, unsettled)
-
-        try:
-            seen = await self._check(find, self._left_to_trigger)
-        except JobNotFound:
-            # Nothing can run of what is gone.
-            return None
-
-        self.inquiry.settle()
+        seen = await self.left.find_cleared(self._search)
         if seen is None:
             return None
 
         job = self.request.job(seen.job.id, owned=True, url=seen.job.url)
-        return await self._supersede(job, self._left_to_trigger)
+        return await self._supersede(job, fate_of_left(self.vendor))
 
-    @property
-    def _left_to_trigger(self) -> str:
-        noun = self.vendor.noun
-        return f"A {noun} that a cleared attempt has started may still be running"
+    async def _resume(self, new: Record) -> Seen | None:
+        """Take over the job of a retried attempt of which only its mark is known."""
+        seen = await self.left.find_retried(self._search)
+        known = await self.desk.read()
+        # The record may say already that it has ended, and that another is to be started.
+        if seen is None or (known is not None and known.job_id == seen.job.id):
+            return None
+
+        record = new.with_job(seen.job, owned=True)
+        await self.desk.write(record)
+        return await self._reattach(record, seen.job.id)
+
+    async def _search(self, find: Find) -> Seen | None:
+        """Look for a job that an earlier attempt had left to its trigger."""
+
+        async def look(leased: LeasedAccount) -> Seen | None:
+            return await find(await self._resolved(leased), leased)
+
+        fate = fate_of_left(self.vendor)
+        return await self.inquiry.find(look, self.request, fate)
 
     async def _resolved(self, leased: LeasedAccount) -> JobRequest:
         """Return the request with the ids of all that it names."""
@@ -482,12 +489,7 @@ class Starting:
             is_running = f"has been running since {job.started_at}"
 
         state = f"{job.title} {is_running}"
-        unsettled = self.unsettled
-        if (
-            self._was_cleared
-            and unsettled is not None
-            and unsettled.may_have_started(job)
-        ):
+        if self.left.may_include(job):
             state += ", perhaps started by the cleared attempt: waiting for it to end"
             self.log.info("%s", with_url(state, job.url))
             raise Behind(running)

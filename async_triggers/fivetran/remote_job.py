@@ -369,6 +369,23 @@ class FivetranSyncRequest(JobRequest):
         began = parse_time(own[0].start) if own and own[0].end is None else None
         return followed_by(began)
 
+    async def is_settled(self, leased: LeasedAccount, unsettled: Unsettled) -> bool:
+        """Decide by when the syncs of the history began and ended."""
+        connection, now = await self.make_hook().get_fivetran_connection(
+            leased, self.connector_id or self.found_id
+        )
+        # What does not sync is in no one's way.
+        if connection.sync_state != models.SYNCING or now is None:
+            return False
+
+        window = history.window_of(unsettled.latest or unsettled.at, now=now)
+        records = await self._history(leased, connection.id, window)
+        return unsettled.has_ended(
+            [(parse_time(each.start), parse_time(each.end)) for each in records],
+            ahead=now - wall_clock(),
+            within=requests.START_WINDOW + self.poll_interval,
+        )
+
     async def find_unsettled(
         self, leased: LeasedAccount, unsettled: Unsettled
     ) -> Seen | None:
@@ -380,23 +397,15 @@ class FivetranSyncRequest(JobRequest):
         if self.resync or not self.attaches_when_cleared:
             return None
 
-        hook = self.make_hook()
-        connection, now = await hook.get_fivetran_connection(
+        connection, now = await self.make_hook().get_fivetran_connection(
             leased, self.connector_id or self.found_id
         )
         if connection.sync_state != models.SYNCING or now is None:
             return None
 
         run = connection.run(at=now)
-        since, until = history.history_window(run, now=now)
-        try:
-            records = await hook.list_syncs(
-                leased, connection.id, since=since, until=until
-            )
-        except PermanentError as error:
-            log.info("The sync history could not be read: %s", error.message)
-            return None
-
+        window = history.history_window(run, now=now)
+        records = await self._history(leased, connection.id, window)
         # The attempt's time is by our clock, the history's by the vendor's.
         earliest = unsettled.at + now - wall_clock()
         began = [
@@ -408,6 +417,19 @@ class FivetranSyncRequest(JobRequest):
             return None
 
         return Seen(job=models.judge_run(connection, run), at=now)
+
+    async def _history(
+        self, leased: LeasedAccount, connection_id: str, window: tuple[float, float]
+    ) -> list[models.HistoryRecord]:
+        """Return the syncs in a window of server times; none without the history."""
+        since, until = window
+        try:
+            return await self.make_hook().list_syncs(
+                leased, connection_id, since=since, until=until
+            )
+        except PermanentError as error:
+            log.info("The sync history could not be read: %s", error.message)
+            return []
 
     def start_xcoms(self, job: Job, intent: Intent) -> Mapping[str, Any]:
         """Return the schedule type that was changed, if it was."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -226,6 +227,8 @@ unsettled = st.builds(
     Unsettled,
     at=st.floats(0, 1e10),
     attempts=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99))).map(tuple),
+    latest=st.none() | st.floats(0, 1e10),
+    fingerprint=st.text(),
 )
 STARTED = Unsettled(at=1_774_402_200.0, attempts=((1, 2),))
 
@@ -256,17 +259,79 @@ def test_what_says_nothing_of_starts_is_none(value: object) -> None:
 def test_of_many_starts_the_newest_are_remembered() -> None:
     starts = STARTED
     for attempt in range(2, 20):
-        starts = starts.and_then(attempt, 2)
+        starts = starts.and_then(attempt, 2, at=float(attempt), fingerprint="")
 
     assert starts.at == STARTED.at
     assert starts.attempts == tuple((each, 2) for each in range(10, 20))
     assert len(starts.attempts) == MOST_ATTEMPTS
 
 
-def test_a_start_was_cleared_where_the_tries_were_raised() -> None:
-    assert not STARTED.was_cleared(2)
-    assert STARTED.was_cleared(3)
-    assert STARTED.and_then(2, 3).was_cleared(3)
+def test_the_latest_start_and_the_request_of_all_are_remembered() -> None:
+    first = Unsettled(at=100.0, attempts=()).and_then(1, 2, at=100.0, fingerprint="a")
+    second = first.and_then(2, 2, at=200.0, fingerprint="a")
+    third = second.and_then(3, 2, at=300.0, fingerprint="b")
+
+    assert (second.at, second.latest, second.fingerprint) == (100.0, 200.0, "a")
+    assert (third.at, third.latest, third.fingerprint) == (100.0, 300.0, "")
+    assert third.and_then(4, 2, at=400.0, fingerprint="b").fingerprint == ""
+
+
+def test_starts_that_an_older_release_has_noted_are_read() -> None:
+    value = {"v": 1, "at": 100.0, "attempts": [[1, 2]]}
+
+    assert read_unsettled(value) == Unsettled(at=100.0, attempts=((1, 2),))
+
+
+def test_starts_are_of_retried_attempts_or_of_cleared_ones() -> None:
+    both = STARTED.and_then(2, 3, at=0.0, fingerprint="")
+
+    assert STARTED.split(2) == (STARTED, None)
+    assert STARTED.split(3) == (None, STARTED)
+    assert both.split(3) == (
+        replace(both, attempts=((2, 3),)),
+        replace(both, attempts=((1, 2),)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("spans", "ended"),
+    [
+        pytest.param([], False, id="none has begun"),
+        pytest.param(
+            [(500.0, 900.0), (2000.0, None)], False, id="one was there before"
+        ),
+        pytest.param([(1002.0, None)], False, id="the first goes on"),
+        pytest.param([(1002.0, 1100.0)], False, id="none is in the way"),
+        pytest.param([(1002.0, 1100.0), (1410.0, None)], True, id="idle since"),
+        pytest.param([(1410.0, None), (1002.0, 1100.0)], True, id="newest first"),
+        pytest.param([(1002.0, 1100.0), (1390.0, None)], False, id="had to wait"),
+        pytest.param(
+            [(1002.0, 1100.0), (1105.0, 1200.0), (1210.0, None)], False, id="a queue"
+        ),
+        pytest.param(
+            [(1002.0, 1100.0), (1500.0, 1600.0), (1610.0, None)],
+            True,
+            id="idle before others",
+        ),
+        pytest.param([(None, 1100.0), (1410.0, None)], False, id="no beginning"),
+    ],
+)
+def test_the_first_job_since_a_start_or_after_another_may_be_its_own(
+    spans: list[tuple[float | None, float | None]], *, ended: bool
+) -> None:
+    start = Unsettled(at=0.0, attempts=((1, 2),), latest=1000.0)
+
+    assert start.has_ended(spans, ahead=0.0, within=300.0) is ended
+
+
+def test_a_clock_that_is_ahead_ends_nothing_too_early() -> None:
+    start = Unsettled(at=0.0, attempts=((1, 2),), latest=1000.0)
+    spans = [(1060.0, 1100.0), (1500.0, None)]
+
+    assert start.has_ended(spans, ahead=0.0, within=300.0)
+    assert start.has_ended(spans, ahead=-90.0, within=300.0)
+    assert not start.has_ended(spans, ahead=90.0, within=300.0)
+    assert not replace(start, latest=None).has_ended(spans, ahead=0.0, within=300.0)
 
 
 @pytest.mark.parametrize(
