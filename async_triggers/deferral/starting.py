@@ -442,8 +442,11 @@ class Starting:
         if self.request.was_there_before(seen, before.intent):
             await self._take_back(earlier)
             attached = await self._meet(record, seen)
-            if attached is not None:
-                return attached, False
+            if attached is None:
+                reason = f"{seen.job.title}, which was there before, has just ended"
+                raise Later(10.0, reason)
+
+            return attached, False
 
         await desk.write(record.with_job(seen.job, owned=True))
         self.log.info("%s", with_url(f"{seen.job.title} started", seen.job.url))
@@ -463,10 +466,7 @@ class Starting:
         except TransientError as failure:
             raise Later.than(failure) from None
 
-        if running is None:
-            raise Later(10.0, error.message)
-
-        attached = await self._meet(record, running)
+        attached = None if running is None else await self._meet(record, running)
         if attached is None:
             raise Later(10.0, error.message)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -838,6 +839,29 @@ def test_a_queued_foreign_job_that_answers_the_start_is_no_job_of_ours(
     assert behind.arguments["job_id"] == foreign
     assert behind.arguments["owned"] is False
     assert task.go_on(behind) == foreign + 1
+
+
+def test_a_queued_foreign_job_that_has_just_ended_is_no_job_of_ours(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the answer to the start, and was cancelled before it was given."""
+    foreign = world.airbyte.add_job(TARGET, "queued:30 running:30 succeeded", age=10)
+    respond = world.airbyte.respond
+
+    def end(asked: SimRequest) -> Any:
+        reply = respond(asked)
+        if asked.method != "POST" or b'"queued"' not in reply.body:
+            return reply
+
+        world.airbyte.finish(str(foreign), "cancelled")
+        return replace(reply, body=reply.body.replace(b'"queued"', b'"cancelled"'))
+
+    monkeypatch.setattr(world.airbyte, "respond", end)
+    task = Task(world, DEFERRABLE)
+
+    assert task.run() == foreign + 1
+    assert task.xcoms["airbyte_job"]["attached"] is False
+    assert world.cancels == 0
 
 
 def test_a_queued_job_of_our_own_is_ours(world: World) -> None:
