@@ -20,6 +20,8 @@ from async_triggers.deferral.contact import address_of, with_fate
 from async_triggers.deferral.errors import (
     ConnectionUnusable,
     JobAlreadyRunning,
+    JobTimedOut,
+    TaskKilled,
     VendorRefused,
     translate,
 )
@@ -408,10 +410,7 @@ class Starting:
         await desk.write(record)
         began = wall_clock()
         try:
-            request = self.request
-            seen = await self.inquiry.request(
-                lambda leased: request.start(leased, before), whole=True
-            )
+            seen = await self._send(before, earlier)
         except AlreadyRunning as error:
             await self._take_back(earlier)
             return await self._after_conflict(record, error), False
@@ -451,6 +450,23 @@ class Starting:
         await desk.write(record.with_job(seen.job, owned=True))
         self.log.info("%s", with_url(f"{seen.job.title} started", seen.job.url))
         return seen, True
+
+    async def _send(self, before: Before, earlier: Record | None) -> Seen:
+        """Request the start; take its intent back where there is no time to send it."""
+        request, is_sent = self.request, False
+
+        async def start(leased: LeasedAccount) -> Seen:
+            nonlocal is_sent
+            is_sent = True
+            return await request.start(leased, before)
+
+        try:
+            return await self.inquiry.request(start, whole=True)
+        except (TaskKilled, JobTimedOut):
+            if not is_sent:
+                await self._take_back(earlier)
+
+            raise
 
     async def _take_back(self, earlier: Record | None) -> None:
         """Take an intent back: nothing was started, what was known before still holds."""

@@ -104,6 +104,49 @@ def test_before_the_start_nothing_is_started(task: Task, *, deferrable: bool) ->
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
+def test_right_before_the_start_no_intent_is_left(
+    task: Task, monkeypatch: pytest.MonkeyPatch, *, deferrable: bool
+) -> None:
+    """The next attempt would look for more than a minute for what cannot be there."""
+    task.make = sync(deferrable=deferrable)
+    write = task.store.set
+
+    def stopped(key: str, value: Any) -> None:
+        write(key, value)
+        task.operator.on_kill()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(task.store, "set", stopped)
+        with pytest.raises(TaskKilled):
+            task.execute()
+
+    assert task.world.starts == 0
+    assert task.store.values == {}
+    began = task.world.elapsed()
+    assert start_anew(task) == 1
+    assert task.world.elapsed() < began + 30
+
+
+def test_a_deadline_right_before_the_start_leaves_no_intent(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task.make = sync(execution_timeout=timedelta(seconds=60))
+    write = task.store.set
+
+    def late(key: str, value: Any) -> None:
+        write(key, value)
+        task.world.pass_time(100)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(task.store, "set", late)
+        with pytest.raises(JobTimedOut, match="could not be started before"):
+            task.execute()
+
+    assert task.world.starts == 0
+    assert task.store.values == {}
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
 def test_while_the_start_is_under_way_the_job_is_cancelled_when_it_is_there(
     task: Task, *, deferrable: bool
 ) -> None:
