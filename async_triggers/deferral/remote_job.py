@@ -271,7 +271,7 @@ class JobRequest(StoredValue, ABC):
     ) -> bool:
         """Return True if a running job that was found so is hardly anyone else's.
 
-        A task that goes on waits for it in any case; one that was stopped cancels it.
+        A task waits for any that is found, but ends only such a job.
         """
         return False
 

@@ -28,10 +28,11 @@ from async_triggers.deferral.errors import (
 from async_triggers.deferral.hook import wall_clock
 from async_triggers.deferral.inquiry import Later
 from async_triggers.deferral.left_starts import Find, LeftStarts, fate_of_left
-from async_triggers.deferral.record import Next, Record, decide
+from async_triggers.deferral.record import Intent, Next, Record, decide
 from async_triggers.deferral.resuming import Resumption
 from async_triggers.engine.errors import (
     AlreadyRunning,
+    Doubted,
     EngineError,
     JobNotFound,
     PermanentError,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from async_triggers.deferral.inquiry import Desk, Inquiry
     from async_triggers.deferral.remote_job import Before, JobRequest, RemoteJob
     from async_triggers.engine.accounts import LeasedAccount
+    from async_triggers.engine.jobs import Job
     from async_triggers.engine.wire import Vendor
 
 T = TypeVar("T")
@@ -64,6 +66,54 @@ LOOK_AGAIN_AFTER = 1.0
 
 A list of jobs may leave one out while others come and go.
 """
+
+
+async def find_by_intent(
+    request: JobRequest, leased: LeasedAccount, intent: Intent
+) -> tuple[Seen | None, bool, float]:
+    """Look for the job of a start that was not answered.
+
+    Return it and whether it is ours; or None, and in how many seconds it must have shown
+    up.
+    """
+    seen = await request.find_started(leased, intent)
+    if seen is None:
+        now = (await request.before_start(leased)).intent.at
+        age = intent.age(server_now=now, now=wall_clock())
+        if age < request.start_grace:
+            return None, False, request.start_grace - age
+
+        for _ in range(LOOKS_AGAIN):
+            await asyncio.sleep(LOOK_AGAIN_AFTER)
+            seen = await request.find_started(leased, intent)
+            if seen is not None:
+                break
+
+    if seen is None:
+        return None, False, 0.0
+
+    try:
+        return seen, await request.is_own_start(leased, seen, intent), 0.0
+    except (PermanentError, Doubted):
+        # The vendor does not show it, such as a history that the plan lacks.
+        return seen, False, 0.0
+
+
+def log_found(log: Logger, vendor: Vendor, job: Job, *, owned: bool) -> None:
+    """Log what may have come of a start that was not answered."""
+    name = vendor.name_of(job.id)
+    if owned:
+        words = (
+            f"The start request had no answer, but it started {name}: waiting for it"
+        )
+        log.info("%s", with_url(words, job.url))
+        return
+
+    words = (
+        f"The start request had no answer. It may have started {name}, but so may another"
+        " user: this task never cancels it"
+    )
+    log.warning("%s", with_url(words, job.url))
 
 
 class Behind(Exception):
@@ -138,15 +188,9 @@ class Starting:
                 return known
 
         elif record is not None and step is Next.FIND:
-            seen = await self._find_lost(record)
-            if seen is not None:
-                record = record.with_job(seen.job, owned=True)
-                await self.desk.write(record)
-                if record.max_tries == self.max_tries and not record.killed:
-                    return seen, True
-
-                # The task was cleared since: it is the old job, and is superseded.
-                return await self._get_job()
+            lost = await self._find_lost(record)
+            if lost is not None:
+                return await self._take_found(record, lost)
 
         new = Record(fingerprint=fingerprint, max_tries=self.max_tries, address=address)
         if self._was_cleared:
@@ -162,6 +206,23 @@ class Starting:
             return resumed, True
 
         return await self._start_new(new)
+
+    async def _take_found(
+        self, record: Record, found: tuple[Seen, bool]
+    ) -> tuple[Seen, bool]:
+        """Write down what came of a start without an answer, and take it up."""
+        seen, owned = found
+        await self.desk.write(record.with_job(seen.job, owned=owned))
+        if record.max_tries == self.max_tries and not record.killed:
+            self._result = "found_again"
+            return found
+
+        if not owned:
+            # Perhaps ours: after a clear it is waited for, and never attached to.
+            self.superseded = seen.job.id
+
+        # The task was cleared since: it is the old job, and what follows is as with any.
+        return await self._get_job()
 
     async def _take_up(
         self, step: Next, record: Record, job_id: str
@@ -237,17 +298,14 @@ class Starting:
             self._start_after(job_id, seen.job.word)
             return None
 
-        self._note_found(seen)
-        whose = "the earlier attempt started" if record.owned else "it waited for"
-        self.log.info("Attaching to %s, which %s", self.vendor.name_of(job_id), whose)
-        return seen
-
-    def _note_found(self, seen: Seen) -> None:
-        """Take note that the job of an earlier attempt is there."""
         self._result = "found_again"
         self.resumption = Resumption.RECONNECTED
         if seen.job.state is JobState.SUCCEEDED:
             self.resumption = Resumption.SUCCEEDED
+
+        whose = "the earlier attempt started" if record.owned else "it waited for"
+        self.log.info("Attaching to %s, which %s", self.vendor.name_of(job_id), whose)
+        return seen
 
     async def _supersede(self, job: RemoteJob, fate: str) -> Seen | None:
         """Cancel the job of a cleared attempt and see it end, before a new one starts.
@@ -288,36 +346,19 @@ class Starting:
 
         return None
 
-    async def _find_lost(self, record: Record) -> Seen | None:
-        """Look for the job of a start that was not answered.
+    async def _find_lost(self, record: Record) -> tuple[Seen, bool] | None:
+        """Look for the job of a start that was not answered, and whether it is ours.
 
         None once it must have shown up and has not; until then come back later.
         """
         intent = record.intent
         self.request = self.request.resuming(intent)
 
-        async def find(leased: LeasedAccount) -> tuple[Seen | None, float]:
-            """Return the job, or in how many seconds it must have shown up."""
-            request = await self._resolved(leased)
-            seen = await request.find_started(leased, intent)
-            if seen is not None:
-                return seen, 0.0
-
-            now = (await request.before_start(leased)).intent.at
-            age = intent.age(server_now=now, now=wall_clock())
-            if age < request.start_grace:
-                return None, request.start_grace - age
-
-            for _ in range(LOOKS_AGAIN):
-                await asyncio.sleep(LOOK_AGAIN_AFTER)
-                seen = await request.find_started(leased, intent)
-                if seen is not None:
-                    break
-
-            return seen, 0.0
+        async def find(leased: LeasedAccount) -> tuple[Seen | None, bool, float]:
+            return await find_by_intent(await self._resolved(leased), leased, intent)
 
         try:
-            seen, left = await self._check(find, record.fate(self.vendor))
+            seen, owned, left = await self._check(find, record.fate(self.vendor))
         except JobNotFound as error:
             hook = self.request.make_hook()
             failure = translate(error, hook.conn_id, hook.conn_type)
@@ -325,12 +366,8 @@ class Starting:
 
         self.inquiry.settle()
         if seen is not None:
-            self._note_found(seen)
-            self.log.info(
-                "The start request had no answer, but it started %s: waiting for it",
-                self.vendor.name_of(seen.job.id),
-            )
-            return seen
+            log_found(self.log, self.vendor, seen.job, owned=owned)
+            return seen, owned
 
         if left <= 0:
             return None
@@ -419,24 +456,12 @@ class Starting:
             is_lost = isinstance(error, TransientError) and (
                 error.ambiguous or isinstance(error, UnreadableReply)
             )
-            if not is_lost:
-                await self._take_back(earlier)
-                self.inquiry.refuse_start(error, began)
-                raise
+            if is_lost:
+                return await self._after_silence(record, error)
 
-            self.log.warning(
-                "No answer to the start request %s: checking whether it started a %s",
-                aside(error.message),
-                self.vendor.noun,
-            )
-            resumption = self.resumption
-            found = await self._find_lost(record)
-            # It was this attempt that has started it.
-            self.resumption = resumption
-            if found is None:
-                raise Later(1.0, error.message, error=error) from None
-
-            seen = found
+            await self._take_back(earlier)
+            self.inquiry.refuse_start(error, began)
+            raise
 
         if self.request.was_there_before(seen, before.intent):
             await self._take_back(earlier)
@@ -467,6 +492,21 @@ class Starting:
                 await self._take_back(earlier)
 
             raise
+
+    async def _after_silence(
+        self, record: Record, error: EngineError
+    ) -> tuple[Seen, bool]:
+        """The start has no answer: look for what came of it."""
+        self.log.warning(
+            "No answer to the start request %s: checking whether it started a %s",
+            aside(error.message),
+            self.vendor.noun,
+        )
+        found = await self._find_lost(record)
+        if found is None:
+            raise Later(1.0, error.message, error=error) from None
+
+        return await self._take_found(record, found)
 
     async def _take_back(self, earlier: Record | None) -> None:
         """Take an intent back: nothing was started, what was known before still holds."""
