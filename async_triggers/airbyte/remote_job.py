@@ -156,14 +156,14 @@ class AirbyteJobRequest(JobRequest):
     def resuming(self, intent: Intent) -> Self:
         """Return the request for the connection that a start was sent to.
 
-        Its name may belong to another one by now.
+        Its name may belong to another one by now, and a template may render another id.
         """
         return replace(self, found_id=intent.marker) if intent.marker else self
 
     @property
     def _target(self) -> str:
         """The id of the connection, once the request is resolved."""
-        return self.connection_id or self.found_id
+        return self.found_id or self.connection_id or ""
 
     async def before_start(self, leased: LeasedAccount) -> Before:
         """Read the connection, which also shows the server's time."""
@@ -188,7 +188,7 @@ class AirbyteJobRequest(JobRequest):
         # from that of a job. The ids of jobs only grow.
         newest = [int(seen.job.id) for seen in await self._latest(leased)]
         intent = Intent(
-            at=now, baseline=str(max(newest, default=0)), marker=self.found_id
+            at=now, baseline=str(max(newest, default=0)), marker=self._target
         )
         return Before(intent=intent)
 

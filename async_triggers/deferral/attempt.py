@@ -205,7 +205,9 @@ class Attempt:
         return (
             record.owned
             and not record.ended
-            and record.fingerprint == self.request.fingerprint()
+            and record.is_same(
+                self.request.fingerprint(), self.context["ti"].try_number
+            )
         )
 
     # On the worker --------------------------------------------------------------------

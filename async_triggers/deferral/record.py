@@ -95,6 +95,7 @@ class Intent:
 class Record:
     """One attempt's job.
 
+    ``try_number`` is that of the attempt, 0 where Airflow did not show it.
     ``job_id`` is None while only the intent is known. ``owned`` is False for a job that
     the task attached to. ``killed`` says that the attempt was stopped by a user while it
     ran on a worker. ``ended`` is the vendor's word for how the job ended, where the task
@@ -104,6 +105,7 @@ class Record:
 
     fingerprint: str
     max_tries: int
+    try_number: int = 0
     job_id: str | None = None
     owned: bool = True
     killed: bool = False
@@ -118,6 +120,7 @@ class Record:
             "v": VERSION,
             "fingerprint": self.fingerprint,
             "max_tries": self.max_tries,
+            "try_number": self.try_number,
             "job_id": self.job_id,
             "owned": self.owned,
             "killed": self.killed,
@@ -136,6 +139,13 @@ class Record:
     def with_job(self, job: Job, *, owned: bool) -> Record:
         """Complete an intent with the job that came of it."""
         return replace(self, job_id=job.id, owned=owned, url=job.url or self.url)
+
+    def is_same(self, fingerprint: str, try_number: int) -> bool:
+        """Return whether it is of this try, or of one that requested the same.
+
+        Templates may render something else each time that a task comes back to a worker.
+        """
+        return self.try_number == try_number or self.fingerprint == fingerprint
 
     def fate(self, vendor: Vendor) -> str:
         """Say what a task that gives up leaves behind; empty for nothing."""
@@ -163,6 +173,8 @@ def read_record(value: object) -> Record | None:
         return Record(
             fingerprint=str(value["fingerprint"]),
             max_tries=int(value["max_tries"]),
+            # Older records are without it.
+            try_number=int(value.get("try_number", 0)),
             job_id=None if value["job_id"] is None else str(value["job_id"]),
             owned=bool(value["owned"]),
             killed=bool(value["killed"]),
@@ -295,7 +307,9 @@ class Next(Enum):
     LEAVE = "leave the job of the earlier attempt alone, then start a new one"
 
 
-def decide(record: Record | None, *, fingerprint: str, max_tries: int) -> Next:
+def decide(
+    record: Record | None, *, fingerprint: str, max_tries: int, try_number: int
+) -> Next:
     """Return what an attempt does, given what the last one wrote down.
 
     A clear raises ``max_tries``, a retry never does. For a task that was cleared while it
@@ -306,7 +320,7 @@ def decide(record: Record | None, *, fingerprint: str, max_tries: int) -> Next:
         return Next.START
 
     cleared = record.killed or record.max_tries != max_tries
-    same = record.fingerprint == fingerprint
+    same = record.is_same(fingerprint, try_number)
     if record.job_id is None:
         return Next.FIND if same else Next.START
 

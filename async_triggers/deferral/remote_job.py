@@ -213,6 +213,11 @@ class JobRequest(StoredValue, ABC):
         """Return the request as an attempt of a task makes it."""
         return replace(self, attempt=Attempt.of(ti, max_tries))
 
+    @property
+    def try_number(self) -> int:
+        """The number of the try that starts; 0 where Airflow does not show whose it is."""
+        return 0 if self.attempt is None else self.attempt.try_number
+
     def fingerprint(self) -> str:
         """Return what distinguishes two requests."""
         request = {"conn_id": self.conn_id, **self.describe()}

@@ -119,7 +119,12 @@ class Segment:
         if task.durable:
             unsettled = notes.mark_unsettled(request.fingerprint())
 
-        step = decide(record, fingerprint=request.fingerprint(), max_tries=ti.max_tries)
+        step = decide(
+            record,
+            fingerprint=request.fingerprint(),
+            max_tries=ti.max_tries,
+            try_number=ti.try_number,
+        )
         claimed = IDLE
         if record is not None and step is Next.FIND:
             claimed = record.intent.name

@@ -275,6 +275,7 @@ async def _is_own(
     request: JobRequest, leased: LeasedAccount, seen: Seen, intent: Intent
 ) -> bool:
     """Return whether a job was made by a start of ours; False where that stays unknown."""
+    request = request.resuming(intent)
     loop = asyncio.get_running_loop()
     patience = Patience(loop.time(), doubt=leased.account.belief.doubt)
     while True:

@@ -332,7 +332,7 @@ class StartTrigger(OneEventTrigger):
             or record.job_id is None
             or not record.owned
             or record.ended
-            or record.fingerprint != request.fingerprint()
+            or not record.is_same(request.fingerprint(), request.try_number)
         ):
             return self._too_late()
 
@@ -429,7 +429,10 @@ class StartTrigger(OneEventTrigger):
 
             record = read_record(self.record if claim is None else claim[1])
             step = decide(
-                record, fingerprint=request.fingerprint(), max_tries=self.max_tries
+                record,
+                fingerprint=request.fingerprint(),
+                max_tries=self.max_tries,
+                try_number=request.try_number,
             )
             if (
                 record is None

@@ -180,8 +180,10 @@ class Starting:
             # An attempt before this one has had an answer from there.
             self.inquiry.contact = replace(self.inquiry.contact, known=address)
 
-        fingerprint = self.request.fingerprint()
-        step = decide(record, fingerprint=fingerprint, max_tries=self.max_tries)
+        fingerprint, number = self.request.fingerprint(), self.request.try_number
+        step = decide(
+            record, fingerprint=fingerprint, max_tries=self.max_tries, try_number=number
+        )
         if record is not None and record.job_id is not None:
             known = await self._take_up(step, record, record.job_id)
             if known is not None:
@@ -192,7 +194,12 @@ class Starting:
             if lost is not None:
                 return await self._take_found(record, lost)
 
-        new = Record(fingerprint=fingerprint, max_tries=self.max_tries, address=address)
+        new = Record(
+            fingerprint=fingerprint,
+            max_tries=self.max_tries,
+            try_number=number,
+            address=address,
+        )
         if self._was_cleared:
             found = await self._settle()
             if found is not None:
@@ -213,7 +220,7 @@ class Starting:
         """Write down what came of a start without an answer, and take it up."""
         seen, owned = found
         await self.desk.write(record.with_job(seen.job, owned=owned))
-        if record.max_tries == self.max_tries and not record.killed:
+        if record.try_number == self.request.try_number:
             self._result = "found_again"
             return found
 
@@ -221,7 +228,7 @@ class Starting:
             # Perhaps ours: after a clear it is waited for, and never attached to.
             self.superseded = seen.job.id
 
-        # The task was cleared since: it is the old job, and what follows is as with any.
+        # Of an earlier try: what follows is as with any other job of that.
         return await self._get_job()
 
     async def _take_up(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from async_triggers.deferral.errors import JobTimedOut
+from async_triggers.deferral.errors import JobFailed, JobTimedOut
 from async_triggers.simulator import Fault
 from tests.airflow_versions import call_on_kill
 from tests.unit.deferral.stage import Deferral, Task, deferred, the_event
@@ -251,3 +252,155 @@ def test_an_outage_between_the_two_checks_makes_no_job_another_users(
 
     assert found.arguments["owned"] is True
     assert world.starts == 1
+
+
+# Which attempt looks for it -------------------------------------------------------------
+
+
+@every_vendor
+def test_a_retry_that_finds_a_failed_job_starts_another(scene: Set, case: Case) -> None:
+    world, task = scene(case, case.life("error", lasts=30), case.life("success"))
+    lose_the_start(world)
+    begin(task)
+    # The worker is lost, and Airflow takes its time to see that.
+    world.pass_time(400)
+    task.retry()
+
+    assert task.run() is not None
+    assert world.starts == 2
+
+
+@every_vendor
+def test_the_attempt_itself_fails_with_its_job(scene: Set, case: Case) -> None:
+    world, task = scene(case, case.life("error", lasts=30), case.life("success"))
+    lose_the_start(world)
+
+    with pytest.raises(JobFailed):
+        task.go_on(begin(task))
+
+    assert world.starts == 1
+    task.retry()
+    assert task.run() is not None
+    assert world.starts == 2
+
+
+@every_vendor
+def test_a_retry_after_the_deadline_of_a_lost_start_starts_another(
+    scene: Set, case: Case
+) -> None:
+    limit = timedelta(seconds=60)
+    world, task = scene(
+        case,
+        case.life(),
+        case.life("success"),
+        deferrable=False,
+        execution_timeout=limit,
+    )
+    lose_the_start(world, outage=limit.total_seconds() + 10)
+    with pytest.raises(JobTimedOut):
+        task.execute()
+
+    assert world.cancels == 1
+    task.retry()
+    task.make = case.sync(deferrable=False)
+
+    assert task.run() is not None
+    assert (world.starts, world.cancels) == (2, 1)
+
+
+@every_vendor
+def test_a_retry_attaches_to_the_job_that_runs(scene: Set, case: Case) -> None:
+    world, task = scene(case, case.life())
+    lose_the_start(world)
+    begin(task)
+    world.pass_time(100)
+    task.retry()
+
+    found = deferred(task.execute())
+
+    assert found.method == "execute_complete"
+    assert found.arguments["owned"] is True
+    assert world.starts == 1
+
+
+# What templates render meanwhile --------------------------------------------------------
+
+
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "airbyte": {"connection_id": "other"},
+    "fivetran": {"connector_id": "other"},
+    "dbt_cloud": {"steps_override": ["dbt run --vars 'now: 01:31'"]},
+}
+"""What is rendered when the task comes back to its start."""
+
+
+def render_otherwise(world: VendorWorld, task: Task) -> None:
+    """Let the templates of the task render something else from here on."""
+    case = world.case
+    if case is not DBT_CLOUD:
+        case.add_target(world.vendor, "other", case.life("success"))
+
+    task.make = case.sync(**OTHERWISE[case.name])
+
+
+@three_vendors
+def test_what_renders_otherwise_meanwhile_starts_no_second_job(
+    scene: Set, case: Case
+) -> None:
+    world, task = scene(case, case.life())
+    lose_the_start(world)
+    outcome = begin(task)
+    render_otherwise(world, task)
+
+    found = follow(task, outcome)
+
+    assert world.starts == 1
+    assert found.arguments["owned"] is True
+    kill(task, found)
+    assert running(world) == []
+
+
+@three_vendors
+def test_what_renders_otherwise_meanwhile_is_stopped_with_the_task(
+    scene: Set, case: Case
+) -> None:
+    world, task = scene(case, case.life())
+    lose_the_start(world, outage=200.0)
+    first = begin(task)
+    render_otherwise(world, task)
+    second = deferred(task.resume(first, task.wait(first)))
+    assert second.method == "execute_start"
+
+    kill(task, second)
+
+    assert (world.starts, world.cancels) == (1, 1)
+    assert running(world) == []
+
+
+@three_vendors
+def test_what_renders_otherwise_meanwhile_is_started_where_nothing_was(
+    scene: Set, case: Case
+) -> None:
+    world, task = scene(case, case.life("success"))
+    lose_the_start(world, takes_effect=False)
+    outcome = begin(task)
+    render_otherwise(world, task)
+
+    assert task.go_on(outcome) is not None
+    assert world.starts == 1
+
+
+@three_vendors
+def test_a_retry_with_other_arguments_looks_for_no_job_of_the_old_ones(
+    scene: Set, case: Case
+) -> None:
+    world, task = scene(case, case.life())
+    lose_the_start(world)
+    begin(task)
+    world.pass_time(400)
+    render_otherwise(world, task)
+    task.retry()
+
+    deferred(task.execute())
+
+    assert (world.starts, world.cancels) == (2, 0)

@@ -32,6 +32,7 @@ records = st.builds(
     Record,
     fingerprint=st.text(),
     max_tries=st.integers(0, 99),
+    try_number=st.integers(0, 99),
     job_id=st.none() | st.text(),
     owned=st.booleans(),
     killed=st.booleans(),
@@ -69,11 +70,17 @@ def test_a_field_of_nonsense_is_read_or_none(name: str, value: object) -> None:
     assert record is None or isinstance(record, Record)
 
 
-@pytest.mark.parametrize("name", sorted(set(WRITTEN) - {"intent"}))
+@pytest.mark.parametrize("name", sorted(set(WRITTEN) - {"intent", "try_number"}))
 def test_a_record_that_lacks_a_field_is_none(name: str) -> None:
     value = {key: field for key, field in WRITTEN.items() if key != name}
 
     assert read_record(value) is None
+
+
+def test_a_record_of_before_the_number_of_the_try_is_of_no_try() -> None:
+    value = {key: field for key, field in WRITTEN.items() if key != "try_number"}
+
+    assert read_record(value) == Record(fingerprint="f", max_tries=2, job_id="1")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +109,16 @@ def test_a_record_that_lacks_a_field_is_none(name: str) -> None:
             Next.START,
             id="without an answer, other arguments",
         ),
+        pytest.param(
+            a_record(None, fingerprint="x", try_number=3),
+            Next.FIND,
+            id="without an answer, and this try renders other arguments",
+        ),
+        pytest.param(
+            a_record(fingerprint="x", try_number=3),
+            Next.REATTACH,
+            id="the job of this try, which renders other arguments",
+        ),
         pytest.param(a_record(ended="failed"), Next.AFTER, id="its job has failed"),
         pytest.param(
             a_record(ended="failed", fingerprint="x"),
@@ -116,7 +133,9 @@ def test_a_record_that_lacks_a_field_is_none(name: str) -> None:
     ],
 )
 def test_what_an_attempt_does_first(record: Record | None, step: Next) -> None:
-    assert decide(record, fingerprint="same", max_tries=2) is step
+    found = decide(record, fingerprint="same", max_tries=2, try_number=3)
+
+    assert found is step
 
 
 @pytest.mark.parametrize(
