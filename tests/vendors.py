@@ -78,7 +78,9 @@ class Entry(ABC):
     :cvar permits: Arguments that let an operator cancel.
     :cvar attaches: Arguments that attach an operator to the job of another.
     :cvar unscheduled: Arguments that leave the schedule of a target as it is.
+    :cvar anonymous: Arguments with which its jobs do not show whose they are.
     :cvar changed: Arguments with which an operator requests another job.
+    :cvar rendered: Arguments that templates may render for a task that comes back.
     :cvar recent: Arguments with which a sensor takes a job that has ended before it began.
     :cvar sensor_returns: Whether a sensor returns its job.
     :cvar start_path: How the path ends by which a job is started.
@@ -127,7 +129,9 @@ class Entry(ABC):
     permits: ClassVar[dict[str, Any]] = {}
     attaches: ClassVar[dict[str, Any]]
     unscheduled: ClassVar[dict[str, Any]] = {}
+    anonymous: ClassVar[dict[str, Any]] = {}
     changed: ClassVar[dict[str, Any]]
+    rendered: ClassVar[dict[str, Any]]
     recent: ClassVar[dict[str, Any]] = {}
     sensor_returns: ClassVar[bool] = True
     start_path: ClassVar[str]
@@ -203,6 +207,10 @@ class Entry(ABC):
     @abstractmethod
     def add_job(self, simulator: Any, target: Any, life: str) -> Any:
         """Begin a job that no task has started; return what a sensor calls it."""
+
+    def add_alike(self, simulator: Any, target: Any, life: str) -> Any:
+        """Begin a job of others that looks as one of an anonymous operator does."""
+        return self.add_job(simulator, target, life)
 
     def watch(self, simulator: Any, life: str) -> tuple[str, str | None]:
         """Begin a job of a new target; return what a poller requests, and its mark."""
@@ -288,6 +296,7 @@ class _Airbyte(Entry):
     statistics_key = "airbyte_job"
     attaches: ClassVar = {"if_running": "attach"}
     changed: ClassVar = {"job_type": "reset", "if_running": "fail"}
+    rendered: ClassVar = {"connection_id": "other"}
     sensor_returns = False
     start_path = "/jobs"
     before_start = "*/connections/*"
@@ -394,6 +403,7 @@ class _Fivetran(Entry):
     attaches: ClassVar = {"if_running": "attach"}
     unscheduled: ClassVar = {"schedule_type": None}
     changed: ClassVar = {"connector_id": "other"}
+    rendered: ClassVar = {"connector_id": "other"}
     recent: ClassVar = {"completed_after_time": "2026-03-25T01:00:00Z"}
     start_path = "/sync"
     before_start = "*/connections/*"
@@ -511,7 +521,9 @@ class _DbtCloud(Entry):
     ends: ClassVar = {"success": "success", "error": "error", "cancelled": "cancelled"}
     statistics_key = "dbt_cloud_run"
     attaches: ClassVar = {"reuse_existing_run": True}
+    anonymous: ClassVar = {"mark_cause": False, "trigger_reason": "nightly"}
     changed: ClassVar = {"schema_override": "other"}
+    rendered: ClassVar = {"steps_override": ["dbt run --vars 'now: 01:31'"]}
     start_path = "/run/"
     before_start = "*/jobs/*"
     polls = re.compile(r"GET .*/runs/(\d+/)?$")
@@ -539,6 +551,10 @@ class _DbtCloud(Entry):
 
     def add_job(self, simulator: Any, target: Any, life: str) -> Any:
         return simulator.add_run(target, life)
+
+    def add_alike(self, simulator: Any, target: Any, life: str) -> Any:
+        cause = self.anonymous["trigger_reason"]
+        return simulator.add_run(target, life, cause=cause)
 
     def accepts(self, client: str, secret: str, token: str) -> dict[str, Any]:
         return {"tokens": [token]}
@@ -614,6 +630,7 @@ class _Ferry(Entry):
     statistics_key = "ferry_crossing"
     attaches: ClassVar = {"if_running": "attach"}
     changed: ClassVar = {"route": "other"}
+    rendered: ClassVar = {"route": "other"}
     sensor_returns = False
     start_path = "/crossings"
     lists_running = False

@@ -20,9 +20,6 @@ from tests.vendors import Entry as Case
 if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimRequest
 
-REASON = "nightly"
-"""The reason that several DAGs give to dbt Cloud."""
-
 Set = Callable[..., tuple[VendorWorld, Task]]
 
 three_vendors = pytest.mark.parametrize(
@@ -47,10 +44,7 @@ def shared(scene: Set) -> Set:
     """Return what makes a world in which a found job may be another user's."""
 
     def set_it(case: Case, *lives: str, **arguments: Any) -> tuple[VendorWorld, Task]:
-        given = {**case.unscheduled, **arguments}
-        if case is DBT_CLOUD:
-            given |= {"mark_cause": False, "trigger_reason": REASON}
-
+        given = {**case.unscheduled, **case.anonymous, **arguments}
         world, task = scene(case, *lives, **given)
         case.schedule(world.vendor, case.target)
         return world, task
@@ -60,10 +54,7 @@ def shared(scene: Set) -> Set:
 
 def run_another(world: VendorWorld) -> None:
     """Let a schedule start a job, or another DAG that gives the same reason."""
-    if world.case is DBT_CLOUD:
-        world.vendor.add_run(world.case.target, world.case.life(), cause=REASON)
-    else:
-        world.add_foreign(world.case.life())
+    world.case.add_alike(world.vendor, world.case.target, world.case.life())
 
 
 def at_the_start(world: VendorWorld, act: Callable[[], object]) -> None:
@@ -185,8 +176,7 @@ def test_a_clear_spares_a_job_that_may_be_of_others(shared: Set, case: Case) -> 
     task.execute()
 
     assert world.cancels == 0
-    # Runs of dbt Cloud do not stand in each other's way.
-    assert len(running(world)) == (2 if case is DBT_CLOUD else 1)
+    assert len(running(world)) == (1 if case.has_other_jobs else 2)
 
 
 @three_vendors
@@ -326,21 +316,14 @@ def test_a_retry_attaches_to_the_job_that_runs(scene: Set, case: Case) -> None:
 # What templates render meanwhile --------------------------------------------------------
 
 
-OTHERWISE: dict[str, dict[str, Any]] = {
-    "airbyte": {"connection_id": "other"},
-    "fivetran": {"connector_id": "other"},
-    "dbt_cloud": {"steps_override": ["dbt run --vars 'now: 01:31'"]},
-}
-"""What is rendered when the task comes back to its start."""
-
-
 def render_otherwise(world: VendorWorld, task: Task) -> None:
     """Let the templates of the task render something else from here on."""
     case = world.case
-    if case is not DBT_CLOUD:
-        case.add_target(world.vendor, "other", case.life("success"))
+    if case.target_key in case.rendered:
+        other = case.rendered[case.target_key]
+        case.add_target(world.vendor, other, case.life("success"))
 
-    task.make = case.sync(**OTHERWISE[case.name])
+    task.make = case.sync(**case.rendered)
 
 
 @three_vendors
