@@ -315,7 +315,7 @@ class Starting:
         return seen
 
     async def _supersede(self, job: RemoteJob, fate: str) -> Seen | None:
-        """Cancel the job of a cleared attempt and see it end, before a new one starts.
+        """Cancel the job of an attempt that is over, and see it end before one starts.
 
         Return it where the vendor cannot cancel, so that it is attached to.
         """
@@ -328,7 +328,7 @@ class Starting:
 
             if self.request.attaches_when_cleared:
                 self.log.info(
-                    "The task was cleared and %s cannot be cancelled: attaching to it",
+                    "Attaching to %s of the earlier attempt, which cannot be cancelled",
                     name,
                 )
                 self.inquiry.settle()
@@ -336,11 +336,11 @@ class Starting:
 
             self.superseded = job.job_id
             if not self.request.cancel_on_kill:
-                self.log.info("Waiting for %s of the cleared attempt to end", name)
+                self.log.info("Waiting for %s of the earlier attempt to end", name)
                 self.inquiry.settle()
                 raise Behind(seen)
 
-            self.log.info("The task was cleared: cancelling %s", name)
+            self.log.info("Cancelling %s of the earlier attempt", name)
             ending = await self._check(
                 lambda leased: cancel_and_confirm(job, leased, "cleared"), fate
             )
