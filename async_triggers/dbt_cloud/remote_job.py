@@ -307,18 +307,20 @@ class DbtCloudRunRequest(JobRequest):
     async def find_started(self, leased: LeasedAccount, intent: Intent) -> Seen | None:
         """Look for the run by its mark, else for one of its cause made since the intent."""
         own = self._cause(intent)
-        hook = self.make_hook()
-        # Without a mark the first one is ours: others may have come after it.
-        for seen, row in reversed(await hook.newest_runs(leased, self._target)):
+        newest = await self.make_hook().newest_runs(leased, self._target)
+        # The first one is ours where it bears no mark: others may have come after it.
+        runs = [(seen, row, replies.read_cause(row)) for seen, row in reversed(newest)]
+        for seen, _, cause in runs:
+            if intent.marker and requests.bears_marker(cause, [intent.marker]):
+                return seen
+
+        for seen, row, cause in runs:
+            # A user may have retried the same run, so the mark goes first.
             if _retries(row, intent.retry_of):
                 return seen
 
-            cause = replies.read_cause(row)
-            if intent.marker:
-                if requests.bears_marker(cause, [intent.marker]):
-                    return seen
-
-            elif cause == own and int(seen.job.id) > int(intent.baseline or 0):
+            is_new = int(seen.job.id) > int(intent.baseline or 0)
+            if not intent.marker and cause == own and is_new:
                 return seen
 
         return None

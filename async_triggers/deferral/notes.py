@@ -171,7 +171,12 @@ class Notes:
         if record is not None:
             self.write(record)
 
-        if self._store is not None:
+        if self._store is None:
+            return
+
+        # Where nothing came of this start, those before it may still be unknown.
+        left = None if record else read_unsettled(self._store.get(UNSETTLED_KEY))
+        if left is None or len(left.attempts) == 1:
             self._store.delete(UNSETTLED_KEY)
 
     def settle_claim(self) -> None:

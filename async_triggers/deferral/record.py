@@ -276,6 +276,10 @@ class Unsettled:
             for began, ended in spans
             if began is not None and began > earliest
         )
+        # The start may have waited for a pause or an outage, while others ran.
+        if not since or since[0][0] > earliest + 1.0 + within:
+            return False
+
         return any(after > ended + within for (_, ended), (after, _) in pairwise(since))
 
 

@@ -32,7 +32,6 @@ from async_triggers.deferral.record import Intent, Next, Record, decide
 from async_triggers.deferral.resuming import Resumption
 from async_triggers.engine.errors import (
     AlreadyRunning,
-    Doubted,
     EngineError,
     JobNotFound,
     PermanentError,
@@ -92,11 +91,7 @@ async def find_by_intent(
     if seen is None:
         return None, False, 0.0
 
-    try:
-        return seen, await request.is_own_start(leased, seen, intent), 0.0
-    except (PermanentError, Doubted):
-        # The vendor does not show it, such as a history that the plan lacks.
-        return seen, False, 0.0
+    return seen, await request.is_own_start(leased, seen, intent), 0.0
 
 
 def log_found(log: Logger, vendor: Vendor, job: Job, *, owned: bool) -> None:
@@ -250,7 +245,10 @@ class Starting:
                 await self.desk.write(replace(record, ended=GONE))
                 return None
 
-            renewed = replace(record, max_tries=self.max_tries, killed=False)
+            number = self.request.try_number
+            renewed = replace(
+                record, max_tries=self.max_tries, try_number=number, killed=False
+            )
             await self.desk.write(renewed)
             self._result, self.resumption = "found_again", Resumption.RECONNECTED
             return found, True
@@ -300,7 +298,9 @@ class Starting:
             return None
 
         self.inquiry.settle()
-        if seen.job.state in {JobState.FAILED, JobState.CANCELLED}:
+        has_failed = seen.job.state in {JobState.FAILED, JobState.CANCELLED}
+        # A try fails with its own job; a job of an earlier one is started again.
+        if has_failed and not 0 < record.try_number == self.request.try_number:
             await self.desk.write(replace(record, ended=seen.job.word))
             self._start_after(job_id, seen.job.word)
             return None
@@ -408,7 +408,8 @@ class Starting:
         if seen is None or (known is not None and known.job_id == seen.job.id):
             return None
 
-        record = new.with_job(seen.job, owned=True)
+        # Of an earlier try, whose number is not known.
+        record = replace(new.with_job(seen.job, owned=True), try_number=0)
         await self.desk.write(record)
         return await self._reattach(record, seen.job.id)
 
@@ -496,7 +497,11 @@ class Starting:
             return await self.inquiry.request(start, whole=True)
         except (TaskKilled, JobTimedOut):
             if not is_sent:
-                await self._take_back(earlier)
+                try:
+                    await self._take_back(earlier)
+                except Exception as error:  # noqa: BLE001 - the end of the task counts
+                    # Airflow writes nothing more for a task that was cleared.
+                    self.log.warning("The intent could not be taken back: %s", error)
 
             raise
 

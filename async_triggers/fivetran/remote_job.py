@@ -361,10 +361,9 @@ class FivetranSyncRequest(JobRequest):
         if followed_by(None):
             return True
 
-        since, until = history.history_window(run, now=now)
-        records = await hook.list_syncs(
-            leased, run.connection_id, since=since, until=until
-        )
+        # Some plans have no history, and it never began in time then.
+        window = history.history_window(run, now=now)
+        records = await self._history(leased, run.connection_id, window)
         own = history.records_of(run, records)
         began = parse_time(own[0].start) if own and own[0].end is None else None
         return followed_by(began)
