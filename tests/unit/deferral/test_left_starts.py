@@ -11,13 +11,17 @@ import pytest
 from airflow.triggers.base import TaskSuccessEvent
 
 from async_triggers.deferral.compat import AirflowSkipException
-from async_triggers.deferral.errors import JobAlreadyRunning, JobFailed
+from async_triggers.deferral.errors import (
+    JobAlreadyRunning,
+    JobFailed,
+    JobTimedOut,
+)
 from async_triggers.deferral.record import UNSETTLED_KEY
 from async_triggers.simulator import Fault
 from tests.airflow_versions import end_with_the_loop
-from tests.unit.deferral.stage import Task, deferred, the_event
+from tests.unit.deferral.stage import Deferral, Task, deferred, the_event
 from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
-from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN
+from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, every_vendor
 from tests.vendors import Entry as Case
 
 DAY = 86_400.0
@@ -36,7 +40,7 @@ class Scene:
         self.task.wait(deferred(self.task.execute()))
         self.task.retry()
 
-    def wait_for(self, seconds: float) -> None:
+    def wait_for(self, seconds: float) -> Deferral:
         """Let a triggerer start the job and wait for a while, and stop it."""
         deferral = deferred(self.task.execute())
 
@@ -46,6 +50,7 @@ class Scene:
             await end_with_the_loop([waiting])
 
         asyncio.run(wait())
+        return deferral
 
     def succeed(self) -> None:
         """Let the trigger end the task well."""
@@ -103,6 +108,45 @@ def test_a_retry_attaches_to_a_marked_run_that_goes_on(scene: Set) -> None:
 
     here.task.retry()
     here.task.run()
+
+    assert here.world.starts == 1
+
+
+@pytest.mark.parametrize("is_cleared", [False, True])
+def test_an_attempt_that_came_to_nothing_keeps_the_note(
+    scene: Set, *, is_cleared: bool
+) -> None:
+    here = scene(DBT_CLOUD, dbt("success", lasts=9000), dbt("success"), timeout=600)
+    here.wait_for(30)
+    first = here.runs[0].job
+    (here.task.clear if is_cleared else here.task.retry)()
+    deferral = deferred(here.task.execute())
+    outage = Fault(kind="status", method="GET", times=None, lasts=2000, status=502)
+    here.world.vendor.faults.add(outage)
+    with pytest.raises(JobTimedOut):
+        here.task.go_on(deferral)
+
+    here.world.pass_time(2500)
+    here.task.retry()
+    here.task.make = DBT_CLOUD.sync(start_in_trigger=True)
+    here.task.run()
+
+    # After a clear the run is ended and another one started; a retry takes it up.
+    assert here.runs[0].job == first
+    assert here.world.starts == 1 + int(is_cleared)
+    assert here.world.cancels == int(is_cleared)
+
+
+@every_vendor
+def test_a_try_fails_with_its_own_job_also_after_the_triggerer_was_away(
+    scene: Set, case: Case
+) -> None:
+    here = scene(case, case.life("error", lasts=120), case.life("success"))
+    deferral = here.wait_for(30)
+    here.world.pass_time(300)
+
+    with pytest.raises(JobFailed):
+        here.task.go_on(deferral)
 
     assert here.world.starts == 1
 

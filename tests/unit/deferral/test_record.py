@@ -332,6 +332,11 @@ def test_starts_are_of_retried_attempts_or_of_cleared_ones() -> None:
             True,
             id="idle before others",
         ),
+        pytest.param(
+            [(1400.0, 1450.0), (1800.0, 1850.0), (3600.0, None)],
+            False,
+            id="begins late",
+        ),
         pytest.param([(None, 1100.0), (1410.0, None)], False, id="no beginning"),
     ],
 )
