@@ -244,6 +244,34 @@ def test_an_outage_between_the_two_checks_makes_no_job_another_users(
     assert world.starts == 1
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_one_refusal_between_the_two_checks_makes_no_job_another_users(
+    scene: Set, status: int
+) -> None:
+    world, task = scene(AIRBYTE, AIRBYTE.life())
+    lose_the_start(world)
+    outcome = begin(task)
+    refused = Fault(
+        kind="status", path="*connections/*", times=None, lasts=20, status=status
+    )
+    is_refused = False
+
+    def refuse_once(request: SimRequest) -> None:
+        nonlocal is_refused
+        is_look = request.method == "GET" and request.path.endswith("/jobs")
+        if is_look and world.elapsed() > 95 and not is_refused:
+            is_refused = True
+            world.vendor.faults.add(refused)
+
+    world.on_request.append(refuse_once)
+    found = follow(task, outcome)
+    kill(task, found)
+
+    assert is_refused
+    assert found.arguments["owned"] is True
+    assert running(world) == []
+
+
 # Which attempt looks for it -------------------------------------------------------------
 
 

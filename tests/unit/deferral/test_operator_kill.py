@@ -16,6 +16,7 @@ from airflow.sdk.execution_time.timeout import timeout as airflow_timeout
 from async_triggers.deferral import compat
 from async_triggers.deferral.compat import AirflowTaskTimeout
 from async_triggers.deferral.errors import JobTimedOut, TaskKilled
+from async_triggers.deferral.notes import Notes
 from async_triggers.simulator import Fault
 from async_triggers.simulator.lives import as_life
 from tests.unit.deferral.stage import TARGET, Task, World, deferred, methods, sync
@@ -23,6 +24,7 @@ from tests.unit.deferral.vendors import make_vendor_world
 from tests.vendors import FIVETRAN
 
 if TYPE_CHECKING:
+    from async_triggers.deferral.record import Record
     from async_triggers.simulator.exchange import SimRequest
 
 FOREVER = "pending:1 running"
@@ -508,6 +510,25 @@ def test_cleared_while_it_waits_the_job_is_cancelled_and_another_started(
     assert task.world.state_of(1) == "cancelled"
     assert task.store.values["async_triggers"]["killed"] is False
     assert clear_and_run(task) == 2
+
+
+def test_a_clear_right_before_the_start_is_the_end_of_the_task(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow does not let the intent be taken back then."""
+    write = Notes.write
+
+    def write_and_clear(notes: Notes, record: Record) -> None:
+        write(notes, record)
+        task.clear_on_worker()
+        task.operator.on_kill()
+
+    monkeypatch.setattr(Notes, "write", write_and_clear)
+
+    with pytest.raises(TaskKilled):
+        task.execute()
+
+    assert task.world.starts == 0
 
 
 def test_when_a_parse_removed_the_task_its_job_runs_on(task: Task) -> None:
