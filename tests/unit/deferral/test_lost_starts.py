@@ -272,6 +272,26 @@ def test_one_refusal_between_the_two_checks_makes_no_job_another_users(
     assert running(world) == []
 
 
+def test_a_run_that_bears_the_mark_counts_before_a_users_retry_of_the_same_run(
+    scene: Set,
+) -> None:
+    lives = [DBT_CLOUD.life("error"), DBT_CLOUD.life(), DBT_CLOUD.life()]
+    world, task = scene(DBT_CLOUD, *lives, retry_from_failure=True)
+    with pytest.raises(JobFailed):
+        task.run()
+
+    failed = int(world.vendor.jobs(finished=True)[0].job)
+    theirs = world.vendor.add_run(DBT_CLOUD.target, DBT_CLOUD.life())
+    world.vendor.runs[theirs].retrying = failed
+    task.retry()
+    lose_the_start(world)
+    found = follow(task, deferred(task.execute()))
+    assert len(running(world)) == 2
+    kill(task, found)
+
+    assert running(world) == [str(theirs)]
+
+
 # Which attempt looks for it -------------------------------------------------------------
 
 
