@@ -545,7 +545,7 @@ def _take_over(
     monkeypatch: pytest.MonkeyPatch, here: Scene, deferral: Deferral, frozen: Frozen
 ) -> None:
     """Let a second triggerer take over from one that is frozen, which then wakes up."""
-    # Each is a triggerer of its own, and has turns of its own.
+    # They stand for two triggerers, which share no places for starts.
     monkeypatch.setattr(start_trigger._TriggerDesk, "turn", lambda _: nullcontext())
     old, new = here.task.trigger(deferral), here.task.trigger(deferral)
     frozen.trigger = old
