@@ -111,6 +111,16 @@ def log_found(log: Logger, vendor: Vendor, job: Job, *, owned: bool) -> None:
     log.warning("%s", with_url(words, job.url))
 
 
+def log_left(log: Logger, vendor: Vendor, job_id: str) -> None:
+    """Log that a job of the earlier attempt is not the task's to wait for."""
+    log.warning(
+        "An earlier attempt started %s with other arguments: it runs on, and a new %s is"
+        " started",
+        vendor.name_of(job_id),
+        vendor.noun,
+    )
+
+
 class Behind(Exception):
     """Another job must end before ours can start."""
 
@@ -256,7 +266,7 @@ class Starting:
         if step is Next.AFTER:
             self._start_after(job_id, record.ended)
         elif step is Next.LEAVE:
-            self._leave(job_id)
+            log_left(self.log, self.vendor, job_id)
 
         return None
 
@@ -264,15 +274,6 @@ class Starting:
         self, question: Callable[[LeasedAccount], Awaitable[T]], fate: str
     ) -> T:
         return await self.inquiry.check(question, self.request, fate)
-
-    def _leave(self, job_id: str) -> None:
-        """Take note of a job of the earlier attempt that is not ours to wait for."""
-        self.log.warning(
-            "An earlier attempt started %s with other arguments: it runs on, and a new"
-            " %s is started",
-            self.vendor.name_of(job_id),
-            self.vendor.noun,
-        )
 
     def _start_after(self, job_id: str, word: str) -> None:
         """Take note that the job of the earlier attempt has ended, and not well."""
