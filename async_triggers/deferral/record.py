@@ -97,10 +97,11 @@ class Record:
 
     ``try_number`` is that of the attempt, 0 where Airflow did not show it.
     ``job_id`` is None while only the intent is known. ``owned`` is False for a job that
-    the task attached to. ``killed`` says that the attempt was stopped by a user while it
-    ran on a worker. ``ended`` is the vendor's word for how the job ended, where the task
-    failed with it. ``url`` shows the job. ``address`` is a hash of where the vendor
-    answered (:func:`.contact.address_of`).
+    the task attached to. ``killed`` says that the attempt is over although its job may
+    run: a user stopped it while it ran on a worker, or a deadline passed. ``ended`` is the
+    vendor's word for how the job ended, where the task failed with it. ``url`` shows the
+    job. ``address`` is a hash of where the vendor answered
+    (:func:`.contact.address_of`).
     """
 
     fingerprint: str
