@@ -205,7 +205,7 @@ class Starting:
             try_number=number,
             address=address,
         )
-        if self._was_cleared:
+        if self.left.cleared is not None:
             found = await self._settle()
             if found is not None:
                 # Perhaps ours, and hence never to be cancelled.
@@ -383,11 +383,6 @@ class Starting:
         raise Later(
             min(left, 20.0), "a start request had no answer and its job may yet show up"
         )
-
-    @property
-    def _was_cleared(self) -> bool:
-        """Return whether a job may be under way that a cleared attempt had started."""
-        return self.left.cleared is not None
 
     async def _settle(self) -> Seen | None:
         """End the job that a cleared attempt may have started, where it can be known.

@@ -247,7 +247,7 @@ class Transport:
                 # What was read before it is old.
                 raise Unreachable(
                     f"{self.account} gave no token within {START_PATIENCE:.0f} s: the"
-                    f" start was not sent"
+                    " start was not sent"
                 )
 
             try:

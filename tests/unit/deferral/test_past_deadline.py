@@ -106,6 +106,18 @@ def test_a_vendor_that_answers_nothing_keeps_it_for_three_minutes(
     assert "did not answer within 60 s). It is still running" in caplog.text
 
 
+def end_and_start_again(world: VendorWorld, task: Task) -> None:
+    """Let a retry end the job that still runs, and start its own."""
+    assert world.vendor.jobs()
+    task.retry()
+    world.pass_time(60)
+
+    task.run()
+
+    assert world.starts == 2
+    assert not world.vendor.jobs()
+
+
 @slow_to_stop
 @every_deadline
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on a worker"])
@@ -119,15 +131,8 @@ def test_a_retry_ends_a_job_that_is_slow_to_stop_and_starts_its_own(
     with pytest.raises(JobTimedOut, match="could not be confirmed"):
         task.run()
 
-    assert world.vendor.jobs()
     task.make = case.sync(timeout=90_000, deferrable=deferrable)
-    task.retry()
-    world.pass_time(60)
-
-    task.run()
-
-    assert world.starts == 2
-    assert not world.vendor.jobs()
+    end_and_start_again(world, task)
 
 
 @slow_to_stop
@@ -141,14 +146,7 @@ def test_so_it_does_where_airflows_own_timeout_comes_first(
     world.vendor.configure(**dict.fromkeys(case.slow_cancel, 400.0))
     task.expire()
 
-    assert world.vendor.jobs()
-    task.retry()
-    world.pass_time(60)
-
-    task.run()
-
-    assert world.starts == 2
-    assert not world.vendor.jobs()
+    end_and_start_again(world, task)
 
 
 @every_vendor

@@ -1324,37 +1324,26 @@ class TestNews:
             assert max(seconds.values()) == 10
             assert sorted(job for _, job in heard) == sorted(jobs(35))
 
+    @pytest.mark.parametrize(
+        ("kind", "error"),
+        [("again", None), ("notices", VendorBroken("no", status=500))],
+        ids=["reminders", "an outage"],
+    )
     @virtual
-    async def test_the_last_of_very_many_are_reminded_as_well(
-        self, monkeypatch: pytest.MonkeyPatch
+    async def test_the_last_of_very_many_hear_of_it_as_well(
+        self, kind: str, error: VendorBroken | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(news, "NEWS_PER_SECOND", 1)
         async with a_world(LONG) as world:
-            # More than can be reminded before the first are due again.
+            # More than can hear of it before the first are due again.
             count = int(1.5 * news.NEWS_INTERVAL)
             heard: Counter[str] = Counter()
             for job in jobs(count):
                 world.server.start(job, lasts=4000.0)
-                world.join(job, again=lambda job=job: heard.update([job]))  # type: ignore[misc]
+                how: dict[str, Any] = {kind: lambda *_, job=job: heard.update([job])}
+                world.join(job, **how)
 
-            await asyncio.sleep(3000.0)
-
-            assert len(heard) == count
-            assert max(heard.values()) <= min(heard.values()) + 1
-
-    @virtual
-    async def test_the_last_of_very_many_hear_of_an_outage_as_well(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(news, "NEWS_PER_SECOND", 1)
-        async with a_world(LONG) as world:
-            count = int(1.5 * news.NEWS_INTERVAL)
-            heard: Counter[str] = Counter()
-            for job in jobs(count):
-                world.server.start(job, lasts=4000.0)
-                world.join(job, notices=lambda _, job=job: heard.update([job]))  # type: ignore[misc]
-
-            world.server.fault = lambda _: VendorBroken("no", status=500)
+            world.server.fault = lambda _: error
             await asyncio.sleep(3000.0)
 
             assert len(heard) == count
