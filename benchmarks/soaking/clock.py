@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EPOCH = 1_795_000_000.0
 """The time of the day, in epoch seconds, at which the virtual clock begins."""
-PATIENCE = 120.0
+PATIENCE = 60.0
 """Seconds of real time after which an answer is missed for good."""
 _TIME = struct.Struct("d")
 
@@ -23,7 +23,7 @@ _TIME = struct.Struct("d")
 class Dial:
     """The clock's face: a file of eight bytes that both processes have mapped.
 
-    One process sets it; the other reads it only while the first waits for an answer.
+    One process sets it; the other reads it at any moment.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,16 +31,16 @@ class Dial:
             path.write_bytes(_TIME.pack(0.0))
 
         with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), _TIME.size)
+            # ``pack_into`` would show a zero before each new time.
+            self._seconds = memoryview(mmap.mmap(file.fileno(), _TIME.size)).cast("d")
 
     def set(self, seconds: float) -> None:
         """Show a time of the loop."""
-        _TIME.pack_into(self._map, 0, seconds)
+        self._seconds[0] = seconds
 
     def now(self) -> float:
         """Return the time of the day in epoch seconds."""
-        (seconds,) = _TIME.unpack_from(self._map, 0)
-        return EPOCH + float(seconds)
+        return EPOCH + self._seconds[0]
 
 
 class DayLoop(ThreadlessClockLoop):

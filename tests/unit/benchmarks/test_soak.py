@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -22,6 +25,7 @@ from benchmarks.soaking.meter import Grid, Hour, Window
 from benchmarks.soaking.play import Outcome
 from benchmarks.soaking.sizes import sizes_of, sizes_of_modules
 from benchmarks.soaking.verdict import findings
+from benchmarks.stage import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -242,3 +246,30 @@ def test_time_stands_still_while_an_answer_is_on_its_way(tmp_path: Path) -> None
         asyncio.Runner(loop_factory=lambda: DayLoop(dial)) as runner,
     ):
         assert runner.run(play()) == (10.0, EPOCH + 110.0)
+
+
+def test_the_other_process_sees_no_time_that_was_not_set(tmp_path: Path) -> None:
+    dial = Dial(tmp_path / "dial")
+    dial.set(1.0)
+    read = (
+        "import sys; from pathlib import Path; from benchmarks.soaking.clock import Dial;"
+        " dial = Dial(Path(sys.argv[1]));"
+        " print(*sorted({dial.now() for _ in range(100_000)}))"
+    )
+
+    with subprocess.Popen(
+        [sys.executable, "-c", read, str(tmp_path / "dial")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as reading:
+        while reading.poll() is None:
+            dial.set(1.0)
+            dial.set(2.0)
+
+        assert reading.stdout is not None
+        seen = {float(each) - EPOCH for each in reading.stdout.read().split()}
+
+    assert seen
+    assert seen <= {1.0, 2.0}
