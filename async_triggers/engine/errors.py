@@ -121,8 +121,8 @@ class RateLimited(TransientError):
     def in_pause(cls, account: object, seconds: float) -> RateLimited:
         """Return what becomes of a request that cannot wait so long for a pause to end."""
         return cls(
-            f"{account} answered 429, too many requests: no request is sent for"
-            f" {seconds:.0f} s more",
+            f"No request is sent to {account} for {seconds:.0f} s more: it has had too"
+            " many requests, or wants a pause",
             retry_after=seconds,
         )
 
