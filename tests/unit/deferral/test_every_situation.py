@@ -7,7 +7,7 @@ and deadlines are in ``tests/unit/kill``, starts and ends on the triggerer besid
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -33,27 +33,12 @@ from tests.unit.deferral.stage import (
     the_event,
     waits_for,
 )
-from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
 from tests.vendors import Entry as Case
 from tests.vendors import every_vendor
 
 if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimRequest
-
-
-Set = Callable[..., tuple[VendorWorld, Task]]
-
-
-@pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch) -> Set:
-    """Return what makes a world in which jobs take the lives that are named."""
-
-    def set_it(case: Case, *lives: str, **arguments: Any) -> tuple[VendorWorld, Task]:
-        world = make_vendor_world(monkeypatch, case)
-        world.add_target(*lives)
-        return world, Task(world, case.sync(**arguments))
-
-    return set_it
+    from tests.unit.deferral.vendors import Set, VendorWorld
 
 
 def conn_id(case: Case) -> str:

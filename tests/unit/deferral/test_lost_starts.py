@@ -13,30 +13,17 @@ from async_triggers.deferral.errors import JobFailed, JobTimedOut
 from async_triggers.simulator import Fault
 from tests.airflow_versions import call_on_kill
 from tests.unit.deferral.stage import Deferral, Task, deferred, the_event
-from tests.unit.deferral.vendors import VendorWorld, make_vendor_world
 from tests.vendors import AIRBYTE, DBT_CLOUD, FIVETRAN, every_vendor
 from tests.vendors import Entry as Case
 
 if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimRequest
+    from tests.unit.deferral.vendors import Set, VendorWorld
 
-Set = Callable[..., tuple[VendorWorld, Task]]
 
 three_vendors = pytest.mark.parametrize(
     "case", [AIRBYTE, FIVETRAN, DBT_CLOUD], ids=lambda case: case.name
 )
-
-
-@pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch) -> Set:
-    """Return what makes a world in which jobs take the lives that are named."""
-
-    def set_it(case: Case, *lives: str, **arguments: Any) -> tuple[VendorWorld, Task]:
-        world = make_vendor_world(monkeypatch, case)
-        world.add_target(*lives)
-        return world, Task(world, case.sync(**arguments))
-
-    return set_it
 
 
 @pytest.fixture

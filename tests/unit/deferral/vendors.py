@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tests.unit.deferral import stage
-from tests.unit.deferral.stage import World, make_world
+from tests.unit.deferral.stage import Task, World, make_world
 
 if TYPE_CHECKING:
     import pytest
@@ -38,6 +39,10 @@ class VendorWorld(World):
     def add_foreign(self, life: str) -> Any:
         """Begin a job of somebody else; return what a sensor calls it."""
         return self.case.add_job(self.vendor, self.case.target, life)
+
+
+Set = Callable[..., tuple[VendorWorld, Task]]
+"""Takes an entry, the lives of its jobs and the arguments of its operator."""
 
 
 def make_vendor_world(monkeypatch: pytest.MonkeyPatch, case: Case) -> VendorWorld:
