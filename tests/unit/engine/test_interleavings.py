@@ -26,7 +26,7 @@ from async_triggers.engine.errors import (
     VendorBroken,
 )
 from async_triggers.engine.jobs import Job
-from async_triggers.engine.limiter import Limiter
+from async_triggers.engine.limiter import Limiter, TurnedAway
 from async_triggers.engine.wire import Budget, Lane
 from tests.clock import VirtualClockLoop
 from tests.examples import examples
@@ -99,6 +99,7 @@ class Interleavings:
         self.waits: dict[int, tuple[str, float, float]] = {}
         self.left: set[int] = set()
         self.callers: list[asyncio.Task[None]] = []
+        self.turned_away: set[Lane] = set()
         # Since when nothing has been in the way of an answer.
         self.well_since = 0.0
         self.bad = self.rejected = False
@@ -184,8 +185,11 @@ class Interleavings:
 
     def call(self, lane: Lane, count: int, takes: float, gives_up: bool) -> None:
         async def one() -> None:
-            async with self.limiter.admit(lane):
-                await asyncio.sleep(takes)
+            try:
+                async with self.limiter.admit(lane):
+                    await asyncio.sleep(takes)
+            except TurnedAway:
+                self.turned_away.add(lane)
 
         async def all_of_them() -> list[asyncio.Task[None]]:
             loop = asyncio.get_running_loop()
@@ -276,11 +280,15 @@ class Interleavings:
                 f"{job} has ended at {ends} and waiter {number} is not told"
             )
 
+    def only_starts_are_turned_away(self) -> None:
+        assert self.turned_away <= {Lane.START}
+
     def check(self) -> None:
         self.nobody_is_told_twice_or_after_leaving()
         self.no_window_is_over_budget()
         self.a_pause_is_kept()
         self.nobody_is_starved()
+        self.only_starts_are_turned_away()
 
     def end_well(self) -> None:
         """Let all trouble pass and all jobs end: then everybody has been told."""
@@ -304,6 +312,8 @@ class Interleavings:
         assert self.world.poller.idle
         self.wait_a_while(4000.0)
         assert all(task.done() for task in self.callers), "a caller is lost"
+        failures = [task.exception() for task in self.callers if not task.cancelled()]
+        assert not any(failures), failures
         assert set(self.limiter.statistics().under_way.values()) == {0}
         self.check()
 
