@@ -159,6 +159,18 @@ GOALS = (
         0,
     ),
     Goal(
+        "those above the floor's, N = 10,000, in the TriggerRunner",
+        0,
+        _above_the_floor("warnings", 10_000, runner=True),
+        0,
+    ),
+    Goal(
+        "those above the floor's, N = 50,000",
+        0,
+        _above_the_floor("warnings", 50_000),
+        0,
+    ),
+    Goal(
         "detection p99 beyond the interval, s, N = 1,000",
         0.5,
         _beyond_the_interval(1000),

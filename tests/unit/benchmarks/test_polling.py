@@ -149,8 +149,10 @@ def test_what_misses_a_goal_stands_out() -> None:
                 "wall_s": 40.0,
             },
         ),
-        (run("floor", n=10_000, runner=True), {"armed_s": 9.0}),
-        (run(n=10_000, runner=True), {"armed_s": 14.5}),
+        (run("floor", n=10_000, runner=True), {"armed_s": 9.0, "warnings": 6}),
+        (run(n=10_000, runner=True), {"armed_s": 14.5, "warnings": 6}),
+        (run("floor", n=50_000), {"warnings": 5}),
+        (run(n=50_000), {"warnings": 8}),
     )
 
     assert shown == {
@@ -162,6 +164,8 @@ def test_what_misses_a_goal_stands_out() -> None:
         "warnings of a blocked loop, N = 1,000": "not measured",
         "warnings of a blocked loop, N = 10,000": "**2**",
         "those above the floor's, N = 10,000": "0",
+        "those above the floor's, N = 10,000, in the TriggerRunner": "0",
+        "those above the floor's, N = 50,000": "**3**",
         "detection p99 beyond the interval, s, N = 1,000": "not measured",
         "detection p99 beyond the interval, s, N = 10,000": "0.2",
         "TCP connections, N = 10,000": "5",
