@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from async_triggers.simulator.exchange import SimRequest
     from tests.unit.deferral.vendors import Set, VendorWorld
 
-
 three_vendors = pytest.mark.parametrize(
     "case", [AIRBYTE, FIVETRAN, DBT_CLOUD], ids=lambda case: case.name
 )
